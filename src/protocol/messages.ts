@@ -1,0 +1,140 @@
+/** The messages of `proto/llmnode.proto` as TypeScript sees them; that file says what they mean. */
+
+export interface Hello {
+  protocol: number;
+  minProtocol: number;
+  version: string;
+  workerId: string;
+  name: string;
+  nameChosen: boolean;
+  run: string;
+  epoch: number;
+  labels: Record<string, string>;
+  host: Host | null;
+  sentAt: number;
+}
+
+export interface Host {
+  hostname: string;
+  os: string;
+  arch: string;
+  cpus: number;
+  memoryBytes: number;
+  bootId: string;
+  networkNamespace: string;
+}
+
+export type WireEngineState =
+  | "ENGINE_STATE_UNKNOWN"
+  | "STARTING"
+  | "READY"
+  | "SUSPECT"
+  | "UNHEALTHY"
+  | "STOPPING"
+  | "BACKOFF"
+  | "FAILED"
+  | "STOPPED";
+
+export interface EngineReport {
+  engine: string;
+  run: string;
+  kind: string;
+  /** A number when a newer peer sends a state that this binary does not know. */
+  state: WireEngineState | number;
+  phase: string;
+  reason: string;
+  sinceMs: number;
+  port: number;
+  https: boolean;
+  /** Absent = unknown. */
+  loopbackOnly?: boolean;
+  advertise: string;
+  apiKey: string;
+  restarts: number;
+  expectedModels: string[];
+}
+
+export interface ModelList {
+  engine: string;
+  run: string;
+  revision: number;
+  models: Model[];
+  more: boolean;
+}
+
+export interface Model {
+  id: string;
+  parent: string;
+  maxModelLen?: number;
+  loaded?: boolean;
+}
+
+export interface Heartbeat {
+  sequence: number;
+}
+
+export interface Goodbye {
+  left: boolean;
+  reason: string;
+  deadlineMs: number;
+}
+
+export interface Welcome {
+  protocol: number;
+  version: string;
+  headRun: string;
+  name: string;
+  heartbeatIntervalMs: number;
+  staleAfterMs: number;
+  lostAfterMs: number;
+  sentAt: number;
+}
+
+export interface Refusal {
+  code: string;
+  reason: string;
+  hint: string;
+  retry: boolean;
+}
+
+export interface HeartbeatAck {
+  sequence: number;
+  inFlight: number;
+}
+
+export interface Drain {
+  active: boolean;
+  reason: string;
+}
+
+export interface RestartEngine {
+  engine: string;
+  reason: string;
+}
+
+/** `message` names the case that is set, as proto-loader's `oneofs` gives it. */
+export type WorkerMessage =
+  | { message: "hello"; hello: Hello }
+  | { message: "engine"; engine: EngineReport }
+  | { message: "models"; models: ModelList }
+  | { message: "heartbeat"; heartbeat: Heartbeat }
+  | { message: "goodbye"; goodbye: Goodbye };
+
+export type HeadMessage =
+  | { message: "welcome"; welcome: Welcome }
+  | { message: "refusal"; refusal: Refusal }
+  | { message: "heartbeatAck"; heartbeatAck: HeartbeatAck }
+  | { message: "drain"; drain: Drain }
+  | { message: "restartEngine"; restartEngine: RestartEngine };
+
+/** What arrives from a newer peer: no case that this binary knows. */
+export interface UnknownMessage {
+  message?: undefined;
+}
+
+/** Versions of the contract that this binary speaks. */
+export const PROTOCOL = 1;
+export const MIN_PROTOCOL = 1;
+
+/** The longest message of a session, in bytes on the wire. */
+export const MAX_MESSAGE_BYTES = 16 * 1024;

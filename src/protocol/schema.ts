@@ -1,0 +1,28 @@
+/** Loads the embedded `llmnode.proto` and gives grpc-js its service definition. */
+
+import { loadPackageDefinition, type ServiceDefinition } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import protoPath from "../../proto/llmnode.proto" with { type: "file" };
+
+/** The definition of the `Cluster` service, for `Server.addService` and for clients. */
+export function loadService(): ServiceDefinition {
+  let node: unknown = loadPackageDefinition(
+    loadSync(protoPath, {
+      defaults: true,
+      arrays: true,
+      objects: true,
+      oneofs: true,
+      enums: String,
+      longs: Number,
+    }),
+  );
+  for (const part of ["llmnode", "v1", "Cluster", "service"]) {
+    node = isRecord(node) ? node[part] : undefined;
+  }
+  if (isRecord(node)) return node as ServiceDefinition;
+  throw new Error("llmnode.proto does not define llmnode.v1.Cluster");
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return (typeof value === "object" || typeof value === "function") && value !== null;
+}
