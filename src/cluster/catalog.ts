@@ -1,0 +1,92 @@
+/** Which replicas there are: models to engines, with the state that the router and people see. */
+
+import type { ClusterState, Engine, ModelCard, Worker } from "./state.ts";
+
+export type ReplicaState =
+  "ready" | "starting" | "unreachable" | "latched" | "excluded" | "draining";
+
+export interface Replica {
+  worker: Worker;
+  engine: Engine;
+  card: ModelCard;
+  state: ReplicaState;
+  /** Why it is not ready. */
+  reason: string | null;
+}
+
+/** Every model that an engine has or is starting with, with its replicas in a stable order. */
+export type Catalog = ReadonlyMap<string, readonly Replica[]>;
+
+interface Cached {
+  revision: number;
+  catalog: Catalog;
+}
+
+/** The catalog of a cluster, built anew only when something changed. */
+export function createCatalogReader(state: ClusterState): () => Catalog {
+  let cached: Cached | null = null;
+  return () => {
+    if (cached?.revision !== state.revision) {
+      cached = { revision: state.revision, catalog: buildCatalog(state) };
+    }
+    return cached.catalog;
+  };
+}
+
+export function buildCatalog(state: ClusterState): Catalog {
+  const catalog = new Map<string, Replica[]>();
+  for (const worker of state.workers.values()) {
+    if (worker.state === "left" || worker.state === "lost") continue;
+    for (const engine of worker.engines.values()) {
+      for (const replica of replicasOf(worker, engine)) {
+        const list = catalog.get(replica.card.id);
+        if (list) list.push(replica);
+        else catalog.set(replica.card.id, [replica]);
+      }
+    }
+  }
+  return catalog;
+}
+
+/** What one engine offers, or will offer once it is ready. */
+export function replicasOf(worker: Worker, engine: Engine): Replica[] {
+  const { state, reason } = replicaState(worker, engine);
+  return cardsOf(engine).map((card) => ({ worker, engine, card, state, reason }));
+}
+
+function cardsOf(engine: Engine): readonly ModelCard[] {
+  if (engine.models.length > 0) return engine.models;
+  return engine.expectedModels.map((id) => ({ id, parent: null, maxModelLen: null, loaded: null }));
+}
+
+function replicaState(
+  worker: Worker,
+  engine: Engine,
+): { state: ReplicaState; reason: string | null } {
+  if (worker.state === "stale" || worker.state === "lost" || worker.state === "left") {
+    return { state: "unreachable", reason: `worker ${worker.state}: ${worker.reason ?? ""}` };
+  }
+  if (worker.state !== "ready") return { state: "draining", reason: worker.reason };
+  switch (engine.state) {
+    case "ready":
+      break;
+    case "starting":
+    case "backoff":
+      return { state: "starting", reason: engine.reason ?? engine.phase };
+    case "stopping":
+      return { state: "draining", reason: engine.reason };
+    case "suspect":
+    case "unhealthy":
+    case "failed":
+    case "stopped":
+      return { state: "excluded", reason: engine.reason ?? `engine ${engine.state}` };
+  }
+  switch (engine.route.via) {
+    case "direct":
+      return { state: "ready", reason: null };
+    case "unknown":
+      return { state: "starting", reason: "the head is looking for a way to the engine" };
+    case "unreachable":
+      return { state: "unreachable", reason: engine.route.reason };
+  }
+}

@@ -1,0 +1,205 @@
+/** What each worker said last; the session layer feeds it. */
+
+import type { EngineReport, Goodbye, Model, ModelList } from "../protocol/messages.ts";
+import { cleanLine } from "../util/text.ts";
+import type { ClusterState, Engine, EngineState, ModelCard, Route, Worker } from "./state.ts";
+
+/** The worker of a session, or null when the session is not the one that counts. */
+export function workerOf(
+  state: ClusterState,
+  session: { workerId: string; session: number },
+): Worker | null {
+  const worker = state.workers.get(session.workerId);
+  return worker && worker.session === session.session ? worker : null;
+}
+
+/** Any message is a sign of life. */
+export function heard(worker: Worker, now: number): void {
+  worker.lastHeardAt = now;
+}
+
+/** The session ended, in whatever way. */
+export function disconnect(state: ClusterState, worker: Worker): void {
+  worker.connected = false;
+  state.revision += 1;
+}
+
+export function goodbye(state: ClusterState, worker: Worker, message: Goodbye): void {
+  worker.drain = message.reason || "the worker is stopping";
+  worker.left ||= message.left;
+  state.revision += 1;
+}
+
+export interface EngineChange {
+  engine: Engine;
+  /** Whether the head must find out anew how to reach it. */
+  routeStale: boolean;
+}
+
+/** Takes an engine's state over; null when the worker has more engines than are allowed. */
+export function reportEngine(
+  state: ClusterState,
+  where: { worker: Worker; report: EngineReport },
+  now: number,
+): EngineChange | null {
+  const { worker, report } = where;
+  const known = worker.engines.get(report.engine);
+  if (!known && worker.engines.size >= state.limits.maxEnginesPerWorker) return null;
+  const engine: Engine = known ?? {
+    key: `${worker.id}/${report.engine}`,
+    number: report.engine,
+    run: report.run,
+    kind: report.kind,
+    state: "starting",
+    phase: null,
+    reason: null,
+    stateSince: now,
+    port: null,
+    https: false,
+    loopbackOnly: null,
+    advertise: null,
+    apiKey: null,
+    restarts: 0,
+    expectedModels: [],
+    models: [],
+    pages: null,
+    route: { via: "unknown" },
+    inFlight: 0,
+  };
+  const ended = known !== undefined && known.run !== "" && known.run !== report.run;
+  if (ended) endRun(state, known.run, now);
+  const next = stateFromWire(report.state);
+  const routeStale =
+    next === "ready" &&
+    (!known ||
+      known.state !== "ready" ||
+      known.run !== report.run ||
+      known.port !== (report.port || null) ||
+      known.advertise !== (report.advertise || null) ||
+      known.loopbackOnly !== (report.loopbackOnly ?? null));
+  if (ended) engine.route = { via: "unknown" };
+  engine.run = report.run;
+  engine.kind = cleanLine(report.kind, 32);
+  engine.state = next;
+  engine.phase = cleanLine(report.phase, 100) || null;
+  engine.reason = cleanLine(report.reason, 500) || null;
+  engine.stateSince = now - Math.max(0, report.sinceMs);
+  engine.port = report.port || null;
+  engine.https = report.https;
+  engine.loopbackOnly = report.loopbackOnly ?? null;
+  engine.advertise = report.advertise || null;
+  engine.apiKey = report.apiKey || null;
+  engine.restarts = report.restarts;
+  engine.expectedModels = report.expectedModels.filter(isSoundName);
+  worker.engines.set(report.engine, engine);
+  remember(state, engine.models, now);
+  state.revision += 1;
+  return { engine, routeStale };
+}
+
+/** Takes a page of an engine's models; false when the list is longer than is allowed. */
+export function reportModels(
+  state: ClusterState,
+  where: { worker: Worker; list: ModelList },
+  now: number,
+): boolean {
+  const { worker, list } = where;
+  const engine = worker.engines.get(list.engine);
+  if (!engine) return true;
+  if (engine.pages?.revision !== list.revision) {
+    engine.pages = { revision: list.revision, models: [] };
+  }
+  engine.pages.models.push(...list.models.filter(({ id }) => isSoundName(id)).map(cardOf));
+  const others = [...worker.engines.values()].filter((other) => other !== engine);
+  const count = others.reduce(
+    (sum, other) => sum + other.models.length,
+    engine.pages.models.length,
+  );
+  if (count > state.limits.maxModelsPerWorker) {
+    engine.pages = null;
+    return false;
+  }
+  if (list.more) return true;
+  remember(state, engine.models, now);
+  engine.models = engine.pages.models;
+  engine.pages = null;
+  remember(state, engine.models, now);
+  state.revision += 1;
+  return true;
+}
+
+export function setRoute(state: ClusterState, engine: Engine, route: Route): void {
+  engine.route = route;
+  state.revision += 1;
+}
+
+/** Notes that a process ended; what it still had to do is recalled by dispatch. */
+export function endRun(state: ClusterState, run: string, now: number): void {
+  state.endedRuns.set(run, now);
+  for (const [ended, at] of state.endedRuns) {
+    if (now - at < 10 * state.limits.endedGraceMs) break;
+    state.endedRuns.delete(ended);
+  }
+}
+
+/** Forgets a worker that is gone. */
+export function forget(state: ClusterState, worker: Worker): void {
+  state.workers.delete(worker.id);
+  state.revision += 1;
+}
+
+/** Whether a model was there within the last hour or is named by an engine that starts. */
+export function isKnownModel(state: ClusterState, model: string, now: number): boolean {
+  const seen = state.knownModels.get(model);
+  if (seen !== undefined && now - seen <= state.limits.knownModelMs) return true;
+  for (const worker of state.workers.values()) {
+    if (worker.left || worker.state === "lost") continue;
+    for (const engine of worker.engines.values()) {
+      if (engine.expectedModels.includes(model)) return true;
+    }
+  }
+  return false;
+}
+
+/** Keeps `models` known for an hour from now; called when they come, go, or may go. */
+export function remember(state: ClusterState, models: Iterable<ModelCard>, now: number): void {
+  for (const { id } of models) {
+    state.knownModels.delete(id);
+    state.knownModels.set(id, now);
+  }
+  // The map keeps insertion order, so that its first keys are those seen longest ago.
+  for (const model of state.knownModels.keys()) {
+    if (state.knownModels.size <= state.limits.maxKnownModels) break;
+    state.knownModels.delete(model);
+  }
+}
+
+/** A model is asked for by its exact name, so that one which cannot be shown as it is cannot be. */
+function isSoundName(id: string): boolean {
+  return id !== "" && cleanLine(id, 512) === id;
+}
+
+function cardOf(model: Model): Engine["models"][number] {
+  return {
+    id: model.id,
+    parent: model.parent || null,
+    maxModelLen: model.maxModelLen ?? null,
+    loaded: model.loaded ?? null,
+  };
+}
+
+const STATES: Record<string, EngineState> = {
+  STARTING: "starting",
+  READY: "ready",
+  SUSPECT: "suspect",
+  UNHEALTHY: "unhealthy",
+  STOPPING: "stopping",
+  BACKOFF: "backoff",
+  FAILED: "failed",
+  STOPPED: "stopped",
+};
+
+/** A state that a newer worker has and this head does not know takes no requests. */
+function stateFromWire(state: EngineReport["state"]): EngineState {
+  return STATES[String(state)] ?? "unhealthy";
+}

@@ -1,0 +1,194 @@
+/** What the head knows of its cluster: plain data, each part with the one file that writes it. */
+
+import type { ErrorCode } from "../protocol/errors.ts";
+import type { Host } from "../protocol/messages.ts";
+
+export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
+
+export type EngineState =
+  "starting" | "ready" | "suspect" | "unhealthy" | "stopping" | "backoff" | "failed" | "stopped";
+
+export interface Worker {
+  /** Stable across restarts of the worker. */
+  id: string;
+  /** Unique in the cluster. */
+  name: string;
+  run: string;
+  epoch: number;
+  /** The session whose messages count; those of older ones are ignored. Written by registry. */
+  session: number;
+  version: string;
+  labels: Record<string, string>;
+  host: Host | null;
+  /** Where its session comes from, without the port. */
+  address: string;
+  /** Whether the session is open. Written by registry. */
+  connected: boolean;
+  lastHeardAt: number;
+  /** Why it takes no new requests, while it drains. Written by registry. */
+  drain: string | null;
+  left: boolean;
+  /** Written by liveness. */
+  state: WorkerState;
+  reason: string | null;
+  stateSince: number;
+  engines: Map<string, Engine>;
+  /** Leases held on it. Written by dispatch. */
+  inFlight: number;
+}
+
+/** How the head gets to an engine. Written by registry, found out by the head. */
+export type Route =
+  { via: "unknown" } | { via: "direct"; url: string } | { via: "unreachable"; reason: string };
+
+export interface Engine {
+  /** `<worker id>/<number>`: unique in the cluster, stable across restarts. */
+  key: string;
+  number: string;
+  run: string;
+  kind: string;
+  state: EngineState;
+  phase: string | null;
+  reason: string | null;
+  stateSince: number;
+  port: number | null;
+  https: boolean;
+  loopbackOnly: boolean | null;
+  advertise: string | null;
+  apiKey: string | null;
+  restarts: number;
+  expectedModels: string[];
+  models: ModelCard[];
+  /** Pages of a list that is not complete yet. */
+  pages: { revision: number; models: ModelCard[] } | null;
+  route: Route;
+  /** Leases held on it. Written by dispatch. */
+  inFlight: number;
+}
+
+export interface ModelCard {
+  id: string;
+  parent: string | null;
+  maxModelLen: number | null;
+  loaded: boolean | null;
+}
+
+export interface Lease {
+  id: number;
+  workerId: string;
+  workerName: string;
+  /** The worker's run and the engine's run that were chosen. */
+  workerRun: string;
+  engineKey: string;
+  engineRun: string;
+  model: string;
+  url: string;
+  apiKey: string | null;
+  /** Whether an engine byte has come back. */
+  started: boolean;
+  /** When the request last made progress on its own connection. */
+  progressAt: number;
+  /** Set once the request was told to go elsewhere or to end. */
+  recalled: boolean;
+  /** Engines that the request had tried before this one, by key. */
+  tried: readonly string[];
+}
+
+export interface ClusterLimits {
+  heartbeatIntervalMs: number;
+  /** Up to this many workers the interval holds; above, it grows in proportion. */
+  heartbeatWorkers: number;
+  staleAfterMs: number;
+  lostAfterMs: number;
+  /** How long another run with the same id is refused after the old one was last heard. */
+  takeoverAfterMs: number;
+  /** How long a request may go on after its process was reported to have ended: what the process
+   * sent last may still be on its way. */
+  endedGraceMs: number;
+  /** How long a lost or left worker is still shown. */
+  forgetAfterMs: number;
+  /** How long after the head's start an unknown model may still be on its way. */
+  settleMs: number;
+  /** How long a model counts as known after it was last there. */
+  knownModelMs: number;
+  /** A tick that comes later than this after the one before moves all deadlines. */
+  tickIntervalMs: number;
+  maxWorkers: number;
+  maxEnginesPerWorker: number;
+  maxModelsPerWorker: number;
+  maxKnownModels: number;
+}
+
+/** The defaults of the design: architecture.md, "Liveness" and "Attempts". */
+export const CLUSTER_LIMITS: ClusterLimits = {
+  heartbeatIntervalMs: 1000,
+  heartbeatWorkers: 500,
+  staleAfterMs: 5000,
+  lostAfterMs: 15_000,
+  takeoverAfterMs: 5000,
+  endedGraceMs: 2000,
+  forgetAfterMs: 600_000,
+  settleMs: 30_000,
+  knownModelMs: 3_600_000,
+  tickIntervalMs: 250,
+  maxWorkers: 4096,
+  maxEnginesPerWorker: 16,
+  maxModelsPerWorker: 4096,
+  maxKnownModels: 16_384,
+};
+
+export interface ClusterState {
+  readonly limits: ClusterLimits;
+  readonly startedAt: number;
+  workers: Map<string, Worker>;
+  /** Sessions handed out so far. Written by registry. */
+  sessions: number;
+  /** Grows with every change that can alter which replicas exist or may be picked. */
+  revision: number;
+  /** Models that were there, and when last. Written by registry. */
+  knownModels: Map<string, number>;
+  /** Runs of workers and engines that ended, and when; kept for a while. Written by registry. */
+  endedRuns: Map<string, number>;
+  /** Written by dispatch. */
+  leases: Map<number, Lease>;
+  nextLease: number;
+  lastTickAt: number;
+}
+
+export function createCluster(now: number, limits: Partial<ClusterLimits> = {}): ClusterState {
+  return {
+    limits: { ...CLUSTER_LIMITS, ...limits },
+    startedAt: now,
+    workers: new Map(),
+    sessions: 0,
+    revision: 0,
+    knownModels: new Map(),
+    endedRuns: new Map(),
+    leases: new Map(),
+    nextLease: 1,
+    lastTickAt: now,
+  };
+}
+
+/** What the head tells a worker at its heartbeat, scaled to the size of the cluster. */
+export function heartbeatPlan(state: ClusterState): {
+  intervalMs: number;
+  staleAfterMs: number;
+  lostAfterMs: number;
+} {
+  const { limits } = state;
+  const factor = Math.max(1, state.workers.size / limits.heartbeatWorkers);
+  return {
+    intervalMs: Math.round(limits.heartbeatIntervalMs * factor),
+    staleAfterMs: Math.round(limits.staleAfterMs * factor),
+    lostAfterMs: Math.round(limits.lostAfterMs * factor),
+  };
+}
+
+/** A session that is not accepted. */
+export interface RefusedJoin {
+  code: ErrorCode;
+  reason: string;
+  hint: string;
+  retry: boolean;
+}

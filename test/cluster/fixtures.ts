@@ -1,0 +1,97 @@
+/** A cluster in a few words, for tests of the pure code. */
+
+import { join, type JoinResult } from "../../src/cluster/admission.ts";
+import { reportEngine, reportModels, setRoute } from "../../src/cluster/registry.ts";
+import {
+  type ClusterLimits,
+  type ClusterState,
+  createCluster,
+  type Engine,
+  type Worker,
+} from "../../src/cluster/state.ts";
+import type { EngineReport, Hello } from "../../src/protocol/messages.ts";
+
+export const T0 = 1_000_000;
+
+export function hello(id: string, more: Partial<Hello> = {}): Hello {
+  return {
+    protocol: 1,
+    minProtocol: 1,
+    version: "0.1.0",
+    workerId: `worker-${id}`,
+    name: id,
+    nameChosen: false,
+    run: `run-${id}`,
+    epoch: 1,
+    labels: {},
+    host: null,
+    sentAt: 0,
+    ...more,
+  };
+}
+
+export function report(more: Partial<EngineReport> = {}): EngineReport {
+  return {
+    engine: "1",
+    run: "engine-run",
+    kind: "vllm",
+    state: "READY",
+    phase: "",
+    reason: "",
+    sinceMs: 0,
+    port: 8000,
+    https: false,
+    advertise: "",
+    apiKey: "",
+    restarts: 0,
+    expectedModels: [],
+    ...more,
+  };
+}
+
+export function cluster(limits: Partial<ClusterLimits> = {}): ClusterState {
+  return createCluster(T0, limits);
+}
+
+export function tryJoin(state: ClusterState, who: Hello, now = T0): JoinResult {
+  return join(state, { hello: who, address: "10.0.0.9" }, now);
+}
+
+export function accepted(result: JoinResult): Extract<JoinResult, { accepted: true }> {
+  if (!result.accepted) throw new Error(`refused: ${result.refusal.reason}`);
+  return result;
+}
+
+export function refusal(result: JoinResult): { code: string; reason: string; retry: boolean } {
+  if (result.accepted) throw new Error("accepted");
+  return result.refusal;
+}
+
+/** A worker with one engine that is ready, reachable and has these models. */
+export function addWorker(
+  state: ClusterState,
+  id: string,
+  options: { models: string[]; now?: number; run?: string },
+): { worker: Worker; engine: Engine; session: number } {
+  const now = options.now ?? T0;
+  const result = accepted(tryJoin(state, hello(id), now));
+  const { worker } = result;
+  const run = options.run ?? `engine-run-${id}`;
+  const change = reportEngine(state, { worker, report: report({ run }) }, now);
+  if (!change) throw new Error("no engine");
+  setModels(state, worker, { models: options.models, now });
+  setRoute(state, change.engine, { via: "direct", url: `http://${id}` });
+  return { worker, engine: change.engine, session: result.session };
+}
+
+let revision = 0;
+
+export function setModels(
+  state: ClusterState,
+  worker: Worker,
+  { models, now = T0 }: { models: string[]; now?: number },
+): void {
+  revision += 1;
+  const list = { engine: "1", run: "", revision, models: models.map((id) => ({ id, parent: "" })) };
+  reportModels(state, { worker, list: { ...list, more: false } }, now);
+}
