@@ -1,0 +1,173 @@
+import { expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+
+const root = path.resolve(import.meta.dir, "..");
+
+const RANK: Record<string, number> = {
+  cli: 4,
+  head: 3,
+  worker: 3,
+  top: 3,
+  sim: 3,
+  cluster: 2,
+  proxy: 2,
+  engine: 2,
+  telemetry: 2,
+  protocol: 1,
+  util: 0,
+};
+
+/** Each third-party package, and each part of Bun that opens something, has one home. */
+const HOME: Record<string, string> = {
+  "@grpc/grpc-js": "protocol",
+  "@grpc/proto-loader": "protocol",
+  ink: "top",
+  react: "top",
+  cac: "cli",
+  systeminformation: "telemetry",
+  "bun:sqlite": "head",
+  "bun:ffi": "worker",
+};
+const BUN_HOMES: [RegExp, string[]][] = [
+  [/\bBun\.serve\b/, ["head", "worker", "top", "sim"]],
+  [/\bBun\.spawn(Sync)?\b/, ["engine", "telemetry", "sim"]],
+];
+
+/** Modules that every folder may use: the platform's own. */
+const PLATFORM = /^(node:|bun$)/;
+
+export interface SourceFile {
+  /** Below `src`, with slashes. */
+  file: string;
+  text: string;
+}
+
+/** What breaks the house rules in a set of files, one line each. */
+export function violations(files: readonly SourceFile[]): string[] {
+  return files.flatMap(({ file, text }) => {
+    const code = text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+    return [
+      ...importsOf(code).flatMap((target) => importFault(file, target) ?? []),
+      ...BUN_HOMES.flatMap(([pattern, homes]) =>
+        pattern.test(code) && !homes.includes(folderOf(file))
+          ? [`${file}: ${pattern.source} belongs in ${homes.join(", ")}`]
+          : [],
+      ),
+      ...textFaults(file, text, code),
+    ];
+  });
+}
+
+function importsOf(code: string): string[] {
+  const pattern = /(?:\bfrom\s*|\bimport\s*\(?\s*)["']([^"'\s]+)["']/g;
+  return [...code.matchAll(pattern)].map((match) => match[1] ?? "");
+}
+
+function importFault(file: string, target: string): string | null {
+  const from = folderOf(file);
+  if (!target.startsWith(".")) {
+    const name = target.startsWith("@")
+      ? target.split("/").slice(0, 2).join("/")
+      : target.split("/")[0];
+    const home = HOME[target] ?? HOME[name ?? ""];
+    if (home === undefined) return PLATFORM.test(target) ? null : `${file}: ${target} has no home`;
+    return home === from ? null : `${file}: ${target} belongs in ${home}`;
+  }
+  const resolved = path.posix.normalize(path.posix.join(path.posix.dirname(file), target));
+  // The contract and the manifest lie beside `src`.
+  if (resolved.startsWith("../")) {
+    const allowed =
+      (from === "protocol" && resolved === "../proto/llmnode.proto") ||
+      (from === "cli" && resolved === "../package.json");
+    return allowed ? null : `${file}: imports ${target} from outside src`;
+  }
+  if (!/\.(tsx?|proto|json)$/.test(resolved)) return `${file}: ${target} lacks its extension`;
+  const to = folderOf(resolved);
+  if (to === from) return null;
+  const [high, low] = [RANK[from], RANK[to]];
+  if (high !== undefined && low !== undefined && low < high) return null;
+  return `${file}: ${from} may not import from ${to}`;
+}
+
+function textFaults(file: string, text: string, code: string): string[] {
+  const faults: string[] = [];
+  const lines = text.split("\n").length - 1;
+  const name = path.posix.basename(file).replace(/\.(d\.)?tsx?$/, "");
+  if (lines > 300) faults.push(`${file}: ${lines} lines, at most 300`);
+  if (!/^[a-z0-9]+(-[a-z0-9]+)*$/.test(name)) faults.push(`${file}: not kebab-case`);
+  if (/^(utils?|helpers?|types|manager|index)$/.test(name)) faults.push(`${file}: says nothing`);
+  if (!file.endsWith(".d.ts") && !text.startsWith("/** "))
+    faults.push(`${file}: no first sentence`);
+  if (/\bexport default\b/.test(code) && !file.endsWith(".d.ts")) {
+    faults.push(`${file}: default export`);
+  }
+  if (/\bas any\b|: any\b|<any>|@ts-(ignore|nocheck|expect-error)/.test(code)) {
+    faults.push(`${file}: gives types up`);
+  }
+  if (/catch\s*(\([^)]*\))?\s*\{\s*\}/.test(code)) faults.push(`${file}: swallows an error`);
+  return faults;
+}
+
+/** The first segment below `src`; `main.ts` counts as cli. */
+function folderOf(file: string): string {
+  return file.includes("/") ? (file.split("/")[0] ?? "") : "cli";
+}
+
+function sources(): SourceFile[] {
+  const below = readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" });
+  return below
+    .filter((file) => /\.tsx?$/.test(file))
+    .map((file) => ({
+      file: file.replaceAll(path.sep, "/"),
+      text: readFileSync(path.join(root, "src", file), "utf8"),
+    }));
+}
+
+test("the source tree keeps the import rule, the package rule and the file rules", () => {
+  const files = sources();
+  expect(files.length).toBeGreaterThan(40);
+  expect(violations(files)).toEqual([]);
+});
+
+test("the rules catch what they are there for", () => {
+  const fault = (file: string, text: string) => violations([{ file, text: `/** A. */\n${text}` }]);
+  const wrong: [string, string][] = [
+    ["util/a.ts", 'import { x } from "../protocol/errors.ts";'],
+    ["head/a.ts", 'import type { W } from "../worker/worker.ts";'],
+    ["proxy/a.ts", 'import type { S } from "../cluster/state.ts";'],
+    ["proxy/a.ts", 'const m = await import("../cluster/state.ts");'],
+    ["head/a.ts", 'import { render } from "ink";'],
+    ["cli/a.ts", 'import { Server } from "@grpc/grpc-js";'],
+    ["cluster/a.ts", "Bun.serve({ fetch });"],
+    ["head/a.ts", "Bun.spawn([]);"],
+    ["head/a.ts", 'import x from "left-pad";'],
+    ["head/a.ts", 'import { x } from "./b";'],
+    ["head/utils.ts", "export const a = 1;"],
+    ["head/bigFile.ts", "export const a = 1;"],
+    ["head/a.ts", "export default 1;"],
+    ["head/a.ts", "try { f(); } catch {}"],
+    ["head/a.ts", "const a = b as any;"],
+    ["head/a.ts", "const a = 1;\n".repeat(301)],
+    ["head/a.ts", 'import x from "../../test/a.ts";'],
+  ];
+  for (const [file, text] of wrong)
+    expect([file, text, fault(file, text).length]).toEqual([file, text, 1]);
+  const right: [string, string][] = [
+    ["main.ts", 'import { run } from "./cli/program.ts";'],
+    ["cli/a.ts", 'await import("../head/head.ts");'],
+    ["head/a.ts", 'import { x } from "../cluster/state.ts";\nimport fs from "node:fs";'],
+    ["head/a.ts", "// Bun.spawn is for others\nconst a = 1;"],
+  ];
+  for (const [file, text] of right) expect(fault(file, text)).toEqual([]);
+});
+
+test("no test is switched off or alone", () => {
+  const below = readdirSync(path.join(root, "test"), { recursive: true, encoding: "utf8" });
+  const marked = below
+    .filter((file) => file.endsWith(".test.ts") && !file.includes("style.test"))
+    .filter((file) =>
+      /\b(test|describe)\.(only|todo)\b/.test(readFileSync(path.join(root, "test", file), "utf8")),
+    );
+  expect(marked).toEqual([]);
+});
