@@ -1,0 +1,204 @@
+/** Finds top-level members of a JSON object in its bytes, without building the object. */
+
+/** Where the value of a member lies: `bytes.subarray(start, end)`. */
+export interface Span {
+  start: number;
+  end: number;
+}
+
+/** What is wrong with the text, and at which byte. */
+export class JsonScanError extends Error {
+  readonly at: number;
+
+  constructor(message: string, at: number) {
+    super(`${message} at byte ${at}`);
+    this.name = "JsonScanError";
+    this.at = at;
+  }
+}
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+const OPEN_ARRAY = 0x5b;
+const CLOSE_ARRAY = 0x5d;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+
+const decoder = new TextDecoder();
+
+/**
+ * Reads one JSON object (RFC 8259) whole and returns where the wanted members' values lie; of
+ * duplicate keys the last one wins, as with `JSON.parse`. Nesting costs one byte a level. Throws
+ * JsonScanError for anything that is not exactly one object.
+ */
+export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Map<string, Span> {
+  const found = new Map<string, Span>();
+  let at = skipSpace(bytes, 0);
+  if (bytes[at] !== OPEN_OBJECT) throw new JsonScanError("expected a JSON object", at);
+  at = skipSpace(bytes, at + 1);
+  if (bytes[at] === CLOSE_OBJECT) at += 1;
+  else {
+    for (;;) {
+      const keyEnd = skipString(bytes, at);
+      const key = readString(bytes, { start: at, end: keyEnd });
+      at = skipSpace(bytes, keyEnd);
+      if (bytes[at] !== COLON) throw new JsonScanError("expected ':'", at);
+      const start = skipSpace(bytes, at + 1);
+      const end = skipValue(bytes, start);
+      if (wanted.has(key)) found.set(key, { start, end });
+      at = skipSpace(bytes, end);
+      if (bytes[at] === CLOSE_OBJECT) break;
+      if (bytes[at] !== COMMA) throw new JsonScanError("expected ',' or '}'", at);
+      at = skipSpace(bytes, at + 1);
+    }
+    at += 1;
+  }
+  at = skipSpace(bytes, at);
+  if (at !== bytes.length) throw new JsonScanError("unexpected text after the object", at);
+  return found;
+}
+
+/** The value of a span that holds a string, or null when it holds something else. */
+export function stringAt(bytes: Uint8Array, span: Span): string | null {
+  return bytes[span.start] === QUOTE ? readString(bytes, span) : null;
+}
+
+function readString(bytes: Uint8Array, span: Span): string {
+  const raw = bytes.subarray(span.start + 1, span.end - 1);
+  if (!raw.includes(BACKSLASH)) return decoder.decode(raw);
+  return String(JSON.parse(decoder.decode(bytes.subarray(span.start, span.end))));
+}
+
+function skipSpace(bytes: Uint8Array, from: number): number {
+  let at = from;
+  for (;;) {
+    const byte = bytes[at];
+    if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return at;
+    at += 1;
+  }
+}
+
+/** The end of the value that starts at `from`; a loop, so that depth cannot exhaust the stack. */
+function skipValue(bytes: Uint8Array, from: number): number {
+  let at = from;
+  // The kinds of the containers that are open: true for objects.
+  const open: boolean[] = [];
+  for (;;) {
+    at = skipSpace(bytes, at);
+    const byte = bytes[at];
+    if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
+      const isObject = byte === OPEN_OBJECT;
+      at = skipSpace(bytes, at + 1);
+      if (bytes[at] !== (isObject ? CLOSE_OBJECT : CLOSE_ARRAY)) {
+        open.push(isObject);
+        if (isObject) at = skipKey(bytes, at);
+        continue;
+      }
+      at += 1;
+    } else if (byte === QUOTE) {
+      at = skipString(bytes, at);
+    } else {
+      at = skipScalar(bytes, at);
+    }
+    // A value has ended: close what ends with it, then go on to the next one.
+    for (;;) {
+      if (open.length === 0) return at;
+      at = skipSpace(bytes, at);
+      const isObject = open[open.length - 1] === true;
+      if (bytes[at] === COMMA) {
+        at = skipSpace(bytes, at + 1);
+        if (isObject) at = skipKey(bytes, at);
+        break;
+      }
+      if (bytes[at] !== (isObject ? CLOSE_OBJECT : CLOSE_ARRAY)) {
+        throw new JsonScanError(`expected ',' or '${isObject ? "}" : "]"}'`, at);
+      }
+      open.pop();
+      at += 1;
+    }
+  }
+}
+
+function skipKey(bytes: Uint8Array, from: number): number {
+  const at = skipSpace(bytes, skipString(bytes, from));
+  if (bytes[at] !== COLON) throw new JsonScanError("expected ':'", at);
+  return at + 1;
+}
+
+/** The position behind the closing quote of the string that starts at `from`. */
+function skipString(bytes: Uint8Array, from: number): number {
+  if (bytes[from] !== QUOTE) throw new JsonScanError("expected a string", from);
+  let at = from + 1;
+  for (;;) {
+    let byte = bytes[at];
+    while (byte !== undefined && byte >= 0x20 && byte !== QUOTE && byte !== BACKSLASH) {
+      at += 1;
+      byte = bytes[at];
+    }
+    if (byte === QUOTE) return at + 1;
+    if (byte !== BACKSLASH) {
+      throw new JsonScanError(byte === undefined ? "unfinished string" : "control character", at);
+    }
+    at = skipEscape(bytes, at);
+  }
+}
+
+function skipEscape(bytes: Uint8Array, at: number): number {
+  const kind = bytes[at + 1];
+  if (kind === 0x75) {
+    for (let i = at + 2; i < at + 6; i += 1) {
+      if (!isHex(bytes[i])) throw new JsonScanError("bad \\u escape", at);
+    }
+    return at + 6;
+  }
+  // " \ / b f n r t
+  if (kind === undefined || !ESCAPES.has(kind)) throw new JsonScanError("bad escape", at);
+  return at + 2;
+}
+
+const ESCAPES = new Set([QUOTE, BACKSLASH, 0x2f, 0x62, 0x66, 0x6e, 0x72, 0x74]);
+
+function isHex(byte: number | undefined): boolean {
+  if (byte === undefined) return false;
+  const letter = byte | 0x20;
+  return (byte >= 0x30 && byte <= 0x39) || (letter >= 0x61 && letter <= 0x66);
+}
+
+const LITERALS = ["true", "false", "null"].map((text) => new TextEncoder().encode(text));
+
+/** The end of a number or of true, false, null. */
+function skipScalar(bytes: Uint8Array, from: number): number {
+  for (const literal of LITERALS) {
+    if (literal.every((byte, i) => bytes[from + i] === byte)) return from + literal.length;
+  }
+  let at = bytes[from] === 0x2d ? from + 1 : from;
+  const whole = skipDigits(bytes, at);
+  if (whole === at || (bytes[at] === 0x30 && whole > at + 1)) {
+    throw new JsonScanError(from >= bytes.length ? "unfinished object" : "expected a value", from);
+  }
+  at = whole;
+  if (bytes[at] === 0x2e) {
+    const fraction = skipDigits(bytes, at + 1);
+    if (fraction === at + 1) throw new JsonScanError("bad number", from);
+    at = fraction;
+  }
+  if (((bytes[at] ?? 0) | 0x20) === 0x65) {
+    const sign = bytes[at + 1];
+    const first = sign === 0x2b || sign === 0x2d ? at + 2 : at + 1;
+    const exponent = skipDigits(bytes, first);
+    if (exponent === first) throw new JsonScanError("bad number", from);
+    at = exponent;
+  }
+  return at;
+}
+
+function skipDigits(bytes: Uint8Array, from: number): number {
+  let at = from;
+  for (;;) {
+    const byte = bytes[at];
+    if (byte === undefined || byte < 0x30 || byte > 0x39) return at;
+    at += 1;
+  }
+}
