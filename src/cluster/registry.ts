@@ -32,6 +32,8 @@ export function goodbye(state: ClusterState, worker: Worker, message: Goodbye): 
 
 export interface EngineChange {
   engine: Engine;
+  /** Whether it is in another state or another run than before. */
+  stateChanged: boolean;
   /** Whether the head must find out anew how to reach it. */
   routeStale: boolean;
 }
@@ -69,6 +71,7 @@ export function reportEngine(
   const ended = known !== undefined && known.run !== "" && known.run !== report.run;
   if (ended) endRun(state, known.run, now);
   const next = stateFromWire(report.state);
+  const stateChanged = !known || known.state !== next || known.run !== report.run;
   const routeStale =
     next === "ready" &&
     (!known ||
@@ -94,7 +97,7 @@ export function reportEngine(
   worker.engines.set(report.engine, engine);
   remember(state, engine.models, now);
   state.revision += 1;
-  return { engine, routeStale };
+  return { engine, stateChanged, routeStale };
 }
 
 /** Takes a page of an engine's models; false when the list is longer than is allowed. */

@@ -1,0 +1,193 @@
+/** The head: opens its ports and wires sessions, dispatch, proxy and API together. */
+
+import os from "node:os";
+import { type ClusterLimits, createCluster } from "../cluster/state.ts";
+import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { startSessionServer } from "../protocol/session-server.ts";
+import { createBodyBudget } from "../proxy/body.ts";
+import { errorResponse } from "../proxy/openai.ts";
+import { createProxy, PROXY_DEFAULTS } from "../proxy/proxy.ts";
+import { readHostFacts } from "../telemetry/host.ts";
+import { formatHostPort, type HostPort, isLoopback } from "../util/host-port.ts";
+import type { Log } from "../util/log.ts";
+import { createApi } from "./api.ts";
+import { startDispatch } from "./dispatch.ts";
+import { createSessions } from "./session.ts";
+import { blockList } from "./ways.ts";
+
+export interface HeadOptions {
+  /** For clients. */
+  listen: HostPort;
+  /** For workers. */
+  sessionListen: HostPort;
+  /** Allows worker sessions, which are not encrypted yet, on other addresses than loopback. */
+  insecure: boolean;
+  /** Addresses and ranges outside a worker's own that its `--advertise` may name. */
+  allowAdvertise?: readonly string[];
+  version: string;
+  log: Log;
+  settings?: Partial<HeadSettings>;
+}
+
+export interface HeadSettings {
+  cluster: Partial<ClusterLimits>;
+  /** The largest request body, in bytes. */
+  maxBodyBytes: number;
+  /** All request bodies held at once, in bytes. Default: a quarter of the machine's memory. */
+  maxHeldBytes: number;
+  /** How long running requests may go on after `stop`. */
+  stopTimeoutMs: number;
+  helloTimeoutMs: number;
+  probeTimeoutMs: number;
+  reprobeMs: number;
+  maxAttempts: number;
+}
+
+export const HEAD_DEFAULTS: HeadSettings = {
+  cluster: {},
+  maxBodyBytes: 64 * 1024 * 1024,
+  maxHeldBytes: Math.floor(os.totalmem() / 4),
+  stopTimeoutMs: 180_000,
+  helloTimeoutMs: 5000,
+  probeTimeoutMs: 2000,
+  reprobeMs: 5000,
+  maxAttempts: PROXY_DEFAULTS.maxAttempts,
+};
+
+export interface Head extends AsyncDisposable {
+  /** Names this life of the head. */
+  readonly id: string;
+  /** For clients on this machine. */
+  readonly url: string;
+  readonly sessionAddress: HostPort;
+  /** Lets running requests end, within `stopTimeoutMs` or until `force`; engines run on. */
+  stop(options?: { force?: AbortSignal }): Promise<void>;
+}
+
+/** Throws `port_in_use`, `address_unusable`, `usage`. */
+export async function startHead(options: HeadOptions): Promise<Head> {
+  const settings = { ...HEAD_DEFAULTS, ...options.settings };
+  const { log } = options;
+  if (!options.insecure && !isLoopback(options.sessionListen.host)) {
+    throw new LlmnodeError(
+      "usage",
+      `worker sessions are not encrypted yet, so that they listen on loopback only, not on ${options.sessionListen.host}`,
+      { hints: ["on a network that you trust: llmnode head --insecure"] },
+    );
+  }
+  const allowAdvertise = options.allowAdvertise ?? [];
+  blockList(allowAdvertise);
+  await using stack = new AsyncDisposableStack();
+  const now = () => performance.timeOrigin + performance.now();
+  const head = { id: crypto.randomUUID(), version: options.version };
+  const state = createCluster(now(), settings.cluster);
+  const dispatch = stack.use(
+    startDispatch({
+      state,
+      now,
+      log,
+      random: Math.random,
+      way: { head: readHostFacts(), allowAdvertise, probeTimeoutMs: settings.probeTimeoutMs },
+      reprobeMs: settings.reprobeMs,
+    }),
+  );
+  const sessions = createSessions({
+    state,
+    head,
+    now,
+    log,
+    helloTimeoutMs: settings.helloTimeoutMs,
+    onTransition: dispatch.changed,
+    onRouteStale: dispatch.findWay,
+  });
+  const sessionServer = stack.use(
+    await startSessionServer({ listen: options.sessionListen, onSession: sessions.accept }),
+  );
+  let draining = false;
+  const api = createApi({
+    state,
+    head,
+    now,
+    log,
+    catalog: dispatch.catalog,
+    draining: () => draining,
+    proxy: createProxy({
+      ...PROXY_DEFAULTS,
+      maxAttempts: settings.maxAttempts,
+      acquire: dispatch.acquire,
+      body: {
+        maxBytes: settings.maxBodyBytes,
+        budget: createBodyBudget(settings.maxHeldBytes),
+      },
+    }),
+  });
+  const server = serve(options, api);
+  stack.defer(() => server.stop(true));
+  const running = stack.move();
+  let stopped: Promise<void> | null = null;
+
+  const stop = async (force?: AbortSignal) => {
+    draining = true;
+    const busy = () => server.pendingRequests > 0;
+    await until(() => !busy(), { timeoutMs: settings.stopTimeoutMs, force });
+    if (busy()) {
+      dispatch.endAll();
+      await until(() => !busy(), { timeoutMs: 1000, force: undefined });
+    }
+    await running.disposeAsync();
+  };
+  return {
+    id: head.id,
+    url: `http://${formatHostPort({ host: nearHost(options.listen.host), port: server.port ?? 0 })}`,
+    sessionAddress: sessionServer.address,
+    stop: ({ force } = {}) => (stopped ??= stop(force)),
+    async [Symbol.asyncDispose]() {
+      await (stopped ??= stop(AbortSignal.abort()));
+    },
+  };
+}
+
+function serve(options: HeadOptions, api: ReturnType<typeof createApi>) {
+  const { listen, log } = options;
+  try {
+    return Bun.serve({
+      hostname: listen.host,
+      port: listen.port,
+      development: false,
+      // Bounds slow senders; inference lifts it for itself.
+      idleTimeout: 60,
+      // Our own limit answers in OpenAI's form; Bun's has an empty body.
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+      fetch: (request, server) => api(request, server),
+      error(error) {
+        log.error("internal error", { error: messageOf(error), stack: error.stack });
+        return errorResponse(new LlmnodeError("internal", "The head failed on this request."));
+      },
+    });
+  } catch (error) {
+    const address = formatHostPort(listen);
+    const taken = systemCode(error) === "EADDRINUSE";
+    throw new LlmnodeError(
+      taken ? "port_in_use" : "address_unusable",
+      `cannot listen for clients on ${address}: ${taken ? "the port is taken" : messageOf(error)}`,
+      { hints: ["choose another address: llmnode head --listen HOST:PORT"], cause: error },
+    );
+  }
+}
+
+/** Where a process on this machine reaches what listens on `host`. */
+function nearHost(host: string): string {
+  if (host === "0.0.0.0") return "127.0.0.1";
+  return host === "::" ? "::1" : host;
+}
+
+/** Waits for a condition that nothing announces; polls, since it is needed at the end only. */
+async function until(
+  condition: () => boolean,
+  limit: { timeoutMs: number; force: AbortSignal | undefined },
+): Promise<void> {
+  const deadline = performance.now() + limit.timeoutMs;
+  while (!condition() && performance.now() < deadline && !limit.force?.aborted) {
+    await Bun.sleep(20);
+  }
+}

@@ -1,0 +1,220 @@
+/** A head on free ports, and workers that are no more than a session, for tests. */
+
+import { type Head, type HeadSettings, startHead } from "../../src/head/head.ts";
+import type {
+  EngineReport,
+  HeadMessage,
+  Hello,
+  UnknownMessage,
+  WorkerMessage,
+} from "../../src/protocol/messages.ts";
+import { loadService } from "../../src/protocol/schema.ts";
+import { type ClientSession, dial } from "../../src/protocol/session-client.ts";
+import { readHostFacts } from "../../src/telemetry/host.ts";
+import { createLog, type Log } from "../../src/util/log.ts";
+import { waitFor } from "./wait.ts";
+
+/** A log whose lines a test can read. */
+export function memoryLog(): { log: Log; lines: string[] } {
+  const lines: string[] = [];
+  const log = createLog({ format: "logfmt", level: "debug", write: (line) => lines.push(line) });
+  return { log, lines };
+}
+
+export interface TestHead extends AsyncDisposable {
+  readonly head: Head;
+  readonly url: string;
+  readonly lines: string[];
+  post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
+  status(): Promise<{ workers: WorkerRow[]; models: ModelRow[] }>;
+  /** Waits until a model has this many replicas ready. */
+  ready(model: string, count?: number): Promise<void>;
+}
+
+export interface WorkerRow {
+  id: string;
+  name: string;
+  state: string;
+  reason: string | null;
+  via: string | null;
+  engines: {
+    id: string;
+    state: string;
+    phase: string | null;
+    reason: string | null;
+    replicas: { model: string; state: string; in_flight: number }[];
+  }[];
+}
+
+export interface ModelRow {
+  name: string;
+  ready: number;
+  replicas: number;
+  in_flight: number;
+}
+
+export async function startTestHead(
+  settings: Partial<HeadSettings> = {},
+  ports: { http?: number; session?: number } = {},
+): Promise<TestHead> {
+  const { log, lines } = memoryLog();
+  const head = await startHead({
+    listen: { host: "127.0.0.1", port: ports.http ?? 0 },
+    sessionListen: { host: "127.0.0.1", port: ports.session ?? 0 },
+    insecure: false,
+    version: "0.0.0-test",
+    log,
+    settings,
+  });
+  const status = async () => {
+    const response = await fetch(`${head.url}/api/v1/status`);
+    return (await response.json()) as { workers: WorkerRow[]; models: ModelRow[] };
+  };
+  return {
+    head,
+    url: head.url,
+    lines,
+    status,
+    post: (path, body, init = {}) =>
+      fetch(`${head.url}${path}`, {
+        method: "POST",
+        body: typeof body === "string" ? body : JSON.stringify(body),
+        headers: { "content-type": "application/json" },
+        ...init,
+      }),
+    async ready(model, count = 1) {
+      await waitFor(
+        async () => (await status()).models.find(({ name }) => name === model)?.ready === count,
+        { what: `${count} ready replicas of ${model}` },
+      );
+    },
+    [Symbol.asyncDispose]: () => head[Symbol.asyncDispose](),
+  };
+}
+
+export interface FakeWorker extends AsyncDisposable {
+  readonly id: string;
+  readonly received: (HeadMessage | UnknownMessage)[];
+  /** Why the session ended, once it has. */
+  readonly closed: Promise<string>;
+  send(message: WorkerMessage): void;
+  report(more?: Partial<EngineReport>): void;
+  models(...ids: string[]): void;
+  /** The first message of a kind, waited for. */
+  next<K extends HeadMessage["message"]>(kind: K): Promise<Extract<HeadMessage, { message: K }>>;
+  /** Stops its heartbeats. */
+  silence(): void;
+  drop(): void;
+}
+
+let workers = 0;
+
+/** A session that says what the test says; it beats every 50 ms until silenced. */
+export function fakeWorker(
+  head: TestHead,
+  options: { hello?: Partial<Hello>; port?: number; models?: string[] } = {},
+): FakeWorker {
+  workers += 1;
+  const id = options.hello?.workerId ?? `fake-worker-${process.pid}-${workers}`;
+  const received: (HeadMessage | UnknownMessage)[] = [];
+  const closed = Promise.withResolvers<string>();
+  const engineRun = `engine-${id}-${Math.random()}`;
+  let sequence = 0;
+  let revision = 0;
+  const session: ClientSession = dial({
+    service: loadService(),
+    head: head.head.sessionAddress,
+    onMessage: (message) => received.push(message),
+    onClose: (reason) => {
+      clearInterval(beat);
+      closed.resolve(reason);
+    },
+  });
+  const beat = setInterval(() => {
+    sequence += 1;
+    session.send({ message: "heartbeat", heartbeat: { sequence } });
+  }, 50);
+  const send = (message: WorkerMessage) => void session.send(message);
+  const report = (more: Partial<EngineReport> = {}) =>
+    send({
+      message: "engine",
+      engine: {
+        engine: "1",
+        run: engineRun,
+        kind: "vllm",
+        state: "READY",
+        phase: "",
+        reason: "",
+        sinceMs: 0,
+        port: options.port ?? 0,
+        https: false,
+        advertise: "",
+        apiKey: "",
+        restarts: 0,
+        expectedModels: [],
+        ...more,
+      },
+    });
+  const models = (...ids: string[]) => {
+    revision += 1;
+    const list = ids.map((model) => ({ id: model, parent: "" }));
+    send({
+      message: "models",
+      models: { engine: "1", run: "", revision, models: list, more: false },
+    });
+  };
+  send({
+    message: "hello",
+    hello: {
+      protocol: 1,
+      minProtocol: 1,
+      version: "0.0.0-test",
+      workerId: id,
+      name: id,
+      nameChosen: false,
+      run: `run-${id}`,
+      epoch: 1,
+      labels: {},
+      host: readHostFacts(),
+      sentAt: Date.now(),
+      ...options.hello,
+    },
+  });
+  if (options.port !== undefined) report();
+  if (options.models) models(...options.models);
+  return {
+    id,
+    received,
+    closed: closed.promise,
+    send,
+    report,
+    models,
+    async next(kind) {
+      const found = await waitFor(() => received.find((message) => message.message === kind), {
+        what: `a ${kind}`,
+      });
+      return found as never;
+    },
+    silence: () => clearInterval(beat),
+    drop: () => session.drop("the test"),
+    async [Symbol.asyncDispose]() {
+      session.drop("the test is over");
+      await closed.promise;
+    },
+  };
+}
+
+/** Settings of a head that run at a tenth of the real times or less. */
+export const FAST: Partial<HeadSettings> = {
+  cluster: {
+    heartbeatIntervalMs: 100,
+    staleAfterMs: 500,
+    lostAfterMs: 1500,
+    takeoverAfterMs: 500,
+    endedGraceMs: 200,
+    tickIntervalMs: 25,
+    settleMs: 0,
+  },
+  stopTimeoutMs: 3000,
+  reprobeMs: 200,
+};
