@@ -1,0 +1,36 @@
+/** The faults that an engine was told to have, and when they strike. */
+
+import { LlmnodeError } from "../protocol/errors.ts";
+import type { SimOptions } from "./options.ts";
+
+/** `crash`: the process dies; `cut`: the connection is reset; `error`: the engine says it failed. */
+export type FaultKind = "crash" | "cut" | "error";
+
+export interface Fault {
+  kind: FaultKind;
+  /** Output tokens of the request, all choices together, after which it strikes. */
+  afterTokens: number;
+}
+
+/** The fault that an answer will meet first, if any. Only streams can be cut. */
+export function faultOf(options: SimOptions, stream: boolean): Fault | null {
+  const faults: Fault[] = [];
+  const add = (kind: FaultKind, afterTokens: number | null) => {
+    if (afterTokens !== null) faults.push({ kind, afterTokens });
+  };
+  add("crash", options.crashAfterTokens);
+  if (stream) add("cut", options.dieMidStreamTokens);
+  add("error", options.errorInStreamTokens);
+  return faults.sort((a, b) => a.afterTokens - b.afterTokens)[0] ?? null;
+}
+
+/** Throws the simulated 500 for the share of requests that `errorRate` asks for. */
+export function maybeFail(options: SimOptions): void {
+  if (options.errorRate > 0 && (options.random ?? Math.random)() < options.errorRate) {
+    throw simulatedFailure();
+  }
+}
+
+export function simulatedFailure(): LlmnodeError {
+  return new LlmnodeError("internal", "Internal server error (simulated)");
+}

@@ -1,0 +1,199 @@
+/** Produces an answer token by token at its pace, keeps its figures, and lets faults strike. */
+
+import { faultOf } from "./faults.ts";
+import { observe, type FinishedReason, type ModelMetrics } from "./metrics.ts";
+import type { SimOptions } from "./options.ts";
+import type { Pacer } from "./pacer.ts";
+import type { GenerationRequest } from "./request.ts";
+
+/** Tokens of one answer that are made before others get their turn. */
+const BURST_TOKENS = 64;
+
+/** What was written before a crash or a cut gets so long to reach the client. */
+const FAULT_DELAY_MS = 10;
+
+/** The engine as its answers see it. */
+export interface Engine {
+  options: SimOptions;
+  pacer: Pacer;
+  metricsOf(model: string): ModelMetrics;
+  /** All answers that have not ended. */
+  running: Set<Generation>;
+  /** Ends the process. */
+  crash(): void;
+}
+
+/** How an answer ended. `cut`: its connection is to be reset. */
+export type Outcome = "done" | "shutdown" | "error" | "cut" | "gone";
+
+/** Where an answer goes. */
+export interface Output {
+  /** Before the first token. */
+  open(): void;
+  /** The choice's next token; `index` counts from 0. */
+  token(choice: number, index: number): void;
+  /** The choice is complete. */
+  finish(choice: number): void;
+  /** After each burst; a promise holds the next one back until the client has read. */
+  flush(): Promise<unknown> | null;
+  /** Once, at the end, whatever it is. `produced` is the number of tokens of each choice. */
+  end(outcome: Outcome, produced: number[]): void;
+}
+
+export interface Generation {
+  /** The client has gone: stop at once, send nothing more. */
+  abort(): void;
+  /** The engine stops: end the answer as vLLM does, with the finish reason `abort`. */
+  shutdown(): void;
+}
+
+/** Starts an answer; its first token is due `ttftMs` after `receivedAt` (`performance.now()`). */
+export function generate(
+  request: Pick<GenerationRequest, "head" | "promptTokens" | "choices" | "stream">,
+  output: Output,
+  { engine, receivedAt }: { engine: Engine; receivedAt: number },
+): Generation {
+  const { options, pacer } = engine;
+  const { choices, promptTokens } = request;
+  const metrics = engine.metricsOf(request.head.model);
+  const fault = faultOf(options, request.stream);
+  const longest = Math.max(0, ...choices.map((choice) => choice.length));
+  const produced = choices.map(() => 0);
+  let total = 0;
+  let made = 0; // tokens of the longest choice so far
+  let dueAt = receivedAt + options.ttftMs;
+  let firstAt = 0;
+  let lastAt = 0;
+  let crashAt = 0;
+  let ended = false;
+
+  const end = (outcome: Outcome, reason: FinishedReason) => {
+    if (ended) return;
+    ended = true;
+    pacer.cancel(step);
+    engine.running.delete(generation);
+    metrics.running -= 1;
+    metrics.kvTokens -= promptTokens + total;
+    metrics.finished[reason] += 1;
+    if (reason === "stop" || reason === "length") observeFinished();
+    output.end(outcome, produced);
+  };
+
+  const observeFinished = () => {
+    const now = performance.now();
+    const began = firstAt === 0 ? now : firstAt;
+    observe(metrics.e2e, (now - receivedAt) / 1000);
+    observe(metrics.inference, (now - receivedAt) / 1000);
+    observe(metrics.queue, 0);
+    observe(metrics.prefill, (began - receivedAt) / 1000);
+    observe(metrics.decode, (now - began) / 1000);
+    if (longest > 1) observe(metrics.tpot, (lastAt - began) / (longest - 1) / 1000);
+    observe(metrics.requestPromptTokens, promptTokens);
+    observe(metrics.requestGenerationTokens, total);
+  };
+
+  const strike = (): null => {
+    end(fault?.kind === "cut" ? "cut" : "error", "error");
+    return null;
+  };
+
+  /** A step of its own: the engine dies even if this client leaves or reads no more. */
+  const crash = (now: number): number | null => {
+    if (now < crashAt) return crashAt;
+    engine.crash();
+    return null;
+  };
+
+  /** One token of each unfinished choice; false when the fault has to strike now. */
+  const round = (): boolean => {
+    for (let i = 0; i < choices.length; i++) {
+      const length = choices[i]?.length ?? 0;
+      if (made >= length) continue;
+      output.token(i, made);
+      produced[i] = made + 1;
+      total += 1;
+      metrics.generationTokens += 1;
+      metrics.kvTokens += 1;
+      if (fault && total >= fault.afterTokens) return false;
+      if (made + 1 === length) output.finish(i);
+    }
+    made += 1;
+    return true;
+  };
+
+  const prefilled = (now: number) => {
+    firstAt = now;
+    lastAt = now;
+    metrics.promptTokens += promptTokens;
+    observe(metrics.ttft, (now - receivedAt) / 1000);
+    output.open();
+  };
+
+  /** Tokens are due at fixed times from the first one on, so that lateness does not add up. */
+  const burst = (now: number): number => {
+    if (made === 0) return 1;
+    const most = Math.ceil(BURST_TOKENS / choices.length);
+    if (options.itlMs <= 0) return most;
+    return Math.min(most, 1 + Math.floor((now - dueAt) / options.itlMs));
+  };
+
+  const step = (now: number): number | null => {
+    if (ended) return null;
+    if (fault && total >= fault.afterTokens) return strike();
+    if (now < dueAt) return dueAt;
+    const count = Math.min(burst(now), longest - made);
+    if (made === 0) prefilled(now);
+    else observe(metrics.itl, (now - lastAt) / count / 1000, count);
+    lastAt = now;
+    const before = made;
+    for (let i = 0; i < count; i++) {
+      if (!round()) return struck(output.flush());
+    }
+    dueAt += (made - before) * options.itlMs;
+    if (before === 0) dueAt += options.silenceMs;
+    return paused(output.flush());
+  };
+
+  const struck = (drained: Promise<unknown> | null): number | null => {
+    if (fault?.kind === "error") return strike();
+    const soon = () => performance.now() + FAULT_DELAY_MS;
+    if (fault?.kind === "crash") {
+      crashAt = soon();
+      pacer.start(crash, crashAt);
+      return null;
+    }
+    if (!drained) return soon();
+    whenSettled(drained, () => ended || pacer.start(step, soon()));
+    return null;
+  };
+
+  const paused = (drained: Promise<unknown> | null): number | null => {
+    if (made >= longest) {
+      end("done", choices[0]?.reason ?? "stop");
+      return null;
+    }
+    if (!drained) return dueAt;
+    whenSettled(drained, () => {
+      if (ended) return;
+      // Nothing is generated while the client does not read, so nothing has to be caught up.
+      dueAt = Math.max(dueAt, performance.now());
+      pacer.start(step, dueAt);
+    });
+    return null;
+  };
+
+  const generation: Generation = {
+    abort: () => end("gone", "abort"),
+    shutdown: () => end("shutdown", "abort"),
+  };
+  metrics.running += 1;
+  metrics.kvTokens += promptTokens;
+  engine.running.add(generation);
+  pacer.start(step, dueAt);
+  return generation;
+}
+
+/** A write that fails has lost its reader, which the abort signal tells; here both mean "go on". */
+function whenSettled(write: Promise<unknown>, next: () => unknown): void {
+  void write.then(next, next);
+}
