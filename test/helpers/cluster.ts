@@ -181,6 +181,7 @@ export function fakeWorker(
     },
   });
   if (options.port !== undefined) report();
+  else if (options.models) report({ state: "STARTING" });
   if (options.models) models(...options.models);
   return {
     id,
