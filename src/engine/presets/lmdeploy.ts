@@ -1,0 +1,29 @@
+/** LMDeploy: `lmdeploy serve api_server`. */
+
+import { firstPositional, hasFlag, lastFlag, listFlag, portNumber } from "../flags.ts";
+import { openAiModels } from "./model-list.ts";
+import { COMMON, type EnginePreset } from "./preset.ts";
+
+const PREFIXES = { prefixes: true };
+
+export const lmdeploy: EnginePreset = {
+  ...COMMON,
+  kind: "lmdeploy",
+  defaultPort: 23_333,
+  match({ program, args }) {
+    if (program !== "lmdeploy" && program !== "lmdeploy.cli") return null;
+    return args[0] === "serve" && args[1] === "api_server" ? args.slice(2) : null;
+  },
+  hints(args) {
+    const flag = (name: string) => lastFlag(args, [name], PREFIXES);
+    const name = flag("--model-name") ?? firstPositional(args, ["--api-keys"]);
+    return {
+      port: portNumber(flag("--server-port")),
+      host: flag("--server-name"),
+      https: hasFlag(args, ["--ssl"]),
+      models: name === null ? [] : [name],
+      apiKey: listFlag(args, ["--api-keys"], PREFIXES)[0] ?? null,
+    };
+  },
+  models: openAiModels,
+};

@@ -1,0 +1,59 @@
+/** Ollama: `ollama serve`, set by its environment only (ollama/envconfig/config.go). */
+
+import { parseHostPort } from "../../util/host-port.ts";
+import { fieldOf, listOf, textOf, tidyModels, tokensOf } from "./model-list.ts";
+import { COMMON, type Ask, type EnginePreset } from "./preset.ts";
+
+const PORT = 11_434;
+
+export const ollama: EnginePreset = {
+  ...COMMON,
+  kind: "ollama",
+  defaultPort: PORT,
+  healthPath: "/",
+  // It answers before a model is loaded or even pulled.
+  needsModels: false,
+  match({ program, args }) {
+    if (program !== "ollama") return null;
+    return args[0] === "serve" || args[0] === "start" ? args.slice(1) : null;
+  },
+  hints(_args, env) {
+    const address = listenAddress(env["OLLAMA_HOST"] ?? "");
+    return { ...address, https: false, models: [], apiKey: null };
+  },
+  models: ollamaModels,
+};
+
+/**
+ * All pulled models, and which of them are loaded. `/v1/models` would also list the ones that run
+ * in Ollama's cloud; they are told by `remote_host` and left out.
+ */
+export async function ollamaModels(ask: Ask) {
+  const pulled = listOf(fieldOf(await ask("/api/tags"), "models"));
+  const running = listOf(fieldOf(await ask("/api/ps"), "models"));
+  const loaded = new Map(running.map((model) => [nameOf(model), model]));
+  return tidyModels(
+    pulled
+      .filter((model) => textOf(fieldOf(model, "remote_host")) === "")
+      .map((model) => ({
+        id: nameOf(model),
+        parent: null,
+        maxModelLen: tokensOf(fieldOf(loaded.get(nameOf(model)), "context_length")),
+        loaded: loaded.has(nameOf(model)),
+      })),
+  );
+}
+
+function nameOf(model: unknown): string {
+  return textOf(fieldOf(model, "name")) || textOf(fieldOf(model, "model"));
+}
+
+/** `host`, `host:port`, `:port` or `scheme://...`; a scheme changes the usual port. */
+function listenAddress(text: string): { host: string | null; port: number | null } {
+  const match = /^(?:(https?):\/\/)?([^/]*)/.exec(text.trim().replace(/^["']|["']$/g, ""));
+  const usual = match?.[1] === "http" ? 80 : match?.[1] === "https" ? 443 : null;
+  const address = match?.[2] || null;
+  if (address === null) return { host: null, port: usual };
+  const parsed = parseHostPort(address, { host: "127.0.0.1", port: usual ?? PORT });
+  return { host: parsed?.host ?? null, port: parsed?.port ?? usual };
+}

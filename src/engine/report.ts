@@ -1,0 +1,58 @@
+/** Holds an engine's status and tells its changes, each once and in order. */
+
+import { messageOf } from "../protocol/errors.ts";
+import type { Log } from "../util/log.ts";
+import { describe, transition, type EngineCondition, type EngineEvent } from "./state.ts";
+import type { EngineStatus } from "./status.ts";
+
+/** What the status says besides its condition. */
+export type EngineFacts = Omit<EngineStatus, "state" | "phase" | "reason" | "sinceMs">;
+
+export interface StatusReport {
+  status(): EngineStatus;
+  condition(): EngineCondition;
+  /** Applies an event and, with it, what became known. */
+  dispatch(event: EngineEvent, facts?: Partial<EngineFacts>): void;
+  /** Changes facts alone. */
+  update(facts: Partial<EngineFacts>): void;
+}
+
+export function createReport(
+  initial: EngineFacts,
+  { onChange, log }: { onChange: (status: EngineStatus) => void; log: Log },
+): StatusReport {
+  let condition: EngineCondition = { state: "starting", progress: null, reason: null };
+  let status: EngineStatus = { ...initial, ...describe(condition), sinceMs: Date.now() };
+  const changes: EngineStatus[] = [];
+  let isTelling = false;
+
+  // A callback may cause the next change: it is told after the callback has returned.
+  const tell = () => {
+    if (isTelling) return;
+    isTelling = true;
+    for (let change = changes.shift(); change; change = changes.shift()) {
+      try {
+        onChange(change);
+      } catch (error) {
+        log.error(`a listener for engine changes failed: ${messageOf(error)}`);
+      }
+    }
+    isTelling = false;
+  };
+  const apply = (next: EngineCondition, facts: Partial<EngineFacts>) => {
+    const sinceMs = next.state === condition.state ? status.sinceMs : Date.now();
+    const changed: EngineStatus = { ...status, ...facts, ...describe(next), sinceMs };
+    condition = next;
+    if (Bun.deepEquals(changed, status)) return;
+    status = changed;
+    changes.push(changed);
+    tell();
+  };
+
+  return {
+    status: () => status,
+    condition: () => condition,
+    dispatch: (event, facts = {}) => apply(transition(condition, event), facts),
+    update: (facts) => apply(condition, facts),
+  };
+}

@@ -1,0 +1,179 @@
+import { expect, test } from "bun:test";
+import { engineClient } from "../../src/engine/engine-client.ts";
+import { probeHealth, probeReady } from "../../src/engine/probe.ts";
+import type { EngineKind } from "../../src/engine/status.ts";
+import { LlmnodeError } from "../../src/protocol/errors.ts";
+
+type Routes = Record<string, unknown | (() => Response)>;
+
+const alive = new AbortController().signal;
+
+/** A server that answers with these bodies: text as it is, anything else as JSON. */
+function serve(routes: Routes, keys: Array<string | null> = []) {
+  return Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch(request) {
+      keys.push(request.headers.get("authorization"));
+      const { pathname } = new URL(request.url);
+      if (!Object.hasOwn(routes, pathname)) return new Response("Not Found", { status: 404 });
+      const body = routes[pathname];
+      if (typeof body === "function") return body();
+      return typeof body === "string" ? new Response(body) : Response.json(body);
+    },
+  });
+}
+
+async function probe(routes: Routes, kind: EngineKind = "generic") {
+  await using server = serve(routes);
+  const target = {
+    url: server.url.origin,
+    apiKey: null,
+    probeTimeoutMs: 2_000,
+    answerMaxBytes: 10_000,
+  };
+  try {
+    const { kind: actual, models } = await probeReady(target, kind, alive);
+    return { kind: actual, models: models.map((model) => model.id) };
+  } catch (error) {
+    if (error instanceof LlmnodeError) return { code: error.code, message: error.message };
+    throw error;
+  }
+}
+
+const list = (...data: unknown[]) => ({ object: "list", data });
+const answer =
+  (status: number, body = "") =>
+  () =>
+    new Response(body, { status });
+
+test("engines are told by their answers", async () => {
+  const owners: Array<[string, EngineKind]> = [
+    ["vllm", "vllm"],
+    ["sglang", "sglang"],
+    ["llamacpp", "llama-server"],
+    ["tensorrt_llm", "trtllm"],
+    ["lmdeploy", "lmdeploy"],
+    ["llmnode-sim", "sim"],
+  ];
+  for (const [owner, kind] of owners) {
+    const routes = { "/health": "", "/v1/models": list({ id: "m", owned_by: owner }) };
+    expect(await probe(routes)).toEqual({ kind, models: ["m"] });
+  }
+  const card = { id: "org/m", owned_by: "org/m", created: 0 };
+  const tgi = { "/health": "", "/v1/models": list(card), "/info": { max_total_tokens: 9 } };
+  expect(await probe(tgi)).toEqual({ kind: "tgi", models: ["org/m"] });
+  const tei = { "/health": "", "/info": { model_id: "e", model_type: {}, max_input_length: 512 } };
+  expect(await probe(tei)).toEqual({ kind: "tei", models: ["e"] });
+  const ollama = {
+    "/": "Ollama is running",
+    "/v1/models": list({ id: "l:latest", owned_by: "library" }),
+    "/api/tags": { models: [{ name: "l:latest" }] },
+    "/api/ps": { models: [] },
+  };
+  expect(await probe(ollama)).toEqual({ kind: "ollama", models: ["l:latest"] });
+  const dynamo = {
+    "/health": { status: "healthy" },
+    "/live": { status: "live" },
+    "/v1/models": list({ id: "d", owned_by: "nvidia" }),
+  };
+  expect(await probe(dynamo)).toEqual({ kind: "dynamo", models: ["d"] });
+  const other = { "/v1/models": list({ id: "x", owned_by: "toString" }) };
+  expect(await probe(other)).toEqual({ kind: "generic", models: ["x"] });
+});
+
+test("what a starting engine answers is told from what is wrong for good", async () => {
+  const models = list({ id: "m", owned_by: "vllm" });
+  const cases: Array<[Routes, EngineKind, string]> = [
+    [{ "/health": answer(503, "loading"), "/v1/models": models }, "sglang", "upstream_unreachable"],
+    [{ "/health": "", "/v1/models": list() }, "vllm", "upstream_unreachable"],
+    [{ "/health": "", "/v1/models": answer(503) }, "llama-server", "upstream_unreachable"],
+    [
+      { "/health": { status: "unhealthy" }, "/v1/models": models },
+      "dynamo",
+      "upstream_unreachable",
+    ],
+    [{ "/health": answer(500), "/v1/models": models }, "vllm", "upstream_broken"],
+    [{ "/health": "", "/v1/models": answer(401) }, "vllm", "upstream_broken"],
+    [{ "/health": "", "/v1/models": "<html>" }, "vllm", "upstream_broken"],
+    [{ "/health": answer(302), "/v1/models": models }, "vllm", "upstream_broken"],
+    [{ "/health": "", "/v1/models": "x".repeat(20_000) }, "vllm", "upstream_broken"],
+  ];
+  for (const [routes, kind, code] of cases)
+    expect(await probe(routes, kind)).toMatchObject({ code });
+});
+
+test("a missing health route leaves it to the model list; Ollama is ready without a model", async () => {
+  const routes = { "/v1/models": list({ id: "m" }) };
+  expect(await probe(routes, "lmdeploy")).toEqual({ kind: "lmdeploy", models: ["m"] });
+  const ollama = { "/api/tags": { models: null }, "/api/ps": {} };
+  expect(await probe(ollama, "ollama")).toEqual({ kind: "ollama", models: [] });
+});
+
+test("strange model lists do no harm", async () => {
+  const strange = list(
+    null,
+    7,
+    { id: 3 },
+    { id: "ok", max_model_len: "many", parent: 4 },
+    { id: "ok" },
+    { id: "es\u001b[31mcape" },
+    { id: "x".repeat(600) },
+    { id: "__proto__" },
+  );
+  const routes = { "/health": "", "/v1/models": strange };
+  expect(await probe(routes, "vllm")).toEqual({ kind: "vllm", models: ["ok", "__proto__"] });
+});
+
+test("llama.cpp's aliases and router states are read", async () => {
+  await using server = serve({
+    "/health": "",
+    "/v1/models": list(
+      { id: "a", aliases: ["b"], meta: { n_ctx: 2048 }, status: { value: "loaded" } },
+      { id: "c", status: { value: "unloaded" } },
+    ),
+  });
+  const target = {
+    url: server.url.origin,
+    apiKey: null,
+    probeTimeoutMs: null,
+    answerMaxBytes: 1e6,
+  };
+  const { models } = await probeReady(target, "llama-server", alive);
+  expect(models).toEqual([
+    { id: "a", parent: null, maxModelLen: 2048, loaded: true },
+    { id: "b", parent: null, maxModelLen: 2048, loaded: true },
+    { id: "c", parent: null, maxModelLen: null, loaded: false },
+  ]);
+});
+
+test("the key goes along, a proxy in the environment is passed by, silence has an end", async () => {
+  const keys: Array<string | null> = [];
+  await using server = serve({ "/health": "" }, keys);
+  const target = {
+    url: server.url.origin,
+    apiKey: "k",
+    probeTimeoutMs: 1_000,
+    answerMaxBytes: 1e6,
+  };
+  const before = process.env["http_proxy"];
+  process.env["http_proxy"] = "http://127.0.0.1:1";
+  try {
+    await probeHealth(target, "vllm", alive);
+  } finally {
+    if (before === undefined) delete process.env["http_proxy"];
+    else process.env["http_proxy"] = before;
+  }
+  expect(keys).toEqual(["Bearer k"]);
+
+  await using silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const client = engineClient({
+    url: `http://127.0.0.1:${silent.port}`,
+    apiKey: null,
+    timeoutMs: 50,
+    answerMaxBytes: 10,
+    signal: alive,
+  });
+  const error = await client.get("/health").catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: "upstream_timeout" });
+});
