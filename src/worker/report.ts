@@ -1,0 +1,122 @@
+/** Puts what the supervisor knows into session messages, and sends only what changed. */
+
+import type { EngineStatus } from "../engine/status.ts";
+import type { EngineReport, Model, WireEngineState, WorkerMessage } from "../protocol/messages.ts";
+
+export interface ReportOptions {
+  engine: string;
+  advertise: string | null;
+  apiKey: string | null;
+  now: () => number;
+}
+
+export interface Reporter {
+  /** Everything, for a new session. */
+  all(status: EngineStatus): WorkerMessage[];
+  /** What differs from what was reported last. */
+  changes(status: EngineStatus): WorkerMessage[];
+}
+
+/** Room for a page of models below the 16 KiB that a message may have. */
+const PAGE_BYTES = 12 * 1024;
+const MAX_EXPECTED_BYTES = 4 * 1024;
+
+export function createReporter(options: ReportOptions): Reporter {
+  let lastReport = "";
+  let lastModels = "";
+  let revision = 0;
+
+  const report = (status: EngineStatus): WorkerMessage[] => {
+    const engine = reportOf(options, status);
+    // Its age grows by itself: only the rest can be news.
+    const key = JSON.stringify({ ...engine, sinceMs: status.sinceMs });
+    if (key === lastReport) return [];
+    lastReport = key;
+    return [{ message: "engine", engine }];
+  };
+  const models = (status: EngineStatus): WorkerMessage[] => {
+    const list = status.models.map(modelOf);
+    const key = JSON.stringify([status.run, list]);
+    if (key === lastModels) return [];
+    lastModels = key;
+    revision += 1;
+    return pages(list).map((page, index, all) => ({
+      message: "models",
+      models: {
+        engine: options.engine,
+        run: status.run ?? "",
+        revision,
+        models: page,
+        more: index < all.length - 1,
+      },
+    }));
+  };
+  const changes = (status: EngineStatus) => {
+    const engine = report(status);
+    const list = models(status);
+    return [...engine, ...list];
+  };
+  return {
+    changes,
+    all(status) {
+      lastReport = "";
+      lastModels = "";
+      return changes(status);
+    },
+  };
+}
+
+function reportOf(options: ReportOptions, status: EngineStatus): EngineReport {
+  const report: EngineReport = {
+    engine: options.engine,
+    run: status.run ?? "",
+    kind: status.kind,
+    state: status.state.toUpperCase() as WireEngineState,
+    phase: status.phase ?? "",
+    reason: status.reason ?? "",
+    sinceMs: Math.max(0, options.now() - status.sinceMs),
+    port: status.port ?? 0,
+    https: status.url?.startsWith("https:") ?? false,
+    advertise: options.advertise ?? "",
+    apiKey: options.apiKey ?? "",
+    restarts: status.restarts,
+    expectedModels: bounded(status.expectedModels),
+  };
+  if (status.loopbackOnly !== null) report.loopbackOnly = status.loopbackOnly;
+  return report;
+}
+
+function modelOf(model: EngineStatus["models"][number]): Model {
+  const card: Model = { id: model.id, parent: model.parent ?? "" };
+  if (model.maxModelLen !== null) card.maxModelLen = model.maxModelLen;
+  if (model.loaded !== null) card.loaded = model.loaded;
+  return card;
+}
+
+/** At least one page, so that an empty list replaces a full one. */
+function pages(models: Model[]): Model[][] {
+  const all: Model[][] = [[]];
+  let bytes = 0;
+  for (const model of models) {
+    // The strings, and what protobuf puts around them.
+    const size = Buffer.byteLength(model.id) + Buffer.byteLength(model.parent) + 24;
+    if (bytes + size > PAGE_BYTES) {
+      all.push([]);
+      bytes = 0;
+    }
+    all.at(-1)?.push(model);
+    bytes += size;
+  }
+  return all;
+}
+
+function bounded(names: readonly string[]): string[] {
+  const kept: string[] = [];
+  let bytes = 0;
+  for (const name of names.slice(0, 32)) {
+    bytes += Buffer.byteLength(name);
+    if (bytes > MAX_EXPECTED_BYTES) break;
+    kept.push(name);
+  }
+  return kept;
+}

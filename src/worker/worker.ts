@@ -1,0 +1,291 @@
+/** The worker: takes its slot, runs or watches its engine, keeps the head informed, leaves in order. */
+
+import { readEngineArgv } from "../engine/argv.ts";
+import type { EngineStatus } from "../engine/status.ts";
+import { startSupervisor, type Supervisor, type SupervisorSettings } from "../engine/supervisor.ts";
+import { LlmnodeError, messageOf } from "../protocol/errors.ts";
+import {
+  type HeadMessage,
+  type HeartbeatAck,
+  MIN_PROTOCOL,
+  PROTOCOL,
+  type Refusal,
+  type UnknownMessage,
+} from "../protocol/messages.ts";
+import { readHostFacts } from "../telemetry/host.ts";
+import { type HostPort, isLoopback } from "../util/host-port.ts";
+import type { Log } from "../util/log.ts";
+import { cleanLine } from "../util/text.ts";
+import { waitUntilDrained } from "./drain.ts";
+import { type Slot, takeSlot } from "./identity.ts";
+import { type Link, type LinkSettings, startLink } from "./link.ts";
+import { createReporter } from "./report.ts";
+
+export interface WorkerOptions {
+  /** The head's session port. */
+  head: HostPort;
+  /** Agrees to a session that is not encrypted with a head on another machine. */
+  insecure: boolean;
+  name: string | null;
+  labels: Record<string, string>;
+  engine: { argv: string[] } | { attach: string };
+  /** The engine's port, where its command does not tell. */
+  port: number | null;
+  /** A URL by which the head reaches the engine. */
+  advertise: string | null;
+  dataDir: string;
+  version: string;
+  log: Log;
+  /** Takes each line that the engine prints. */
+  printLine: (line: string) => void;
+  env: Record<string, string | undefined>;
+  /** How to start this very program, for an engine command of `llmnode ...`. */
+  selfCommand: string[];
+  settings?: Partial<WorkerSettings>;
+}
+
+export interface WorkerSettings {
+  link: Partial<LinkSettings>;
+  supervisor: Partial<SupervisorSettings>;
+  /** How long running requests may go on after `stop`. */
+  drainTimeoutMs: number;
+  /** How long `stop` waits for a head that is away, to learn what still runs. */
+  drainWithoutHeadMs: number;
+  /** Between two looks at the requests that still run. */
+  drainPollMs: number;
+}
+
+export const WORKER_DEFAULTS: WorkerSettings = {
+  link: {},
+  supervisor: {},
+  drainTimeoutMs: 30_000,
+  drainWithoutHeadMs: 5000,
+  drainPollMs: 100,
+};
+
+export interface Worker extends AsyncDisposable {
+  readonly name: string;
+  /** Requests that the head has running here; null while that is not known. */
+  readonly inFlight: number | null;
+  /** Settles when the worker cannot go on: with the reason. */
+  readonly ended: Promise<LlmnodeError>;
+  /** Leaves the routing, lets requests end, stops the engine, says goodbye. */
+  stop(options?: { force?: AbortSignal }): Promise<void>;
+}
+
+/** The number of a worker's only engine. */
+const ENGINE = "1";
+
+/**
+ * Throws what `takeSlot` and `startSupervisor` throw, and `usage` for a head elsewhere without
+ * `insecure`; then nothing is left running.
+ */
+export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  if (!options.insecure && !isLoopback(options.head.host)) {
+    throw new LlmnodeError(
+      "usage",
+      `the session with ${options.head.host} would not be encrypted, which is not there yet`,
+      { hints: ["on a network that you trust: llmnode join --insecure ..."] },
+    );
+  }
+  const settings = { ...WORKER_DEFAULTS, ...options.settings };
+  const host = readHostFacts();
+  await using stack = new AsyncDisposableStack();
+  const slot = stack.use(
+    takeSlot({
+      dataDir: options.dataDir,
+      machineId: host.machineId,
+      hostname: host.hostname,
+      name: options.name,
+      command: "argv" in options.engine ? options.engine.argv : [options.engine.attach],
+    }),
+  );
+  const running = await run({ options, settings, slot, host });
+  stack.use(running);
+  const rest = stack.move();
+  let stopped: Promise<void> | null = null;
+  const stop = async (force?: AbortSignal) => {
+    await running.leave(force);
+    await rest.disposeAsync();
+  };
+  return {
+    get name() {
+      return running.name();
+    },
+    get inFlight() {
+      return running.inFlight();
+    },
+    ended: running.ended,
+    stop: ({ force } = {}) => (stopped ??= stop(force)),
+    async [Symbol.asyncDispose]() {
+      await (stopped ??= stop(AbortSignal.abort()));
+    },
+  };
+}
+
+interface RunOptions {
+  options: WorkerOptions;
+  settings: WorkerSettings;
+  slot: Slot;
+  host: ReturnType<typeof readHostFacts>;
+}
+
+interface Running extends AsyncDisposable {
+  name(): string;
+  inFlight(): number | null;
+  ended: Promise<LlmnodeError>;
+  leave(force?: AbortSignal): Promise<void>;
+}
+
+async function run({ options, settings, slot, host }: RunOptions): Promise<Running> {
+  const { log, engine } = options;
+  const runId = crypto.randomUUID();
+  const ended = Promise.withResolvers<LlmnodeError>();
+  const reporter = createReporter({
+    engine: ENGINE,
+    advertise: options.advertise,
+    apiKey: "argv" in engine ? readEngineArgv(engine.argv, options.env).apiKey : null,
+    now: Date.now,
+  });
+  let name = slot.name;
+  let wasJoined = false;
+  let leaving = false;
+  let restarting: Promise<void> | null = null;
+  let lastAck: HeartbeatAck | null = null;
+  let link: Link | null = null;
+
+  let lastLogged = "";
+  const onChange = (status: EngineStatus) => {
+    // Progress in percent is in the engine's own lines and in `status`.
+    const key = JSON.stringify([status.state, status.run, status.reason, status.models]);
+    if (key !== lastLogged) logStatus(log, status);
+    lastLogged = key;
+    for (const message of reporter.changes(status)) link?.send(message);
+  };
+  const startEngine = () =>
+    startSupervisor({
+      target: engine,
+      port: options.port,
+      engineId: `${slot.workerId}-${ENGINE}`,
+      dir: slot.dir,
+      env: options.env,
+      log,
+      onChange,
+      onLine: options.printLine,
+      settings: settings.supervisor,
+      selfCommand: options.selfCommand,
+    });
+  let supervisor: Supervisor = await startEngine();
+
+  const restart = async (reason: string) => {
+    log.info("restarting the engine", { reason });
+    await supervisor.stop();
+    if (leaving) return;
+    try {
+      supervisor = await startEngine();
+    } catch (error) {
+      log.error("the engine cannot be started again", { error: messageOf(error) });
+    }
+  };
+  const take = (message: HeadMessage | UnknownMessage) => {
+    switch (message.message) {
+      case "heartbeatAck":
+        lastAck = message.heartbeatAck;
+        break;
+      case "drain": {
+        const { active, reason } = message.drain;
+        log.info(active ? "the head gives no new requests" : "the head gives requests again", {
+          reason: reason || undefined,
+        });
+        break;
+      }
+      case "restartEngine":
+        restarting ??= restart(message.restartEngine.reason).finally(() => {
+          restarting = null;
+        });
+        break;
+      case "welcome":
+      case "refusal":
+        break;
+      case undefined:
+        log.debug("a message of a newer head was ignored");
+    }
+  };
+  const onRefusal = (refusal: Refusal) => {
+    const reason = cleanLine(refusal.reason, 500);
+    const hint = cleanLine(refusal.hint, 500);
+    log.warn(`the head refuses this worker: ${reason}`, { hint: hint || undefined });
+    // Once it has been in, its engine may be serving: that goes on, and somebody may mend it.
+    if (refusal.retry || wasJoined) return;
+    const hints = hint ? [hint] : [];
+    ended.resolve(
+      new LlmnodeError("join_failed", `the head refuses this worker: ${reason}`, { hints }),
+    );
+  };
+  link = startLink({
+    head: options.head,
+    log,
+    random: Math.random,
+    settings: settings.link,
+    onMessage: take,
+    onRefusal,
+    hello: (epoch) => ({
+      protocol: PROTOCOL,
+      minProtocol: MIN_PROTOCOL,
+      version: options.version,
+      workerId: slot.workerId,
+      name: slot.name,
+      nameChosen: slot.nameChosen,
+      run: runId,
+      epoch,
+      labels: options.labels,
+      host,
+      sentAt: Date.now(),
+    }),
+    announce: (welcome) => {
+      wasJoined = true;
+      name = welcome.name;
+      lastAck = null;
+      const messages = reporter.all(supervisor.status());
+      return leaving ? [...messages, goodbye(false, settings.drainTimeoutMs)] : messages;
+    },
+  });
+  const session = link;
+
+  return {
+    name: () => name,
+    inFlight: () => (session.connected ? (lastAck?.inFlight ?? null) : null),
+    ended: ended.promise,
+    async leave(force) {
+      leaving = true;
+      session.send(goodbye(false, settings.drainTimeoutMs));
+      await waitUntilDrained({ ...settings, link: session, log, lastAck: () => lastAck }, force);
+      await restarting;
+      await supervisor.stop(force ? { force } : {});
+      session.send(goodbye(true, 0));
+    },
+    async [Symbol.asyncDispose]() {
+      await session[Symbol.asyncDispose]();
+      await supervisor[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function goodbye(left: boolean, deadlineMs: number) {
+  return {
+    message: "goodbye" as const,
+    goodbye: { left, reason: "the worker is stopping", deadlineMs },
+  };
+}
+
+function logStatus(log: Log, status: EngineStatus): void {
+  const fields = {
+    state: status.state,
+    phase: status.phase ?? undefined,
+    reason: status.reason ?? undefined,
+    url: status.state === "ready" ? (status.url ?? undefined) : undefined,
+    models: status.state === "ready" ? status.models.map((model) => model.id).join(",") : undefined,
+  };
+  if (status.state === "ready" || status.reason === null) log.info("engine", fields);
+  else log.warn("engine", fields);
+}

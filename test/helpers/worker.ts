@@ -1,0 +1,72 @@
+/** Real workers inside the test process, with the simulated engine as their engine. */
+
+import { mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { startWorker, type Worker, type WorkerOptions } from "../../src/worker/worker.ts";
+import { memoryLog, type TestHead } from "./cluster.ts";
+
+export interface TempDir extends Disposable {
+  readonly path: string;
+}
+
+export function tempDir(): TempDir {
+  const dir = mkdtempSync(path.join(os.tmpdir(), "llmnode-test-"));
+  return { path: dir, [Symbol.dispose]: () => rmSync(dir, { recursive: true, force: true }) };
+}
+
+export interface TestWorker extends AsyncDisposable {
+  readonly worker: Worker;
+  /** The worker's own log. */
+  readonly log: string[];
+  /** What the engine printed. */
+  readonly output: string[];
+}
+
+/** The program under test from its sources. */
+export const SELF = [process.execPath, path.resolve(import.meta.dir, "../../src/main.ts")];
+
+/** The simulated engine on a free port, quick. */
+export function sim(...flags: string[]): string[] {
+  const quick = ["--port", "0", "--ttft", "5ms", "--itl", "2ms"];
+  return ["llmnode", "sim", ...quick, ...flags];
+}
+
+export async function startTestWorker(
+  head: TestHead,
+  dataDir: string,
+  options: Partial<WorkerOptions> = {},
+): Promise<TestWorker> {
+  const { log, lines } = memoryLog();
+  const output: string[] = [];
+  const worker = await startWorker({
+    head: head.head.sessionAddress,
+    insecure: false,
+    name: null,
+    labels: {},
+    engine: { argv: sim("--model", "m") },
+    port: null,
+    advertise: null,
+    dataDir,
+    version: "0.0.0-test",
+    log,
+    printLine: (line) => void output.push(line),
+    env: process.env,
+    selfCommand: SELF,
+    ...options,
+    settings: {
+      link: { reconnectFirstMs: 50, reconnectMaxMs: 500, welcomeTimeoutMs: 1000 },
+      supervisor: {
+        startProbeMs: 50,
+        backoffFirstMs: 50,
+        logPollMs: 20,
+        modelsMs: 100,
+        healthProbeMs: 100,
+      },
+      drainPollMs: 20,
+      drainWithoutHeadMs: 300,
+      ...options.settings,
+    },
+  });
+  return { worker, log: lines, output, [Symbol.asyncDispose]: () => worker[Symbol.asyncDispose]() };
+}
