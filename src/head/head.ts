@@ -12,6 +12,7 @@ import { formatHostPort, type HostPort, isLoopback } from "../util/host-port.ts"
 import type { Log } from "../util/log.ts";
 import { createApi } from "./api.ts";
 import { startDispatch } from "./dispatch.ts";
+import { namingOwner } from "./port-owner.ts";
 import { createSessions } from "./session.ts";
 import { blockList } from "./ways.ts";
 
@@ -101,7 +102,9 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     onRouteStale: dispatch.findWay,
   });
   const sessionServer = stack.use(
-    await startSessionServer({ listen: options.sessionListen, onSession: sessions.accept }),
+    await namingOwner(options.sessionListen.port, () =>
+      startSessionServer({ listen: options.sessionListen, onSession: sessions.accept }),
+    ),
   );
   let draining = false;
   const api = createApi({
@@ -121,7 +124,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       },
     }),
   });
-  const server = serve(options, api);
+  const server = await namingOwner(options.listen.port, () => serve(options, api));
   stack.defer(() => server.stop(true));
   const running = stack.move();
   let stopped: Promise<void> | null = null;

@@ -1,11 +1,18 @@
 /** Loads the embedded `llmnode.proto` and gives grpc-js its service definition. */
 
-import { loadPackageDefinition, type ServiceDefinition } from "@grpc/grpc-js";
+import {
+  loadPackageDefinition,
+  logVerbosity,
+  type ServiceDefinition,
+  setLogVerbosity,
+} from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import protoPath from "../../proto/llmnode.proto" with { type: "file" };
 
 /** The definition of the `Cluster` service, for `Server.addService` and for clients. */
 export function loadService(): ServiceDefinition {
+  // Its log repeats as bare lines what we say in words; whoever sets the variable wants them.
+  if (process.env["GRPC_VERBOSITY"] === undefined) setLogVerbosity(logVerbosity.NONE);
   let node: unknown = loadPackageDefinition(
     loadSync(protoPath, {
       defaults: true,
