@@ -1,5 +1,6 @@
 /** Real processes for tests: captured output, waiting for a line, and nothing left behind. */
 
+import { afterAll } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 
 export interface ProcessOptions {
@@ -52,6 +53,12 @@ export interface TestProcess extends AsyncDisposable {
 // own is found and ended. Not called LLMNODE_*: engines are started without those.
 const MARKER = "TEST_PROCESS_MARK";
 
+// A test that ran out of time never disposes what it started; the end of its file does.
+const undisposed = new Set<AsyncDisposable>();
+afterAll(async () => {
+  for (const left of undisposed) await left[Symbol.asyncDispose]();
+});
+
 /** Starts a program in its own process group; dispose it (`await using`) to end all it started. */
 export function spawnProcess(argv: readonly string[], options: ProcessOptions = {}): TestProcess {
   const mark = crypto.randomUUID();
@@ -93,7 +100,7 @@ export function spawnProcess(argv: readonly string[], options: ProcessOptions = 
 
   const signalGroup = (signal: NodeJS.Signals) => signalPid(-child.pid, signal);
 
-  return {
+  const started: TestProcess = {
     pid: child.pid,
     finished,
     stdout: () => stdout,
@@ -128,6 +135,7 @@ export function spawnProcess(argv: readonly string[], options: ProcessOptions = 
     kill: (signal) => signalPid(child.pid, signal),
     killGroup: signalGroup,
     async [Symbol.asyncDispose]() {
+      undisposed.delete(started);
       if (child.exitCode === null && child.signalCode === null) {
         signalGroup("SIGTERM");
         await Promise.race([child.exited, Bun.sleep(options.graceMs ?? 3000)]);
@@ -139,6 +147,8 @@ export function spawnProcess(argv: readonly string[], options: ProcessOptions = 
       sweep(mark);
     },
   };
+  undisposed.add(started);
+  return started;
 }
 
 /** Runs a program to its end. Throws when it takes longer than `timeoutMs` (default 30 s). */
@@ -159,23 +169,6 @@ export async function runProcess(
     return await Promise.race([child.finished, late]);
   } finally {
     clearTimeout(timer);
-  }
-}
-
-/** Asks every 20 ms until the answer is neither false, null nor undefined, and returns it. */
-export async function waitFor<T>(
-  what: string,
-  ask: () => T | Promise<T>,
-  { timeoutMs = 10_000 }: WaitOptions = {},
-): Promise<NonNullable<Exclude<T, false>>> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const answer = await ask();
-    if (answer !== false && answer !== null && answer !== undefined) {
-      return answer as NonNullable<Exclude<T, false>>;
-    }
-    if (performance.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
-    await Bun.sleep(20);
   }
 }
 

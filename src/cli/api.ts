@@ -1,0 +1,171 @@
+/** Asks the head's HTTP API, with errors that say what was tried and what to try next. */
+
+import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { formatHostPort, isLoopback, parseHostPort } from "../util/host-port.ts";
+import { cleanLine } from "../util/text.ts";
+import { formatDuration } from "../util/units.ts";
+import type { Options } from "./options.ts";
+
+export const DEFAULT_HTTP_PORT = 8092;
+
+/** The status of a large cluster is some megabytes; more than this is no head. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+
+export interface HeadClient {
+  /** Origin of the head, without a trailing slash. */
+  url: string;
+  /** How long one call may take, all tries together. */
+  timeoutMs: number;
+  /** Pauses before the second and third try of a refused connection. Default: 200 and 400 ms. */
+  retryPausesMs?: readonly number[];
+}
+
+/** Reads `--head` and `--timeout`. */
+export function headClient(options: Options): HeadClient {
+  const text = options.text("head") ?? "";
+  const url = parseHeadUrl(text);
+  if (url === null) {
+    throw options.invalid("head", "a host, host:port or URL such as http://10.0.0.5:8092");
+  }
+  const timeoutMs = options.durationMs("timeout") ?? 5000;
+  if (timeoutMs === 0) throw options.invalid("timeout", "more than zero");
+  return { url, timeoutMs };
+}
+
+/** `host`, `host:port` or an http(s) URL to an origin; null when it is none of them. */
+export function parseHeadUrl(text: string): string | null {
+  if (/^https?:\/\//i.test(text)) {
+    const url = URL.parse(text);
+    if (url === null || url.hostname === "" || url.username !== "" || url.search !== "")
+      return null;
+    return url.origin + url.pathname.replace(/\/+$/, "");
+  }
+  const address = parseHostPort(text, { port: DEFAULT_HTTP_PORT });
+  return address === null || address.port === 0 ? null : `http://${formatHostPort(address)}`;
+}
+
+/**
+ * The text of a JSON answer of `path`. Throws `head_unreachable`, `forbidden`, `not_found` or
+ * `bad_message` LlmnodeErrors.
+ */
+export async function getJson(client: HeadClient, path: string): Promise<string> {
+  const started = performance.now();
+  const response = await connect(client, path);
+  const body = await readBounded(response).catch((error: unknown) => {
+    if (error instanceof LlmnodeError) throw error;
+    throw unreachable(client, { error, tries: 1, elapsed: performance.now() - started });
+  });
+  if (response.ok && parse(body) !== undefined) return body;
+  const told = errorText(body);
+  if (response.status === 401 || response.status === 403) {
+    throw new LlmnodeError(
+      "forbidden",
+      `the head at ${client.url} does not allow this: ${told ?? `status ${response.status}`}`,
+      { hints: [`on the head's own machine:   llmnode status`] },
+    );
+  }
+  if (response.ok || response.status === 404 || told === null) {
+    throw new LlmnodeError(
+      "bad_message",
+      `what answers at ${client.url} is not an llmnode head (${path}: status ${response.status})`,
+      { hints: ["other address?   llmnode --head <url> ..."] },
+    );
+  }
+  throw new LlmnodeError("bad_message", `the head at ${client.url} answers: ${told}`);
+}
+
+async function connect(client: HeadClient, path: string): Promise<Response> {
+  const started = performance.now();
+  const signal = AbortSignal.timeout(client.timeoutMs);
+  const pauses = client.retryPausesMs ?? [200, 400];
+  const host = new URL(client.url).hostname;
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await fetch(client.url + path, {
+        signal,
+        redirect: "manual",
+        headers: { accept: "application/json" },
+        // A proxy from the environment is for other machines: it cannot reach this one's loopback.
+        ...(isLoopback(host) ? { proxy: false } : {}),
+      });
+    } catch (error) {
+      const pause = pauses[tries - 1];
+      const elapsed = performance.now() - started;
+      // Only a refusal comes at once and may be gone a moment later, when a head restarts.
+      const again = isRefusal(error) && pause !== undefined && elapsed + pause < client.timeoutMs;
+      if (!again) throw unreachable(client, { error, tries, elapsed });
+      await Bun.sleep(pause);
+    }
+  }
+}
+
+function unreachable(
+  client: HeadClient,
+  { error, tries, elapsed }: { error: unknown; tries: number; elapsed: number },
+): LlmnodeError {
+  const reason = reasonOf(error, client.timeoutMs);
+  const effort = tries === 1 ? "" : `, ${tries} tries in ${formatDuration(elapsed)}`;
+  const { hostname, port } = new URL(client.url);
+  const here = isLoopback(hostname);
+  const local = `127.0.0.1:${port || DEFAULT_HTTP_PORT}`;
+  return new LlmnodeError(
+    "head_unreachable",
+    `cannot reach the head at ${client.url} (${reason}${effort})`,
+    {
+      hints: [
+        here
+          ? "is it running?   llmnode head"
+          : `is it running?   ssh ${hostname} llmnode status --head ${local}`,
+        "other address?   llmnode --head <url> ...   (or LLMNODE_HEAD=<url>)",
+      ],
+      cause: error,
+    },
+  );
+}
+
+function isRefusal(error: unknown): boolean {
+  return ["ConnectionRefused", "ECONNREFUSED", "ECONNRESET"].includes(systemCode(error) ?? "");
+}
+
+function reasonOf(error: unknown, timeoutMs: number): string {
+  if (error instanceof Error && error.name === "TimeoutError") {
+    return `no answer in ${formatDuration(timeoutMs)}`;
+  }
+  const code = systemCode(error);
+  if (code === "ConnectionRefused" || code === "ECONNREFUSED") return "connection refused";
+  if (code === "ECONNRESET") return "connection reset";
+  if (code === "ENOTFOUND" || code === "FailedToResolveHostname" || code === "DNSException") {
+    return "no such host";
+  }
+  return cleanLine(messageOf(error), 200);
+}
+
+async function readBounded(response: Response): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.byteLength;
+    if (bytes > MAX_ANSWER_BYTES) throw new LlmnodeError("bad_message", "the answer never ends");
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+/** The `error.message` of an OpenAI-style error body, or null. */
+function errorText(body: string): string | null {
+  const parsed = parse(body);
+  if (typeof parsed !== "object" || parsed === null || !("error" in parsed)) return null;
+  const { error } = parsed;
+  if (typeof error !== "object" || error === null || !("message" in error)) return null;
+  return typeof error.message === "string" ? cleanLine(error.message, 500) : null;
+}
+
+/** Undefined when it is no JSON. */
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

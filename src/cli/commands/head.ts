@@ -1,0 +1,148 @@
+/** `llmnode head`: the one address that clients and workers connect to. */
+
+import { networkInterfaces } from "node:os";
+import type { Head } from "../../head/head.ts";
+import { formatHostPort, isLoopback } from "../../util/host-port.ts";
+import type { Log } from "../../util/log.ts";
+import { DEFAULT_HTTP_PORT } from "../api.ts";
+import { addressOption, daemonLog, DEFAULT_SESSION_PORT, requireInsecure } from "../daemon.ts";
+import { typedName, versionFacts } from "../program.ts";
+import { raiseFetchLimit } from "../reexec.ts";
+import { runDaemon } from "../shutdown.ts";
+import { type CommandSpec, DATA_DIR_OPTION, type Invocation, LOG_OPTIONS } from "../spec.ts";
+import type { Terminal } from "../terminal.ts";
+
+export const headCommand: CommandSpec = {
+  name: "head",
+  usage: "head [options]",
+  summary: "run the head: the one address for clients and workers",
+  isDaemon: true,
+  details: [
+    "Clients speak the OpenAI API to it; workers come to it with `llmnode join`. Until the link",
+    "between head and workers is encrypted, workers are accepted from this machine only unless",
+    "--insecure is given.",
+  ],
+  options: [
+    {
+      flag: "listen",
+      value: "<host:port>",
+      env: "LLMNODE_LISTEN",
+      default: "0.0.0.0:8092",
+      summary: "where clients connect",
+    },
+    {
+      flag: "session-listen",
+      value: "<host:port>",
+      env: "LLMNODE_SESSION_LISTEN",
+      defaultNote: "127.0.0.1:8093, with --insecure 0.0.0.0:8093",
+      summary: "where workers connect",
+    },
+    { ...DATA_DIR_OPTION, summary: "where the head keeps its state (it keeps none yet)" },
+    {
+      flag: "insecure",
+      env: "LLMNODE_INSECURE",
+      summary: "accept workers from other machines over an unencrypted link",
+    },
+    {
+      flag: "max-body-size",
+      value: "<size>",
+      env: "LLMNODE_MAX_BODY_SIZE",
+      default: "64MiB",
+      summary: "the largest request body that is accepted",
+    },
+    {
+      flag: "allow-advertise",
+      value: "<cidr>",
+      repeat: true,
+      env: "LLMNODE_ALLOW_ADVERTISE",
+      summary: "addresses other than its own that a worker's --advertise may name",
+    },
+    ...LOG_OPTIONS,
+  ],
+  examples: [
+    "llmnode head",
+    "llmnode head --listen 127.0.0.1:9000",
+    "llmnode head --insecure     # workers on other machines, in a network that you trust",
+  ],
+  async run(invocation, terminal) {
+    const { options, env } = invocation;
+    const insecure = options.isOn("insecure");
+    const listen = addressOption(options, "listen", { host: "0.0.0.0", port: DEFAULT_HTTP_PORT });
+    const sessionListen = addressOption(options, "session-listen", {
+      host: insecure ? "0.0.0.0" : "127.0.0.1",
+      port: DEFAULT_SESSION_PORT,
+    });
+    requireInsecure(sessionListen, insecure, "llmnode head --insecure");
+    const maxBodyBytes = options.bytes("max-body-size") ?? 0;
+    if (maxBodyBytes === 0) throw options.invalid("max-body-size", "more than zero");
+    const log = daemonLog(invocation, terminal);
+    raiseFetchLimit(env);
+    const { startHead } = await import("../../head/head.ts");
+    const { version } = versionFacts();
+    return runDaemon({
+      log,
+      start: () =>
+        startHead({
+          listen,
+          sessionListen,
+          insecure,
+          allowAdvertise: options.texts("allow-advertise"),
+          version,
+          log,
+          settings: { maxBodyBytes },
+        }),
+      started: (head) => announce(head, { invocation, terminal, log, clientHost: listen.host }),
+      farewell: () => "stopping, running requests may end",
+    });
+  },
+};
+
+interface Announcement {
+  invocation: Invocation;
+  terminal: Terminal;
+  log: Log;
+  /** The host that clients were told to connect to; a wildcard means any of this machine's. */
+  clientHost: string;
+}
+
+/** State and next commands: a few lines for a person, one log line for a machine. */
+function announce(head: Head, { invocation, terminal, log, clientHost }: Announcement): void {
+  const { version } = versionFacts();
+  const sessions = head.sessionAddress;
+  const asked = invocation.options.choice("log-format", ["auto", "text", "logfmt", "json"]);
+  if (!(asked === "text" || (asked === "auto" && terminal.errIsTty))) {
+    log.info("head is up", { url: head.url, sessions: formatHostPort(sessions), version });
+    return;
+  }
+  const program = typedName(invocation.env);
+  const port = new URL(head.url).port;
+  const local = isLoopback(sessions.host);
+  const joinHost = isWildcard(sessions.host) ? machineAddress() : sessions.host;
+  const joinPort = sessions.port === DEFAULT_SESSION_PORT ? "" : `:${sessions.port}`;
+  const joinAddress = joinHost.includes(":") && joinPort !== "" ? `[${joinHost}]` : joinHost;
+  const elsewhere = Number(port) === DEFAULT_HTTP_PORT ? "" : ` --head ${head.url}`;
+  const clients = isWildcard(clientHost) ? machineAddress() : clientHost;
+  terminal.err.write(
+    [
+      `llmnode ${version}: the head is up`,
+      "",
+      `  OpenAI API     http://${formatHostPort({ host: clients, port: Number(port) })}/v1`,
+      `  add a worker   ${program} join ${joinAddress}${joinPort}${local ? "" : " --insecure"} -- vllm serve Qwen/Qwen3-8B --port 8080`,
+      `  look           ${program} status${elsewhere}`,
+      ...(local ? ["  workers        from this machine only; others need head --insecure"] : []),
+      "",
+      "",
+    ].join("\n"),
+  );
+}
+
+function isWildcard(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
+}
+
+/** The first address of this machine that others may reach, else its loopback address. */
+function machineAddress(): string {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const outward = all.find(({ family, internal }) => family === "IPv4" && !internal);
+  return outward?.address ?? "127.0.0.1";
+}

@@ -1,0 +1,57 @@
+/** `llmnode status`: the cluster on one screen. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { getJson, headClient } from "../api.ts";
+import { EXIT } from "../exit-codes.ts";
+import type { CommandSpec } from "../spec.ts";
+import { problems, readStatus, statusLines } from "../status-view.ts";
+
+export const statusCommand: CommandSpec = {
+  name: "status",
+  usage: "status [--json] [--check]",
+  summary: "show the head, its workers, their engines and the models on one screen",
+  details: [
+    "--check makes the exit code tell: 7 when no model is ready, a model has no ready replica, a",
+    "worker is stale or lost, or an engine is in trouble; what is wrong goes to stderr.",
+  ],
+  options: [
+    { flag: "json", summary: "print the head's JSON as it is" },
+    { flag: "check", summary: "exit 7 when the cluster is degraded or no model is ready" },
+  ],
+  examples: [
+    "llmnode status",
+    "llmnode status --check && echo fine",
+    "llmnode --head 10.0.0.5 status --json",
+  ],
+  async run({ options }, terminal) {
+    const client = headClient(options);
+    const body = await getJson(client, "/api/v1/status");
+    const status = readStatus(JSON.parse(body));
+    if (status === null) {
+      throw new LlmnodeError(
+        "bad_message",
+        `what the head at ${client.url} answers is no status that this version knows`,
+      );
+    }
+    if (options.isOn("json")) {
+      terminal.out.write(`${body.trimEnd()}\n`);
+    } else {
+      const { columns } = terminal;
+      terminal.out.write(`${statusLines(status, { url: client.url, columns }).join("\n")}\n`);
+      if (status.workers.length === 0) {
+        terminal.err.write(
+          `no workers (yet). Add one: ${joinLine(client.url)} -- <engine command>\n`,
+        );
+      }
+    }
+    if (!options.isOn("check")) return EXIT.ok;
+    const wrong = problems(status);
+    for (const line of wrong) terminal.err.write(`degraded: ${line}\n`);
+    return wrong.length === 0 ? EXIT.ok : EXIT.degraded;
+  },
+};
+
+/** How a worker comes to this head, as far as its HTTP address tells. */
+function joinLine(url: string): string {
+  return `llmnode join ${new URL(url).hostname}`;
+}

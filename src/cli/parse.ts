@@ -1,0 +1,155 @@
+/** From argv to a command with its options, through cac, with our own words for what is wrong. */
+
+import { type CAC, cac } from "cac";
+import { LlmnodeError } from "../protocol/errors.ts";
+import { cleanLine } from "../util/text.ts";
+import { type Scan, scanArgv } from "./argv.ts";
+import { createOptions } from "./options.ts";
+import {
+  type CommandSpec,
+  type Environment,
+  GLOBAL_OPTIONS,
+  type Invocation,
+  type OptionSpec,
+} from "./spec.ts";
+import { suggest } from "./suggest.ts";
+
+/**
+ * Throws a `usage` LlmnodeError for anything it does not understand. `--help` and `--version`
+ * become the commands of these names, which `commands` must contain.
+ */
+export function parseCommandLine(
+  argv: readonly string[],
+  commands: readonly CommandSpec[],
+  env: Environment,
+): Invocation {
+  const cli = buildCac(commands);
+  cli.parse(["llmnode", "llmnode", ...argv], { run: false });
+  const command = commands.find(({ name }) => name === cli.matchedCommandName);
+  const specs = [...(command?.options ?? []), ...GLOBAL_OPTIONS];
+  const scan = scanArgv(argv, specs);
+  const isOn = (flag: string) => scan.flags.get(flag)?.at(-1) === "true";
+
+  const build = (spec: CommandSpec, words: readonly string[]): Invocation => ({
+    command: spec,
+    words,
+    rest: scan.rest,
+    options: createOptions([...spec.options, ...GLOBAL_OPTIONS], scan.flags, env),
+    env,
+  });
+  const named = (name: string): CommandSpec => {
+    const found = commands.find((candidate) => candidate.name === name);
+    if (found === undefined) throw new Error(`no command ${name}`);
+    return found;
+  };
+  if (isOn("help")) return build(named("help"), command === undefined ? [] : [command.name]);
+  if (isOn("version") && command === undefined) return build(named("version"), []);
+  if (command === undefined) {
+    rejectUnknownFlags(scan, specs, null);
+    const word = scan.words[0];
+    if (word === undefined) return build(named("help"), []);
+    throw unknownCommand(word, commands);
+  }
+  const words = scan.words.slice(1);
+  rejectExtraWords(command, { words, typed: argv.slice(scan.wordsAt[0] ?? 0) }, scan);
+  rejectUnknownFlags(scan, specs, command);
+  rejectMalformed(scan);
+  if (command.argument?.required === true && words.length === 0) {
+    throw usage(`${command.name} needs <${command.argument.name}>: llmnode ${command.usage}`);
+  }
+  if (scan.rest !== null && command.takesRest !== true) {
+    throw usage(`${command.name} takes nothing after "--"`);
+  }
+  confirm(cli);
+  return build(command, words);
+}
+
+/** "unknown command ..." with the one that was meant, or all there are. */
+export function unknownCommand(word: string, commands: readonly CommandSpec[]): LlmnodeError {
+  const names = commands.map(({ name }) => name);
+  const meant = suggest(word, names);
+  const shown = cleanLine(word, 80);
+  return usage(
+    meant === null
+      ? `unknown command "${shown}"; there are: ${names.join(", ")}`
+      : `unknown command "${shown}": did you mean "${meant}"?`,
+  );
+}
+
+/** The table in cac's terms; cac selects the command and knows how global options mix in. */
+function buildCac(commands: readonly CommandSpec[]): CAC {
+  const cli = cac("llmnode");
+  for (const spec of GLOBAL_OPTIONS) cli.option(rawName(spec), spec.summary);
+  for (const command of commands) {
+    const argument = command.argument;
+    const brackets = argument?.required === true ? ["<", ">"] : ["[", "]"];
+    const words = argument === undefined ? "" : ` ${brackets[0]}${argument.name}${brackets[1]}`;
+    const entry = cli.command(`${command.name}${words}`, command.summary);
+    for (const spec of command.options) entry.option(rawName(spec), spec.summary);
+    entry.action(() => undefined);
+  }
+  return cli;
+}
+
+function rawName(spec: OptionSpec): string {
+  const short = spec.short === undefined ? "" : `-${spec.short}, `;
+  return `${short}--${spec.flag}${spec.value === undefined ? "" : ` ${spec.value}`}`;
+}
+
+/** cac's own checks, as a second opinion: what it refuses is refused here too. */
+function confirm(cli: CAC): void {
+  try {
+    cli.runMatchedCommand();
+  } catch (error) {
+    if (error instanceof Error && error.name === "CACError") throw usage(error.message);
+    throw error;
+  }
+}
+
+function rejectExtraWords(
+  command: CommandSpec,
+  { words, typed }: { words: readonly string[]; typed: readonly string[] },
+  scan: Scan,
+): void {
+  const expected = command.argument === undefined ? 0 : 1;
+  const extra = words[expected];
+  if (extra === undefined) return;
+  const start = (scan.wordsAt[expected + 1] ?? 0) - (scan.wordsAt[0] ?? 0);
+  const explained = command.explainExtraWords?.(words, typed.slice(start));
+  throw usage(explained ?? `${command.name}: unexpected argument "${cleanLine(extra, 80)}"`);
+}
+
+function rejectUnknownFlags(
+  scan: Scan,
+  specs: readonly OptionSpec[],
+  command: CommandSpec | null,
+): void {
+  const flag = scan.unknown[0];
+  if (flag === undefined) return;
+  const meant = suggest(
+    flag.replace(/^-+/, ""),
+    specs.map((spec) => spec.flag),
+  );
+  const where = command === null ? "" : ` for ${command.name}`;
+  const shown = cleanLine(flag, 80);
+  throw usage(
+    meant === null
+      ? `unknown option ${shown}${where}; see: llmnode help${command ? ` ${command.name}` : ""}`
+      : `unknown option ${shown}${where}: did you mean --${meant}?`,
+  );
+}
+
+function rejectMalformed(scan: Scan): void {
+  const wrong = scan.malformed[0];
+  if (wrong === undefined) return;
+  const { spec, value } = wrong;
+  throw usage(
+    value === null
+      ? `--${spec.flag} needs a value: --${spec.flag} ${spec.value ?? ""}`
+      : `--${spec.flag} takes no value, not "${cleanLine(value, 80)}"`,
+  );
+}
+
+function usage(message: string): LlmnodeError {
+  return new LlmnodeError("usage", message);
+}

@@ -1,0 +1,116 @@
+/** The shape of the command table, from which parsing, environment, help and messages are made. */
+
+import type { ErrorCode } from "../protocol/errors.ts";
+import type { Options } from "./options.ts";
+import type { Terminal } from "./terminal.ts";
+
+export interface OptionSpec {
+  /** The long flag without its dashes. */
+  flag: string;
+  /** A one-letter form. */
+  short?: string;
+  /** The placeholder of its value in help, such as `<host:port>`. Absent: an on/off switch. */
+  value?: string;
+  /** May be given several times; in the environment its values are separated by commas. */
+  repeat?: boolean;
+  /** The environment variable that is read when the flag is not given. */
+  env?: string;
+  /** The text that counts when neither flag nor environment says anything. */
+  default?: string;
+  /** What help shows as the default when it is no fixed text. */
+  defaultNote?: string;
+  summary: string;
+}
+
+export interface ArgumentSpec {
+  /** Its name in usage and messages, without brackets. */
+  name: string;
+  required: boolean;
+}
+
+export interface CommandSpec {
+  name: string;
+  /** What follows `llmnode ` in its usage line. */
+  usage: string;
+  /** One line for the list of commands. */
+  summary: string;
+  /** More lines for its own help page. */
+  details?: string[];
+  argument?: ArgumentSpec;
+  /** Whether it runs until it is stopped; its end then does not wait for a reader that stalls. */
+  isDaemon?: boolean;
+  /** Whether words after `--` mean something to it. */
+  takesRest?: boolean;
+  options: OptionSpec[];
+  examples: string[];
+  /** A message for words too many, where the command can say more than "unexpected". */
+  explainExtraWords?: (words: readonly string[], typed: readonly string[]) => string;
+  /** Exit codes that differ from the general table. */
+  exitCode?: (code: ErrorCode) => number;
+  /** Does the work; its number is the exit code. Expected failures are thrown. */
+  run: (invocation: Invocation, terminal: Terminal) => Promise<number>;
+}
+
+/** A command line that was understood. */
+export interface Invocation {
+  command: CommandSpec;
+  /** The command's words, exactly as typed. */
+  words: readonly string[];
+  /** Everything after the first `--`, untouched; null when there was no `--`. */
+  rest: readonly string[] | null;
+  options: Options;
+  env: Environment;
+}
+
+export type Environment = Record<string, string | undefined>;
+
+export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
+  {
+    flag: "head",
+    value: "<url>",
+    env: "LLMNODE_HEAD",
+    default: "http://127.0.0.1:8092",
+    summary: "the head that commands talk to: host, host:port or URL",
+  },
+  {
+    flag: "timeout",
+    value: "<duration>",
+    env: "LLMNODE_TIMEOUT",
+    default: "5s",
+    summary: "how long to wait for the head's answer",
+  },
+  { flag: "no-color", env: "LLMNODE_NO_COLOR", summary: "no colours (NO_COLOR=1 does the same)" },
+  {
+    flag: "debug",
+    env: "LLMNODE_DEBUG",
+    summary: "show the stack with an error; head and join also log details",
+  },
+  { flag: "help", short: "h", summary: "show help for the command" },
+  { flag: "version", summary: "show the version" },
+];
+
+/** The options of every command that runs until it is stopped. */
+export const LOG_OPTIONS: readonly OptionSpec[] = [
+  {
+    flag: "log-format",
+    value: "<format>",
+    env: "LLMNODE_LOG_FORMAT",
+    default: "auto",
+    summary: "auto, text, logfmt or json; auto is text on a terminal, logfmt elsewhere",
+  },
+  {
+    flag: "log-level",
+    value: "<level>",
+    env: "LLMNODE_LOG_LEVEL",
+    default: "info",
+    summary: "debug, info, warn or error",
+  },
+];
+
+export const DATA_DIR_OPTION: OptionSpec = {
+  flag: "data-dir",
+  value: "<dir>",
+  env: "LLMNODE_DATA",
+  defaultNote: "$XDG_STATE_HOME/llmnode or ~/.local/state/llmnode",
+  summary: "where it keeps its state",
+};
