@@ -29,6 +29,7 @@ export const EXIT_CODES: Record<ErrorCode, number> = {
   not_supported: EXIT.failure,
   request_too_large: EXIT.failure,
   forbidden: EXIT.notAllowed,
+  rate_limited: EXIT.failure,
   no_ready_replica: EXIT.failure,
   overloaded: EXIT.unreachable,
   shutting_down: EXIT.unreachable,

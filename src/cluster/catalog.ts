@@ -33,6 +33,17 @@ export function createCatalogReader(state: ClusterState): () => Catalog {
   };
 }
 
+const LATEST = ":latest";
+
+/**
+ * The replicas of a model by the name that a client uses. Ollama takes a name without its tag and
+ * with `:latest` for the same model, so both find it; an exact match goes first.
+ */
+export function findReplicas(catalog: Catalog, model: string): readonly Replica[] {
+  const other = model.endsWith(LATEST) ? model.slice(0, -LATEST.length) : `${model}${LATEST}`;
+  return catalog.get(model) ?? catalog.get(other) ?? [];
+}
+
 export function buildCatalog(state: ClusterState): Catalog {
   const catalog = new Map<string, Replica[]>();
   for (const worker of state.workers.values()) {
@@ -56,7 +67,8 @@ export function replicasOf(worker: Worker, engine: Engine): Replica[] {
 
 function cardsOf(engine: Engine): readonly ModelCard[] {
   if (engine.models.length > 0) return engine.models;
-  return engine.expectedModels.map((id) => ({ id, parent: null, maxModelLen: null, loaded: null }));
+  const unknown = { parent: null, maxModelLen: null, loaded: null, extra: {} };
+  return engine.expectedModels.map((id) => ({ id, ...unknown }));
 }
 
 function replicaState(

@@ -1,14 +1,21 @@
 /** Leases: which request is on which replica, given out and taken back exactly once. */
 
 import type { ErrorCode } from "../protocol/errors.ts";
-import type { Catalog, Replica } from "./catalog.ts";
+import { type Catalog, findReplicas, type Replica } from "./catalog.ts";
 import { isKnownModel } from "./registry.ts";
 import { pickReplica } from "./routing.ts";
 import { type ClusterState, heartbeatPlan, type Lease } from "./state.ts";
 
 /** What a request needs. Plain data, so that another process could ask. */
 export interface Want {
-  model: string;
+  /** Null: any model that an engine of these kinds has. */
+  model: string | null;
+  /** Whether `model: null` is for one model only: several are then a question to the client. */
+  oneModel: boolean;
+  /** Engine kinds that will do; null: any. */
+  kinds: readonly string[] | null;
+  /** A worker that the client insists on, by name or id. */
+  worker: string | null;
   /** Engines that this request has tried already, by key. */
   exclude: readonly string[];
 }
@@ -24,14 +31,19 @@ export function acquire(
   at: { now: number; random: () => number },
 ): Grant {
   const { state, catalog } = context;
-  const replicas = catalog.get(want.model) ?? [];
-  const candidates = replicas.filter(
-    (replica) => replica.state === "ready" && !want.exclude.includes(replica.engine.key),
+  const known =
+    want.model === null ? [...catalog.values()].flat() : findReplicas(catalog, want.model);
+  const fitting = known.filter((replica) => fits(replica, want));
+  const candidates = fitting.filter(
+    ({ state: replica, engine }) => replica === "ready" && !want.exclude.includes(engine.key),
   );
-  const picked = pickReplica(candidates, at.random);
-  if (!picked || picked.engine.route.via !== "direct") {
-    return explain({ state, replicas }, want, at.now);
+  if (want.oneModel && new Set(candidates.map(({ card }) => card.id)).size > 1) {
+    const message = "Several models can answer this: say which one by 'model'.";
+    return { granted: false, code: "bad_request", message, retryAfterMs: null };
   }
+  const picked = pickReplica(candidates, at.random);
+  if (picked?.engine.route.via !== "direct")
+    return explain({ state, known, fitting }, want, at.now);
   const { worker, engine } = picked;
   const lease: Lease = {
     id: state.nextLease,
@@ -40,19 +52,25 @@ export function acquire(
     workerRun: worker.run,
     engineKey: engine.key,
     engineRun: engine.run,
-    model: want.model,
-    url: engine.route.via === "direct" ? engine.route.url : "",
+    engineKind: engine.kind,
+    model: picked.card.id,
+    url: picked.engine.route.url,
     apiKey: engine.apiKey,
     started: false,
     progressAt: at.now,
     recalled: false,
-    tried: want.exclude,
+    want,
   };
   state.nextLease += 1;
   state.leases.set(lease.id, lease);
   worker.inFlight += 1;
   engine.inFlight += 1;
   return { granted: true, lease };
+}
+
+function fits({ worker, engine }: Replica, want: Want): boolean {
+  if (want.kinds !== null && !want.kinds.includes(engine.kind)) return false;
+  return want.worker === null || worker.name === want.worker || worker.id === want.worker;
 }
 
 /** Takes a lease back; a second time does nothing. */
@@ -103,37 +121,67 @@ export function recalls(context: { state: ClusterState; catalog: Catalog }, now:
   return found;
 }
 
-function canMove(catalog: Catalog, lease: Lease): boolean {
-  const replicas = catalog.get(lease.model) ?? [];
-  return replicas.some(
-    ({ state, engine }) =>
-      state === "ready" && engine.key !== lease.engineKey && !lease.tried.includes(engine.key),
+function canMove(catalog: Catalog, { want, model, engineKey }: Lease): boolean {
+  return findReplicas(catalog, model).some(
+    (replica) =>
+      replica.state === "ready" &&
+      replica.engine.key !== engineKey &&
+      !want.exclude.includes(replica.engine.key) &&
+      fits(replica, want),
   );
 }
 
 /** Why no replica can be had now, as the client is told. */
 function explain(
-  context: { state: ClusterState; replicas: readonly Replica[] },
+  context: { state: ClusterState; known: readonly Replica[]; fitting: readonly Replica[] },
   want: Want,
   now: number,
 ): Grant {
-  const { state, replicas } = context;
+  const { state, known, fitting } = context;
+  const refuse = (code: ErrorCode, message: string): Grant => {
+    const retryAfterMs = code === "no_ready_replica" ? 1000 : null;
+    return { granted: false, code, message, retryAfterMs };
+  };
+  if (want.model === null) {
+    if (fitting.length > 0)
+      return refuse("no_ready_replica", `No engine can answer this now: ${reasons(fitting)}.`);
+    return refuse(
+      "unknown_url",
+      `No engine here answers this: it is for ${(want.kinds ?? []).join(", ")}.`,
+    );
+  }
   const name = JSON.stringify(want.model);
-  if (replicas.length > 0) {
-    const why = [...new Set(replicas.map(describe))].slice(0, 3).join("; ");
-    const message = `No replica of the model ${name} can answer now: ${why}.`;
-    return { granted: false, code: "no_ready_replica", message, retryAfterMs: 1000 };
+  if (fitting.length > 0) {
+    return refuse(
+      "no_ready_replica",
+      `No replica of the model ${name} can answer now: ${reasons(fitting)}.`,
+    );
+  }
+  if (known.length > 0 && want.worker !== null) {
+    return refuse("not_found", `The worker that was asked for has no model ${name}.`);
+  }
+  if (known.length > 0) {
+    const kinds = [...new Set(known.map(({ engine }) => engine.kind))].join(", ");
+    return refuse(
+      "unknown_url",
+      `The engines that have the model ${name} (${kinds}) do not answer this.`,
+    );
   }
   if (isKnownModel(state, want.model, now)) {
-    const message = `The model ${name} was served before, but no worker has it now.`;
-    return { granted: false, code: "no_ready_replica", message, retryAfterMs: 1000 };
+    return refuse(
+      "no_ready_replica",
+      `The model ${name} was served before, but no worker has it now.`,
+    );
   }
   if (now - state.startedAt < state.limits.settleMs) {
-    const message = `The model ${name} is not here yet: the head has just started, and its workers may be on their way back.`;
-    return { granted: false, code: "no_ready_replica", message, retryAfterMs: 1000 };
+    const why = "the head has just started, and its workers may be on their way back";
+    return refuse("no_ready_replica", `The model ${name} is not here yet: ${why}.`);
   }
-  const message = `The model ${name} does not exist.`;
-  return { granted: false, code: "model_not_found", message, retryAfterMs: null };
+  return refuse("model_not_found", `The model ${name} does not exist.`);
+}
+
+function reasons(replicas: readonly Replica[]): string {
+  return [...new Set(replicas.map(describe))].slice(0, 3).join("; ");
 }
 
 /** Words without worker names or addresses: clients need not know them. */

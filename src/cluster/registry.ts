@@ -188,7 +188,21 @@ function cardOf(model: Model): Engine["models"][number] {
     parent: model.parent || null,
     maxModelLen: model.maxModelLen ?? null,
     loaded: model.loaded ?? null,
+    extra: extraOf(model.card),
   };
+}
+
+const MAX_CARD_CHARS = 2048;
+
+function extraOf(card: string): Record<string, unknown> {
+  if (card === "" || card.length > MAX_CARD_CHARS) return {};
+  try {
+    const value: unknown = JSON.parse(card);
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : {};
+  } catch {
+    // A worker that sends what is no JSON loses its extras, not its model.
+    return {};
+  }
 }
 
 const STATES: Record<string, EngineState> = {

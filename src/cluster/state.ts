@@ -1,6 +1,7 @@
 /** What the head knows of its cluster: plain data, each part with the one file that writes it. */
 
 import type { ErrorCode } from "../protocol/errors.ts";
+import type { Want } from "./dispatch.ts";
 import type { Host } from "../protocol/messages.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
@@ -71,6 +72,8 @@ export interface ModelCard {
   parent: string | null;
   maxModelLen: number | null;
   loaded: boolean | null;
+  /** What the engine's own list says beside this. */
+  extra: Readonly<Record<string, unknown>>;
 }
 
 export interface Lease {
@@ -81,6 +84,7 @@ export interface Lease {
   workerRun: string;
   engineKey: string;
   engineRun: string;
+  engineKind: string;
   model: string;
   url: string;
   apiKey: string | null;
@@ -90,8 +94,8 @@ export interface Lease {
   progressAt: number;
   /** Set once the request was told to go elsewhere or to end. */
   recalled: boolean;
-  /** Engines that the request had tried before this one, by key. */
-  tried: readonly string[];
+  /** What the request had asked for. */
+  want: Want;
 }
 
 export interface ClusterLimits {

@@ -26,6 +26,8 @@ export interface EngineModel {
   maxModelLen: number | null;
   /** Whether the weights are in memory; null where the engine does not say. */
   loaded: boolean | null;
+  /** What the engine's own list says beside this: a JSON object of at most 2 KiB, or nothing. */
+  card?: string;
 }
 
 export interface EngineStatus {

@@ -1,25 +1,38 @@
-/** Routes what arrives at the head's HTTP port to the proxy, the model list, health and status. */
+/** Routes what arrives at the head's HTTP port to the proxy, the lists, health and status. */
 
 import type { Catalog } from "../cluster/catalog.ts";
 import { statusJson } from "../cluster/snapshot.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
+import { errorResponse } from "../proxy/error-answer.ts";
 import { requestIdOf } from "../proxy/headers.ts";
-import { errorResponse } from "../proxy/openai.ts";
 import type { Proxy } from "../proxy/proxy.ts";
+import { ROUTES } from "../proxy/routes.ts";
 import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
-import { modelCards } from "./models.ts";
+import type { AddressLimit } from "./address-limit.ts";
+import { allowOrigin, preflight } from "./cors.ts";
+import { dntTable } from "./dnt-table.ts";
+import { modelCard, modelCards } from "./models.ts";
+import type { OllamaLists } from "./ollama-lists.ts";
+import { decode, readPath, type RequestPath } from "./paths.ts";
 
 export interface ApiOptions {
   state: ClusterState;
   catalog: () => Catalog;
   proxy: Proxy;
+  ollamaLists: OllamaLists;
+  metrics: () => Response | Promise<Response>;
   head: { id: string; version: string };
   now: () => number;
   log: Log;
   /** Whether the head is about to stop. */
   draining: () => boolean;
+  /** The origin whose pages may call, `*` for any, null for none. */
+  corsOrigin: string | null;
+  /** Whether `/metrics` is for everybody. */
+  metricsOpen: boolean;
+  addressLimit: AddressLimit;
 }
 
 /** The part of `Bun.serve`'s server that a request needs. */
@@ -30,34 +43,19 @@ export interface Connection {
 
 export type Api = (request: Request, connection: Connection) => Promise<Response>;
 
-/** JSON routes that an engine answers, by allow-list: its administration is never reachable. */
-const INFERENCE: ReadonlySet<string> = new Set([
-  "/v1/chat/completions",
-  "/v1/completions",
-  "/v1/embeddings",
-  "/v1/responses",
-  "/v1/messages",
-  "/v1/messages/count_tokens",
-  "/v1/rerank",
-  "/v1/score",
-  "/v1/classify",
-  "/v1/audio/speech",
-  "/v1/images/generations",
-  "/v1/moderations",
-  "/v1/tokenize",
-  "/v1/detokenize",
-]);
-
 export function createApi(options: ApiOptions): Api {
   return async (request, connection) => {
     const requestId = requestIdOf(request.headers);
     let response: Response;
     try {
-      response = await route(options, { request, connection, requestId });
+      const incoming = { request, connection, requestId, path: readPath(request.url) };
+      response = preflight(request, options.corsOrigin) ?? (await route(options, incoming));
     } catch (error) {
       response = failed(options, error, requestId);
     }
     response.headers.set("x-request-id", requestId);
+    allowOrigin(response.headers, request, options.corsOrigin);
+    if (options.draining()) response.headers.set("connection", "close");
     return response;
   };
 }
@@ -66,65 +64,107 @@ interface Incoming {
   request: Request;
   connection: Connection;
   requestId: string;
+  path: RequestPath;
 }
 
 async function route(options: ApiOptions, incoming: Incoming): Promise<Response> {
-  const { request, connection, requestId } = incoming;
-  const { pathname, search } = splitUrl(request.url);
-  if (INFERENCE.has(pathname)) {
-    if (request.method !== "POST") throw notAllowed(request.method, pathname, "POST");
-    if (options.draining()) throw stopping();
-    // Engines may be silent for minutes before the first token; our own rules end a request.
-    connection.timeout(request, 0);
-    return await options.proxy(request, { path: `${pathname}${search}`, requestId });
+  const { request, path } = incoming;
+  const inference = ROUTES.get(path.pathname);
+  if (!inference) return await own(options, incoming);
+  const { dialect, method } = inference;
+  const isRead = method === "GET" && request.method === "HEAD";
+  if (request.method !== method && !isRead) {
+    return errorResponse(notAllowed(request, path.pathname, method), dialect);
   }
-  const answer = answerTo(options, incoming, pathname);
+  if (options.draining()) return errorResponse(stopping(), dialect);
+  const address = addressOf(incoming);
+  // Given back when the request's record is complete.
+  if (!options.addressLimit.take(address)) return errorResponse(tooMany(), dialect);
+  // Engines may be silent for minutes before the first token; our own rules end a request.
+  incoming.connection.timeout(request, 0);
+  return await options.proxy(request, {
+    route: inference,
+    path: `${path.pathname}${path.search}`,
+    requestId: incoming.requestId,
+    clientAddress: address,
+    worker: path.worker ?? request.headers.get("x-llmnode-worker"),
+  });
+}
+
+/** The head's own resources. Throws `unknown_url`, `method_not_allowed`. */
+async function own(options: ApiOptions, incoming: Incoming): Promise<Response> {
+  const { request, path } = incoming;
+  const resource = resourceAt(options, incoming);
+  if (!resource) {
+    throw new LlmnodeError("unknown_url", `There is nothing at ${path.pathname.slice(0, 200)}.`);
+  }
   if (request.method !== "GET" && request.method !== "HEAD") {
-    throw notAllowed(request.method, pathname, "GET, HEAD");
+    throw notAllowed(request, path.pathname, "GET, HEAD");
   }
-  return answer();
+  return await resource();
 }
 
-/** The head's own resources. Throws `unknown_url`. */
-function answerTo(options: ApiOptions, incoming: Incoming, pathname: string): () => Response {
-  if (pathname === "/v1/models") {
-    return () => Response.json({ object: "list", data: modelCards(options.catalog()) });
+function resourceAt(
+  options: ApiOptions,
+  incoming: Incoming,
+): (() => Response | Promise<Response>) | null {
+  const { state, catalog, head, now } = options;
+  const { pathname } = incoming.path;
+  switch (pathname) {
+    case "/v1/models":
+      return () => Response.json({ object: "list", data: modelCards(catalog()) });
+    case "/health/live":
+      return () => Response.json({ status: "live" });
+    case "/health/ready":
+      return () => {
+        if (options.draining()) throw stopping();
+        return Response.json({ status: "ready" });
+      };
+    case "/api/tags":
+    case "/api/ps":
+      return () => options.ollamaLists(pathname);
+    case "/metrics":
+      return () => {
+        if (!options.metricsOpen) requireLoopback(incoming);
+        return options.metrics();
+      };
+    case "/v1/dnt/table":
+      return () => {
+        requireLoopback(incoming);
+        return Response.json(dntTable(state, head, now()));
+      };
+    case "/api/v1/status":
+      return () => {
+        requireLoopback(incoming);
+        return Response.json(statusJson({ state, catalog: catalog() }, head, now()));
+      };
+    case "/v1/realtime":
+      return () => {
+        throw new LlmnodeError(
+          "not_supported",
+          "Realtime sessions by WebSocket are not supported.",
+        );
+      };
+    default:
+      return pathname.startsWith("/v1/models/") ? () => oneModel(catalog(), pathname) : null;
   }
-  if (pathname.startsWith("/v1/models/")) return () => oneModel(options, pathname);
-  if (pathname === "/health/live") return () => Response.json({ status: "live" });
-  if (pathname === "/health/ready") {
-    return () => {
-      if (options.draining()) throw stopping();
-      return Response.json({ status: "ready" });
-    };
-  }
-  if (pathname === "/api/v1/status") {
-    return () => {
-      const { state, catalog, head, now } = options;
-      requireLoopback(incoming);
-      return Response.json(statusJson({ state, catalog: catalog() }, head, now()));
-    };
-  }
-  throw new LlmnodeError("unknown_url", `There is nothing at ${pathname.slice(0, 200)}.`);
 }
 
-function oneModel(options: ApiOptions, pathname: string): Response {
-  let id: string;
-  try {
-    id = decodeURIComponent(pathname.slice("/v1/models/".length));
-  } catch {
-    throw new LlmnodeError("bad_request", "The model's name in the path is badly encoded.");
-  }
-  const card = modelCards(options.catalog()).find((model) => model.id === id);
+function oneModel(catalog: Catalog, pathname: string): Response {
+  const id = decode(pathname.slice("/v1/models/".length));
+  const card = modelCard(catalog, id);
   if (card) return Response.json(card);
   const name = JSON.stringify(id.slice(0, 200));
   throw new LlmnodeError("model_not_found", `The model ${name} does not exist.`);
 }
 
+function addressOf({ request, connection }: Incoming): string {
+  return connection.requestIP(request)?.address ?? "";
+}
+
 /** What reveals names and addresses is for people on this machine, until there are keys. */
-function requireLoopback({ request, connection }: Incoming): void {
-  const address = connection.requestIP(request)?.address ?? "";
-  if (isLoopback(address)) return;
+function requireLoopback(incoming: Incoming): void {
+  if (isLoopback(addressOf(incoming))) return;
   const message = "This is answered on the head's own machine only.";
   throw new LlmnodeError("forbidden", message);
 }
@@ -140,22 +180,16 @@ function failed(options: ApiOptions, error: unknown, requestId: string): Respons
   return errorResponse(new LlmnodeError("internal", message));
 }
 
-function notAllowed(method: string, pathname: string, allow: string): LlmnodeError {
-  return new LlmnodeError("method_not_allowed", `${method} is not possible at ${pathname}.`, {
-    allow,
-  });
+function notAllowed(request: Request, pathname: string, allow: string): LlmnodeError {
+  const message = `${request.method} is not possible at ${pathname.slice(0, 200)}.`;
+  return new LlmnodeError("method_not_allowed", message, { allow });
 }
 
 function stopping(): LlmnodeError {
   return new LlmnodeError("shutting_down", "The head is stopping.", { retryAfterMs: 1000 });
 }
 
-/** The path as it was sent, which `new URL` would normalise, and the query with its mark. */
-function splitUrl(url: string): { pathname: string; search: string } {
-  const start = url.indexOf("/", url.indexOf("//") + 2);
-  const path = start === -1 ? "/" : url.slice(start);
-  const mark = path.indexOf("?");
-  return mark === -1
-    ? { pathname: path, search: "" }
-    : { pathname: path.slice(0, mark), search: path.slice(mark) };
+function tooMany(): LlmnodeError {
+  const message = "Too many requests are running from this address.";
+  return new LlmnodeError("rate_limited", message, { retryAfterMs: 1000 });
 }

@@ -7,7 +7,7 @@ import { setRoute } from "../cluster/registry.ts";
 import type { ClusterState, Engine, Lease as Held, Worker } from "../cluster/state.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { Outcome } from "../proxy/failure.ts";
-import type { Acquire, Lease } from "../proxy/proxy.ts";
+import type { Acquire, Lease } from "../proxy/lease.ts";
 import { directUpstream } from "../proxy/upstream.ts";
 import type { Log } from "../util/log.ts";
 import { findWay, type WayOptions } from "./ways.ts";
@@ -124,6 +124,9 @@ export function startDispatch(options: DispatchOptions): Dispatch {
       let released = false;
       const lease: Lease = {
         engine: held.engineKey,
+        engineRun: held.engineRun,
+        engineKind: held.engineKind,
+        model: held.model,
         worker: held.workerName,
         upstream: directUpstream(held.url),
         apiKey: held.apiKey,

@@ -5,13 +5,15 @@ import { type ClusterLimits, createCluster } from "../cluster/state.ts";
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import { createBodyBudget } from "../proxy/body.ts";
-import { errorResponse } from "../proxy/openai.ts";
+import { errorResponse } from "../proxy/error-answer.ts";
 import { createProxy, PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import { readHostFacts } from "../telemetry/host.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
+import { createAddressLimit } from "./address-limit.ts";
 import { createApi } from "./api.ts";
 import { startDispatch } from "./dispatch.ts";
+import { createOllamaLists } from "./ollama-lists.ts";
 import { namingOwner } from "./port-owner.ts";
 import { createSessions } from "./session.ts";
 import { blockList } from "./ways.ts";
@@ -25,6 +27,10 @@ export interface HeadOptions {
   insecure: boolean;
   /** Addresses and ranges outside a worker's own that its `--advertise` may name. */
   allowAdvertise?: readonly string[];
+  /** The origin whose web pages may call the API, `*` for any; none by default. */
+  corsOrigin?: string;
+  /** Answers `/metrics` to everybody, not to this machine only. */
+  metricsOpen?: boolean;
   version: string;
   log: Log;
   settings?: Partial<HeadSettings>;
@@ -41,7 +47,14 @@ export interface HeadSettings {
   helloTimeoutMs: number;
   probeTimeoutMs: number;
   reprobeMs: number;
-  maxAttempts: number;
+  /** How long a client may take to send its body. */
+  bodyTimeoutMs: number;
+  /** Inference requests that one client address may have running. */
+  maxRequestsPerAddress: number;
+  /** The attempt loop, the relay and their times. */
+  proxy: Partial<typeof PROXY_DEFAULTS>;
+  /** How long an engine may take to list its models for Ollama's clients. */
+  listTimeoutMs: number;
 }
 
 export const HEAD_DEFAULTS: HeadSettings = {
@@ -52,7 +65,10 @@ export const HEAD_DEFAULTS: HeadSettings = {
   helloTimeoutMs: 5000,
   probeTimeoutMs: 2000,
   reprobeMs: 5000,
-  maxAttempts: PROXY_DEFAULTS.maxAttempts,
+  bodyTimeoutMs: 300_000,
+  maxRequestsPerAddress: 4096,
+  proxy: {},
+  listTimeoutMs: 2000,
 };
 
 export interface Head extends AsyncDisposable {
@@ -106,6 +122,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       startSessionServer({ listen: options.sessionListen, onSession: sessions.accept }),
     ),
   );
+  const addressLimit = createAddressLimit(settings.maxRequestsPerAddress);
   let draining = false;
   const api = createApi({
     state,
@@ -114,14 +131,27 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     log,
     catalog: dispatch.catalog,
     draining: () => draining,
+    corsOrigin: options.corsOrigin ?? null,
+    metricsOpen: options.metricsOpen ?? false,
+    addressLimit,
+    metrics: () => new Response(""),
+    ollamaLists: createOllamaLists({
+      state,
+      log,
+      timeoutMs: settings.listTimeoutMs,
+      maxAgeMs: 1000,
+    }),
     proxy: createProxy({
       ...PROXY_DEFAULTS,
-      maxAttempts: settings.maxAttempts,
+      ...settings.proxy,
+      now,
       acquire: dispatch.acquire,
       body: {
         maxBytes: settings.maxBodyBytes,
         budget: createBodyBudget(settings.maxHeldBytes),
+        timeoutMs: settings.bodyTimeoutMs,
       },
+      onRecord: (record) => addressLimit.give(record.clientAddress),
     }),
   });
   const server = await namingOwner(options.listen.port, () => serve(options, api));
@@ -157,6 +187,8 @@ function serve(options: HeadOptions, api: ReturnType<typeof createApi>) {
       hostname: listen.host,
       port: listen.port,
       development: false,
+      // Bun shares the port with another process otherwise, and says nothing.
+      reusePort: false,
       // Bounds slow senders; inference lifts it for itself.
       idleTimeout: 60,
       // Our own limit answers in OpenAI's form; Bun's has an empty body.

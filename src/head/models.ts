@@ -1,31 +1,55 @@
-/** The cluster's models as `GET /v1/models` lists them. */
+/** The cluster's models as clients list them: OpenAI's form, and Ollama's. */
 
-import type { Catalog } from "../cluster/catalog.ts";
+import { type Catalog, findReplicas, type Replica } from "../cluster/catalog.ts";
 
 export interface ModelCardJson {
   id: string;
   object: "model";
-  /** Unknown to us, but SDKs want a number. */
   created: number;
   owned_by: string;
-  /** The base model of a LoRA adapter. */
-  parent?: string;
-  /** The longest that any replica takes. */
-  max_model_len?: number;
+  [extra: string]: unknown;
 }
 
-/** One card for each model that some replica can answer for now, by name. */
+/**
+ * One card for each model that some replica can answer for now: what its engines say of it, LoRA
+ * adapters with their parent. Those in memory first, those that are only pulled after them.
+ */
 export function modelCards(catalog: Catalog): ModelCardJson[] {
-  const cards: ModelCardJson[] = [];
+  const cards: { card: ModelCardJson; loaded: boolean }[] = [];
   for (const [id, replicas] of catalog) {
     const ready = replicas.filter((replica) => replica.state === "ready");
     if (ready.length === 0) continue;
-    const card: ModelCardJson = { id, object: "model", created: 0, owned_by: "llmnode" };
-    const parent = ready.find((replica) => replica.card.parent !== null)?.card.parent;
-    if (parent) card.parent = parent;
-    const lengths = ready.flatMap(({ card: { maxModelLen } }) => maxModelLen ?? []);
-    if (lengths.length > 0) card.max_model_len = Math.max(...lengths);
-    cards.push(card);
+    cards.push({
+      card: cardOf(id, ready),
+      loaded: ready.some(({ card }) => card.loaded !== false),
+    });
   }
-  return cards.sort((a, b) => (a.id < b.id ? -1 : 1));
+  return cards
+    .sort((a, b) => Number(b.loaded) - Number(a.loaded) || (a.card.id < b.card.id ? -1 : 1))
+    .map(({ card }) => card);
+}
+
+/** The card of one model by any of its names, or null. */
+export function modelCard(catalog: Catalog, model: string): ModelCardJson | null {
+  const ready = findReplicas(catalog, model).filter((replica) => replica.state === "ready");
+  const id = ready[0]?.card.id;
+  return id === undefined ? null : cardOf(id, ready);
+}
+
+function cardOf(id: string, ready: readonly Replica[]): ModelCardJson {
+  const extra = ready[0]?.card.extra ?? {};
+  const { created, owned_by } = extra;
+  const card: ModelCardJson = {
+    ...extra,
+    id,
+    object: "model",
+    // Unknown to us, but SDKs want a number.
+    created: typeof created === "number" ? created : 0,
+    owned_by: typeof owned_by === "string" ? owned_by : "llmnode",
+  };
+  const parent = ready.find((replica) => replica.card.parent !== null)?.card.parent;
+  if (parent) card["parent"] = parent;
+  const lengths = ready.flatMap(({ card: { maxModelLen } }) => maxModelLen ?? []);
+  if (lengths.length > 0) card["max_model_len"] = Math.max(...lengths);
+  return card;
 }

@@ -1,7 +1,7 @@
 /** Every failure that llmnode expects: one error class, one closed set of codes. */
 
 /**
- * Two tables give each code its outward meaning: HTTP (`proxy/openai.ts`) and exit codes
+ * Two tables give each code its outward meaning: HTTP (`proxy/error-answer.ts`) and exit codes
  * (`cli/exit-codes.ts`). The compiler checks that each is whole. On the session a code travels as
  * itself, in a Refusal.
  */
@@ -14,6 +14,7 @@ export type ErrorCode =
   | "not_supported"
   | "request_too_large"
   | "forbidden"
+  | "rate_limited"
   | "no_ready_replica"
   | "overloaded"
   | "shutting_down"

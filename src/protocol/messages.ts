@@ -67,6 +67,7 @@ export interface Model {
   parent: string;
   maxModelLen?: number;
   loaded?: boolean;
+  card: string;
 }
 
 export interface Heartbeat {

@@ -1,9 +1,7 @@
-/** Takes a request's body in, within limits, and reads from it what routing needs. */
+/** Takes a request's body in, within limits. */
 
-import { isUtf8 } from "node:buffer";
 import { LlmnodeError } from "../protocol/errors.ts";
 import { formatBytes } from "../util/units.ts";
-import { JsonScanError, scanObject, type Span, stringAt } from "./json-scan.ts";
 
 /** Memory for all bodies held at once; what does not fit is answered 503, never queued. */
 export interface BodyBudget {
@@ -29,77 +27,23 @@ export function createBodyBudget(maxBytes: number): BodyBudget {
   };
 }
 
-/** A body in memory; `free` gives its share of the budget back, once. */
-export interface HeldBody {
-  bytes: Uint8Array<ArrayBuffer>;
+export interface BodyLimits {
+  /** The largest body that is held. */
+  maxBytes: number;
+  budget: BodyBudget;
+  /** How long a client may take to send a body that is held. */
+  timeoutMs: number;
+}
+
+/** One body's share of the budget. */
+export interface Meter {
+  /** Throws `request_too_large`, `overloaded`. */
+  add(bytes: number): void;
+  /** Gives everything back; again does nothing. */
   free(): void;
 }
 
-export interface BodyLimits {
-  maxBytes: number;
-  budget: BodyBudget;
-}
-
-/**
- * Reads a body whole. Throws `request_too_large` (by content-length before reading, else by
- * count), `overloaded`, `bad_request` when it breaks off.
- */
-export async function readBody(request: Request, limits: BodyLimits): Promise<HeldBody> {
-  const declared = declaredLength(request);
-  if (declared !== null && declared > limits.maxBytes) throw tooLarge(limits.maxBytes);
-  const meter = createMeter(limits);
-  try {
-    if (declared !== null) {
-      meter.add(declared);
-      return { bytes: new Uint8Array(await request.arrayBuffer()), free: meter.free };
-    }
-    return { bytes: await readCounted(request, meter), free: meter.free };
-  } catch (error) {
-    meter.free();
-    if (error instanceof LlmnodeError) throw error;
-    throw new LlmnodeError("bad_request", "The request body could not be read to its end.", {
-      cause: error,
-    });
-  }
-}
-
-/** What routing reads of a JSON body. */
-export interface BodyFields {
-  model: string;
-  stream: boolean;
-}
-
-const WANTED: ReadonlySet<string> = new Set(["model", "stream"]);
-/** Longer names are nobody's; they would only fill logs. */
-const MAX_MODEL_CHARS = 512;
-
-/** Throws `bad_request`, naming the field where there is one. */
-export function readFields(bytes: Uint8Array): BodyFields {
-  if (!isUtf8(bytes)) throw badRequest("The request body is not valid UTF-8.");
-  let spans: Map<string, Span>;
-  try {
-    spans = scanObject(bytes, WANTED);
-  } catch (error) {
-    if (!(error instanceof JsonScanError)) throw error;
-    throw badRequest(`The request body is not a valid JSON object: ${error.message}.`);
-  }
-  const at = spans.get("model");
-  if (!at) throw badRequest("The request has no 'model'.", "model");
-  const model = stringAt(bytes, at);
-  if (model === null) throw badRequest("'model' must be a string.", "model");
-  if (model === "") throw badRequest("'model' must not be empty.", "model");
-  if (model.length > MAX_MODEL_CHARS) {
-    throw badRequest(`'model' is longer than ${MAX_MODEL_CHARS} characters.`, "model");
-  }
-  return { model, stream: isTrue(bytes, spans.get("stream")) };
-}
-
-interface Meter {
-  add(bytes: number): void;
-  free: () => void;
-}
-
-function createMeter({ maxBytes, budget }: BodyLimits): Meter {
+export function createMeter({ maxBytes, budget }: BodyLimits): Meter {
   let taken = 0;
   return {
     add(bytes) {
@@ -117,32 +61,51 @@ function createMeter({ maxBytes, budget }: BodyLimits): Meter {
   };
 }
 
-async function readCounted(request: Request, meter: Meter): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  if (request.body) {
-    for await (const chunk of request.body) {
-      meter.add(chunk.byteLength);
-      length += chunk.byteLength;
-      chunks.push(chunk);
-    }
+/**
+ * Reads a body whole; its bytes stay on the meter. Throws `request_too_large` (by content-length
+ * before reading, else by count), `overloaded`, `bad_request` when it breaks off or takes too long.
+ */
+export async function readBody(
+  request: Request,
+  limits: BodyLimits,
+  meter: Meter,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const declared = declaredLength(request.headers);
+  if (declared !== null) meter.add(declared);
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(tooSlow(limits.timeoutMs)), limits.timeoutMs);
+  const read = declared === null ? readCounted(request, meter) : request.arrayBuffer();
+  try {
+    return new Uint8Array(await Promise.race([read, late.promise]));
+  } catch (error) {
+    throw brokenOff(error);
+  } finally {
+    clearTimeout(timer);
   }
-  const bytes = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.byteLength;
-  }
-  return bytes;
 }
 
-function declaredLength(request: Request): number | null {
-  const text = request.headers.get("content-length");
+export function declaredLength(headers: Headers): number | null {
+  const text = headers.get("content-length");
   return text !== null && /^\d+$/.test(text) ? Number(text) : null;
 }
 
-function isTrue(bytes: Uint8Array, span: Span | undefined): boolean {
-  return span !== undefined && bytes[span.start] === 0x74;
+/** What a body that could not be read is answered with. */
+export function brokenOff(error: unknown): LlmnodeError {
+  if (error instanceof LlmnodeError) return error;
+  const message = "The request body could not be read to its end.";
+  return new LlmnodeError("bad_request", message, { cause: error });
+}
+
+async function readCounted(request: Request, meter: Meter): Promise<ArrayBuffer> {
+  const chunks: Uint8Array[] = [];
+  if (request.body) {
+    for await (const chunk of request.body) {
+      meter.add(chunk.byteLength);
+      chunks.push(chunk);
+    }
+  }
+  // A copy of its own: pooled memory would keep more alive than was counted.
+  return new Uint8Array(Buffer.concat(chunks)).buffer;
 }
 
 function tooLarge(maxBytes: number): LlmnodeError {
@@ -150,6 +113,7 @@ function tooLarge(maxBytes: number): LlmnodeError {
   return new LlmnodeError("request_too_large", message);
 }
 
-function badRequest(message: string, param?: string): LlmnodeError {
-  return new LlmnodeError("bad_request", message, param === undefined ? {} : { param });
+function tooSlow(timeoutMs: number): LlmnodeError {
+  const message = `The request body was not complete after ${timeoutMs / 1000} s.`;
+  return new LlmnodeError("bad_request", message);
 }

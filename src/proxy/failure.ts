@@ -1,15 +1,18 @@
 /** Sorts what can go wrong with one attempt at an engine. */
 
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { readErrorBody } from "./engine-error.ts";
+import { engineErrorBody } from "./error-answer.ts";
+import type { Dialect } from "./routes.ts";
 
-/** What the lease is released with. */
+/** How an attempt ended, and what the lease is released with. */
 export type Outcome =
   | "ok"
   /** The engine answered that the request is wrong. */
   | "rejected"
   /** The engine has no room now (429, 503). */
   | "busy"
-  /** The engine answered 5xx. */
+  /** The engine answered 5xx, or an error in the first frame. */
   | "engine_error"
   /** The connection could not be made. */
   | "unreachable"
@@ -17,33 +20,77 @@ export type Outcome =
   | "broken"
   /** The head took the request away. */
   | "recalled"
+  /** The client took no byte for too long. */
+  | "slow_client"
   | "client_gone";
 
 export interface AttemptFailure {
   outcome: Outcome;
+  /** The engine's status; null when it gave none. */
+  status: number | null;
+  /** Whether another replica may do better. */
+  retry: boolean;
   /** What the client gets if nothing better comes. */
   respond: () => Response | LlmnodeError;
+  /** For the log. */
+  message: string;
 }
 
-/** Whether the connection itself was refused, as against breaking later. */
-export function isRefused(error: unknown): boolean {
-  const code = systemCode(error);
-  return (
-    code === "ConnectionRefused" ||
-    code === "ECONNREFUSED" ||
-    code === "FailedToOpenSocket" ||
-    code === "EHOSTUNREACH" ||
-    code === "ENETUNREACH"
-  );
-}
+const REFUSED: ReadonlySet<string> = new Set([
+  "ConnectionRefused",
+  "ECONNREFUSED",
+  "FailedToOpenSocket",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+]);
 
 export function connectionFailure(error: unknown): AttemptFailure {
-  const refused = isRefused(error);
+  const refused = REFUSED.has(systemCode(error) ?? "");
   const message = refused
     ? "No engine that has this model could be reached."
     : "The engine broke the connection before it answered.";
   return {
     outcome: refused ? "unreachable" : "broken",
-    respond: () => new LlmnodeError("upstream_unreachable", message, { cause: messageOf(error) }),
+    status: null,
+    retry: true,
+    message: messageOf(error),
+    respond: () => new LlmnodeError("upstream_unreachable", message, { cause: error }),
   };
+}
+
+/** An answer that is not the client's answer: what it says, and whether another replica may help. */
+export function statusFailure(
+  answer: { status: number; headers: Headers; bytes: Uint8Array },
+  dialect: Dialect,
+): AttemptFailure {
+  const { status } = answer;
+  const error = readErrorBody(answer.bytes, status);
+  if (status === 401 || status === 403) {
+    const message = "The engine refused the key that its worker gave.";
+    const respond = () => new LlmnodeError("upstream_auth", message);
+    return { outcome: "engine_error", status, retry: true, respond, message: error.message };
+  }
+  const busy = status === 429 || status === 503;
+  const rejected = status >= 400 && status < 500 && !busy;
+  // Nobody who asks an API follows a redirect to an address of the engine's own.
+  const shown = status < 400 ? 502 : status;
+  return {
+    outcome: busy ? "busy" : rejected ? "rejected" : "engine_error",
+    status,
+    retry: !rejected,
+    message: error.message,
+    respond() {
+      const headers = new Headers({ "content-type": "application/json" });
+      const retryAfter = answer.headers.get("retry-after");
+      if (retryAfter !== null) headers.set("retry-after", retryAfter);
+      return new Response(engineErrorBody(dialect, error, shown), { status: shown, headers });
+    },
+  };
+}
+
+/** Whether an engine's refusal is about a field that we added. */
+export function refusesStreamOptions(failure: AttemptFailure): boolean {
+  const { status, message } = failure;
+  return (status === 400 || status === 422) && /stream_options|include_usage/.test(message);
 }

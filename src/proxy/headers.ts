@@ -1,5 +1,7 @@
 /** Which headers cross the proxy: an allow-list each way, the same for every route. */
 
+import type { StreamFormat } from "./frames.ts";
+
 /** From the client to the engine. Never: credentials, cookies, addresses, hop-by-hop headers. */
 const TO_ENGINE = [
   "accept",
@@ -36,17 +38,16 @@ const TO_CLIENT = [
 /** 1 to 128 visible ASCII characters. */
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
 
-/** For a body that was found to be JSON: `curl -d` names another type, and engines refuse that. */
 export function requestHeaders(
   from: Headers,
-  extra: { requestId: string; apiKey: string | null },
+  extra: { requestId: string; apiKey: string | null; contentType: string | null },
 ): Headers {
   const headers = new Headers();
   for (const name of TO_ENGINE) {
     const value = from.get(name);
     if (value !== null) headers.set(name, value);
   }
-  headers.set("content-type", "application/json");
+  if (extra.contentType !== null) headers.set("content-type", extra.contentType);
   // Otherwise fetch would offer gzip in the client's name.
   headers.set("accept-encoding", "identity");
   headers.set("x-request-id", extra.requestId);
@@ -54,22 +55,18 @@ export function requestHeaders(
   return headers;
 }
 
-export function responseHeaders(from: Headers): Headers {
+export function responseHeaders(from: Headers, format: StreamFormat | null): Headers {
   const headers = new Headers();
   for (const name of TO_CLIENT) {
     const value = from.get(name);
     if (value !== null) headers.set(name, value);
   }
-  if (isEventStream(from)) {
+  if (format !== null) {
     headers.set("cache-control", "no-cache");
     // nginx in front of the head would hold the stream back otherwise.
     headers.set("x-accel-buffering", "no");
   }
   return headers;
-}
-
-export function isEventStream(headers: Headers): boolean {
-  return headers.get("content-type")?.startsWith("text/event-stream") ?? false;
 }
 
 /** The client's own id for a request if it is a sound one, else a new one. */

@@ -6,6 +6,13 @@ export interface Span {
   end: number;
 }
 
+/** A member of the object: its key and its value. */
+export interface Member extends Span {
+  key: string;
+  /** Where the key begins, with its quote. */
+  keyStart: number;
+}
+
 /** What is wrong with the text, and at which byte. */
 export class JsonScanError extends Error {
   readonly at: number;
@@ -29,25 +36,26 @@ const COLON = 0x3a;
 const decoder = new TextDecoder();
 
 /**
- * Reads one JSON object (RFC 8259) whole and returns where the wanted members' values lie; of
- * duplicate keys the last one wins, as with `JSON.parse`. Nesting costs one byte a level. Throws
- * JsonScanError for anything that is not exactly one object.
+ * Reads one JSON object (RFC 8259) whole and returns its wanted members in their order, duplicates
+ * included: of those the last one counts, as with `JSON.parse`. Nesting costs one byte a level.
+ * Throws JsonScanError for anything that is not exactly one object.
  */
-export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Map<string, Span> {
-  const found = new Map<string, Span>();
+export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Member[] {
+  const found: Member[] = [];
   let at = skipSpace(bytes, 0);
   if (bytes[at] !== OPEN_OBJECT) throw new JsonScanError("expected a JSON object", at);
   at = skipSpace(bytes, at + 1);
   if (bytes[at] === CLOSE_OBJECT) at += 1;
   else {
     for (;;) {
+      const keyStart = at;
       const keyEnd = skipString(bytes, at);
-      const key = readString(bytes, { start: at, end: keyEnd });
+      const key = readString(bytes, { start: keyStart, end: keyEnd });
       at = skipSpace(bytes, keyEnd);
       if (bytes[at] !== COLON) throw new JsonScanError("expected ':'", at);
       const start = skipSpace(bytes, at + 1);
       const end = skipValue(bytes, start);
-      if (wanted.has(key)) found.set(key, { start, end });
+      if (wanted.has(key)) found.push({ key, keyStart, start, end });
       at = skipSpace(bytes, end);
       if (bytes[at] === CLOSE_OBJECT) break;
       if (bytes[at] !== COMMA) throw new JsonScanError("expected ',' or '}'", at);
@@ -58,6 +66,11 @@ export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Map<
   at = skipSpace(bytes, at);
   if (at !== bytes.length) throw new JsonScanError("unexpected text after the object", at);
   return found;
+}
+
+/** The member of that name that counts. */
+export function lastMember(members: readonly Member[], key: string): Member | undefined {
+  return members.findLast((member) => member.key === key);
 }
 
 /** The value of a span that holds a string, or null when it holds something else. */
@@ -80,8 +93,8 @@ function skipSpace(bytes: Uint8Array, from: number): number {
   }
 }
 
-/** The end of the value that starts at `from`; a loop, so that depth cannot exhaust the stack. */
-function skipValue(bytes: Uint8Array, from: number): number {
+/** The end of the JSON value that starts at `from`; a loop, so that depth cannot exhaust the stack. */
+export function skipValue(bytes: Uint8Array, from: number): number {
   let at = from;
   // The kinds of the containers that are open: true for objects.
   const open: boolean[] = [];

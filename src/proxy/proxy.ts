@@ -1,263 +1,247 @@
 /** Carries one client request to an engine and its answer back; tries elsewhere while it may. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import { type BodyLimits, readBody, readFields } from "./body.ts";
-import { type AttemptFailure, connectionFailure, type Outcome } from "./failure.ts";
-import { isEventStream, requestHeaders, responseHeaders } from "./headers.ts";
-import { type ChunkReader, relay } from "./relay.ts";
-import type { Upstream, UpstreamRequest } from "./upstream.ts";
+import { type AttemptJob, type AttemptOptions, attempt, clientGone } from "./attempt.ts";
+import type { BodyLimits } from "./body.ts";
+import { errorResponse, HTTP_MEANING } from "./error-answer.ts";
+import type { AttemptFailure } from "./failure.ts";
+import type { Acquire, Lease, Want } from "./lease.ts";
+import { type Payload, readPayload } from "./payload.ts";
+import type { AttemptRecord, RequestRecord } from "./record.ts";
+import { OPEN_KINDS, type Route } from "./routes.ts";
+import { withKeepAlive } from "./silence.ts";
+import type { StreamWatch } from "./stream-watch.ts";
 
-/** What a request needs; plain data. */
-export interface Want {
-  model: string;
-  /** Engines that it has tried, by key. */
-  exclude: readonly string[];
-}
-
-/** One request's hold on a replica. */
-export interface Lease {
-  /** The engine's key. */
-  readonly engine: string;
-  /** The worker's name, as clients may see it. */
-  readonly worker: string;
-  readonly upstream: Upstream;
-  /** What the engine wants as bearer. */
-  readonly apiKey: string | null;
-  /** Set by the holder; called when the head takes the request away from this replica. */
-  onRecall: ((kind: "move" | "fail") => void) | null;
-  /** The engine's first byte is here. */
-  started(): void;
-  progress(): void;
-  /** Gives the replica back; only the first call counts. */
-  release(outcome: Outcome): void;
-}
-
-/** Throws LlmnodeError when there is none to be had. */
-export type Acquire = (want: Want, signal: AbortSignal) => Promise<Lease>;
-
-export interface ProxyOptions {
+export interface ProxyOptions extends AttemptOptions {
   acquire: Acquire;
   body: BodyLimits;
   /** Attempts that may fail at an engine; requests that the head moves do not count. */
   maxAttempts: number;
-  /** An answer of known length up to this is taken whole before the client gets any of it. */
-  wholeAnswerBytes: number;
-  /** How much of an engine's error is kept to be passed on. */
-  errorBodyBytes: number;
+  /** Silence before the engine's first data after which a stream's client gets a comment. */
+  firstKeepAliveMs: number;
+  /** Whether answers tell worker, attempts and waiting time. */
+  infoHeaders: boolean;
+  /** Milliseconds since 1970, never going back. */
+  now: () => number;
+  /** Called once for every request, when it is over. */
+  onRecord: (record: RequestRecord) => void;
 }
 
 export const PROXY_DEFAULTS = {
   maxAttempts: 2,
   wholeAnswerBytes: 256 * 1024,
   errorBodyBytes: 64 * 1024,
+  tailBytes: 64 * 1024,
+  firstKeepAliveMs: 50_000,
+  keepAliveMs: 15_000,
+  slowClientMs: 60_000,
+  infoHeaders: true,
 };
 
 export interface ProxyCall {
+  route: Route;
   /** The path at the engine, with its query. */
   path: string;
   requestId: string;
+  clientAddress: string;
+  /** A worker that the client insists on. */
+  worker: string | null;
 }
 
+/** Never throws for what is expected: every failure is an answer in the route's dialect. */
 export type Proxy = (request: Request, call: ProxyCall) => Promise<Response>;
 
-/** The returned function throws LlmnodeError for what never reached an engine. */
 export function createProxy(options: ProxyOptions): Proxy {
+  const refusesUsage = new Set<string>();
   return async (request, call) => {
-    const body = await readBody(request, options.body);
+    const record = startRecord(options, request, call);
+    const end = finisher(options, record);
+    let payload: Payload;
     try {
-      const { model } = readFields(body.bytes);
-      return await run(options, { request, call, model, bytes: body.bytes });
-    } finally {
-      // By now the answer has begun or there is none: nothing will be sent again.
-      body.free();
+      payload = await readPayload(request, call.route, options.body);
+    } catch (error) {
+      return refusal(error, { call, end });
     }
+    record.model = payload.model;
+    record.stream = payload.stream;
+    record.bytesIn = payload.length;
+    // Runs of engines that have long ended may stay in the set: it is cleared when it grows.
+    if (refusesUsage.size > 1000) refusesUsage.clear();
+    const answering = run(options, { request, call, payload, record, end, refusesUsage })
+      .catch((error: unknown) => refusal(error, { call, end }))
+      // By now the answer has begun or there is none: nothing will be sent again.
+      .finally(payload.free);
+    const sse = payload.stream && call.route.dialect !== "ollama";
+    return sse
+      ? await withKeepAlive(answering, { ...options, dialect: call.route.dialect })
+      : await answering;
   };
 }
+
+type End = (status: number, error: string | null, watch?: StreamWatch) => void;
 
 interface Job {
   request: Request;
   call: ProxyCall;
-  model: string;
-  bytes: Uint8Array<ArrayBuffer>;
+  payload: Payload;
+  record: RequestRecord;
+  end: End;
+  refusesUsage: Set<string>;
 }
 
-type Attempted = { response: Response } | { failure: AttemptFailure } | { moved: true };
-
 async function run(options: ProxyOptions, job: Job): Promise<Response> {
-  const client = job.request.signal;
+  const { request, call, payload, record } = job;
+  const client = request.signal;
   const exclude: string[] = [];
-  let attempts = 0;
   let counted = 0;
   let failure: AttemptFailure | null = null;
   for (;;) {
     if (client.aborted) throw clientGone();
     let lease: Lease;
+    const askedAt = options.now();
     try {
-      lease = await options.acquire({ model: job.model, exclude }, client);
+      lease = await options.acquire(wantOf(call, payload, exclude), client);
+      record.modelKnown = true;
     } catch (error) {
       if (failure === null) throw error;
-      return finish(failure, attempts);
+      return finish(options, job, failure);
+    } finally {
+      record.queueMs += options.now() - askedAt;
     }
-    attempts += 1;
-    const result = await attempt(options, job, lease);
-    if ("response" in result) {
-      result.response.headers.set("x-llmnode-worker", lease.worker);
-      result.response.headers.set("x-llmnode-attempts", String(attempts));
-      return result.response;
-    }
+    const tried = startAttempt(options, lease);
+    record.attempts.push(tried);
+    const result = await attempt(options, attemptJob(options, job), { lease, record: tried });
+    if (result.kind === "answer") return withInfo(options, record, result.response);
     exclude.push(lease.engine);
-    if ("moved" in result) continue;
+    if (result.kind === "moved") continue;
     failure = result.failure;
     counted += 1;
-    if (counted >= options.maxAttempts) return finish(failure, attempts);
+    const again = failure.retry && payload.repeatable && counted < options.maxAttempts;
+    if (!again) return finish(options, job, failure);
   }
 }
 
-function finish(failure: AttemptFailure, attempts: number): Response {
-  const end = failure.respond();
-  if (end instanceof LlmnodeError) throw end;
-  end.headers.set("x-llmnode-attempts", String(attempts));
-  return end;
-}
-
-/** One try on one replica. Throws only `client_gone`; the lease is given back in every case. */
-async function attempt(options: ProxyOptions, job: Job, lease: Lease): Promise<Attempted> {
-  const client = job.request.signal;
-  const controller = new AbortController();
-  let recall: "move" | "fail" | null = null;
-  const abort = () => controller.abort();
-  client.addEventListener("abort", abort);
-  lease.onRecall = (kind) => {
-    recall = kind;
-    controller.abort();
-  };
-  const done = (outcome: Outcome) => {
-    client.removeEventListener("abort", abort);
-    lease.onRecall = null;
-    lease.release(outcome);
-  };
-  const fail = (failure: AttemptFailure): Attempted => {
-    done(failure.outcome);
-    return { failure };
-  };
-  try {
-    if (client.aborted) throw clientGone();
-    const response = await send(lease, {
-      path: job.call.path,
-      method: job.request.method,
-      headers: requestHeaders(job.request.headers, {
-        requestId: job.call.requestId,
-        apiKey: lease.apiKey,
-      }),
-      body: job.bytes,
-      signal: controller.signal,
-    });
-    const refusal = await refusalOf(response, options.errorBodyBytes);
-    if (refusal) return fail(refusal);
-    return { response: await answer(response, { options, lease, done, controller, client }) };
-  } catch (error) {
-    if (client.aborted) {
-      done("client_gone");
-      controller.abort();
-      throw clientGone();
-    }
-    if (recall === "move") {
-      done("recalled");
-      return { moved: true };
-    }
-    return fail(connectionFailure(error));
-  }
-}
-
-/**
- * A reset before the headers is most often a pooled connection that the engine closed while idle,
- * and fetch does not tell: it is tried once more on a fresh connection.
- */
-async function send(lease: Lease, request: UpstreamRequest): Promise<Response> {
-  try {
-    return await lease.upstream(request);
-  } catch (error) {
-    const failure = connectionFailure(error);
-    if (request.signal.aborted || failure.outcome !== "broken") throw error;
-    return await lease.upstream({ ...request, fresh: true });
-  }
-}
-
-/** An answer that means: not here. Null for every answer that the client should get. */
-async function refusalOf(response: Response, maxBytes: number): Promise<AttemptFailure | null> {
-  const { status } = response;
-  if (status < 500 && status !== 429 && status !== 401 && status !== 403) return null;
-  const bytes = await readSome(response, maxBytes);
-  if (status === 401 || status === 403) {
-    const message = "The engine refused the key that its worker gave.";
-    return { outcome: "engine_error", respond: () => new LlmnodeError("upstream_auth", message) };
-  }
-  const outcome = status === 429 || status === 503 ? "busy" : "engine_error";
-  const headers = responseHeaders(response.headers);
-  return { outcome, respond: () => new Response(bytes, { status, headers }) };
-}
-
-interface Answering {
-  options: ProxyOptions;
-  lease: Lease;
-  done: (outcome: Outcome) => void;
-  controller: AbortController;
-  client: AbortSignal;
-}
-
-/** Waits for the first data, so that a failure before it can still be repaired elsewhere. */
-async function answer(response: Response, on: Answering): Promise<Response> {
-  const { status } = response;
-  const init = { status, headers: responseHeaders(response.headers) };
-  const outcome = status < 400 ? "ok" : "rejected";
-  const length = lengthOf(response.headers);
-  if (response.body === null || (length !== null && length <= on.options.wholeAnswerBytes)) {
-    const bytes = await response.bytes();
-    on.lease.started();
-    on.done(outcome);
-    return new Response(bytes, init);
-  }
-  const reader: ChunkReader = response.body.getReader();
-  const eventStream = isEventStream(response.headers);
-  const first = await reader.read();
-  if (first.done || first.value === undefined) {
-    if (eventStream) throw new Error("the stream ended before its first event");
-    on.lease.started();
-    on.done(outcome);
-    return new Response(null, init);
-  }
-  on.lease.started();
-  const body = relay({
-    reader,
-    first: first.value,
-    eventStream,
-    onProgress: on.lease.progress,
-    onEnd: (end) => {
-      if (end === "ok") return on.done(outcome);
-      on.done(on.client.aborted ? "client_gone" : end);
-      // Whatever the engine still does for this request is for nobody.
-      on.controller.abort();
+function attemptJob(options: ProxyOptions, job: Job): AttemptJob {
+  const { record, end, call } = job;
+  return {
+    ...job,
+    route: call.route,
+    path: call.path,
+    requestId: call.requestId,
+    now: options.now,
+    onFirstData() {
+      record.firstByteMs = options.now() - record.startedAt;
     },
-  });
-  return new Response(body, init);
+    onEnd(outcome, watch) {
+      const left = outcome === "client_gone" || outcome === "slow_client";
+      end(left ? 499 : 200, outcome === "ok" ? null : outcome, watch);
+    },
+  };
 }
 
-function lengthOf(headers: Headers): number | null {
-  const text = headers.get("content-length");
-  return text !== null && /^\d+$/.test(text) ? Number(text) : null;
+function wantOf({ route, worker }: ProxyCall, payload: Payload, exclude: readonly string[]): Want {
+  const { model, kind } = payload;
+  const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
+  return { model, kinds, worker, exclude, oneModel: model === null && route.method === "POST" };
 }
 
-async function readSome(response: Response, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of response.body ?? []) {
-    chunks.push(chunk);
-    length += chunk.byteLength;
-    if (length >= maxBytes) break;
+/** Kinds that may be anything are asked too, where the model says that they are meant. */
+function withOpen(kinds: readonly string[] | null): readonly string[] | null {
+  return kinds === null ? null : [...kinds, ...OPEN_KINDS];
+}
+
+function finish(options: ProxyOptions, job: Job, failure: AttemptFailure): Response {
+  const answer = failure.respond();
+  if (answer instanceof LlmnodeError) throw answer;
+  job.end(answer.status, failure.message);
+  return withInfo(options, job.record, answer);
+}
+
+function withInfo(options: ProxyOptions, record: RequestRecord, response: Response): Response {
+  if (!options.infoHeaders) return response;
+  const { headers } = response;
+  headers.set("x-llmnode-worker", record.attempts.at(-1)?.worker ?? "");
+  headers.set("x-llmnode-attempts", String(record.attempts.length));
+  headers.set("x-llmnode-queue-ms", String(Math.round(record.queueMs)));
+  return response;
+}
+
+/** The answer to a request that failed by a code of ours. Throws what is none: a bug. */
+function refusal(error: unknown, { call, end }: { call: ProxyCall; end: End }): Response {
+  if (!(error instanceof LlmnodeError)) {
+    end(500, "internal");
+    throw error;
   }
-  return Buffer.concat(chunks).subarray(0, maxBytes);
+  end(HTTP_MEANING[error.code].status, error.code);
+  return errorResponse(error, call.route.dialect);
 }
 
-function clientGone(): LlmnodeError {
-  return new LlmnodeError("client_gone", "The client has gone.");
+function startRecord(options: ProxyOptions, request: Request, call: ProxyCall): RequestRecord {
+  return {
+    id: call.requestId,
+    startedAt: options.now(),
+    durationMs: 0,
+    method: request.method,
+    route: call.route.path,
+    operation: call.route.operation,
+    model: null,
+    modelKnown: false,
+    stream: false,
+    status: 0,
+    error: null,
+    attempts: [],
+    queueMs: 0,
+    firstByteMs: null,
+    bytesIn: 0,
+    bytesOut: 0,
+    chunks: 0,
+    usage: null,
+    usageEstimated: false,
+    finishReason: null,
+    clientAddress: call.clientAddress,
+    traceparent: request.headers.get("traceparent"),
+  };
+}
+
+function startAttempt(options: ProxyOptions, lease: Lease): AttemptRecord {
+  const now = options.now();
+  return {
+    worker: lease.worker,
+    engineKind: lease.engineKind,
+    startedAt: now,
+    endedAt: now,
+    outcome: "ok",
+    status: null,
+  };
+}
+
+/** Completes the record and hands it over, once. */
+function finisher(options: ProxyOptions, record: RequestRecord): End {
+  let ended = false;
+  return (status, error, watch) => {
+    if (ended) return;
+    ended = true;
+    record.status = status;
+    record.error = error;
+    record.durationMs = options.now() - record.startedAt;
+    if (watch) {
+      const facts = watch.facts();
+      record.bytesOut = watch.bytes;
+      record.chunks = watch.chunks;
+      record.finishReason = facts.finishReason;
+      record.usage = facts.usage;
+      record.error ??= facts.error?.message ?? null;
+      if (record.stream && record.usage?.output == null && error !== null) {
+        record.usage = {
+          input: null,
+          cachedInput: null,
+          reasoning: null,
+          ...record.usage,
+          output: watch.chunks,
+        };
+        record.usageEstimated = true;
+      }
+    }
+    options.onRecord(record);
+  };
 }

@@ -1,7 +1,7 @@
-/** Passes an engine's answer on to the client, chunk by chunk, untouched. */
+/** Passes an engine's answer on to the client, chunk by chunk, at the client's pace. */
 
-import { LlmnodeError } from "../protocol/errors.ts";
-import { errorEvent } from "./openai.ts";
+import { endsFrame, type StreamFormat } from "./frames.ts";
+import type { StreamWatch } from "./stream-watch.ts";
 
 /** The part of a stream's reader that is used here. */
 export interface ChunkReader {
@@ -10,58 +10,97 @@ export interface ChunkReader {
 
 export interface RelayOptions {
   reader: ChunkReader;
-  /** The chunk that was waited for before the client got its status. */
+  /** What was waited for before the client got its status. */
   first: Uint8Array;
-  /** Server-sent events: a break can be told to the client in the stream itself. */
-  eventStream: boolean;
+  /** Null for an answer that is no stream of frames: its break cannot be told in it. */
+  format: StreamFormat | null;
+  watch: StreamWatch;
+  /** The frame that tells a break. */
+  breakFrame: () => string;
+  /** Silence of the engine after which the client gets a comment; events only. */
+  keepAliveMs: number;
+  /** How long a client may take no byte. */
+  slowClientMs: number;
   /** Called for every chunk; must be cheap. */
   onProgress: () => void;
   /** Called once. */
   onEnd: (end: RelayEnd) => void;
 }
 
-export type RelayEnd = "ok" | "broken" | "client_gone";
+export type RelayEnd = "ok" | "broken" | "client_gone" | "slow_client";
 
+export const KEEP_ALIVE = new TextEncoder().encode(": keep-alive\n\n");
 const encoder = new TextEncoder();
-const NEWLINE = 0x0a;
+const LF = 0x0a;
+const CR = 0x0d;
 
 /**
  * The client's body. It pulls one chunk at a time, so that a slow client slows the engine and
- * nothing piles up here. A stream of events that breaks ends with an error event and no `[DONE]`;
+ * nothing piles up here. A stream of frames that breaks ends with an error frame and no `[DONE]`;
  * any other body ends as a broken connection.
  */
 export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
-  const { reader, eventStream, onProgress, onEnd } = options;
+  const { reader, format, watch, keepAliveMs, slowClientMs, onProgress, onEnd } = options;
   let last = options.first;
   let ended = false;
+  let pulling = false;
+  let movedAt = performance.now();
+  let timer: ReturnType<typeof setInterval> | undefined;
   const end = (how: RelayEnd) => {
     if (ended) return;
     ended = true;
+    clearInterval(timer);
     onEnd(how);
+  };
+  /** Watches for silence on either side; far rarer than chunks, so that they stay cheap. */
+  const look = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+    const stillMs = performance.now() - movedAt;
+    if (!pulling && stillMs >= slowClientMs) {
+      end("slow_client");
+      controller.error(new Error("the client takes nothing"));
+    } else if (pulling && format === "sse" && stillMs >= keepAliveMs && endsFrame(last, format)) {
+      movedAt = performance.now();
+      controller.enqueue(KEEP_ALIVE);
+    }
   };
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        controller.enqueue(options.first);
+        timer = setInterval(look, Math.min(keepAliveMs, slowClientMs) / 5, controller);
+        const out = watch.push(options.first);
+        if (out !== null) controller.enqueue(out);
       },
       async pull(controller) {
+        pulling = true;
         try {
-          const { done, value } = await reader.read();
-          if (ended) return;
-          if (done || value === undefined) {
-            controller.close();
-            end("ok");
+          for (;;) {
+            const { done, value } = await reader.read();
+            if (ended) return;
+            movedAt = performance.now();
+            if (done || value === undefined) {
+              const rest = watch.flush();
+              if (rest !== null) controller.enqueue(rest);
+              controller.close();
+              end("ok");
+              return;
+            }
+            onProgress();
+            last = value;
+            const out = watch.push(value);
+            if (out === null) continue;
+            controller.enqueue(out);
             return;
           }
-          onProgress();
-          last = value;
-          controller.enqueue(value);
         } catch (error) {
           if (ended) return;
           end("broken");
-          if (!eventStream) return controller.error(error);
-          controller.enqueue(encoder.encode(`${gapAfter(last)}${errorEvent(broken())}`));
+          if (format === null) return controller.error(error);
+          const rest = watch.flush();
+          if (rest !== null) controller.enqueue(rest);
+          controller.enqueue(encoder.encode(gapAfter(last, format) + options.breakFrame()));
           controller.close();
+        } finally {
+          pulling = false;
         }
       },
       cancel() {
@@ -72,14 +111,10 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
   );
 }
 
-function broken(): LlmnodeError {
-  return new LlmnodeError("upstream_broken", "The engine died before its answer was complete.");
-}
-
-/** What must stand between a chunk and the next event: the break may lie inside an event. */
-function gapAfter(chunk: Uint8Array): string {
-  const end = chunk.length;
-  if (chunk[end - 1] !== NEWLINE) return "\n\n";
-  const before = chunk[end - 2] === 0x0d ? chunk[end - 3] : chunk[end - 2];
-  return before === NEWLINE ? "" : "\n";
+/** What must stand between a chunk and the next frame: the break may lie inside a frame. */
+function gapAfter(chunk: Uint8Array, format: StreamFormat): string {
+  if (endsFrame(chunk, format)) return "";
+  const end = chunk[chunk.length - 1];
+  if (format === "ndjson") return "\n";
+  return end === LF || end === CR ? "\n" : "\n\n";
 }

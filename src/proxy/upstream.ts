@@ -1,5 +1,7 @@
 /** Sends a request to an engine: the direct way, over plain HTTP. */
 
+import type { BodyContent } from "./payload.ts";
+
 /** The one shape of every way to a replica. */
 export type Upstream = (request: UpstreamRequest) => Promise<Response>;
 
@@ -8,7 +10,7 @@ export interface UpstreamRequest {
   path: string;
   method: string;
   headers: Headers;
-  body: Uint8Array<ArrayBuffer> | null;
+  body: BodyContent;
   signal: AbortSignal;
   /** A connection of its own, where a pooled one may have been closed meanwhile. */
   fresh?: boolean;

@@ -87,7 +87,7 @@ function reportOf(options: ReportOptions, status: EngineStatus): EngineReport {
 }
 
 function modelOf(model: EngineStatus["models"][number]): Model {
-  const card: Model = { id: model.id, parent: model.parent ?? "" };
+  const card: Model = { id: model.id, parent: model.parent ?? "", card: model.card ?? "" };
   if (model.maxModelLen !== null) card.maxModelLen = model.maxModelLen;
   if (model.loaded !== null) card.loaded = model.loaded;
   return card;
@@ -99,7 +99,8 @@ function pages(models: Model[]): Model[][] {
   let bytes = 0;
   for (const model of models) {
     // The strings, and what protobuf puts around them.
-    const size = Buffer.byteLength(model.id) + Buffer.byteLength(model.parent) + 24;
+    const strings = [model.id, model.parent, model.card];
+    const size = strings.reduce((sum, text) => sum + Buffer.byteLength(text), 32);
     if (bytes + size > PAGE_BYTES) {
       all.push([]);
       bytes = 0;

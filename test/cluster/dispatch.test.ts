@@ -7,13 +7,23 @@ import { disconnect, goodbye, heard, reportEngine, setRoute } from "../../src/cl
 import { type ClusterState, type Lease } from "../../src/cluster/state.ts";
 import type { EngineReport } from "../../src/protocol/messages.ts";
 import { statusJson } from "../../src/cluster/snapshot.ts";
-import { accepted, addWorker, cluster, hello, report, setModels, T0, tryJoin } from "./fixtures.ts";
+import {
+  accepted,
+  addWorker,
+  cluster,
+  hello,
+  report,
+  setModels,
+  T0,
+  tryJoin,
+  want,
+} from "./fixtures.ts";
 
 function asker(state: ClusterState, random: () => number = Math.random) {
   const catalog = createCatalogReader(state);
-  return (model: string, more: { exclude?: string[]; now?: number } = {}): Grant => {
-    const want: Want = { model, exclude: more.exclude ?? [] };
-    return acquire({ state, catalog: catalog() }, want, { now: more.now ?? T0, random });
+  return (model: string, more: Partial<Want> & { now?: number } = {}): Grant => {
+    const { now = T0, ...rest } = more;
+    return acquire({ state, catalog: catalog() }, want(model, rest), { now, random });
   };
 }
 
@@ -214,11 +224,10 @@ test("whatever happens in whatever order, counters are never negative and end at
         const worker = pickWorker(pick);
         const lease = leases[pick % Math.max(1, leases.length)];
         if (kind === "ask") {
-          const grant = acquire(
-            { state, catalog: catalog() },
-            { model: "m", exclude: [] },
-            { now, random: Math.random },
-          );
+          const grant = acquire({ state, catalog: catalog() }, want("m"), {
+            now,
+            random: Math.random,
+          });
           if (grant.granted) leases.push(grant.lease);
         } else if (kind === "release" && lease) release(state, lease);
         else if (kind === "start" && lease) lease.started = true;

@@ -1,6 +1,7 @@
 /** A cluster in a few words, for tests of the pure code. */
 
 import { join, type JoinResult } from "../../src/cluster/admission.ts";
+import type { Want } from "../../src/cluster/dispatch.ts";
 import { reportEngine, reportModels, setRoute } from "../../src/cluster/registry.ts";
 import {
   type ClusterLimits,
@@ -84,6 +85,11 @@ export function addWorker(
   return { worker, engine: change.engine, session: result.session };
 }
 
+/** A request for a model, anywhere. */
+export function want(model: string, more: Partial<Want> = {}): Want {
+  return { model, oneModel: false, kinds: null, worker: null, exclude: [], ...more };
+}
+
 let revision = 0;
 
 export function setModels(
@@ -92,6 +98,11 @@ export function setModels(
   { models, now = T0 }: { models: string[]; now?: number },
 ): void {
   revision += 1;
-  const list = { engine: "1", run: "", revision, models: models.map((id) => ({ id, parent: "" })) };
+  const list = {
+    engine: "1",
+    run: "",
+    revision,
+    models: models.map((id) => ({ id, parent: "", card: "" })),
+  };
   reportModels(state, { worker, list: { ...list, more: false } }, now);
 }

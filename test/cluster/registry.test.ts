@@ -6,7 +6,7 @@ const page = (revision: number, ids: string[], more: boolean) => ({
   engine: "1",
   run: "r",
   revision,
-  models: ids.map((id) => ({ id, parent: "" })),
+  models: ids.map((id) => ({ id, parent: "", card: "" })),
   more,
 });
 

@@ -44,7 +44,13 @@ test("an engine that is not there yet is waited for, and said once", async () =>
   const ready = await engine.reaches("ready");
   expect(ready.kind).toBe("ollama");
   expect(ready.models).toEqual([
-    { id: "llama3.2:latest", parent: null, maxModelLen: 8192, loaded: true },
+    {
+      id: "llama3.2:latest",
+      parent: null,
+      maxModelLen: 8192,
+      loaded: true,
+      card: '{"created":0,"owned_by":"library"}',
+    },
   ]);
   expect(said.filter((line) => line.includes("does not answer"))).toHaveLength(1);
   await engine.supervisor.stop();

@@ -125,6 +125,30 @@ test("strange model lists do no harm", async () => {
   expect(await probe(routes, "vllm")).toEqual({ kind: "vllm", models: ["ok", "__proto__"] });
 });
 
+test("a card carries what the engine says beside, unless it is large", async () => {
+  const large = { id: "large", meta: { text: "x".repeat(3000) } };
+  await using server = serve({
+    "/health": "",
+    "/v1/models": list(
+      { id: "a", object: "model", created: 7, owned_by: "vllm", root: "/m", permission: [{}] },
+      { id: "plain", object: "model" },
+      large,
+    ),
+  });
+  const target = {
+    url: server.url.origin,
+    apiKey: null,
+    probeTimeoutMs: null,
+    answerMaxBytes: 1e6,
+  };
+  const { models } = await probeReady(target, "vllm", alive);
+  expect(models.map(({ card }) => card)).toEqual([
+    '{"created":7,"owned_by":"vllm","root":"/m"}',
+    undefined,
+    undefined,
+  ]);
+});
+
 test("llama.cpp's aliases and router states are read", async () => {
   await using server = serve({
     "/health": "",
@@ -140,10 +164,17 @@ test("llama.cpp's aliases and router states are read", async () => {
     answerMaxBytes: 1e6,
   };
   const { models } = await probeReady(target, "llama-server", alive);
+  const card = '{"aliases":["b"],"meta":{"n_ctx":2048},"status":{"value":"loaded"}}';
   expect(models).toEqual([
-    { id: "a", parent: null, maxModelLen: 2048, loaded: true },
-    { id: "b", parent: null, maxModelLen: 2048, loaded: true },
-    { id: "c", parent: null, maxModelLen: null, loaded: false },
+    { id: "a", parent: null, maxModelLen: 2048, loaded: true, card },
+    { id: "b", parent: null, maxModelLen: 2048, loaded: true, card },
+    {
+      id: "c",
+      parent: null,
+      maxModelLen: null,
+      loaded: false,
+      card: '{"status":{"value":"unloaded"}}',
+    },
   ]);
 });
 

@@ -23,7 +23,12 @@ test("finds the port in the log, becomes ready, and stops", async () => {
   });
   const ready = await engine.reaches("ready");
   expect(ready.models.map((model) => model.id)).toEqual(["a", "b"]);
-  expect(ready.models[0]).toEqual({ id: "a", parent: null, maxModelLen: 4096, loaded: null });
+  expect(ready.models[0]).toMatchObject({
+    id: "a",
+    parent: null,
+    maxModelLen: 4096,
+    loaded: null,
+  });
   expect(ready.url).toBe(`http://127.0.0.1:${ready.port}`);
   expect(ready.kind).toBe("vllm");
   expect(ready.reason).toBeNull();

@@ -115,7 +115,8 @@ test("a stream passes untouched, and no chunk waits for the next", async () => {
   await using _ = fakeWorker(head, { port: engine.port, models: ["m"] });
   await head.ready("m");
   gates[0]?.resolve();
-  const response = await head.post(CHAT, ask({ stream: true }));
+  const asking = { stream: true, stream_options: { include_usage: true } };
+  const response = await head.post(CHAT, ask(asking));
   expect(response.headers.get("content-type")).toBe("text/event-stream; charset=utf-8");
   expect(response.headers.get("cache-control")).toBe("no-cache");
   expect(response.headers.get("x-accel-buffering")).toBe("no");
@@ -229,7 +230,9 @@ test("an engine's 500 is tried elsewhere once; when all say it, the client gets 
   await head.ready("m", 2);
   const response = await head.post(CHAT, ask());
   expect([response.status, response.headers.get("x-llmnode-attempts")]).toEqual([500, "2"]);
-  expect(await response.json()).toEqual({ error: { message: "boom" } });
+  expect(await response.json()).toEqual({
+    error: { message: "boom", type: "server_error", param: null, code: null },
+  });
   expect([bad.seen.length, worse.seen.length]).toEqual([1, 1]);
   const single = await head.post(CHAT, ask({ model: "only-a" }));
   expect([single.status, single.headers.get("x-llmnode-attempts")]).toEqual([500, "1"]);
@@ -244,10 +247,8 @@ test("an engine's 4xx is the client's and is not repeated", async () => {
   await using _b = fakeWorker(head, { port: engine.port, models: ["m"] });
   await head.ready("m", 2);
   const response = await head.post(CHAT, ask());
-  expect([response.status, await response.json()]).toEqual([
-    400,
-    { error: { message: "too long" } },
-  ]);
+  const error = { message: "too long", type: "invalid_request_error", param: null, code: null };
+  expect([response.status, await response.json()]).toEqual([400, { error }]);
   expect(engine.seen.length).toBe(1);
   await idle(head);
 });

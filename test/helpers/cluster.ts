@@ -157,7 +157,7 @@ export function fakeWorker(
     });
   const models = (...ids: string[]) => {
     revision += 1;
-    const list = ids.map((model) => ({ id: model, parent: "" }));
+    const list = ids.map((model) => ({ id: model, parent: "", card: "" }));
     send({
       message: "models",
       models: { engine: "1", run: "", revision, models: list, more: false },

@@ -59,8 +59,8 @@ const up: WorkerMessage[] = [
       run: "e1",
       revision: 9,
       models: [
-        { id: "Qwen/Qwen3-8B", parent: "base", maxModelLen: 40960, loaded: false },
-        { id: "only-a-name", parent: "" },
+        { id: "Qwen/Qwen3-8B", parent: "base", maxModelLen: 40960, loaded: false, card: "{}" },
+        { id: "only-a-name", parent: "", card: "" },
       ],
       more: true,
     },

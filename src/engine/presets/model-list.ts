@@ -21,11 +21,30 @@ export async function openAiModels(ask: Ask): Promise<EngineModel[]> {
         parent: textOf(fieldOf(card, "parent")) || null,
         maxModelLen: tokensOf(fieldOf(card, "max_model_len")) ?? tokensOf(fieldOf(meta, "n_ctx")),
         loaded: typeof status === "string" ? status === "loaded" : null,
+        ...cardOf(card),
       };
       const aliases = listOf(fieldOf(card, "aliases")).map(textOf);
       return [model, ...aliases.map((id) => ({ ...model, id }))];
     }),
   );
+}
+
+/** Fields of a card that are carried by themselves, or say nothing to a client. */
+const TAKEN: ReadonlySet<string> = new Set([
+  "id",
+  "object",
+  "parent",
+  "max_model_len",
+  "permission",
+]);
+const MAX_CARD_BYTES = 2048;
+
+/** The rest of an engine's card, for clients that know the engine; left out when it is large. */
+export function cardOf(card: unknown): { card?: string } {
+  if (typeof card !== "object" || card === null) return {};
+  const rest = Object.entries(card).filter(([key]) => !TAKEN.has(key));
+  const text = JSON.stringify(Object.fromEntries(rest));
+  return rest.length === 0 || Buffer.byteLength(text) > MAX_CARD_BYTES ? {} : { card: text };
 }
 
 /** The names that can be shown as they are, each once. */

@@ -1,7 +1,7 @@
 /** Ollama: `ollama serve`, set by its environment only (ollama/envconfig/config.go). */
 
 import { parseHostPort } from "../../util/host-port.ts";
-import { fieldOf, listOf, textOf, tidyModels, tokensOf } from "./model-list.ts";
+import { cardOf, fieldOf, listOf, textOf, tidyModels, tokensOf } from "./model-list.ts";
 import { COMMON, type Ask, type EnginePreset } from "./preset.ts";
 
 const PORT = 11_434;
@@ -40,6 +40,11 @@ export async function ollamaModels(ask: Ask) {
         parent: null,
         maxModelLen: tokensOf(fieldOf(loaded.get(nameOf(model)), "context_length")),
         loaded: loaded.has(nameOf(model)),
+        ...cardOf({
+          created: Math.floor(Date.parse(textOf(fieldOf(model, "modified_at"))) / 1000) || 0,
+          // As Ollama's own `/v1/models` says: the namespace, or its library.
+          owned_by: /^(.+)\//.exec(nameOf(model))?.[1] ?? "library",
+        }),
       })),
   );
 }

@@ -1,0 +1,70 @@
+/** Finds the `model` in a form as it arrives, so that large files can be passed on as they come. */
+
+/** What the scan knows by now. */
+export type FormScan = { state: "more" } | { state: "absent" } | { state: "found"; model: string };
+
+export interface FormScanner {
+  /** Looks at what `bytes` has beyond the last call; the same bytes must stand before that. */
+  scan(bytes: Buffer): FormScan;
+}
+
+/** The boundary of a multipart body, or null when the header names none (RFC 2046, 5.1.1). */
+export function boundaryOf(contentType: string): string | null {
+  if (!/^multipart\/form-data\b/i.test(contentType)) return null;
+  const match = /;\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))/i.exec(contentType);
+  return match?.[1] ?? match?.[2] ?? null;
+}
+
+export function createFormScanner(boundary: string): FormScanner {
+  const delimiter = Buffer.from(`\r\n--${boundary}`);
+  /** Where the search for the next delimiter goes on. */
+  let from = 0;
+  /** Where the value of the `model` part begins, once its header was seen. */
+  let valueStart: number | null = null;
+  /** Where a part's header begins, while it is not complete. */
+  let headerStart: number | null = null;
+  return {
+    scan(bytes) {
+      for (;;) {
+        if (headerStart !== null) {
+          // The first delimiter has no line end before it; the last one ends with two hyphens.
+          if (bytes.length < headerStart + 2) return { state: "more" };
+          if (bytes.toString("latin1", headerStart, headerStart + 2) === "--") {
+            return { state: "absent" };
+          }
+          const end = bytes.indexOf("\r\n\r\n", headerStart);
+          if (end === -1) return { state: "more" };
+          const header = bytes.toString("utf8", headerStart, end);
+          if (isModel(header)) valueStart = end + 4;
+          // An empty part's delimiter begins with the line end that closes its header.
+          from = end + 2;
+          headerStart = null;
+        }
+        const at = from === 0 ? firstDelimiter(bytes, delimiter) : bytes.indexOf(delimiter, from);
+        if (at === -1) {
+          if (from > 0) from = Math.max(from, bytes.length - delimiter.length);
+          return { state: "more" };
+        }
+        if (valueStart !== null) {
+          return {
+            state: "found",
+            model: bytes.toString("utf8", valueStart, Math.max(at, valueStart)),
+          };
+        }
+        headerStart = at + delimiter.length;
+      }
+    },
+  };
+}
+
+/** The body may begin with a delimiter without its line end; then it counts from before the body. */
+function firstDelimiter(bytes: Buffer, delimiter: Buffer): number {
+  const bare = delimiter.subarray(2);
+  if (bytes.length >= bare.length && bytes.subarray(0, bare.length).equals(bare)) return -2;
+  return bytes.indexOf(delimiter);
+}
+
+function isModel(header: string): boolean {
+  const disposition = /^content-disposition:\s*form-data\b(.*)$/im.exec(header)?.[1] ?? "";
+  return /;\s*name="?model"?\s*(;|$)/i.test(disposition) && !/;\s*filename/i.test(disposition);
+}

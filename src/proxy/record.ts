@@ -1,0 +1,50 @@
+/** What is known of one request when it is over: for the log, the metrics and the traces. */
+
+import type { Outcome } from "./failure.ts";
+import type { Usage } from "./usage.ts";
+
+export interface AttemptRecord {
+  worker: string;
+  engineKind: string;
+  /** Milliseconds since 1970. */
+  startedAt: number;
+  endedAt: number;
+  outcome: Outcome;
+  /** The engine's status; null when it gave none. */
+  status: number | null;
+}
+
+export interface RequestRecord {
+  id: string;
+  /** Milliseconds since 1970. */
+  startedAt: number;
+  durationMs: number;
+  method: string;
+  /** The route's path, never the client's own text. */
+  route: string;
+  operation: string;
+  /** As the client asked for it; null when that was not found out. */
+  model: string | null;
+  /** Whether some replica is or was known by that name: only then may it be a metric's label. */
+  modelKnown: boolean;
+  stream: boolean;
+  /** What the client got: 499 when it left. */
+  status: number;
+  /** The code of our error, or the engine's words for its own; null for a good end. */
+  error: string | null;
+  attempts: AttemptRecord[];
+  /** Waiting for a replica, all attempts together. */
+  queueMs: number;
+  /** From the request's arrival to the engine's first data; null when none came. */
+  firstByteMs: number | null;
+  bytesIn: number;
+  bytesOut: number;
+  /** Pieces of the answer that were passed on. */
+  chunks: number;
+  usage: Usage | null;
+  /** Whether `usage.output` was counted from the pieces: the engine did not come to say it. */
+  usageEstimated: boolean;
+  finishReason: string | null;
+  clientAddress: string;
+  traceparent: string | null;
+}

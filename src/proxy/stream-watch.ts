@@ -1,0 +1,130 @@
+/** Looks at a stream as it passes: counts its chunks, keeps its first frame and its end. */
+
+import { endsFrame, frameData, lastFrameEnd, splitFrames, type StreamFormat } from "./frames.ts";
+import { type AnswerFacts, factsOf, factsOfJson, mergeFacts, NO_FACTS, parse } from "./usage.ts";
+
+export interface StreamWatch {
+  readonly chunks: number;
+  readonly bytes: number;
+  /** What goes on to the client for this chunk; null when it is held back for now. */
+  push(chunk: Uint8Array): Uint8Array | null;
+  /** What is held back, when the stream is over or broken. */
+  flush(): Uint8Array | null;
+  /** Read from what was kept: usage, finish reason, an error in the stream. */
+  facts(): AnswerFacts;
+}
+
+export interface WatchOptions {
+  /** Null for an answer that is no stream of frames: then its end is kept all the same. */
+  format: StreamFormat | null;
+  /** Takes out the usage frame that the client did not ask for; OpenAI's streams only. */
+  dropUsage: boolean;
+  /** How much of the end is kept. */
+  tailBytes: number;
+}
+
+/** How much of a frame that is not complete may be held back. */
+const MAX_HELD_BYTES = 64 * 1024;
+
+export function createStreamWatch(options: WatchOptions): StreamWatch {
+  const { format, dropUsage, tailBytes } = options;
+  let chunks = 0;
+  let bytes = 0;
+  let first: Uint8Array | null = null;
+  let tail: Uint8Array[] = [];
+  let tailLength = 0;
+  let held: Uint8Array | null = null;
+  let dropped: AnswerFacts = NO_FACTS;
+
+  const keep = (chunk: Uint8Array) => {
+    tail.push(chunk);
+    tailLength += chunk.length;
+    // Dropping one by one would move the rest for every chunk.
+    if (tail.length < 256 && tailLength <= 2 * tailBytes) return;
+    let kept = 0;
+    let from = tail.length;
+    while (from > 0 && kept < tailBytes && tail.length - from < 64) {
+      from -= 1;
+      kept += tail[from]?.length ?? 0;
+    }
+    tail = tail.slice(from);
+    tailLength = kept;
+  };
+
+  const withoutUsage = (chunk: Uint8Array): Uint8Array | null => {
+    if (held === null && endsFrame(chunk, "sse") && !mayHoldUsage(chunk)) return chunk;
+    const data: Uint8Array = held === null ? chunk : Buffer.concat([held, chunk]);
+    const end = lastFrameEnd(data, "sse");
+    held = end < data.length ? data.subarray(end) : null;
+    if (held !== null && held.length > MAX_HELD_BYTES) {
+      held = null;
+      return data;
+    }
+    const frames = splitFrames(data.subarray(0, end), "sse").filter((frame) => {
+      const facts = usageFrame(frame);
+      if (facts) dropped = facts;
+      return facts === null;
+    });
+    return frames.length === 0 ? null : Buffer.concat(frames);
+  };
+
+  return {
+    get chunks() {
+      return chunks;
+    },
+    get bytes() {
+      return bytes;
+    },
+    push(chunk) {
+      chunks += 1;
+      bytes += chunk.length;
+      first ??= chunk;
+      keep(chunk);
+      return dropUsage ? withoutUsage(chunk) : chunk;
+    },
+    flush() {
+      const rest = held;
+      held = null;
+      return rest;
+    },
+    facts() {
+      const end = Buffer.concat(tail);
+      if (format === null) return factsOfJson(end, end.length === bytes);
+      const start = first === null || tail[0] === first ? NO_FACTS : readFrames(first, format);
+      return mergeFacts(dropped, mergeFacts(start, readFrames(end, format)));
+    },
+  };
+}
+
+const NO_CHOICES = [Buffer.from('"choices":[]'), Buffer.from('"choices": []')];
+
+function mayHoldUsage(chunk: Uint8Array): boolean {
+  const buffer = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
+  return NO_CHOICES.some((needle) => buffer.includes(needle));
+}
+
+/** The facts of a frame that tells usage and nothing else, null for any other. */
+function usageFrame(frame: Uint8Array): AnswerFacts | null {
+  if (!mayHoldUsage(frame)) return null;
+  const [data = ""] = frameData(decoder.decode(frame), "sse");
+  const value = parse(data);
+  if (typeof value !== "object" || value === null || !("choices" in value)) return null;
+  if (!Array.isArray(value.choices) || value.choices.length > 0) return null;
+  const facts = factsOf(value);
+  return facts.usage === null ? null : facts;
+}
+
+const decoder = new TextDecoder();
+
+/** Reads the frames from the last one back, until what they can tell is told. */
+function readFrames(bytes: Uint8Array, format: StreamFormat): AnswerFacts {
+  const frames = frameData(decoder.decode(bytes), format);
+  let facts = NO_FACTS;
+  for (const data of frames.slice(-64).reverse()) {
+    if (data === "[DONE]") continue;
+    facts = mergeFacts(factsOf(parse(data)), facts);
+    if (facts.usage?.input != null && facts.usage.output != null && facts.finishReason !== null)
+      break;
+  }
+  return facts;
+}
