@@ -45,7 +45,15 @@ async function main(filters: readonly string[]): Promise<number> {
     if (code === 0) total.passed += 1;
     else total.failed += 1;
   }
-  const command = ["bun", "test", "--parallel", "--timeout", "30000", "--only-failures", ...filters];
+  const command = [
+    "bun",
+    "test",
+    "--parallel",
+    "--timeout",
+    "30000",
+    "--only-failures",
+    ...filters,
+  ];
   process.stdout.write(`== tests: ${command.join(" ")}\n`);
   const run = Bun.spawn(command, {
     stdio: ["ignore", "pipe", "pipe"],
