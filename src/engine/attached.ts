@@ -48,12 +48,7 @@ export async function watchAttached(options: AttachedOptions, stop: AbortSignal)
       apiKey: null,
       settings,
       addresses: () => Promise.resolve([target]),
-      onReady(engine) {
-        if (report.condition().state !== "ready") {
-          log.info("attached engine is ready", { url: target.url, kind: engine.kind });
-        }
-        report.dispatch({ type: "answered" }, { ...engine, url: target.url });
-      },
+      onReady: (engine) => report.dispatch({ type: "answered" }, { ...engine, url: target.url }),
       onWell: () => report.dispatch({ type: "answered" }),
       onModels: (models) => report.update({ models }),
       onFailure({ reason }) {

@@ -191,10 +191,7 @@ async function watch(run: EngineRun, options: ChildOptions, signal: AbortSignal)
       apiKey: hints.apiKey,
       settings,
       addresses: () => addressesOf(run, options),
-      onReady(engine) {
-        if (report.status().url !== engine.url) log.info("engine ready", { url: engine.url });
-        report.dispatch({ type: "answered" }, engine);
-      },
+      onReady: (engine) => report.dispatch({ type: "answered" }, engine),
       onWell: () => report.dispatch({ type: "answered" }),
       onModels: (models) => report.update({ models }),
       onFailure({ reason, pending }) {

@@ -278,14 +278,12 @@ function goodbye(left: boolean, deadlineMs: number) {
   };
 }
 
-function logStatus(log: Log, status: EngineStatus): void {
-  const fields = {
-    state: status.state,
-    phase: status.phase ?? undefined,
-    reason: status.reason ?? undefined,
-    url: status.state === "ready" ? (status.url ?? undefined) : undefined,
-    models: status.state === "ready" ? status.models.map((model) => model.id).join(",") : undefined,
-  };
-  if (status.state === "ready" || status.reason === null) log.info("engine", fields);
-  else log.warn("engine", fields);
+/** What the engine's own supervision does not say: what is served, and what is wrong with it. */
+function logStatus(log: Log, { state, kind, url, reason, models }: EngineStatus): void {
+  if (state === "ready") {
+    const names = models.map((model) => model.id).join(", ");
+    log.info("engine ready", { kind, url: url ?? undefined, models: cleanLine(names, 500) });
+  } else if (state === "unhealthy" || state === "failed") {
+    log.warn(`engine ${state}`, { reason: reason ?? undefined });
+  }
 }
