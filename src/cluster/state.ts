@@ -123,7 +123,7 @@ export interface ClusterLimits {
   maxKnownModels: number;
 }
 
-/** The defaults of the design: architecture.md, "Liveness" and "Attempts". */
+/** The defaults of the design; the README names those that users notice. */
 export const CLUSTER_LIMITS: ClusterLimits = {
   heartbeatIntervalMs: 1000,
   heartbeatWorkers: 500,

@@ -5,7 +5,7 @@ import { parseJson, throwUnlessOk, type EngineClient } from "./engine-client.ts"
 import { fieldOf, listOf, textOf } from "./presets/model-list.ts";
 import type { EngineKind } from "./status.ts";
 
-// `owned_by` of a model card, read in each engine's source (engines.md section 2.4).
+// `owned_by` of a model card, read in each engine's source (August 2026).
 const OWNERS: Readonly<Record<string, EngineKind>> = {
   vllm: "vllm",
   sglang: "sglang",

@@ -43,7 +43,7 @@ export interface EnginePreset {
   stopTimeoutMs: number;
 }
 
-/** What most engines share; the figures are those of engines.md sections 3 and 7. */
+/** What most engines share; the figures are generous for what the engines were seen to need. */
 export const COMMON = {
   healthPath: "/health",
   needsModels: true,
