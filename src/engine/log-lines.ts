@@ -8,8 +8,8 @@ export interface PrintedAddress {
   port: number;
 }
 
-// Start-up lines of vLLM, SGLang, TGI, TEI and llama.cpp as their sources print them in August 2026, latest phase
-// first, since a line of a later phase may mention an earlier one.
+// Start-up lines of vLLM, SGLang, TGI, TEI and llama.cpp as their sources print them in August
+// 2026, latest phase first, since a line of a later phase may mention an earlier one.
 const PHASE_LINES: ReadonlyArray<readonly [EnginePhase, RegExp]> = [
   [
     "warmup",

@@ -26,7 +26,7 @@ const one = (flags: string): Record<string, number> =>
 
 const PYTHON_RUN = one("-p --python --with --with-editable --extra --group --env-file --directory");
 
-// Their flags are those of the tools' manual pages.
+// What people put before an engine; the flags are those of the tools' manual pages.
 const WRAPPERS: Record<string, Wrapper> = {
   env: { assignments: true, values: one("-u --unset -C --chdir") },
   sudo: { assignments: true, values: one("-u -g -h -p -C -D -r -t -T -U --user --group") },
