@@ -1,18 +1,11 @@
-/** Carries answers to the client: as a stream, as one body, or as embeddings. */
+/** Carries what is generated to the client: as a stream or as one body. */
 
 import { simulatedFailure } from "./faults.ts";
 import { generate, type Engine, type Generation, type Outcome, type Output } from "./generate.ts";
-import type { EmbeddingRequest, GenerationRequest } from "./request.ts";
-import { embeddingOf, textOf, tokenAt } from "./text.ts";
-import {
-  answerBody,
-  createFrames,
-  DONE,
-  embeddingsBody,
-  errorFrame,
-  errorResponse,
-  type Usage,
-} from "./vllm.ts";
+import type { Choice, GenerationRequest } from "./request.ts";
+import { createKeepAlive, type KeepAlive } from "./keep-alive.ts";
+import { textOf, tokenAt } from "./text.ts";
+import { SSE, type FinishedChoice, type Summary, type Usage, type Wire } from "./wire/wire.ts";
 
 export interface AnswerContext {
   engine: Engine;
@@ -22,11 +15,17 @@ export interface AnswerContext {
   signal: AbortSignal;
 }
 
+/** What is asked and how it is to be written. */
+export interface Asked {
+  generation: GenerationRequest;
+  wire: Wire;
+}
+
 /**
- * A stream of server-sent events. The status line goes out with the first token: `Bun.serve` sends
- * no head without body bytes, where vLLM sends it before the prefill.
+ * A stream. The status line goes out with the first bytes: `Bun.serve` sends no head without body
+ * bytes, where the engines send it before the prefill.
  */
-export function streamAnswer(request: GenerationRequest, context: AnswerContext): Response {
+export function streamAnswer(asked: Asked, context: AnswerContext): Response {
   let generation: Generation | null = null;
   const gone = () => generation?.abort();
   const body = new ReadableStream<Uint8Array>({
@@ -37,143 +36,157 @@ export function streamAnswer(request: GenerationRequest, context: AnswerContext)
         return;
       }
       context.signal.addEventListener("abort", gone, { once: true });
-      const output = streamOutput(request, controller, context.engine.options.noDone);
-      generation = generate(request, output, context);
+      const output = streamOutput(asked, controller, context.engine);
+      generation = generate(asked.generation, output, context);
     },
     cancel: gone,
   });
-  return new Response(body, { headers: { "content-type": "text/event-stream; charset=utf-8" } });
+  return new Response(body, { headers: { "content-type": asked.wire.contentType } });
 }
 
 /** A whole answer as one JSON body, sent when its last token is made. */
 export async function wholeAnswer(
-  request: GenerationRequest,
+  { generation, wire }: Asked,
   context: AnswerContext,
 ): Promise<Response> {
-  const { outcome, produced } = await ended(request, context);
-  if (outcome === "error") return errorResponse(simulatedFailure());
-  const choices = request.choices.map((choice, i) => ({
-    text: textOf(choice.origin, produced[i] ?? 0),
-    reason: outcome === "done" ? choice.reason : ("abort" as const),
-  }));
-  const completionTokens = produced.reduce((sum, count) => sum + count, 0);
-  return Response.json(
-    answerBody(request.head, choices, { promptTokens: request.promptTokens, completionTokens }),
+  const { outcome, summary } = await settled(generation, context);
+  const choices = generation.choices.map((choice, i) =>
+    finished(choice, summary.produced[i] ?? 0, outcome),
   );
+  return Response.json(wire.whole(choices, summary));
 }
 
-/** Embeddings, after the time that a prefill takes. */
-export async function embeddingAnswer(
-  request: EmbeddingRequest,
+/**
+ * Generates without sending; resolves when the answer is complete, cut short by the end of the
+ * engine, or no longer wanted. Throws the simulated failure when a fault strikes.
+ */
+export async function settled(
+  request: GenerationRequest,
   context: AnswerContext,
-): Promise<Response> {
-  const head = { id: request.id, created: Math.floor(Date.now() / 1000), model: request.model };
-  const { outcome } = await ended(
+): Promise<{ outcome: Outcome; summary: Summary }> {
+  const end = Promise.withResolvers<{ outcome: Outcome; summary: Summary }>();
+  const gone = () => generation.abort();
+  const generation = generate(
+    request,
     {
-      head: { ...head, kind: "completion" },
-      promptTokens: request.promptTokens,
-      choices: [],
-      stream: false,
+      open: () => undefined,
+      token: () => undefined,
+      finish: () => undefined,
+      flush: () => null,
+      end: (outcome, summary) => end.resolve({ outcome, summary }),
     },
     context,
   );
-  if (outcome !== "done") return errorResponse(simulatedFailure());
-  const vectors = request.inputs.map((input) =>
-    embeddingOf(request.model, input.text, request.dimensions),
-  );
-  return Response.json(embeddingsBody(head, vectors, request));
+  if (context.signal.aborted) gone();
+  context.signal.addEventListener("abort", gone, { once: true });
+  const result = await end.promise;
+  context.signal.removeEventListener("abort", gone);
+  if (result.outcome === "error") throw simulatedFailure();
+  return result;
 }
 
-/** Generates without sending; settles when the answer is complete, failed or no longer wanted. */
-function ended(
-  request: Pick<GenerationRequest, "head" | "promptTokens" | "choices" | "stream">,
-  context: AnswerContext,
-): Promise<{ outcome: Outcome; produced: number[] }> {
-  return new Promise((resolve) => {
-    if (context.signal.aborted) {
-      resolve({ outcome: "gone", produced: [] });
-      return;
-    }
-    const gone = () => generation.abort();
-    const generation = generate(
-      request,
-      {
-        open: () => undefined,
-        token: () => undefined,
-        finish: () => undefined,
-        flush: () => null,
-        end: (outcome, produced) => {
-          context.signal.removeEventListener("abort", gone);
-          resolve({ outcome, produced });
-        },
-      },
-      context,
-    );
-    context.signal.addEventListener("abort", gone, { once: true });
-  });
+/** What a choice has said after so many of its tokens. */
+function finished(choice: Choice, produced: number, outcome: Outcome): FinishedChoice {
+  const lead = choice.lead.slice(0, produced);
+  const count = produced - lead.length;
+  const thoughts = lead.filter((piece) => piece.channel === "reasoning");
+  const parts = lead.filter((piece) => piece.channel === "call");
+  return {
+    text: textOf(choice.origin, count),
+    tokens: Array.from({ length: count }, (_, i) => tokenAt(choice.origin, i)),
+    reason: outcome === "done" ? choice.reason : "abort",
+    reasoning: thoughts.length > 0 ? thoughts.map((piece) => piece.text).join("") : null,
+    calls: parts.flatMap(({ call, opens }) =>
+      opens
+        ? {
+            ...opens,
+            arguments: parts
+              .filter((part) => part.call === call)
+              .map((part) => part.text)
+              .join(""),
+          }
+        : [],
+    ),
+  };
 }
 
 function streamOutput(
-  request: GenerationRequest,
+  { generation, wire }: Asked,
   controller: ReadableStreamDirectController,
-  noDone: boolean,
+  engine: Engine,
 ): Output {
-  const { choices, continuousUsage, promptTokens } = request;
-  const frames = createFrames(request.head);
-  const finished = new Set<number>();
+  const { choices, continuousUsage, promptTokens } = generation;
+  const { noDone } = engine.options;
+  const closed = new Set<number>();
   const counts = choices.map(() => 0);
   let pending = "";
+  let blocked = false;
 
   const usageOf = (choice: number): Usage | null =>
     continuousUsage ? { promptTokens, completionTokens: counts[choice] ?? 0 } : null;
 
-  const close = (produced: number[], error: boolean) => {
-    if (error) pending += errorFrame(simulatedFailure());
-    else if (request.includeUsage) {
-      const completionTokens = produced.reduce((sum, count) => sum + count, 0);
-      pending += frames.usage({ promptTokens, completionTokens });
-    }
-    if (!noDone) pending += DONE;
-    // What was written and not read yet is still sent before the end.
-    if (pending !== "") unawaited(controller.write(pending));
-    controller.close();
-  };
+  const keepAlive: KeepAlive | null =
+    engine.keepAliveMs !== null && wire.contentType === SSE
+      ? createKeepAlive(engine.pacer, engine.keepAliveMs, (comment) => {
+          // A client that reads nothing needs no sign of life.
+          if (blocked) return;
+          unawaited(controller.write(comment));
+          unawaited(controller.flush());
+        })
+      : null;
 
   return {
     open() {
-      for (const i of choices.keys()) pending += frames.opening(i, usageOf(i));
+      for (const i of choices.keys()) pending += wire.opening(i, usageOf(i));
     },
     token(choice, index) {
-      const origin = choices[choice]?.origin;
-      if (!origin) return;
+      const from = choices[choice];
+      if (!from) return;
       counts[choice] = index + 1;
-      pending += frames.token(choice, tokenAt(origin, index), usageOf(choice));
+      const { lead } = from;
+      const piece = index < lead.length ? lead[index] : undefined;
+      pending += piece
+        ? wire.piece(choice, piece, usageOf(choice))
+        : wire.token(choice, tokenAt(from.origin, index - lead.length), usageOf(choice));
     },
     finish(choice) {
-      finished.add(choice);
-      pending += frames.finish(choice, choices[choice]?.reason ?? "stop", usageOf(choice));
+      closed.add(choice);
+      pending += wire.finish(choice, choices[choice]?.reason ?? "stop", usageOf(choice));
     },
     flush() {
+      keepAlive?.sent();
+      if (pending === "") return null;
       const written = controller.write(pending);
       pending = "";
-      if (typeof written !== "number") return written;
+      if (typeof written !== "number") {
+        blocked = true;
+        const free = () => {
+          blocked = false;
+        };
+        return written.then(free, free);
+      }
       unawaited(controller.flush());
       return null;
     },
-    end(outcome, produced) {
+    end(outcome, summary) {
+      keepAlive?.stop();
       if (outcome === "cut") {
         // Bun resets the connection of a stream that fails; nothing marks an end.
         controller.close(new Error("cut (simulated)"));
-      } else if (outcome === "gone") {
-        controller.close();
-      } else {
+        return;
+      }
+      if (outcome !== "gone") {
         if (outcome === "shutdown") {
           for (const i of choices.keys()) {
-            if (!finished.has(i)) pending += frames.finish(i, "abort", usageOf(i));
+            if (!closed.has(i)) pending += wire.finish(i, "abort", usageOf(i));
           }
         }
-        close(produced, outcome === "error");
+        pending +=
+          outcome === "error" ? wire.error(simulatedFailure(), noDone) : wire.end(summary, noDone);
+        // What was written and not read yet is still sent before the end.
+        if (pending !== "") unawaited(controller.write(pending));
       }
+      controller.close();
     },
   };
 }

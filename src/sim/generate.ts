@@ -5,6 +5,7 @@ import { observe, type FinishedReason, type ModelMetrics } from "./metrics.ts";
 import type { SimOptions } from "./options.ts";
 import type { Pacer } from "./pacer.ts";
 import type { GenerationRequest } from "./request.ts";
+import type { Summary } from "./wire/wire.ts";
 
 /** Tokens of one answer that are made before others get their turn. */
 const BURST_TOKENS = 64;
@@ -15,7 +16,11 @@ const FAULT_DELAY_MS = 10;
 /** The engine as its answers see it. */
 export interface Engine {
   options: SimOptions;
+  /** Silence after which a stream of events carries a comment; null: never. */
+  keepAliveMs: number | null;
   pacer: Pacer;
+  metrics: ReadonlyMap<string, ModelMetrics>;
+  /** The figures of a model; those of its base for an adapter. */
   metricsOf(model: string): ModelMetrics;
   /** All answers that have not ended. */
   running: Set<Generation>;
@@ -36,8 +41,8 @@ export interface Output {
   finish(choice: number): void;
   /** After each burst; a promise holds the next one back until the client has read. */
   flush(): Promise<unknown> | null;
-  /** Once, at the end, whatever it is. `produced` is the number of tokens of each choice. */
-  end(outcome: Outcome, produced: number[]): void;
+  /** Once, at the end, whatever it is. */
+  end(outcome: Outcome, summary: Summary): void;
 }
 
 export interface Generation {
@@ -49,13 +54,13 @@ export interface Generation {
 
 /** Starts an answer; its first token is due `ttftMs` after `receivedAt` (`performance.now()`). */
 export function generate(
-  request: Pick<GenerationRequest, "head" | "promptTokens" | "choices" | "stream">,
+  request: GenerationRequest,
   output: Output,
   { engine, receivedAt }: { engine: Engine; receivedAt: number },
 ): Generation {
   const { options, pacer } = engine;
   const { choices, promptTokens } = request;
-  const metrics = engine.metricsOf(request.head.model);
+  const metrics = engine.metricsOf(request.model);
   const fault = faultOf(options, request.stream);
   const longest = Math.max(0, ...choices.map((choice) => choice.length));
   const produced = choices.map(() => 0);
@@ -76,8 +81,16 @@ export function generate(
     metrics.kvTokens -= promptTokens + total;
     metrics.finished[reason] += 1;
     if (reason === "stop" || reason === "length") observeFinished();
-    output.end(outcome, produced);
+    output.end(outcome, summary());
   };
+
+  const summary = (): Summary => ({
+    promptTokens,
+    completionTokens: total,
+    produced,
+    prefillMs: firstAt === 0 ? 0 : firstAt - receivedAt,
+    decodeMs: lastAt - firstAt,
+  });
 
   const observeFinished = () => {
     const now = performance.now();
@@ -169,7 +182,7 @@ export function generate(
 
   const paused = (drained: Promise<unknown> | null): number | null => {
     if (made >= longest) {
-      end("done", choices[0]?.reason ?? "stop");
+      end("done", choices[0]?.reason === "length" ? "length" : "stop");
       return null;
     }
     if (!drained) return dueAt;

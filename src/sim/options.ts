@@ -1,8 +1,32 @@
 /** What a simulated engine is told at its start, and the defaults of all that. */
 
+/** The engines whose manners can be taken on. */
+export const LIKES = ["vllm", "sglang", "tgi", "ollama", "llama-server"] as const;
+export type Like = (typeof LIKES)[number];
+
+/** Where each of them listens unless told otherwise. */
+export const LIKE_PORTS: Readonly<Record<Like, number>> = {
+  vllm: 8000,
+  sglang: 30_000,
+  tgi: 3000,
+  ollama: 11_434,
+  "llama-server": 8080,
+};
+
+export interface LoraAdapter {
+  /** The name that clients put in `"model"`. */
+  name: string;
+  /** One of the models. */
+  base: string;
+}
+
 export interface SimOptions {
   /** Names that clients put in `"model"`; all of them answer, the first one where none is named. */
   models: string[];
+  /** The engine whose routes, shapes, errors and metrics it has. */
+  like: Like;
+  /** Adapters that are listed under their own names; vLLM and SGLang have such. */
+  adapters: LoraAdapter[];
   host: string;
   /** 0 takes any free port; the one taken is in the log and in `Sim.port`. */
   port: number;
@@ -10,7 +34,11 @@ export interface SimOptions {
   ttftMs: number;
   /** Time from one token to the next. 0: as fast as the client reads. */
   itlMs: number;
-  /** Time from the start to the port being opened, filled with the log lines of a model load. */
+  /**
+   * How long a model takes to load, filled with the log lines of the engine. Most load before they
+   * open the port; llama-server answers 503 meanwhile, SGLang at the end of it, and Ollama loads
+   * each model when it is first asked for it.
+   */
   loadTimeMs: number;
   /** The whole process dies (exit code 1) when one request has produced so many output tokens. */
   crashAfterTokens: number | null;
@@ -20,17 +48,27 @@ export interface SimOptions {
   ignoreTerm: boolean;
   /** Prompt and output tokens of one request, together, at most. */
   maxModelLen: number;
-  /** Streams end without `data: [DONE]`. */
+  /** Streams end without their end mark: `data: [DONE]`, `message_stop`, Ollama's last object. */
   noDone: boolean;
-  /** The share (0 to 1) of chat, completion and embedding requests that are answered with 500. */
+  /** Requests with `stream_options` are answered with 400, as by engines that do not know it. */
+  refuseStreamOptions: boolean;
+  /** The share (0 to 1) of inference requests that are answered with 500. */
   errorRate: number;
   /** After so many output tokens a stream carries an error event and ends; other answers are 500. */
   errorInStreamTokens: number | null;
   /**
-   * Each answer falls silent for so long after its first token, then goes on: no byte is sent and
-   * the connection stays open. The silence before the first token is `ttftMs`.
+   * Each answer falls silent for so long after its first token, then goes on: no byte is sent
+   * (but for `keepAliveMs`) and the connection stays open. The silence before the first token is
+   * `ttftMs`.
    */
   silenceMs: number;
+  /**
+   * Silence after which a stream of events carries a comment; 0: never; null: as the engine has it
+   * (llama-server 30 s, TGI 15 s, the others never).
+   */
+  keepAliveMs: number | null;
+  /** How long `/health` takes to answer; null: as the engine has it (SGLang 1 s, the others 0). */
+  healthTimeMs: number | null;
   /** Takes the engine's log, one line without newline at a time. */
   print: (line: string) => void;
   /** Decides about `errorRate`; returns 0 to 1. Default: `Math.random`. */
@@ -43,8 +81,10 @@ export interface SimOptions {
 
 /** The defaults that `llmnode sim` shows in its help; `models` and `print` have none. */
 export const SIM_DEFAULTS = {
+  like: "vllm",
+  adapters: [] as LoraAdapter[],
   host: "127.0.0.1",
-  port: 8000,
+  port: LIKE_PORTS.vllm,
   ttftMs: 20,
   itlMs: 10,
   loadTimeMs: 0,
@@ -53,7 +93,10 @@ export const SIM_DEFAULTS = {
   ignoreTerm: false,
   maxModelLen: 32_768,
   noDone: false,
+  refuseStreamOptions: false,
   errorRate: 0,
   errorInStreamTokens: null,
   silenceMs: 0,
+  keepAliveMs: null,
+  healthTimeMs: null,
 } satisfies Omit<SimOptions, "models" | "print">;

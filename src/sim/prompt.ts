@@ -1,9 +1,8 @@
 /** Turns what a request says into prompts: text that decides the answer, and its tokens. */
 
-import { invalidField } from "./vllm.ts";
+import { isObject, type JsonObject } from "./body.ts";
+import { invalidField } from "./refuse.ts";
 import { countTokens, decodeTokens, encodeTokens } from "./text.ts";
-
-export type JsonObject = Record<string, unknown>;
 
 export interface Prompt {
   text: string;
@@ -79,10 +78,6 @@ export function tokenizeRequest(body: JsonObject): number[] {
   return encodeTokens(body["prompt"]);
 }
 
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 export function isIdList(list: unknown[]): list is number[] {
   return list.every((id) => Number.isSafeInteger(id) && Number(id) >= 0);
 }
@@ -104,7 +99,7 @@ function partText(part: unknown): string {
   return `<${String(part["type"])} ${Bun.hash.xxHash64(JSON.stringify(part)).toString(16)}>`;
 }
 
-function textPrompt(text: string): Prompt {
+export function textPrompt(text: string): Prompt {
   return { text, tokens: countTokens(text) };
 }
 

@@ -1,16 +1,13 @@
-/** Reads the bodies of the inference routes and refuses what vLLM would refuse. */
+/** Reads what is asked of the engine on OpenAI's inference routes, and plans its answers. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import { chatPrompt, isObject, promptList, type JsonObject, type Prompt } from "./prompt.ts";
+import { flag, integer, isObject, modelOf, type JsonObject, type Serving } from "./body.ts";
+import { leadOf, type Lead } from "./lead.ts";
+import { chatPrompt, promptList, type Prompt } from "./prompt.ts";
+import { invalidField, tooLong } from "./refuse.ts";
 import { originOf, type Origin } from "./text.ts";
-import {
-  invalidField,
-  tooLong,
-  unknownModel,
-  unsupportedMediaType,
-  type AnswerHead,
-  type AnswerKind,
-} from "./vllm.ts";
+import type { AnswerHead, AnswerKind, Wanted } from "./wire/openai.ts";
+import type { FinishReason, Piece } from "./wire/wire.ts";
 
 /** How long an answer is whose length the client leaves open. */
 const NATURAL_TOKENS = 64;
@@ -21,146 +18,128 @@ const COMPLETION_TOKENS = 16;
 /** Parallel answers to one request, at most. */
 const MAX_CHOICES = 1024;
 
-/** Texts in one embedding request and numbers in a vector, at most (OpenAI's limits). */
-const MAX_INPUTS = 2048;
-const MAX_DIMENSIONS = 4096;
-const DEFAULT_DIMENSIONS = 256;
-
-/** What requests are checked against. */
-export interface Serving {
-  models: string[];
-  maxModelLen: number;
-}
+/** Alternatives to each token, at most (OpenAI's limit for chats). */
+const MAX_LOGPROBS = 20;
 
 export interface Choice {
+  /** What is said before the text: thoughts, or tool calls in its place. */
+  lead: readonly Piece[];
   origin: Origin;
-  /** Output tokens of this choice. */
+  /** Output tokens of this choice, the lead included. */
   length: number;
-  reason: "stop" | "length";
+  reason: FinishReason;
 }
 
+/** What the engine has to produce, whatever the format. */
 export interface GenerationRequest {
-  head: AnswerHead;
+  model: string;
   promptTokens: number;
   choices: Choice[];
   stream: boolean;
-  includeUsage: boolean;
+  /** Usage in every frame. */
   continuousUsage: boolean;
 }
 
-export interface EmbeddingRequest {
-  id: string;
-  model: string;
-  inputs: Prompt[];
-  promptTokens: number;
-  dimensions: number;
-  base64: boolean;
-}
-
-/** The body, which like vLLM's must be labelled `application/json`. Throws `bad_request`. */
-export async function readBody(req: Request): Promise<JsonObject> {
-  const type = req.headers.get("content-type") ?? "";
-  if (type.split(";", 1)[0]?.trim().toLowerCase() !== "application/json") {
-    throw unsupportedMediaType();
-  }
-  const body: unknown = await req.json().catch((error: unknown) => {
-    // A client that left while it was sending is no bad request; nobody reads the answer anyway.
-    throw error instanceof SyntaxError
-      ? invalidField(null, "json_invalid", "JSON decode error")
-      : error;
-  });
-  if (!isObject(body)) {
-    throw invalidField(null, "model_attributes_type", "Input should be a valid dictionary");
-  }
-  return body;
-}
-
-/** The model a body names, the first one if it names none. Throws `model_not_found`. */
-export function modelOf(body: JsonObject, serving: Serving): string {
-  const named = body["model"] ?? serving.models[0];
-  if (typeof named !== "string") {
-    throw invalidField("model", "string_type", "Input should be a valid string");
-  }
-  if (!serving.models.includes(named)) throw unknownModel(named);
-  return named;
+export interface OpenAiRequest {
+  head: AnswerHead;
+  wanted: Wanted;
+  generation: GenerationRequest;
 }
 
 /**
  * A chat or completion request. `max_tokens` is taken at its word: the answer has exactly so many
- * tokens and ends with `length`; without it a chat has 64 and ends with `stop`. `stop`, `seed`,
- * `echo`, `logprobs`, temperature and other sampling parameters are accepted and change nothing.
+ * tokens and ends with `length`; without it a chat has 64 and ends with `stop`. Tools are called
+ * when `tool_choice` says so, never by the engine's own choice. `stop`, `seed`, `echo`, temperature
+ * and other sampling parameters are accepted and change nothing.
  */
 export function readGeneration(
   kind: AnswerKind,
   { body, id }: { body: JsonObject; id: string },
   serving: Serving,
-): GenerationRequest {
-  const model = modelOf(body, serving);
+): OpenAiRequest {
+  const { named, model } = modelOf(body, serving);
   const stream = flag(body, "stream");
-  const options = streamOptions(body, stream);
-  const n = integer(body, "n") ?? 1;
+  const { includeUsage, continuousUsage } = streamOptions(body, stream, serving);
   const prompts = kind === "chat" ? [chatPrompt(body)] : promptList(body["prompt"], "prompt");
-  const maxTokens = outputLimit(kind, body);
+  const choices = planAll(
+    { model, prompts, n: integer(body, "n") ?? 1, maxTokens: outputLimit(kind, body) },
+    serving,
+    kind === "chat" ? (prompt) => leadOf(body, model, prompt.text) : undefined,
+  );
+  return {
+    head: { kind, id, created: Math.floor(Date.now() / 1000), model: named },
+    wanted: { includeUsage, logprobs: logprobsOf(kind, body) },
+    generation: {
+      model,
+      promptTokens: prompts.reduce((sum, prompt) => sum + prompt.tokens, 0),
+      choices,
+      stream,
+      continuousUsage,
+    },
+  };
+}
+
+interface Planned {
+  model: string;
+  prompts: readonly Prompt[];
+  /** Choices for each prompt. */
+  n: number;
+  /** Null: the engine stops by itself. */
+  maxTokens: number | null;
+}
+
+/** The answers to some prompts. Throws `bad_request`, `request_too_large`. */
+export function planAll(
+  { model, prompts, n, maxTokens }: Planned,
+  serving: Serving,
+  lead: (prompt: Prompt) => Lead = () => NO_LEAD,
+): Choice[] {
   if (n * prompts.length > MAX_CHOICES) {
     throw new LlmnodeError("bad_request", `n must be at most ${MAX_CHOICES}, got ${n}.`, {
       param: "n",
     });
   }
-  const choices = prompts.flatMap(({ text, tokens }) => {
-    const room = serving.maxModelLen - tokens;
-    if (room < (maxTokens ?? 1)) throw tooLong(serving.maxModelLen, tokens, maxTokens ?? 1);
-    return Array.from({ length: n }, (_, i) => choiceOf(originOf(model, text, i), maxTokens, room));
+  return prompts.flatMap((prompt) => {
+    const room = serving.maxModelLen - prompt.tokens;
+    if (room < (maxTokens ?? 1)) throw tooLong(serving.maxModelLen, prompt.tokens, maxTokens ?? 1);
+    const begun = lead(prompt);
+    return Array.from({ length: n }, (_, i) =>
+      choiceOf(originOf(model, prompt.text, i), begun, { maxTokens, room }),
+    );
   });
-  const prefix = kind === "chat" ? "chatcmpl" : "cmpl";
-  return {
-    head: { kind, id: `${prefix}-${id}`, created: Math.floor(Date.now() / 1000), model },
-    promptTokens: prompts.reduce((sum, prompt) => sum + prompt.tokens, 0),
-    choices,
-    stream,
-    ...options,
-  };
 }
 
-export function readEmbedding(
-  { body, id }: { body: JsonObject; id: string },
+const NO_LEAD: Lead = { pieces: [], instead: null };
+
+/** One answer whose length the client bounds, but does not fix: it ends by itself if it can. */
+export function planBounded(
+  { model, prompt, atMost }: { model: string; prompt: Prompt; atMost: number },
   serving: Serving,
-): EmbeddingRequest {
-  const model = modelOf(body, serving);
-  const format = body["encoding_format"] ?? "float";
-  if (format !== "float" && format !== "base64") {
-    throw invalidField("encoding_format", "literal_error", "Input should be float or base64");
+): Choice[] {
+  const ends = atMost >= NATURAL_TOKENS;
+  const room = { model, prompts: [prompt], n: 1, maxTokens: ends ? null : atMost };
+  if (prompt.tokens + atMost > serving.maxModelLen) {
+    throw tooLong(serving.maxModelLen, prompt.tokens, atMost);
   }
-  const dimensions = integer(body, "dimensions") ?? DEFAULT_DIMENSIONS;
-  if (dimensions > MAX_DIMENSIONS) {
-    throw new LlmnodeError("bad_request", `dimensions must be at most ${MAX_DIMENSIONS}`, {
-      param: "dimensions",
-    });
-  }
-  const inputs = promptList(body["input"], "input");
-  if (inputs.length > MAX_INPUTS) {
-    throw new LlmnodeError("bad_request", `input must have at most ${MAX_INPUTS} entries`, {
-      param: "input",
-    });
-  }
-  for (const { tokens } of inputs) {
-    if (tokens > serving.maxModelLen) throw tooLong(serving.maxModelLen, tokens, 0);
-  }
-  return {
-    id: `embd-${id}`,
-    model,
-    inputs,
-    promptTokens: inputs.reduce((sum, input) => sum + input.tokens, 0),
-    dimensions,
-    base64: format === "base64",
-  };
+  return planAll(room, serving);
 }
 
-function choiceOf(origin: Origin, maxTokens: number | null, room: number): Choice {
-  if (maxTokens !== null) return { origin, length: maxTokens, reason: "length" };
-  const natural = Math.max(1, NATURAL_TOKENS - origin.position);
-  return natural <= room
-    ? { origin, length: natural, reason: "stop" }
-    : { origin, length: room, reason: "length" };
+function choiceOf(
+  origin: Origin,
+  { pieces, instead }: Lead,
+  { maxTokens, room }: { maxTokens: number | null; room: number },
+): Choice {
+  // A text that goes on where it stopped has been thought about before.
+  const lead = instead === null && origin.position > 0 ? [] : pieces;
+  if (instead === null && maxTokens !== null) {
+    return { lead, origin, length: maxTokens, reason: "length" };
+  }
+  const said = instead === null ? Math.max(1, NATURAL_TOKENS - origin.position) : 0;
+  const natural = lead.length + said;
+  const limit = maxTokens ?? room;
+  return natural <= limit
+    ? { lead, origin, length: natural, reason: instead ?? "stop" }
+    : { lead, origin, length: limit, reason: "length" };
 }
 
 function outputLimit(kind: AnswerKind, body: JsonObject): number | null {
@@ -169,9 +148,25 @@ function outputLimit(kind: AnswerKind, body: JsonObject): number | null {
   return body["max_tokens"] === undefined ? COMPLETION_TOKENS : limit;
 }
 
-function streamOptions(body: JsonObject, stream: boolean) {
+/** A chat asks by `logprobs: true` and a number of `top_logprobs`, a completion by the number. */
+function logprobsOf(kind: AnswerKind, body: JsonObject): number | null {
+  const field = kind === "chat" ? "top_logprobs" : "logprobs";
+  if (kind === "chat" && !flag(body, "logprobs")) return null;
+  const top = integer(body, field, 0) ?? (kind === "chat" ? 0 : null);
+  if (top !== null && top > MAX_LOGPROBS) {
+    throw new LlmnodeError("bad_request", `${field} must be at most ${MAX_LOGPROBS}, got ${top}.`, {
+      param: field,
+    });
+  }
+  return top;
+}
+
+function streamOptions(body: JsonObject, stream: boolean, serving: Serving) {
   const given = body["stream_options"];
   if (given === undefined || given === null) return { includeUsage: false, continuousUsage: false };
+  if (serving.refuseStreamOptions) {
+    throw invalidField("stream_options", "extra_forbidden", "Extra inputs are not permitted");
+  }
   if (!isObject(given)) {
     throw invalidField("stream_options", "model_type", "Input should be a valid dictionary");
   }
@@ -188,26 +183,4 @@ function streamOptions(body: JsonObject, stream: boolean) {
     includeUsage,
     continuousUsage: includeUsage && given["continuous_usage_stats"] === true,
   };
-}
-
-function flag(body: JsonObject, field: string): boolean {
-  const value = body[field] ?? false;
-  if (typeof value !== "boolean") {
-    throw invalidField(field, "bool_type", "Input should be a valid boolean");
-  }
-  return value;
-}
-
-function integer(body: JsonObject, field: string): number | null {
-  const value = body[field] ?? null;
-  if (value === null) return null;
-  if (typeof value !== "number" || !Number.isSafeInteger(value)) {
-    throw invalidField(field, "int_type", "Input should be a valid integer");
-  }
-  if (value < 1) {
-    throw new LlmnodeError("bad_request", `${field} must be at least 1, got ${value}.`, {
-      param: field,
-    });
-  }
-  return value;
 }

@@ -9,17 +9,21 @@ export interface TestSim extends Sim {
 }
 
 /** An engine on a free port without any delay, unless told otherwise. */
-export async function quickSim(options: Partial<SimOptions> = {}): Promise<TestSim> {
+export async function quickSim(
+  options: Partial<SimOptions> = {},
+  signal?: AbortSignal,
+): Promise<TestSim> {
   const lines: string[] = [];
-  const sim = await startSim({
+  const all = {
     ...SIM_DEFAULTS,
     models: [MODEL],
     port: 0,
     ttftMs: 0,
     itlMs: 0,
-    print: (line) => lines.push(line),
+    print: (line: string) => lines.push(line),
     ...options,
-  });
+  };
+  const sim = await startSim(all, signal);
   return { ...sim, lines };
 }
 
@@ -70,6 +74,25 @@ export function events(text: string): string[] {
     .split("\n\n")
     .filter((part) => part !== "")
     .map((part) => part.replace(/^data: /, ""));
+}
+
+/** The objects of a stream of JSON lines. */
+export function lines(text: string): unknown[] {
+  return text
+    .trimEnd()
+    .split("\n")
+    .map((line): unknown => JSON.parse(line));
+}
+
+/** The named events of a stream, each with its data. */
+export function namedEvents(text: string): { name: string; data: Record<string, unknown> }[] {
+  return text
+    .trimEnd()
+    .split("\n\n")
+    .map((part) => {
+      const [, name = "", data = "{}"] = /^event: (.*)\ndata: (.*)$/.exec(part) ?? [];
+      return { name, data: JSON.parse(data) };
+    });
 }
 
 /** The text that a stream's first choice says. */

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
-import { loadLines } from "../../src/sim/load.ts";
+import { loadLines } from "../../src/sim/like/vllm.ts";
 import { SIM_DEFAULTS, startSim } from "../../src/sim/sim.ts";
 import {
   chat,
@@ -81,7 +81,7 @@ describe("start", () => {
   });
 
   test("the lines of a load are in the order of their times", () => {
-    const times = loadLines(["m"], 1000).map((line) => line.at);
+    const times = loadLines("m", 1000).map((line) => line.at);
     expect(times).toEqual(times.toSorted((a, b) => a - b));
     expect(times.at(-1)).toBe(1);
   });

@@ -1,7 +1,7 @@
 /** `llmnode sim`: a simulated engine, for trying things out, load tests and fault drills. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { SimOptions } from "../../sim/options.ts";
+import { LIKE_PORTS, LIKES, type LoraAdapter, type SimOptions } from "../../sim/options.ts";
 import { createLog } from "../../util/log.ts";
 import type { Options } from "../options.ts";
 import { runDaemon } from "../shutdown.ts";
@@ -12,11 +12,12 @@ const TOKENS = { min: 1, max: Number.MAX_SAFE_INTEGER };
 export const simCommand: CommandSpec = {
   name: "sim",
   usage: "sim --model <name> [options]",
-  summary: "run a simulated engine that speaks like vLLM: no GPU, no model, made-up text",
+  summary: "run a simulated engine: speaks like vLLM and others, no GPU, no model, made-up text",
   isDaemon: true,
   details: [
     "Its text is a pure function of model, prompt and position, and says that it is simulated.",
     "A token is four bytes of text.",
+    "With --like it has the routes, shapes, errors, streams and metrics of another engine.",
   ],
   options: [
     {
@@ -25,6 +26,20 @@ export const simCommand: CommandSpec = {
       repeat: true,
       env: "LLMNODE_SIM_MODEL",
       summary: "a model that it serves; needed at least once",
+    },
+    {
+      flag: "like",
+      value: "<engine>",
+      env: "LLMNODE_SIM_LIKE",
+      default: "vllm",
+      summary: `the engine it speaks like: ${LIKES.join(", ")}`,
+    },
+    {
+      flag: "lora",
+      value: "<name=model>",
+      repeat: true,
+      env: "LLMNODE_SIM_LORA",
+      summary: "a LoRA adapter of one of the models, listed beside it (vllm, sglang)",
     },
     {
       flag: "host",
@@ -37,7 +52,7 @@ export const simCommand: CommandSpec = {
       flag: "port",
       value: "<port>",
       env: "LLMNODE_SIM_PORT",
-      default: "8000",
+      defaultNote: "8000, or the one of the --like engine",
       summary: "its port; 0 takes any free one and prints it",
     },
     {
@@ -100,13 +115,37 @@ export const simCommand: CommandSpec = {
       default: "0",
       summary: "fall silent for so long after each answer's first token",
     },
-    { flag: "no-done", env: "LLMNODE_SIM_NO_DONE", summary: "end streams without data: [DONE]" },
+    {
+      flag: "keep-alive",
+      value: "<duration>",
+      env: "LLMNODE_SIM_KEEP_ALIVE",
+      defaultNote: "30s like llama-server, 15s like tgi, else never",
+      summary: "send a comment in a stream that was silent for so long; 0 is never",
+    },
+    {
+      flag: "health-time",
+      value: "<duration>",
+      env: "LLMNODE_SIM_HEALTH_TIME",
+      defaultNote: "1s like sglang, else 0",
+      summary: "how long a health check takes",
+    },
+    {
+      flag: "no-done",
+      env: "LLMNODE_SIM_NO_DONE",
+      summary: "end streams without their end mark, such as data: [DONE]",
+    },
+    {
+      flag: "refuse-stream-options",
+      env: "LLMNODE_SIM_REFUSE_STREAM_OPTIONS",
+      summary: "answer 400 to requests with stream_options",
+    },
     { flag: "ignore-term", env: "LLMNODE_SIM_IGNORE_TERM", summary: "ignore SIGTERM" },
   ],
   examples: [
     "llmnode sim --model demo",
     "llmnode sim --model demo --port 0 --ttft 300ms --itl 20ms",
     "llmnode sim --model demo --load-time 20s --crash-after 500",
+    "llmnode sim --model demo --like ollama",
   ],
   async run({ options }, terminal) {
     const wanted = readSim(options);
@@ -139,10 +178,13 @@ export function readSim(options: Options): Omit<SimOptions, "print"> {
     if (value === null) throw new Error(`--${flag} has no default`);
     return value;
   };
+  const like = options.choice("like", LIKES);
   return {
     models,
+    like,
+    adapters: options.texts("lora").map((text) => readAdapter(text, models, options)),
     host: needed("host", options.text("host")),
-    port: needed("port", options.integer("port", { min: 0, max: 65_535 })),
+    port: options.integer("port", { min: 0, max: 65_535 }) ?? LIKE_PORTS[like],
     ttftMs: needed("ttft", options.durationMs("ttft")),
     itlMs: needed("itl", options.durationMs("itl")),
     loadTimeMs: needed("load-time", options.durationMs("load-time")),
@@ -151,8 +193,19 @@ export function readSim(options: Options): Omit<SimOptions, "print"> {
     ignoreTerm: options.isOn("ignore-term"),
     maxModelLen: needed("max-model-len", options.integer("max-model-len", TOKENS)),
     noDone: options.isOn("no-done"),
+    refuseStreamOptions: options.isOn("refuse-stream-options"),
     errorRate: needed("error-rate", options.number("error-rate", { min: 0, max: 1 })),
     errorInStreamTokens: options.integer("error-in-stream", TOKENS),
     silenceMs: needed("silence", options.durationMs("silence")),
+    keepAliveMs: options.durationMs("keep-alive"),
+    healthTimeMs: options.durationMs("health-time"),
   };
+}
+
+function readAdapter(text: string, models: readonly string[], options: Options): LoraAdapter {
+  const [, name, base] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+  if (name === undefined || base === undefined || !models.includes(base)) {
+    throw options.invalid("lora", "name=model with one of the models");
+  }
+  return { name, base };
 }

@@ -1,0 +1,87 @@
+/** Embeddings: reads what is asked, makes the vectors after the time of a prefill. */
+
+import { LlmnodeError } from "../protocol/errors.ts";
+import { settled, type AnswerContext } from "./answer.ts";
+import { integer, modelOf, type JsonObject, type Serving } from "./body.ts";
+import { simulatedFailure } from "./faults.ts";
+import { promptList, type Prompt } from "./prompt.ts";
+import { invalidField, tooLong } from "./refuse.ts";
+import { embeddingOf } from "./text.ts";
+
+/** Texts in one embedding request and numbers in a vector, at most (OpenAI's limits). */
+const MAX_INPUTS = 2048;
+const MAX_DIMENSIONS = 4096;
+const DEFAULT_DIMENSIONS = 256;
+
+export interface EmbeddingRequest {
+  id: string;
+  /** As the client names it. */
+  named: string;
+  model: string;
+  inputs: Prompt[];
+  promptTokens: number;
+  dimensions: number;
+  base64: boolean;
+}
+
+/** What an embedding route reads; `field` is where its texts stand. */
+export function readEmbedding(
+  { body, id }: { body: JsonObject; id: string },
+  serving: Serving,
+  field = "input",
+): EmbeddingRequest {
+  const format = body["encoding_format"] ?? "float";
+  if (format !== "float" && format !== "base64") {
+    throw invalidField("encoding_format", "literal_error", "Input should be float or base64");
+  }
+  const dimensions = integer(body, "dimensions") ?? DEFAULT_DIMENSIONS;
+  if (dimensions > MAX_DIMENSIONS) {
+    throw new LlmnodeError("bad_request", `dimensions must be at most ${MAX_DIMENSIONS}`, {
+      param: "dimensions",
+    });
+  }
+  const inputs = promptList(body[field], field);
+  if (inputs.length > MAX_INPUTS) {
+    throw new LlmnodeError("bad_request", `${field} must have at most ${MAX_INPUTS} entries`, {
+      param: field,
+    });
+  }
+  for (const { tokens } of inputs) {
+    if (tokens > serving.maxModelLen) throw tooLong(serving.maxModelLen, tokens, 0);
+  }
+  return {
+    id,
+    ...modelOf(body, serving),
+    inputs,
+    promptTokens: inputs.reduce((sum, input) => sum + input.tokens, 0),
+    dimensions,
+    base64: format === "base64",
+  };
+}
+
+/** The vectors, in the order of the inputs. Rejects when the client goes or a fault strikes. */
+export async function embed(
+  request: EmbeddingRequest,
+  context: AnswerContext,
+): Promise<Float32Array[]> {
+  await prefilled(request, context);
+  const { model, dimensions } = request;
+  return request.inputs.map((input) => embeddingOf(model, input.text, dimensions));
+}
+
+/** The time and the bookkeeping of a request that generates nothing. */
+export async function prefilled(
+  { model, promptTokens }: { model: string; promptTokens: number },
+  context: AnswerContext,
+): Promise<void> {
+  const request = { model, promptTokens, choices: [], stream: false, continuousUsage: false };
+  const { outcome } = await settled(request, context);
+  if (outcome === "shutdown") throw simulatedFailure();
+}
+
+/** Base64 of little-endian 32 bit floats, as numpy writes them. */
+export function base64Of(vector: Float32Array): string {
+  const bytes = Buffer.alloc(vector.length * 4);
+  vector.forEach((value, i) => bytes.writeFloatLE(value, i * 4));
+  return bytes.toString("base64");
+}

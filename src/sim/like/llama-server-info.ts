@@ -1,0 +1,111 @@
+/** What llama-server tells about itself: models, properties, slots and metrics. */
+
+import { createExposition } from "../exposition.ts";
+import type { ModelMetrics } from "../metrics.ts";
+import { timingsOf } from "./llama-server-style.ts";
+import type { Served } from "./dialect.ts";
+
+/** Its `--parallel` when left to itself. */
+export const SLOTS = 4;
+
+const BUILD = "b0-llmnode.sim";
+
+/** The body of `/v1/models`: OpenAI's list, and one in Ollama's manner beside it. */
+export function modelList({ options, createdAt }: Served): object {
+  return {
+    models: options.models.map((name) => ({
+      name,
+      model: name,
+      modified_at: "",
+      size: "",
+      digest: "",
+      type: "model",
+      description: "",
+      tags: [""],
+      capabilities: ["completion"],
+      parameters: "",
+      details: {
+        parent_model: "",
+        format: "gguf",
+        family: "",
+        families: [""],
+        parameter_size: "",
+        quantization_level: "",
+      },
+    })),
+    object: "list",
+    data: options.models.map((id) => ({
+      id,
+      aliases: [],
+      tags: [],
+      object: "model",
+      created: createdAt,
+      owned_by: "llamacpp",
+      meta: {
+        vocab_type: 2,
+        n_vocab: 0,
+        n_ctx: options.maxModelLen,
+        n_ctx_train: options.maxModelLen,
+        n_embd: 256,
+        n_params: 0,
+        size: 0,
+      },
+    })),
+  };
+}
+
+export function props({ options }: Served): object {
+  return {
+    default_generation_settings: { n_ctx: options.maxModelLen, params: { n_predict: -1 } },
+    total_slots: SLOTS,
+    model_alias: options.models[0],
+    model_path: options.models[0],
+    modalities: { vision: false, audio: false },
+    chat_template: "",
+    build_info: BUILD,
+    is_sleeping: false,
+  };
+}
+
+/** The body of `/slots`; this engine takes more requests than it has slots. */
+export function slots(running: number, contextTokens: number): object[] {
+  return Array.from({ length: SLOTS }, (_, id) => ({
+    id,
+    n_ctx: contextTokens,
+    speculative: false,
+    is_processing: id < running,
+  }));
+}
+
+/** The text of `/metrics`, as with `--metrics`. Names: tools/server/server-task.cpp. */
+export function llamaMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
+  const [metrics] = models.values();
+  const show = createExposition(metrics ? [{ labels: "", metrics }] : []);
+  const { gauge, counter } = show;
+  counter(
+    "llamacpp:prompt_tokens_total",
+    "Number of prompt tokens processed.",
+    (m) => m.promptTokens,
+  );
+  counter("llamacpp:prompt_tokens_cached_total", "Number of prompt tokens reused.", () => 0);
+  counter("llamacpp:prompt_seconds_total", "Prompt process time", (m) => m.prefill.sum);
+  counter(
+    "llamacpp:tokens_predicted_total",
+    "Number of generation tokens processed.",
+    (m) => m.generationTokens,
+  );
+  counter("llamacpp:tokens_predicted_seconds_total", "Predict process time", (m) => m.decode.sum);
+  gauge(
+    "llamacpp:predicted_tokens_seconds",
+    "Average generation throughput in tokens/s.",
+    (m) => timingsOf({ tokens: m.generationTokens, ms: m.decode.sum * 1000 }).perSecond,
+  );
+  // One engine, many streams: what is beyond the slots waits.
+  gauge("llamacpp:requests_processing", "Number of requests processing.", (m) =>
+    Math.min(SLOTS, m.running),
+  );
+  gauge("llamacpp:requests_deferred", "Number of requests deferred.", (m) =>
+    Math.max(0, m.running - SLOTS),
+  );
+  return show.text();
+}

@@ -1,0 +1,165 @@
+/** llama.cpp's server: it binds first and says "Loading model", and tells its timings. */
+
+import { cleanLine } from "../../util/text.ts";
+import type { Asked } from "../answer.ts";
+import { flag, integer, modelOf, text } from "../body.ts";
+import { embed, readEmbedding } from "../embed.ts";
+import {
+  generationRoute,
+  healthRoute,
+  inferenceRoute,
+  jsonRoute,
+  metricsRoute,
+  openAiRoute,
+  type Received,
+} from "../handle.ts";
+import type { LogLine } from "../load.ts";
+import { anthropicName, messagesRoutes } from "../messages.ts";
+import { chatPrompt, isIdList, promptList } from "../prompt.ts";
+import { failureOf, invalidField } from "../refuse.ts";
+import { planAll } from "../request.ts";
+import { responsesRoute } from "../responses.ts";
+import type { RouteTable } from "../routes.ts";
+import { decodeTokens, encodeTokens } from "../text.ts";
+import { findAnything, type Dialect, type Served } from "./dialect.ts";
+import { embeddingsRoute } from "./embeddings.ts";
+import { llamaMetrics, modelList, props, slots, SLOTS } from "./llama-server-info.ts";
+import { completionWire, llamaError, llamaStyle } from "./llama-server-style.ts";
+import { poolingRoutes } from "./pooling.ts";
+import { transcriptionRoute } from "./media.ts";
+
+export const llamaServer: Dialect = {
+  loadLines,
+  opensAt: 0,
+  readyLines: (address) => [`listening on http://${address}`, "all slots are idle"],
+  whileLoading: () =>
+    Response.json(
+      { error: { message: "Loading model", type: "unavailable_error", code: 503 } },
+      { status: 503 },
+    ),
+  headers: { server: "llama.cpp" },
+  keepAliveMs: 30_000,
+  cutsAtStop: true,
+  healthTimeMs: 0,
+  hasAdapters: false,
+  find: findAnything,
+  failure: (error) => {
+    const { status } = failureOf(error);
+    return Response.json({ error: llamaError(error) }, { status });
+  },
+  routes,
+  adminRoutes: [
+    "POST /models/load",
+    "POST /models/unload",
+    "POST /slots/*",
+    "POST /lora-adapters",
+    "POST /props",
+    "POST /cors-proxy",
+  ],
+};
+
+function routes(served: Served): RouteTable {
+  const { options, engine } = served;
+  const lenient = { strictType: false };
+  const health = { GET: healthRoute(served, () => Response.json({ status: "ok" })) };
+  const models = { GET: () => Response.json(modelList(served)) };
+  const chat = { POST: openAiRoute(served, { kind: "chat", style: llamaStyle }, lenient) };
+  const completion = {
+    POST: generationRoute(served, (received) => readCompletion(received, served), lenient),
+  };
+  const embedding = {
+    POST: inferenceRoute(
+      served,
+      ({ body, id }) => readEmbedding({ body, id }, served.serving, "content"),
+      async (request, context) =>
+        (await embed(request, context)).map((vector, index) => ({
+          index,
+          embedding: [[...vector]],
+        })),
+      lenient,
+    ),
+  };
+  return {
+    "/health": health,
+    "/v1/health": health,
+    "/models": models,
+    "/v1/models": models,
+    "/props": { GET: () => Response.json(props(served)) },
+    "/slots": {
+      GET: (req) => {
+        const busy = engine.running.size;
+        const wantsOne = new URL(req.url).searchParams.get("fail_on_no_slot") === "1";
+        if (!wantsOne || busy < SLOTS) return Response.json(slots(busy, options.maxModelLen));
+        const error = { code: 503, message: "no slot available", type: "unavailable_error" };
+        return Response.json({ error }, { status: 503 });
+      },
+    },
+    "/metrics": { GET: metricsRoute(() => llamaMetrics(served.metrics)) },
+    "/chat/completions": chat,
+    "/v1/chat/completions": chat,
+    "/v1/completions": {
+      POST: openAiRoute(served, { kind: "completion", style: llamaStyle }, lenient),
+    },
+    "/completion": completion,
+    "/completions": completion,
+    "/v1/responses": { POST: responsesRoute(served, lenient) },
+    ...messagesRoutes(served, { nameOf: anthropicName, ...lenient }),
+    "/v1/embeddings": { POST: embeddingsRoute(served, lenient) },
+    "/embedding": embedding,
+    "/embeddings": embedding,
+    ...poolingRoutes(served, { rerank: ["/rerank", "/v1/rerank", "/reranking"] }),
+    "/v1/audio/transcriptions": { POST: transcriptionRoute(served) },
+    "/apply-template": {
+      POST: jsonRoute(served, ({ body }) => ({ prompt: chatPrompt(body).text }), lenient),
+    },
+    "/tokenize": { POST: jsonRoute(served, tokenize, lenient) },
+    "/detokenize": {
+      POST: jsonRoute(
+        served,
+        ({ body }) => {
+          const tokens = body["tokens"];
+          if (!Array.isArray(tokens) || !isIdList(tokens)) {
+            throw invalidField("tokens", "list_type", "tokens must be a list of token ids");
+          }
+          return { content: decodeTokens(tokens) };
+        },
+        lenient,
+      ),
+    },
+  };
+}
+
+function tokenize({ body }: Received): object {
+  const tokens = encodeTokens(text(body, "content"));
+  if (body["with_pieces"] !== true) return { tokens };
+  return { tokens: tokens.map((id) => ({ id, piece: decodeTokens([id]) })) };
+}
+
+/** `n_predict` is taken at its word; below 0 or without it the answer ends by itself. */
+function readCompletion({ body }: Received, { serving }: Served): Asked {
+  const { named, model } = modelOf(body, serving);
+  const prompts = promptList(body["prompt"], "prompt").slice(0, 1);
+  const limit = integer(body, "n_predict", -2) ?? -1;
+  const maxTokens = limit > 0 ? limit : null;
+  const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.tokens, 0);
+  return {
+    generation: {
+      model,
+      promptTokens,
+      choices: planAll({ model, prompts, n: 1, maxTokens }, serving),
+      stream: flag(body, "stream"),
+      continuousUsage: false,
+    },
+    wire: completionWire({ model: named, promptTokens, prompt: prompts[0]?.text ?? "" }),
+  };
+}
+
+/** Texts: llama.cpp's tools/server. */
+function loadLines(name: string): LogLine[] {
+  return [
+    { at: 0, text: "system info: n_threads = 1 (simulated)" },
+    { at: 0, text: `loading model '${cleanLine(name, 200)}'` },
+    { at: 0.8, text: `initializing, n_slots = ${SLOTS}` },
+    { at: 1, text: "model loaded" },
+  ];
+}

@@ -1,0 +1,112 @@
+/** What SGLang tells about itself and its load, in JSON and as metrics. */
+
+import { createExposition, escapeLabel } from "../exposition.ts";
+import { endedRequests, KV_TOKENS, kvUsage, type ModelMetrics } from "../metrics.ts";
+import type { SimOptions } from "../options.ts";
+
+const VERSION = "0.5.0+llmnode.sim";
+const MAX_RUNNING = 4096;
+
+export function modelInfo({ models }: SimOptions): object {
+  return {
+    model_path: models[0],
+    tokenizer_path: models[0],
+    served_model_name: models[0],
+    is_generation: true,
+    preferred_sampling_params: null,
+    weight_version: "default",
+    has_image_understanding: false,
+    has_audio_understanding: false,
+  };
+}
+
+export function serverInfo({ models, host, port, maxModelLen }: SimOptions): object {
+  return {
+    model_path: models[0],
+    served_model_name: models[0],
+    host,
+    port,
+    context_length: maxModelLen,
+    max_total_num_tokens: KV_TOKENS,
+    max_running_requests: MAX_RUNNING,
+    version: VERSION,
+  };
+}
+
+/** The body of `/v1/loads`. */
+export function sglangLoads(models: ReadonlyMap<string, ModelMetrics>): object {
+  const sum = (read: (metrics: ModelMetrics) => number) =>
+    [...models.values()].reduce((total, metrics) => total + read(metrics), 0);
+  const running = sum((m) => m.running);
+  return {
+    timestamp: new Date().toISOString(),
+    version: VERSION,
+    dp_rank_count: 1,
+    loads: [
+      {
+        dp_rank: 0,
+        num_running_reqs: running,
+        num_waiting_reqs: 0,
+        num_used_tokens: sum((m) => m.kvTokens),
+        max_total_num_tokens: KV_TOKENS,
+        token_usage: Math.min(1, sum(kvUsage)),
+        gen_throughput: 0,
+        cache_hit_rate: 0,
+        max_running_requests: MAX_RUNNING,
+      },
+    ],
+    aggregate: { total_running_reqs: running, total_waiting_reqs: 0, total_reqs: running },
+  };
+}
+
+/** The text of `/metrics`, as with `--enable-metrics`. Names: observability/metrics_collector.py. */
+export function sglangMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
+  const { gauge, counter, histogram, text } = createExposition(
+    [...models].map(([model, metrics]) => ({
+      labels: `engine_type="unified",model_name="${escapeLabel(model)}",tp_rank="0",pp_rank="0"`,
+      metrics,
+    })),
+  );
+  gauge("sglang:num_running_reqs", "The number of running requests.", (m) => m.running);
+  gauge("sglang:num_queue_reqs", "The number of requests in the waiting queue.", () => 0);
+  gauge("sglang:num_used_tokens", "The number of used tokens.", (m) => m.kvTokens);
+  gauge("sglang:token_usage", "The token usage.", kvUsage);
+  gauge("sglang:gen_throughput", "The generation throughput (token/s).", () => 0);
+  gauge("sglang:cache_hit_rate", "The prefix cache hit rate.", () => 0);
+  gauge("sglang:max_total_num_tokens", "Maximum total number of tokens.", () => KV_TOKENS);
+  gauge("sglang:num_retracted_reqs", "The number of retracted requests.", () => 0);
+  counter(
+    "sglang:prompt_tokens_total",
+    "Number of prefill tokens processed.",
+    (m) => m.promptTokens,
+  );
+  counter("sglang:cached_tokens_total", "Number of cached prompt tokens.", () => 0);
+  counter(
+    "sglang:generation_tokens_total",
+    "Number of generation tokens processed.",
+    (m) => m.generationTokens,
+  );
+  counter("sglang:num_requests_total", "Number of requests processed.", endedRequests);
+  counter(
+    "sglang:num_aborted_requests_total",
+    "Number of requests aborted.",
+    (m) => m.finished.abort,
+  );
+  histogram(
+    "sglang:time_to_first_token_seconds",
+    "Histogram of time to first token in seconds.",
+    (m) => m.ttft,
+  );
+  histogram(
+    "sglang:inter_token_latency_seconds",
+    "Histogram of inter-token latency in seconds.",
+    (m) => m.itl,
+  );
+  histogram(
+    "sglang:e2e_request_latency_seconds",
+    "Histogram of end-to-end request latency in seconds.",
+    (m) => m.e2e,
+  );
+  histogram("sglang:queue_time_seconds", "Histogram of queueing time in seconds.", (m) => m.queue);
+  return text();
+}

@@ -1,0 +1,175 @@
+/** vLLM: its routes, its log, and its way of saying no. */
+
+import {
+  emptyAnswer,
+  healthRoute,
+  jsonRoute,
+  metricsRoute,
+  openAiRoute,
+  type Received,
+} from "../handle.ts";
+import { modelOf } from "../body.ts";
+import { cleanLine } from "../../util/text.ts";
+import type { LogLine } from "../load.ts";
+import { messagesRoutes } from "../messages.ts";
+import { isIdList, tokenizeRequest } from "../prompt.ts";
+import { failureOf, frameworkAnswer, invalidField } from "../refuse.ts";
+import { responsesRoute } from "../responses.ts";
+import type { RouteTable } from "../routes.ts";
+import { decodeTokens } from "../text.ts";
+import { findExactly, type Dialect, type Served } from "./dialect.ts";
+import { embeddingsRoute } from "./embeddings.ts";
+import { mediaRoutes } from "./media.ts";
+import { vllmMetrics } from "./vllm-metrics.ts";
+import { poolingRoutes } from "./pooling.ts";
+import { modelCards } from "./cards.ts";
+import { vllmError, vllmStyle, vllmUsage } from "./vllm-style.ts";
+
+/** What `owned_by` says, so that nobody takes this engine for a real one. */
+const OWNER = "llmnode-sim";
+
+const VERSION = "0.11.0+llmnode.sim";
+
+export const vllm: Dialect = {
+  loadLines,
+  opensAt: 1,
+  readyLines: (address) => [
+    `Starting vLLM server on http://${address}`,
+    "Application startup complete.",
+  ],
+  whileLoading: () => null,
+  headers: {},
+  keepAliveMs: null,
+  cutsAtStop: false,
+  healthTimeMs: 0,
+  hasAdapters: true,
+  find: findExactly,
+  failure,
+  routes,
+  adminRoutes: [
+    "POST /sleep",
+    "POST /wake_up",
+    "GET /is_sleeping",
+    "POST /collective_rpc",
+    "POST /pause",
+    "POST /update_weights",
+    "POST /reset_prefix_cache",
+    "POST /start_profile",
+    "POST /v1/load_lora_adapter",
+    "POST /v1/unload_lora_adapter",
+    "POST /scale_elastic_ep",
+  ],
+};
+
+function routes(served: Served): RouteTable {
+  const { options, createdAt } = served;
+  const health = healthRoute(served, emptyAnswer);
+  return {
+    "/health": { GET: health },
+    "/ping": { GET: health, POST: health },
+    "/version": { GET: () => Response.json({ version: VERSION }) },
+    "/metrics": { GET: metricsRoute(() => vllmMetrics(served.metrics)) },
+    "/v1/models": {
+      GET: () =>
+        Response.json(modelCards(options, { createdAt, owner: OWNER, extras: permission })),
+    },
+    "/v1/chat/completions": { POST: openAiRoute(served, { kind: "chat", style: vllmStyle }) },
+    "/v1/completions": { POST: openAiRoute(served, { kind: "completion", style: vllmStyle }) },
+    "/v1/embeddings": {
+      POST: embeddingsRoute(served, {
+        usage: vllmUsage,
+        extras: (id) => ({ id: `embd-${id}`, created: Math.floor(Date.now() / 1000) }),
+      }),
+    },
+    "/v1/responses": { POST: responsesRoute(served) },
+    ...messagesRoutes(served, { nameOf: (error) => vllmError(error).type }),
+    ...poolingRoutes(served, {
+      rerank: ["/rerank", "/v1/rerank", "/v2/rerank"],
+      score: ["/score", "/v1/score"],
+      classify: ["/classify"],
+      pooling: ["/pooling"],
+    }),
+    ...mediaRoutes(served),
+    "/tokenize": { POST: jsonRoute(served, (received) => tokenize(received, served)) },
+    "/detokenize": { POST: jsonRoute(served, (received) => detokenize(received, served)) },
+  };
+}
+
+function tokenize({ body }: Received, { serving }: Served): object {
+  modelOf(body, serving);
+  const tokens = tokenizeRequest(body);
+  const strings = body["return_token_strs"] === true;
+  return {
+    count: tokens.length,
+    max_model_len: serving.maxModelLen,
+    tokens,
+    token_strs: strings ? tokens.map((id) => decodeTokens([id])) : null,
+  };
+}
+
+function detokenize({ body }: Received, { serving }: Served): object {
+  modelOf(body, serving);
+  const tokens = body["tokens"];
+  if (!Array.isArray(tokens) || !isIdList(tokens)) {
+    throw invalidField("tokens", "list_type", "Input should be a valid list of token ids");
+  }
+  return { prompt: decodeTokens(tokens) };
+}
+
+function permission(id: string, created: number): object {
+  return {
+    permission: [
+      {
+        id: `modelperm-${Bun.hash.xxHash64(id).toString(16).padStart(32, "0")}`,
+        object: "model_permission",
+        created,
+        allow_create_engine: false,
+        allow_sampling: true,
+        allow_logprobs: true,
+        allow_search_indices: false,
+        allow_view: true,
+        allow_fine_tuning: false,
+        organization: "*",
+        group: null,
+        is_blocking: false,
+      },
+    ],
+  };
+}
+
+function failure(error: unknown): Response {
+  const told = failureOf(error);
+  return (
+    frameworkAnswer(told) ?? Response.json({ error: vllmError(error) }, { status: told.status })
+  );
+}
+
+/** The lines of a load that takes `loadTimeMs`, in order (texts: vLLM's and tqdm's). */
+export function loadLines(name: string, loadTimeMs: number): LogLine[] {
+  const seconds = (share: number) => ((loadTimeMs * share) / 1000).toFixed(2);
+  const model = cleanLine(name, 200);
+  const shards = 5;
+  const loading = Array.from({ length: shards + 1 }, (_, done) => ({
+    at: 0.05 + 0.1 * done,
+    text: `Loading safetensors checkpoint shards: ${String((100 * done) / shards).padStart(3)}% Completed | ${done}/${shards}`,
+  }));
+  const capturing = [0, 25, 50, 75, 100].map((percent) => ({
+    at: 0.8 + 0.0015 * percent,
+    text: `Capturing CUDA graphs (mixed prefill-decode, PIECEWISE): ${String(percent).padStart(3)}%`,
+  }));
+  return [
+    { at: 0, text: `Starting to load model ${model}...` },
+    ...loading,
+    { at: 0.56, text: `Loading weights took ${seconds(0.5)} seconds` },
+    { at: 0.58, text: `Model loading took 0.00 GiB memory and ${seconds(0.53)} seconds` },
+    { at: 0.6, text: `Dynamo bytecode transform time: ${seconds(0.08)} s` },
+    { at: 0.76, text: `Compiling a graph for compile range (1, 2048) takes ${seconds(0.1)} s` },
+    { at: 0.78, text: "Available KV cache memory: 0.00 GiB" },
+    ...capturing,
+    { at: 0.97, text: `Graph capturing finished in ${seconds(0.15)} secs, took 0.00 GiB` },
+    {
+      at: 1,
+      text: `init engine (profile, create kv cache, warmup model) took ${seconds(1)} s (simulated)`,
+    },
+  ];
+}
