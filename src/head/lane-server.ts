@@ -1,0 +1,113 @@
+/** The port on which workers open lanes: WebSockets, one request at a time each. */
+
+import { timingSafeEqual } from "node:crypto";
+import type { ServerWebSocket } from "bun";
+import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { decodeFrame, MAX_LANE_FRAME_BYTES } from "../protocol/lane-frames.ts";
+import { formatHostPort, type HostPort } from "../util/host-port.ts";
+import type { Log } from "../util/log.ts";
+import type { Lane } from "./lane.ts";
+import type { LanePool } from "./lane-pool.ts";
+
+export interface LaneServerOptions {
+  listen: HostPort;
+  /** PEM; null for a network in which nobody listens. */
+  tls: { key: string; cert: string } | null;
+  /** The pool and key of a worker, while it has a session. */
+  worker: (id: string) => { pool: LanePool; key: string; heard: () => void } | null;
+  log: Log;
+}
+
+export interface LaneServer extends AsyncDisposable {
+  readonly address: HostPort;
+}
+
+interface SocketData {
+  pool: LanePool;
+  heard: () => void;
+  lane: Lane | null;
+}
+
+/** More than credit allows to wait in a socket; a socket that is behind that far is closed. */
+const BACKPRESSURE_BYTES = 4 * 1024 * 1024;
+
+/** Throws `port_in_use`, `address_unusable`. */
+export function startLaneServer(options: LaneServerOptions): LaneServer {
+  const { listen, log } = options;
+  try {
+    const server = Bun.serve<SocketData>({
+      hostname: listen.host,
+      port: listen.port,
+      development: false,
+      reusePort: false,
+      idleTimeout: 30,
+      ...(options.tls === null ? {} : { tls: options.tls }),
+      fetch(request, server) {
+        const worker = authorised(options, request);
+        if (!worker) return new Response("not a worker with a session\n", { status: 401 });
+        const data: SocketData = { pool: worker.pool, heard: worker.heard, lane: null };
+        if (server.upgrade(request, { data })) return undefined;
+        return new Response("a lane is a WebSocket\n", { status: 426 });
+      },
+      error(error) {
+        log.error("internal error at the lane port", {
+          error: messageOf(error),
+          stack: error.stack,
+        });
+        return new Response("failed\n", { status: 500 });
+      },
+      websocket: {
+        perMessageDeflate: false,
+        maxPayloadLength: MAX_LANE_FRAME_BYTES,
+        backpressureLimit: BACKPRESSURE_BYTES,
+        closeOnBackpressureLimit: true,
+        // Parked lanes are silent; pings tell the living from the dead.
+        idleTimeout: 60,
+        sendPings: true,
+        open(socket) {
+          socket.data.lane = socket.data.pool.adopt({
+            // -1 is accepted and waits; 0 was dropped.
+            send: (bytes) => socket.send(bytes) !== 0,
+            close: () => socket.terminate(),
+          });
+          if (!socket.data.lane) socket.close(1013, "enough lanes");
+        },
+        message(socket, message) {
+          receive(socket, message);
+        },
+        close(socket) {
+          socket.data.lane?.closed();
+        },
+      },
+    });
+    return {
+      address: { host: listen.host, port: server.port ?? 0 },
+      [Symbol.asyncDispose]: () => server.stop(true),
+    };
+  } catch (error) {
+    const address = formatHostPort(listen);
+    const taken = systemCode(error) === "EADDRINUSE";
+    throw new LlmnodeError(
+      taken ? "port_in_use" : "address_unusable",
+      `cannot listen for lanes on ${address}: ${taken ? "the port is taken" : messageOf(error)}`,
+      { hints: ["choose another address: llmnode head --lane-listen HOST:PORT"], cause: error },
+    );
+  }
+}
+
+function receive(socket: ServerWebSocket<SocketData>, message: string | Buffer): void {
+  socket.data.heard();
+  const frame = typeof message === "string" ? null : decodeFrame(message);
+  if (frame) socket.data.lane?.take(frame);
+  else socket.data.lane?.close();
+}
+
+/** The worker names itself and shows the key that its session was given. */
+function authorised(options: LaneServerOptions, request: Request) {
+  const id = request.headers.get("x-llmnode-worker-id") ?? "";
+  const shown = /^Bearer (\S+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
+  const worker = options.worker(id);
+  if (!worker) return null;
+  const [a, b] = [Buffer.from(shown), Buffer.from(worker.key)];
+  return a.length === b.length && timingSafeEqual(a, b) ? worker : null;
+}
