@@ -33,7 +33,11 @@ export interface ApiOptions {
   /** Whether `/metrics` is for everybody. */
   metricsOpen: boolean;
   addressLimit: AddressLimit;
+  /** Silence after which a connection without a running request is closed. Default: 60. */
+  idleTimeoutS?: number;
 }
+
+const IDLE_TIMEOUT_S = 60;
 
 /** The part of `Bun.serve`'s server that a request needs. */
 export interface Connection {
@@ -80,14 +84,18 @@ async function route(options: ApiOptions, incoming: Incoming): Promise<Response>
   const address = addressOf(incoming);
   // Given back when the request's record is complete.
   if (!options.addressLimit.take(address)) return errorResponse(tooMany(), dialect);
+  const { connection, requestId } = incoming;
   // Engines may be silent for minutes before the first token; our own rules end a request.
-  incoming.connection.timeout(request, 0);
+  connection.timeout(request, 0);
   return await options.proxy(request, {
     route: inference,
     path: `${path.pathname}${path.search}`,
-    requestId: incoming.requestId,
+    requestId,
     clientAddress: address,
     worker: path.worker ?? request.headers.get("x-llmnode-worker"),
+    onBug: (error) => logged(options, error, requestId),
+    // The lifted limit would stay with the connection, and keep dead clients' ones open for ever.
+    onEnd: () => connection.timeout(request, options.idleTimeoutS ?? IDLE_TIMEOUT_S),
   });
 }
 
@@ -170,14 +178,18 @@ function requireLoopback(incoming: Incoming): void {
 }
 
 function failed(options: ApiOptions, error: unknown, requestId: string): Response {
-  if (error instanceof LlmnodeError) return errorResponse(error);
+  return errorResponse(error instanceof LlmnodeError ? error : logged(options, error, requestId));
+}
+
+/** What the client is told of a bug that only the log explains. */
+function logged(options: ApiOptions, error: unknown, requestId: string): LlmnodeError {
   options.log.error("internal error", {
     request_id: requestId,
     error: messageOf(error),
     stack: error instanceof Error ? error.stack : undefined,
   });
   const message = `The head failed on this request; its log says why under ${requestId}.`;
-  return errorResponse(new LlmnodeError("internal", message));
+  return new LlmnodeError("internal", message);
 }
 
 function notAllowed(request: Request, pathname: string, allow: string): LlmnodeError {

@@ -1,6 +1,7 @@
 /** The head: opens its ports and wires sessions, dispatch, proxy and API together. */
 
 import os from "node:os";
+import { isKnownModel } from "../cluster/registry.ts";
 import { type ClusterLimits, createCluster } from "../cluster/state.ts";
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
@@ -13,8 +14,10 @@ import type { Log } from "../util/log.ts";
 import { createAddressLimit } from "./address-limit.ts";
 import { createApi } from "./api.ts";
 import { startDispatch } from "./dispatch.ts";
+import { createMetrics } from "./metrics.ts";
 import { createOllamaLists } from "./ollama-lists.ts";
 import { namingOwner } from "./port-owner.ts";
+import { createRequestLog, type RequestLogOptions } from "./request-log.ts";
 import { createSessions } from "./session.ts";
 import { blockList } from "./ways.ts";
 
@@ -29,8 +32,14 @@ export interface HeadOptions {
   allowAdvertise?: readonly string[];
   /** The origin whose web pages may call the API, `*` for any; none by default. */
   corsOrigin?: string;
+  /** Whether answers tell the worker, the attempts and the waiting time. */
+  infoHeaders?: boolean;
   /** Answers `/metrics` to everybody, not to this machine only. */
   metricsOpen?: boolean;
+  /** Where finished requests are written, one line each; nowhere by default. */
+  requestLog?: Pick<RequestLogOptions, "format" | "write">;
+  /** An OpenTelemetry collector that gets traces. */
+  otlp?: string;
   version: string;
   log: Log;
   settings?: Partial<HeadSettings>;
@@ -122,6 +131,25 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       startSessionServer({ listen: options.sessionListen, onSession: sessions.accept }),
     ),
   );
+  const metrics = stack.use(
+    createMetrics({
+      version: options.version,
+      bun: Bun.version,
+      state,
+      catalog: dispatch.catalog,
+      now,
+    }),
+  );
+  const requestLog = options.requestLog
+    ? stack.use(createRequestLog({ ...options.requestLog, log }))
+    : null;
+  const tracing = options.otlp
+    ? stack.use(
+        await (
+          await import("./tracing.ts")
+        ).startTracing({ url: options.otlp, version: options.version, log }),
+      )
+    : null;
   const addressLimit = createAddressLimit(settings.maxRequestsPerAddress);
   let draining = false;
   const api = createApi({
@@ -134,7 +162,8 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     corsOrigin: options.corsOrigin ?? null,
     metricsOpen: options.metricsOpen ?? false,
     addressLimit,
-    metrics: () => new Response(""),
+    metrics: async () =>
+      new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
     ollamaLists: createOllamaLists({
       state,
       log,
@@ -144,6 +173,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     proxy: createProxy({
       ...PROXY_DEFAULTS,
       ...settings.proxy,
+      infoHeaders: options.infoHeaders ?? true,
       now,
       acquire: dispatch.acquire,
       body: {
@@ -151,7 +181,15 @@ export async function startHead(options: HeadOptions): Promise<Head> {
         budget: createBodyBudget(settings.maxHeldBytes),
         timeoutMs: settings.bodyTimeoutMs,
       },
-      onRecord: (record) => addressLimit.give(record.clientAddress),
+      traced: tracing !== null,
+      onRecord: (record) => {
+        addressLimit.give(record.clientAddress);
+        // Also when no replica was ready: that is when it matters which model it was.
+        if (record.model !== null) record.modelKnown ||= isKnownModel(state, record.model, now());
+        metrics.observe(record);
+        requestLog?.onRecord(record);
+        tracing?.onRecord(record);
+      },
     }),
   });
   const server = await namingOwner(options.listen.port, () => serve(options, api));

@@ -12,7 +12,8 @@ export interface RequestPath {
 
 /** The path as it was sent, which `new URL` would normalise. Throws `unknown_url`, `bad_request`. */
 export function readPath(url: string): RequestPath {
-  const start = url.indexOf("/", url.indexOf("//") + 2);
+  // A request of HTTP/1.0 without a host has a path only, as from older load balancers' checks.
+  const start = url.startsWith("/") ? 0 : url.indexOf("/", url.indexOf("//") + 2);
   const path = start === -1 ? "/" : url.slice(start);
   const mark = path.indexOf("?");
   const pathname = mark === -1 ? path : path.slice(0, mark);

@@ -1,15 +1,12 @@
-/**
- * What goes over a lane: one WebSocket from worker to head that carries one inference request at a
- * time. This file is the specification of its frames.
- *
- * A frame is one binary message: a kind (1 byte), the request's number on this lane (4 bytes, little
- * endian), and the rest by kind. The head numbers the requests of a lane from 1 upwards; a frame
- * with a number that is not the running request's is dropped. Heads are JSON in UTF-8.
- *
- * Flow: each side may have 256 KiB of body under way; every byte that the receiver has passed on is
- * given back by a credit frame. Only bodies need credit. After its last frame for a request, answered
- * or cancelled, the worker sends `done`: only then does the head give the lane another request.
- */
+/** The frames of a lane: one WebSocket from worker to head, one inference request at a time. */
+
+// A frame is one binary message: a kind (1 byte), the request's number on this lane (4 bytes, little
+// endian), and the rest by kind. The head numbers the requests of a lane from 1 upwards; a frame
+// with a number that is not the running request's is dropped. Heads are JSON in UTF-8.
+//
+// Flow: each side may have 256 KiB of body under way; every byte that the receiver has passed on is
+// given back by a credit frame. Only bodies need credit. After its last frame for a request, answered
+// or cancelled, the worker sends `done`: only then does the head give the lane another request.
 
 export const LANE_CREDIT_BYTES = 256 * 1024;
 

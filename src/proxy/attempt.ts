@@ -1,8 +1,8 @@
 /** One try of a request on one replica, until its answer can be passed on or has failed. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import { readEngineError } from "./engine-error.ts";
-import { engineErrorBody, errorFrame } from "./error-answer.ts";
+import { formatTraceparent, type Trace } from "../util/traceparent.ts";
+import { errorFrame } from "./error-answer.ts";
 import {
   type AttemptFailure,
   connectionFailure,
@@ -10,7 +10,8 @@ import {
   refusesStreamOptions,
   statusFailure,
 } from "./failure.ts";
-import { endsFrame, formatOf, frameData, lastFrameEnd, type StreamFormat } from "./frames.ts";
+import { errorIn, readFirst } from "./first-frame.ts";
+import { formatOf } from "./frames.ts";
 import { requestHeaders, responseHeaders } from "./headers.ts";
 import type { Lease } from "./lease.ts";
 import type { BodyContent, Payload } from "./payload.ts";
@@ -19,7 +20,6 @@ import { type ChunkReader, relay } from "./relay.ts";
 import type { Route } from "./routes.ts";
 import { createStreamWatch, type StreamWatch } from "./stream-watch.ts";
 import type { UpstreamRequest } from "./upstream.ts";
-import { parse } from "./usage.ts";
 
 export interface AttemptOptions {
   /** An answer of known length up to this is taken whole before the client gets any of it. */
@@ -30,6 +30,8 @@ export interface AttemptOptions {
   tailBytes: number;
   keepAliveMs: number;
   slowClientMs: number;
+  /** How long a request may take in all; null: as long as it likes. */
+  totalTimeoutMs: number | null;
 }
 
 export interface AttemptJob {
@@ -37,8 +39,11 @@ export interface AttemptJob {
   route: Route;
   path: string;
   requestId: string;
+  /** When the request arrived, by `now`. */
+  startedAt: number;
   payload: Payload;
   now: () => number;
+  trace: Trace | null;
   /** Engine runs that do not know `stream_options`. */
   refusesUsage: Set<string>;
   /** The engine's first data is here. */
@@ -61,14 +66,21 @@ export async function attempt(
   const { lease, record } = hold;
   const client = job.request.signal;
   const controller = new AbortController();
-  let recall: "move" | "fail" | null = null;
+  let recall: "move" | "fail" | "late" | null = null;
   const abort = () => controller.abort();
-  client.addEventListener("abort", abort);
-  lease.onRecall = (kind) => {
+  const take = (kind: "move" | "fail" | "late") => {
     recall = kind;
     controller.abort();
   };
+  client.addEventListener("abort", abort);
+  lease.onRecall = take;
+  const { totalTimeoutMs } = options;
+  const timer =
+    totalTimeoutMs === null
+      ? undefined
+      : setTimeout(take, job.startedAt + totalTimeoutMs - job.now(), "late");
   const done = (outcome: Outcome) => {
+    clearTimeout(timer);
     client.removeEventListener("abort", abort);
     lease.onRecall = null;
     record.outcome = outcome;
@@ -85,6 +97,7 @@ export async function attempt(
         requestId: job.requestId,
         apiKey: lease.apiKey,
         contentType: job.payload.contentType,
+        traceparent: traceparentOf(job.trace, record),
       }),
       body: content,
       signal: controller.signal,
@@ -103,19 +116,31 @@ export async function attempt(
       done(failure.outcome);
       return { kind: "failure", failure };
     }
-    return await answer({ options, job, lease, done, controller, response, dropUsage: asked });
+    const isLate = () => recall === "late";
+    return await answer({
+      options,
+      job,
+      lease,
+      done,
+      controller,
+      response,
+      isLate,
+      dropUsage: asked,
+    });
   } catch (error) {
     if (client.aborted) {
       done("client_gone");
       controller.abort();
       throw clientGone();
     }
-    if (recall === "move") {
+    if (recall === "move" || recall === "late") {
       done("recalled");
-      return { kind: "moved" };
+      return recall === "move" ? { kind: "moved" } : { kind: "failure", failure: lateFailure() };
     }
     const failure = connectionFailure(error);
     done(failure.outcome);
+    // A connection that is still being made, or a body that is still being sent, is for nobody.
+    controller.abort();
     return { kind: "failure", failure };
   }
 }
@@ -154,6 +179,8 @@ interface Answering {
   done: (outcome: Outcome) => void;
   controller: AbortController;
   response: Response;
+  /** Whether the request has taken longer than it may. */
+  isLate: () => boolean;
   dropUsage: boolean;
 }
 
@@ -167,13 +194,25 @@ async function answer(on: Answering): Promise<Attempted> {
     dropUsage: on.dropUsage && format === "sse",
     tailBytes: options.tailBytes,
   });
+  const refused = (first: Uint8Array): Attempted | null => {
+    const { dialect } = job.route;
+    const failure = format === null ? null : errorIn(first, { format, dialect });
+    if (!failure) return null;
+    on.controller.abort();
+    on.done(failure.outcome);
+    return { kind: "failure", failure };
+  };
   const whole = (bytes: Uint8Array<ArrayBuffer>): Attempted => {
+    const failed = refused(bytes);
+    if (failed) return failed;
     lease.started();
     job.onFirstData();
-    watch.push(bytes);
+    const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
     on.done("ok");
     job.onEnd("ok", watch);
-    return { kind: "answer", response: new Response(bytes, init) };
+    // Most often the very bytes that came, which need no copy.
+    const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
+    return { kind: "answer", response: new Response(body, init) };
   };
   const length = Number(response.headers.get("content-length") ?? Number.NaN);
   if (response.body === null || length <= options.wholeAnswerBytes) {
@@ -185,12 +224,8 @@ async function answer(on: Answering): Promise<Attempted> {
     if (format !== null) throw new Error("the stream ended before its first frame");
     return whole(new Uint8Array());
   }
-  const failure = format === null ? null : errorIn(first, { format, route: job.route });
-  if (failure) {
-    on.controller.abort();
-    on.done(failure.outcome);
-    return { kind: "failure", failure };
-  }
+  const failed = refused(first);
+  if (failed) return failed;
   lease.started();
   job.onFirstData();
   const body = relay({
@@ -200,10 +235,11 @@ async function answer(on: Answering): Promise<Attempted> {
     watch,
     keepAliveMs: options.keepAliveMs,
     slowClientMs: options.slowClientMs,
-    breakFrame: () => errorFrame(brokenStream(), job.route.dialect),
+    breakFrame: () => errorFrame(on.isLate() ? tooLate() : brokenStream(), job.route.dialect),
     onProgress: lease.progress,
     onEnd: (end) => {
-      const outcome = end === "broken" && job.request.signal.aborted ? "client_gone" : end;
+      const left = end === "broken" && job.request.signal.aborted;
+      const outcome = left ? "client_gone" : end === "broken" && on.isLate() ? "recalled" : end;
       on.done(outcome);
       // Whatever the engine still does for this request is for nobody.
       if (end !== "ok") on.controller.abort();
@@ -211,53 +247,6 @@ async function answer(on: Answering): Promise<Attempted> {
     },
   });
   return { kind: "answer", response: new Response(body, init) };
-}
-
-/** How much is waited for when the first frame does not end. */
-const MAX_FIRST_BYTES = 64 * 1024;
-
-/** The first chunk, or of a stream as many as make a frame; null when there is none. */
-async function readFirst(
-  reader: ChunkReader,
-  format: StreamFormat | null,
-): Promise<Uint8Array | null> {
-  let first: Uint8Array | null = null;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done || value === undefined) return first;
-    first = first === null ? value : Buffer.concat([first, value]);
-    if (format === null || endsFrame(first, format)) return first;
-    if (first.length > MAX_FIRST_BYTES || lastFrameEnd(first, format) > 0) return first;
-  }
-}
-
-const ERROR_KEY = Buffer.from('"error"');
-
-/** A stream whose first frame is an error: the client can still be given a proper one. */
-function errorIn(
-  first: Uint8Array,
-  { format, route }: { format: StreamFormat; route: Route },
-): AttemptFailure | null {
-  if (!Buffer.from(first.buffer, first.byteOffset, first.length).includes(ERROR_KEY)) return null;
-  const [data] = frameData(new TextDecoder().decode(first), format);
-  const value = parse(data ?? "");
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-  const given = "error" in value ? value.error : null;
-  const said = given === null || given === undefined ? null : readEngineError(value);
-  if (!said) return null;
-  const inside = typeof given === "object" && given !== null && "code" in given ? given.code : null;
-  const status = typeof inside === "number" && inside >= 400 && inside < 600 ? inside : 500;
-  return {
-    outcome: status < 500 ? "rejected" : "engine_error",
-    status,
-    retry: status >= 500,
-    message: said.message,
-    respond: () =>
-      new Response(engineErrorBody(route.dialect, said, status), {
-        status,
-        headers: { "content-type": "application/json" },
-      }),
-  };
 }
 
 async function readSome(response: Response, maxBytes: number): Promise<Uint8Array> {
@@ -275,6 +264,22 @@ function brokenStream(): LlmnodeError {
   return new LlmnodeError("upstream_broken", "The engine died before its answer was complete.");
 }
 
+function tooLate(): LlmnodeError {
+  return new LlmnodeError("upstream_timeout", "The request has taken longer than it may.");
+}
+
+function lateFailure(): AttemptFailure {
+  const { message } = tooLate();
+  return { outcome: "recalled", status: null, retry: false, respond: tooLate, message };
+}
+
 export function clientGone(): LlmnodeError {
   return new LlmnodeError("client_gone", "The client has gone.");
+}
+
+/** What makes the engine's spans children of the attempt's; null leaves the client's own. */
+function traceparentOf(trace: Trace | null, { spanId }: AttemptRecord): string | null {
+  if (trace === null || spanId === null) return null;
+  const { traceId, sampled } = trace;
+  return formatTraceparent({ traceId, spanId, sampled });
 }

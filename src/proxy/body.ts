@@ -37,6 +37,8 @@ export interface BodyLimits {
 
 /** One body's share of the budget. */
 export interface Meter {
+  /** How long the client was waited for. */
+  waitedMs: number;
   /** Throws `request_too_large`, `overloaded`. */
   add(bytes: number): void;
   /** Gives everything back; again does nothing. */
@@ -45,8 +47,12 @@ export interface Meter {
 
 export function createMeter({ maxBytes, budget }: BodyLimits): Meter {
   let taken = 0;
+  let isOver = false;
   return {
+    waitedMs: 0,
     add(bytes) {
+      // A body that still comes in after it was given up would never be given back.
+      if (isOver) throw new LlmnodeError("bad_request", "The request has been given up.");
       if (taken + bytes > maxBytes) throw tooLarge(maxBytes);
       if (!budget.take(bytes)) {
         const message = "The head holds as many request bodies as its memory allows.";
@@ -57,6 +63,7 @@ export function createMeter({ maxBytes, budget }: BodyLimits): Meter {
     free() {
       budget.give(taken);
       taken = 0;
+      isOver = true;
     },
   };
 }
@@ -72,15 +79,29 @@ export async function readBody(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const declared = declaredLength(request.headers);
   if (declared !== null) meter.add(declared);
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(tooSlow(limits.timeoutMs)), limits.timeoutMs);
   const read = declared === null ? readCounted(request, meter) : request.arrayBuffer();
+  return new Uint8Array(await inTime(read, limits.timeoutMs, meter));
+}
+
+/**
+ * Throws `bad_request` when the body breaks off or is not there in time; the wait goes on the meter
+ * while there is one.
+ */
+export async function inTime<T>(
+  reading: Promise<T>,
+  timeoutMs: number,
+  meter: Meter | null,
+): Promise<T> {
+  const startedAt = performance.now();
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(tooSlow(timeoutMs)), timeoutMs);
   try {
-    return new Uint8Array(await Promise.race([read, late.promise]));
+    return await Promise.race([reading, late.promise]);
   } catch (error) {
     throw brokenOff(error);
   } finally {
     clearTimeout(timer);
+    if (meter) meter.waitedMs += performance.now() - startedAt;
   }
 }
 
@@ -90,7 +111,7 @@ export function declaredLength(headers: Headers): number | null {
 }
 
 /** What a body that could not be read is answered with. */
-export function brokenOff(error: unknown): LlmnodeError {
+function brokenOff(error: unknown): LlmnodeError {
   if (error instanceof LlmnodeError) return error;
   const message = "The request body could not be read to its end.";
   return new LlmnodeError("bad_request", message, { cause: error });

@@ -43,9 +43,16 @@ const REFUSED: ReadonlySet<string> = new Set([
   "EHOSTUNREACH",
   "ENETUNREACH",
   "ENOTFOUND",
+  // By the connect limit of `directUpstream`.
+  "ETIMEDOUT",
 ]);
 
 export function connectionFailure(error: unknown): AttemptFailure {
+  if (error instanceof LlmnodeError) {
+    // It is the request that broke off, not the engine.
+    const respond = () => error;
+    return { outcome: "rejected", status: null, retry: false, respond, message: error.message };
+  }
   const refused = REFUSED.has(systemCode(error) ?? "");
   const message = refused
     ? "No engine that has this model could be reached."

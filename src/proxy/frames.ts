@@ -5,8 +5,9 @@ export type StreamFormat = "sse" | "ndjson";
 const LF = 0x0a;
 const CR = 0x0d;
 
-/** Which kind of stream an answer is; null for an answer that is none. */
+/** Which kind of stream an answer is; null for an answer that is none, or that cannot be read. */
 export function formatOf(headers: Headers): StreamFormat | null {
+  if ((headers.get("content-encoding") ?? "identity") !== "identity") return null;
   const type = headers.get("content-type") ?? "";
   if (type.startsWith("text/event-stream")) return "sse";
   return /^application\/(x-ndjson|jsonl|x-jsonlines)/.test(type) ? "ndjson" : null;
@@ -19,9 +20,7 @@ export function formatOf(headers: Headers): StreamFormat | null {
 export function lastFrameEnd(bytes: Uint8Array, format: StreamFormat): number {
   if (format === "ndjson") return bytes.lastIndexOf(LF) + 1;
   for (let at = bytes.length - 1; at > 0; at -= 1) {
-    const byte = bytes[at];
-    if (byte !== LF && byte !== CR) continue;
-    if (isEventEnd(bytes, at)) return at + 1;
+    if (isLineEnd(bytes[at]) && isEventEnd(bytes, at)) return at + 1;
   }
   return 0;
 }
@@ -30,7 +29,11 @@ export function lastFrameEnd(bytes: Uint8Array, format: StreamFormat): number {
 export function endsFrame(bytes: Uint8Array, format: StreamFormat): boolean {
   const last = bytes.length - 1;
   if (format === "ndjson") return bytes[last] === LF;
-  return last > 0 && isEventEnd(bytes, last);
+  return last > 0 && isLineEnd(bytes[last]) && isEventEnd(bytes, last);
+}
+
+function isLineEnd(byte: number | undefined): boolean {
+  return byte === LF || byte === CR;
 }
 
 /** Whether the line end at `at` follows another one, so that the line between them is empty. */
@@ -60,9 +63,7 @@ export function splitFrames(bytes: Uint8Array, format: StreamFormat): Uint8Array
   for (let at = 0; at < bytes.length; at += 1) {
     const byte = bytes[at];
     const ends =
-      format === "ndjson"
-        ? byte === LF
-        : (byte === LF || byte === CR) && at > start && isEventEnd(bytes, at);
+      format === "ndjson" ? byte === LF : isLineEnd(byte) && at > start && isEventEnd(bytes, at);
     if (!ends) continue;
     frames.push(bytes.subarray(start, at + 1));
     start = at + 1;

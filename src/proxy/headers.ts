@@ -40,17 +40,30 @@ const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
 
 export function requestHeaders(
   from: Headers,
-  extra: { requestId: string; apiKey: string | null; contentType: string | null },
+  extra: {
+    requestId: string;
+    apiKey: string | null;
+    contentType: string | null;
+    /** In place of the client's own. */
+    traceparent: string | null;
+  },
 ): Headers {
   const headers = new Headers();
   for (const name of TO_ENGINE) {
     const value = from.get(name);
     if (value !== null) headers.set(name, value);
   }
+  // What the client names here is meant for its own connection (RFC 9110, 7.6.1).
+  const named = from.get("connection");
+  if (named !== null && named !== "keep-alive") {
+    const hops = new Set(named.toLowerCase().split(/[\s,]+/));
+    for (const name of TO_ENGINE) if (hops.has(name)) headers.delete(name);
+  }
   if (extra.contentType !== null) headers.set("content-type", extra.contentType);
   // Otherwise fetch would offer gzip in the client's name.
   headers.set("accept-encoding", "identity");
   headers.set("x-request-id", extra.requestId);
+  if (extra.traceparent !== null) headers.set("traceparent", extra.traceparent);
   if (extra.apiKey !== null) headers.set("authorization", `Bearer ${extra.apiKey}`);
   return headers;
 }

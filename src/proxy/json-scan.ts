@@ -35,12 +35,27 @@ const COLON = 0x3a;
 
 const decoder = new TextDecoder();
 
+/** Bytes, and the same memory in words where it is aligned: strings are scanned by words. */
+interface Text {
+  bytes: Uint8Array;
+  words: Int32Array | null;
+}
+
+function textOf(bytes: Uint8Array): Text {
+  const aligned = bytes.byteOffset % 4 === 0;
+  const words = aligned
+    ? new Int32Array(bytes.buffer, bytes.byteOffset, Math.floor(bytes.length / 4))
+    : null;
+  return { bytes, words };
+}
+
 /**
  * Reads one JSON object (RFC 8259) whole and returns its wanted members in their order, duplicates
  * included: of those the last one counts, as with `JSON.parse`. Nesting costs one byte a level.
  * Throws JsonScanError for anything that is not exactly one object.
  */
 export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Member[] {
+  const text = textOf(bytes);
   const found: Member[] = [];
   let at = skipSpace(bytes, 0);
   if (bytes[at] !== OPEN_OBJECT) throw new JsonScanError("expected a JSON object", at);
@@ -49,12 +64,12 @@ export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Memb
   else {
     for (;;) {
       const keyStart = at;
-      const keyEnd = skipString(bytes, at);
+      const keyEnd = skipString(text, at);
       const key = readString(bytes, { start: keyStart, end: keyEnd });
       at = skipSpace(bytes, keyEnd);
       if (bytes[at] !== COLON) throw new JsonScanError("expected ':'", at);
       const start = skipSpace(bytes, at + 1);
-      const end = skipValue(bytes, start);
+      const end = skipText(text, start);
       if (wanted.has(key)) found.push({ key, keyStart, start, end });
       at = skipSpace(bytes, end);
       if (bytes[at] === CLOSE_OBJECT) break;
@@ -93,8 +108,14 @@ function skipSpace(bytes: Uint8Array, from: number): number {
   }
 }
 
-/** The end of the JSON value that starts at `from`; a loop, so that depth cannot exhaust the stack. */
+/** The end of the JSON value that starts at `from`. Throws JsonScanError. */
 export function skipValue(bytes: Uint8Array, from: number): number {
+  return skipText(textOf(bytes), from);
+}
+
+/** A loop, so that depth cannot exhaust the stack. */
+function skipText(text: Text, from: number): number {
+  const { bytes } = text;
   let at = from;
   // The kinds of the containers that are open: true for objects.
   const open: boolean[] = [];
@@ -106,12 +127,12 @@ export function skipValue(bytes: Uint8Array, from: number): number {
       at = skipSpace(bytes, at + 1);
       if (bytes[at] !== (isObject ? CLOSE_OBJECT : CLOSE_ARRAY)) {
         open.push(isObject);
-        if (isObject) at = skipKey(bytes, at);
+        if (isObject) at = skipKey(text, at);
         continue;
       }
       at += 1;
     } else if (byte === QUOTE) {
-      at = skipString(bytes, at);
+      at = skipString(text, at);
     } else {
       at = skipScalar(bytes, at);
     }
@@ -122,7 +143,7 @@ export function skipValue(bytes: Uint8Array, from: number): number {
       const isObject = open[open.length - 1] === true;
       if (bytes[at] === COMMA) {
         at = skipSpace(bytes, at + 1);
-        if (isObject) at = skipKey(bytes, at);
+        if (isObject) at = skipKey(text, at);
         break;
       }
       if (bytes[at] !== (isObject ? CLOSE_OBJECT : CLOSE_ARRAY)) {
@@ -134,28 +155,59 @@ export function skipValue(bytes: Uint8Array, from: number): number {
   }
 }
 
-function skipKey(bytes: Uint8Array, from: number): number {
-  const at = skipSpace(bytes, skipString(bytes, from));
+function skipKey(text: Text, from: number): number {
+  const { bytes } = text;
+  const at = skipSpace(bytes, skipString(text, from));
   if (bytes[at] !== COLON) throw new JsonScanError("expected ':'", at);
   return at + 1;
 }
 
 /** The position behind the closing quote of the string that starts at `from`. */
-function skipString(bytes: Uint8Array, from: number): number {
+function skipString(text: Text, from: number): number {
+  const { bytes } = text;
   if (bytes[from] !== QUOTE) throw new JsonScanError("expected a string", from);
   let at = from + 1;
   for (;;) {
-    let byte = bytes[at];
-    while (byte !== undefined && byte >= 0x20 && byte !== QUOTE && byte !== BACKSLASH) {
-      at += 1;
-      byte = bytes[at];
-    }
+    at = skipPlain(text, at);
+    const byte = bytes[at];
     if (byte === QUOTE) return at + 1;
     if (byte !== BACKSLASH) {
       throw new JsonScanError(byte === undefined ? "unfinished string" : "control character", at);
     }
     at = skipEscape(bytes, at);
   }
+}
+
+/** The first byte from `from` on that is a quote, a backslash, a control character, or the end. */
+function skipPlain({ bytes, words }: Text, from: number): number {
+  let at = from;
+  while (words === null || at % 4 !== 0) {
+    if (!isPlain(bytes[at])) return at;
+    at += 1;
+  }
+  // Four bytes at a time: `(x - 1s) & ~x & 0x80s` is not 0 where a byte of x is 0, here x is the
+  // word with the byte that is looked for turned to 0 by XOR; a control character is below 0x20.
+  let index = at / 4;
+  const count = words.length;
+  while (index < count) {
+    const word = words[index] as number;
+    const quote = word ^ 0x22222222;
+    const slash = word ^ 0x5c5c5c5c;
+    const special =
+      (((quote - 0x01010101) & ~quote) |
+        ((slash - 0x01010101) & ~slash) |
+        ((word - 0x20202020) & ~word)) &
+      0x80808080;
+    if (special !== 0) break;
+    index += 1;
+  }
+  at = index * 4;
+  while (isPlain(bytes[at])) at += 1;
+  return at;
+}
+
+function isPlain(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= 0x20 && byte !== QUOTE && byte !== BACKSLASH;
 }
 
 function skipEscape(bytes: Uint8Array, at: number): number {

@@ -4,9 +4,9 @@ import { isUtf8 } from "node:buffer";
 import { LlmnodeError } from "../protocol/errors.ts";
 import {
   type BodyLimits,
-  brokenOff,
   createMeter,
   declaredLength,
+  inTime,
   type Meter,
   readBody,
 } from "./body.ts";
@@ -28,6 +28,8 @@ export interface Payload {
   contentType: string | null;
   /** In bytes, as far as it is known. */
   length: number;
+  /** How long the client was waited for. */
+  waitedMs: number;
   /** Whether it can be sent more than once. */
   repeatable: boolean;
   /** Whether asking the engine for usage changes the body: the client has not asked itself. */
@@ -79,6 +81,7 @@ function emptyPayload(): Payload {
     kind: null,
     contentType: null,
     length: 0,
+    waitedMs: 0,
     repeatable: true,
     canAskUsage: false,
     content: () => null,
@@ -108,6 +111,7 @@ function jsonPayload(sent: Uint8Array<ArrayBuffer>, route: Route, meter: Meter):
     // Also where the client named another type, as `curl -d` does: engines refuse that.
     contentType: "application/json",
     length: sent.length,
+    waitedMs: meter.waitedMs,
     repeatable: true,
     canAskUsage: edit !== null,
     content({ askUsage }) {
@@ -168,16 +172,15 @@ async function readForm(request: Request, limits: BodyLimits, meter: Meter): Pro
   if (length !== null && length <= HELD_FORM_BYTES) {
     const bytes = await readBody(request, limits, meter);
     const found = scanner.scan(Buffer.from(bytes.buffer));
-    return { ...form, model: modelIn(found), content: () => bytes };
+    return { ...form, waitedMs: meter.waitedMs, model: modelIn(found), content: () => bytes };
   }
   const reader = request.body?.getReader();
   if (!reader) throw badRequest("The request has no body.");
+  const deadline = performance.now() + limits.timeoutMs;
   let held = Buffer.alloc(0);
   let used = 0;
   for (;;) {
-    const { done, value } = await reader.read().catch((error: unknown) => {
-      throw brokenOff(error);
-    });
+    const { done, value } = await inTime(reader.read(), deadline - performance.now(), meter);
     if (value) {
       meter.add(value.byteLength);
       if (used + value.byteLength > held.length) {
@@ -192,18 +195,26 @@ async function readForm(request: Request, limits: BodyLimits, meter: Meter): Pro
     if (!done && found.state === "more") continue;
     const model = modelIn(found);
     const begun = new Uint8Array(held.subarray(0, used));
-    if (done) return { ...form, model, length: used, content: () => begun };
-    return { ...form, model, repeatable: false, content: () => rest(begun, reader) };
+    if (done)
+      return { ...form, waitedMs: meter.waitedMs, model, length: used, content: () => begun };
+    return {
+      ...form,
+      waitedMs: meter.waitedMs,
+      model,
+      repeatable: false,
+      content: () => rest(begun, reader, limits.timeoutMs),
+    };
   }
 }
 
-/** What was read already, then the rest as it comes. */
+/** What was read already, then the rest as it comes; an error when it stops coming. */
 function rest(
   begun: Uint8Array,
   reader: {
     read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>;
     cancel(): Promise<void>;
   },
+  timeoutMs: number,
 ): ReadableStream<Uint8Array> {
   let isFirst = true;
   return new ReadableStream<Uint8Array>({
@@ -213,7 +224,7 @@ function rest(
         controller.enqueue(begun);
         return;
       }
-      const { done, value } = await reader.read();
+      const { done, value } = await inTime(reader.read(), timeoutMs, null);
       if (done || value === undefined) controller.close();
       else controller.enqueue(value);
     },

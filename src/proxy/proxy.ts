@@ -1,6 +1,7 @@
 /** Carries one client request to an engine and its answer back; tries elsewhere while it may. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
+import { beginTrace, newSpanId, type Trace } from "../util/traceparent.ts";
 import { type AttemptJob, type AttemptOptions, attempt, clientGone } from "./attempt.ts";
 import type { BodyLimits } from "./body.ts";
 import { errorResponse, HTTP_MEANING } from "./error-answer.ts";
@@ -21,6 +22,8 @@ export interface ProxyOptions extends AttemptOptions {
   firstKeepAliveMs: number;
   /** Whether answers tell worker, attempts and waiting time. */
   infoHeaders: boolean;
+  /** Whether attempts are spans of their own, which the engine is told. */
+  traced: boolean;
   /** Milliseconds since 1970, never going back. */
   now: () => number;
   /** Called once for every request, when it is over. */
@@ -35,7 +38,9 @@ export const PROXY_DEFAULTS = {
   firstKeepAliveMs: 50_000,
   keepAliveMs: 15_000,
   slowClientMs: 60_000,
+  totalTimeoutMs: null as number | null,
   infoHeaders: true,
+  traced: false,
 };
 
 export interface ProxyCall {
@@ -46,16 +51,20 @@ export interface ProxyCall {
   clientAddress: string;
   /** A worker that the client insists on. */
   worker: string | null;
+  /** Takes what should not have happened, and gives what the client is told instead. */
+  onBug: (error: unknown) => LlmnodeError;
+  /** Called once, when the answer has been passed on or there will be none. */
+  onEnd: () => void;
 }
 
-/** Never throws for what is expected: every failure is an answer in the route's dialect. */
+/** Never throws: every failure is an answer in the route's dialect. */
 export type Proxy = (request: Request, call: ProxyCall) => Promise<Response>;
 
 export function createProxy(options: ProxyOptions): Proxy {
   const refusesUsage = new Set<string>();
   return async (request, call) => {
     const record = startRecord(options, request, call);
-    const end = finisher(options, record);
+    const end = finisher(options, { record, onEnd: call.onEnd });
     let payload: Payload;
     try {
       payload = await readPayload(request, call.route, options.body);
@@ -65,6 +74,7 @@ export function createProxy(options: ProxyOptions): Proxy {
     record.model = payload.model;
     record.stream = payload.stream;
     record.bytesIn = payload.length;
+    record.bodyMs = payload.waitedMs;
     // Runs of engines that have long ended may stay in the set: it is cleared when it grows.
     if (refusesUsage.size > 1000) refusesUsage.clear();
     const answering = run(options, { request, call, payload, record, end, refusesUsage })
@@ -108,7 +118,7 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
     } finally {
       record.queueMs += options.now() - askedAt;
     }
-    const tried = startAttempt(options, lease);
+    const tried = startAttempt(options, { lease, trace: record.trace });
     record.attempts.push(tried);
     const result = await attempt(options, attemptJob(options, job), { lease, record: tried });
     if (result.kind === "answer") return withInfo(options, record, result.response);
@@ -128,9 +138,14 @@ function attemptJob(options: ProxyOptions, job: Job): AttemptJob {
     route: call.route,
     path: call.path,
     requestId: call.requestId,
+    startedAt: record.startedAt,
     now: options.now,
+    trace: record.trace,
     onFirstData() {
-      record.firstByteMs = options.now() - record.startedAt;
+      const now = options.now();
+      record.firstByteMs = now - record.startedAt;
+      const tried = record.attempts.at(-1);
+      if (tried) tried.firstByteAt = now;
     },
     onEnd(outcome, watch) {
       const left = outcome === "client_gone" || outcome === "slow_client";
@@ -166,14 +181,11 @@ function withInfo(options: ProxyOptions, record: RequestRecord, response: Respon
   return response;
 }
 
-/** The answer to a request that failed by a code of ours. Throws what is none: a bug. */
+/** The answer to a request that failed otherwise than by an engine's word. */
 function refusal(error: unknown, { call, end }: { call: ProxyCall; end: End }): Response {
-  if (!(error instanceof LlmnodeError)) {
-    end(500, "internal");
-    throw error;
-  }
-  end(HTTP_MEANING[error.code].status, error.code);
-  return errorResponse(error, call.route.dialect);
+  const known = error instanceof LlmnodeError ? error : call.onBug(error);
+  end(HTTP_MEANING[known.code].status, known.code);
+  return errorResponse(known, call.route.dialect);
 }
 
 function startRecord(options: ProxyOptions, request: Request, call: ProxyCall): RequestRecord {
@@ -191,6 +203,7 @@ function startRecord(options: ProxyOptions, request: Request, call: ProxyCall): 
     error: null,
     attempts: [],
     queueMs: 0,
+    bodyMs: 0,
     firstByteMs: null,
     bytesIn: 0,
     bytesOut: 0,
@@ -200,23 +213,33 @@ function startRecord(options: ProxyOptions, request: Request, call: ProxyCall): 
     finishReason: null,
     clientAddress: call.clientAddress,
     traceparent: request.headers.get("traceparent"),
+    trace: options.traced ? beginTrace(request.headers.get("traceparent")) : null,
   };
 }
 
-function startAttempt(options: ProxyOptions, lease: Lease): AttemptRecord {
+function startAttempt(
+  options: ProxyOptions,
+  { lease, trace }: { lease: Lease; trace: Trace | null },
+): AttemptRecord {
   const now = options.now();
   return {
     worker: lease.worker,
     engineKind: lease.engineKind,
+    model: lease.model,
     startedAt: now,
     endedAt: now,
+    firstByteAt: null,
     outcome: "ok",
     status: null,
+    spanId: trace === null ? null : newSpanId(),
   };
 }
 
 /** Completes the record and hands it over, once. */
-function finisher(options: ProxyOptions, record: RequestRecord): End {
+function finisher(
+  options: ProxyOptions,
+  { record, onEnd }: { record: RequestRecord; onEnd: () => void },
+): End {
   let ended = false;
   return (status, error, watch) => {
     if (ended) return;
@@ -231,17 +254,20 @@ function finisher(options: ProxyOptions, record: RequestRecord): End {
       record.finishReason = facts.finishReason;
       record.usage = facts.usage;
       record.error ??= facts.error?.message ?? null;
-      if (record.stream && record.usage?.output == null && error !== null) {
-        record.usage = {
-          input: null,
-          cachedInput: null,
-          reasoning: null,
-          ...record.usage,
-          output: watch.chunks,
-        };
-        record.usageEstimated = true;
-      }
+      if (record.stream && error !== null) estimate(record, watch);
     }
+    onEnd();
     options.onRecord(record);
   };
+}
+
+/**
+ * What a stream that was cut has cost: no engine has come to say it, and those that begin with
+ * usage (Anthropic's) say one token at most.
+ */
+function estimate(record: RequestRecord, watch: StreamWatch): void {
+  if ((record.usage?.output ?? 0) > 1) return;
+  const unknown = { input: null, cachedInput: null, reasoning: null };
+  record.usage = { ...unknown, ...record.usage, output: watch.frames() };
+  record.usageEstimated = true;
 }

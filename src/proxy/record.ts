@@ -1,17 +1,24 @@
 /** What is known of one request when it is over: for the log, the metrics and the traces. */
 
+import type { Trace } from "../util/traceparent.ts";
 import type { Outcome } from "./failure.ts";
 import type { Usage } from "./usage.ts";
 
 export interface AttemptRecord {
   worker: string;
   engineKind: string;
+  /** The model's name at the replica. */
+  model: string;
   /** Milliseconds since 1970. */
   startedAt: number;
   endedAt: number;
+  /** The engine's first data, in milliseconds since 1970; null when none came. */
+  firstByteAt: number | null;
   outcome: Outcome;
   /** The engine's status; null when it gave none. */
   status: number | null;
+  /** Its span; null while nothing is traced. */
+  spanId: string | null;
 }
 
 export interface RequestRecord {
@@ -35,6 +42,8 @@ export interface RequestRecord {
   attempts: AttemptRecord[];
   /** Waiting for a replica, all attempts together. */
   queueMs: number;
+  /** Waiting for the client's body. */
+  bodyMs: number;
   /** From the request's arrival to the engine's first data; null when none came. */
   firstByteMs: number | null;
   bytesIn: number;
@@ -47,4 +56,6 @@ export interface RequestRecord {
   finishReason: string | null;
   clientAddress: string;
   traceparent: string | null;
+  /** Null while nothing is traced. */
+  trace: Trace | null;
 }

@@ -1,6 +1,9 @@
 /** The requests that engines answer: by allow-list, so that their administration is never reached. */
 
-/** How a client of a route expects errors, usage and streams to look. */
+/**
+ * How a client of a route expects errors, usage and streams to look. `tgi` and `engine` are routes
+ * of the engines' own, whose bodies need not name a model: the engine has only one.
+ */
 export type Dialect = "openai" | "responses" | "anthropic" | "ollama" | "tgi" | "engine";
 
 export interface Route {
@@ -37,17 +40,11 @@ const JSON_ROUTES: Partial<Record<Dialect, Row[]>> = {
     ["/v1/audio/speech", "speech", null],
     ["/v1/images/generations", "image_generation", null],
     ["/v1/moderations", "moderation", null],
-    ["/rerank", "rerank", ["vllm", "tei", "llama-server"]],
     ["/v1/rerank", "rerank", ["vllm", "sglang", "llama-server"]],
     ["/v2/rerank", "rerank", ["vllm"]],
-    ["/score", "score", ["vllm"]],
     ["/v1/score", "score", ["vllm", "sglang"]],
-    ["/classify", "classify", ["vllm"]],
     ["/v1/classify", "classify", ["sglang"]],
-    ["/pooling", "pooling", ["vllm", "lmdeploy"]],
-    ["/tokenize", "tokenize", TOKENIZE],
     ["/v1/tokenize", "tokenize", ["sglang"]],
-    ["/detokenize", "detokenize", ["vllm", "sglang", "llama-server"]],
     ["/v1/detokenize", "detokenize", ["sglang"]],
   ],
   responses: [["/v1/responses", "chat", RESPONSES]],
@@ -63,7 +60,15 @@ const JSON_ROUTES: Partial<Record<Dialect, Row[]>> = {
     ["/api/show", "show", ["ollama", "sglang"]],
   ],
   tgi: [["/generate_stream", "text_completion", ["tgi"]]],
-  engine: [["/generate", "text_completion", ["tgi", "sglang", "lmdeploy"]]],
+  engine: [
+    ["/generate", "text_completion", ["tgi", "sglang", "lmdeploy"]],
+    ["/rerank", "rerank", ["vllm", "tei", "llama-server"]],
+    ["/score", "score", ["vllm"]],
+    ["/classify", "classify", ["vllm"]],
+    ["/pooling", "pooling", ["vllm", "lmdeploy"]],
+    ["/tokenize", "tokenize", TOKENIZE],
+    ["/detokenize", "detokenize", ["vllm", "sglang", "llama-server"]],
+  ],
 };
 
 const STREAMS: Row[] = [

@@ -10,7 +10,7 @@ export interface KeepAliveOptions {
 }
 
 /**
- * The answer itself if it comes in time. Otherwise the client gets its 200 and a comment now, more
+ * The answer itself if it comes in time; `answering` must not fail. Otherwise the client gets its 200 and a comment now, more
  * of them while nothing comes, and then the answer's body; an answer that turns out to be an error
  * is an event in the stream, since the status has gone.
  */
@@ -29,9 +29,15 @@ export async function withKeepAlive(
 
 const encoder = new TextEncoder();
 
+type Reader = NonNullable<ReturnType<typeof readerOf>>;
+
+function readerOf(answer: Response) {
+  return answer.body?.getReader();
+}
+
 function early(answering: Promise<Response>, options: KeepAliveOptions): Response {
   let timer: ReturnType<typeof setInterval> | undefined;
-  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+  let reading: Promise<Reader | null> | undefined;
   const body = new ReadableStream<Uint8Array>(
     {
       start(controller) {
@@ -40,29 +46,31 @@ function early(answering: Promise<Response>, options: KeepAliveOptions): Respons
         timer = setInterval(() => {
           if ((controller.desiredSize ?? 0) >= 0) controller.enqueue(KEEP_ALIVE);
         }, options.keepAliveMs);
-      },
-      async pull(controller) {
-        if (!reader) {
-          const answer = await answering.finally(() => clearInterval(timer));
+        reading = answering.then(async (answer) => {
+          clearInterval(timer);
           if (answer.status >= 400) {
             const named = options.dialect === "anthropic" || options.dialect === "responses";
             const event = `${named ? "event: error\n" : ""}data: ${await answer.text()}\n\n`;
             controller.enqueue(encoder.encode(event));
-            return controller.close();
+            return null;
           }
-          reader = answer.body?.getReader() as typeof reader;
-          if (!reader) return controller.close();
-        }
+          const reader = readerOf(answer) ?? null;
+          // A client that has stopped reading does not pull: the answer's end must end this too.
+          reader?.closed.catch((error: unknown) => controller.error(error));
+          return reader;
+        });
+      },
+      async pull(controller) {
+        const reader = await reading;
+        if (!reader) return controller.close();
         const { done, value } = await reader.read();
         if (done) controller.close();
         else controller.enqueue(value);
       },
-      cancel() {
+      async cancel() {
         clearInterval(timer);
-        if (reader) return reader.cancel();
         // An answer that comes all the same is for nobody.
-        void answering.then((answer) => answer.body?.cancel());
-        return undefined;
+        await (await reading)?.cancel();
       },
     },
     { highWaterMark: 0 },

@@ -12,6 +12,10 @@ export interface StreamWatch {
   flush(): Uint8Array | null;
   /** Read from what was kept: usage, finish reason, an error in the stream. */
   facts(): AnswerFacts;
+  /** Frames that have passed: counted in what was kept, and projected from it to all the bytes. */
+  frames(): number;
+  /** Whether the last frame says that the answer is complete. */
+  isComplete(): boolean;
 }
 
 export interface WatchOptions {
@@ -93,6 +97,19 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
       const start = first === null || tail[0] === first ? NO_FACTS : readFrames(first, format);
       return mergeFacts(dropped, mergeFacts(start, readFrames(end, format)));
     },
+    frames() {
+      if (format === null) return chunks;
+      const end = Buffer.concat(tail);
+      const told = frameData(decoder.decode(end), format).filter((data) => data !== "[DONE]");
+      if (end.length === bytes) return told.length;
+      // What is kept may begin inside a frame, which then is not told.
+      return Math.round(((told.length + 1) * bytes) / end.length);
+    },
+    isComplete() {
+      if (format === null) return false;
+      const data = frameData(decoder.decode(Buffer.concat(tail)), format).at(-1) ?? "";
+      return data === "[DONE]" || isLast(parse(data));
+    },
   };
 }
 
@@ -115,6 +132,13 @@ function usageFrame(frame: Uint8Array): AnswerFacts | null {
 }
 
 const decoder = new TextDecoder();
+
+/** Whether an event is the last of its stream: Ollama's, Anthropic's, those of the Responses API. */
+function isLast(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if ("done" in value) return value.done === true;
+  return "type" in value && (value.type === "message_stop" || value.type === "response.completed");
+}
 
 /** Reads the frames from the last one back, until what they can tell is told. */
 function readFrames(bytes: Uint8Array, format: StreamFormat): AnswerFacts {

@@ -141,6 +141,7 @@ function finishOf(value: Record<string, unknown>): string | null {
     value["done_reason"],
     isRecord(details) ? details["finish_reason"] : undefined,
     isRecord(response) && value["type"] === "response.completed" ? response["status"] : undefined,
+    value["object"] === "response" ? value["status"] : undefined,
   ].find((reason) => typeof reason === "string");
   return typeof found === "string" ? found.slice(0, 64) : null;
 }

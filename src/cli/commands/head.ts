@@ -1,7 +1,7 @@
 /** `llmnode head`: the one address that clients and workers connect to. */
 
 import { networkInterfaces } from "node:os";
-import type { Head } from "../../head/head.ts";
+import type { Head, HeadOptions } from "../../head/head.ts";
 import { formatHostPort, isLoopback } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { DEFAULT_HTTP_PORT } from "../api.ts";
@@ -57,6 +57,40 @@ export const headCommand: CommandSpec = {
       env: "LLMNODE_ALLOW_ADVERTISE",
       summary: "addresses other than its own that a worker's --advertise may name",
     },
+    {
+      flag: "cors",
+      value: "<origin>",
+      env: "LLMNODE_CORS",
+      summary: "let web pages of this origin call the API, * for any (off unless given)",
+    },
+    {
+      flag: "max-requests-per-address",
+      value: "<n>",
+      env: "LLMNODE_MAX_REQUESTS_PER_ADDRESS",
+      default: "4096",
+      summary: "requests that one client address may have running",
+    },
+    {
+      flag: "no-info-headers",
+      env: "LLMNODE_NO_INFO_HEADERS",
+      summary: "answers without x-llmnode-worker, -attempts and -queue-ms",
+    },
+    {
+      flag: "metrics-open",
+      env: "LLMNODE_METRICS_OPEN",
+      summary: "answer /metrics to everybody, not to this machine only",
+    },
+    {
+      flag: "no-request-log",
+      env: "LLMNODE_NO_REQUEST_LOG",
+      summary: "no line per request on stdout",
+    },
+    {
+      flag: "otlp",
+      value: "<url>",
+      env: "LLMNODE_OTLP",
+      summary: "send traces there by OTLP/HTTP, such as http://127.0.0.1:4318",
+    },
     ...LOG_OPTIONS,
   ],
   examples: [
@@ -75,6 +109,8 @@ export const headCommand: CommandSpec = {
     requireInsecure(sessionListen, insecure, "llmnode head --insecure");
     const maxBodyBytes = options.bytes("max-body-size") ?? 0;
     if (maxBodyBytes === 0) throw options.invalid("max-body-size", "more than zero");
+    const maxRequestsPerAddress =
+      options.integer("max-requests-per-address", { min: 1, max: 1_000_000 }) ?? 4096;
     const log = daemonLog(invocation, terminal);
     raiseFetchLimit(env);
     const { startHead } = await import("../../head/head.ts");
@@ -89,13 +125,33 @@ export const headCommand: CommandSpec = {
           allowAdvertise: options.texts("allow-advertise"),
           version,
           log,
-          settings: { maxBodyBytes },
+          infoHeaders: !options.isOn("no-info-headers"),
+          metricsOpen: options.isOn("metrics-open"),
+          ...optional("corsOrigin", options.text("cors")),
+          ...optional("otlp", options.text("otlp")),
+          ...optional("requestLog", requestLogOf(invocation, terminal)),
+          settings: { maxBodyBytes, maxRequestsPerAddress },
         }),
       started: (head) => announce(head, { invocation, terminal, log, clientHost: listen.host }),
       farewell: () => "stopping, running requests may end",
     });
   },
 };
+
+/** One line per request on stdout, in the log's format; the log itself is on stderr. */
+function requestLogOf(
+  { options }: Invocation,
+  terminal: Terminal,
+): HeadOptions["requestLog"] | null {
+  if (options.isOn("no-request-log")) return null;
+  const asked = options.choice("log-format", ["auto", "text", "logfmt", "json"]);
+  const format = asked === "auto" ? (terminal.outIsTty ? "text" : "logfmt") : asked;
+  return { format, write: (text) => terminal.out.write(text) };
+}
+
+function optional<K extends string, V>(key: K, value: V | null | undefined): Partial<Record<K, V>> {
+  return value === null || value === undefined ? {} : ({ [key]: value } as Partial<Record<K, V>>);
+}
 
 interface Announcement {
   invocation: Invocation;

@@ -1,0 +1,82 @@
+/** The metrics of this process: what it is, what it holds, how late its event loop comes. */
+
+import { readdir } from "node:fs/promises";
+import { Gauge, type Registry } from "prom-client";
+
+export interface ProcessOptions {
+  version: string;
+  bun: string;
+  /** How often the event loop is looked at. */
+  lagIntervalMs: number;
+  /** How long a late turn of it is shown: longer than the usual time between two scrapes. */
+  lagWindowMs: number;
+}
+
+export function registerProcessMetrics(registry: Registry, options: ProcessOptions): Disposable {
+  const registers = [registry];
+  const lag = watchLag(options);
+  new Gauge({
+    name: "llmnode_build_info",
+    help: "Always 1; the labels say which program this is.",
+    labelNames: ["version", "bun"],
+    registers,
+  }).set({ version: options.version, bun: options.bun }, 1);
+  new Gauge({
+    name: "process_resident_memory_bytes",
+    help: "Memory of the head's process.",
+    registers,
+    collect() {
+      this.set(process.memoryUsage.rss());
+    },
+  });
+  new Gauge({
+    name: "process_open_fds",
+    help: "Open file descriptors of the head's process.",
+    registers,
+    async collect() {
+      const count = await openDescriptors();
+      if (count === null) this.remove({});
+      else this.set(count);
+    },
+  });
+  new Gauge({
+    name: "llmnode_event_loop_lag_seconds",
+    help: `The latest that a timer came in the last ${options.lagWindowMs / 1000} seconds.`,
+    registers,
+    collect() {
+      this.set(lag.maxMs() / 1000);
+    },
+  });
+  return lag;
+}
+
+/** Null where the system does not tell. */
+async function openDescriptors(): Promise<number | null> {
+  try {
+    // The list itself is read through one descriptor.
+    return (await readdir("/dev/fd")).length - 1;
+  } catch {
+    return null;
+  }
+}
+
+/** A timer that notes how late it comes; the process does not stay alive for it. */
+function watchLag({ lagIntervalMs, lagWindowMs }: ProcessOptions): Disposable & {
+  maxMs(): number;
+} {
+  const lateMs = new Float64Array(Math.max(1, Math.ceil(lagWindowMs / lagIntervalMs)));
+  let next = 0;
+  let expectedAt = performance.now() + lagIntervalMs;
+  const late = () => Math.max(0, performance.now() - expectedAt);
+  const timer = setInterval(() => {
+    lateMs[next] = late();
+    next = (next + 1) % lateMs.length;
+    expectedAt = performance.now() + lagIntervalMs;
+  }, lagIntervalMs);
+  timer.unref();
+  return {
+    // A turn that is being late right now counts too.
+    maxMs: () => Math.max(late(), ...lateMs),
+    [Symbol.dispose]: () => clearInterval(timer),
+  };
+}

@@ -1,0 +1,248 @@
+/** Counts finished requests and writes `GET /metrics` in Prometheus' text format. */
+
+import { Counter, Histogram, Registry } from "prom-client";
+import type { RequestRecord } from "../proxy/record.ts";
+import { type ClusterSource, registerClusterMetrics } from "./metrics-cluster.ts";
+import { createLabelGuard, createWorkerSeries, type LabelGuard } from "./metrics-labels.ts";
+import { registerProcessMetrics } from "./metrics-process.ts";
+import {
+  disconnectPhaseOf,
+  errorCodeOf,
+  isTruncated,
+  modelOf,
+  overheadMs,
+  soundCount,
+  timePerOutputTokenMs,
+  timeToFirstTokenMs,
+  UNRESOLVED,
+} from "./metrics-record.ts";
+
+export interface MetricsOptions extends ClusterSource {
+  version: string;
+  bun: string;
+  limits?: Partial<MetricsLimits>;
+}
+
+export interface MetricsLimits {
+  /** Models that have series of their own; the rest share one. */
+  maxModels: number;
+  /** Series by worker, model and outcome that are kept apart. */
+  maxWorkerSeries: number;
+  /** How often the event loop is looked at, and how long a late turn of it is shown. */
+  lagIntervalMs: number;
+  lagWindowMs: number;
+  /** How long a scrape may hold the event loop up at a time, but for a single metric's text. */
+  scrapeTurnMs: number;
+}
+
+export const METRICS_LIMITS: MetricsLimits = {
+  maxModels: 1000,
+  maxWorkerSeries: 10_000,
+  lagIntervalMs: 100,
+  lagWindowMs: 60_000,
+  scrapeTurnMs: 2,
+};
+
+export interface Metrics extends Disposable {
+  /** To be called once for every request, when it is over. Never throws. */
+  observe(record: RequestRecord): void;
+  /** The whole exposition; scrapes at the same time share one. */
+  text(): Promise<string>;
+  readonly contentType: string;
+}
+
+// Source: OpenTelemetry's semantic conventions for generative AI, metrics; durations and times to
+// the first token go on for requests of many minutes.
+const DURATION_S = [
+  0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
+  327.68, 655.36,
+];
+const FIRST_TOKEN_S = [
+  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 20, 30,
+  45, 60, 120,
+];
+const PER_TOKEN_S = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
+const TOKENS = Array.from({ length: 14 }, (_, i) => 4 ** i);
+const QUEUE_S = [0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
+const OVERHEAD_S = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1];
+
+export function createMetrics(options: MetricsOptions): Metrics {
+  const limits = { ...METRICS_LIMITS, ...options.limits };
+  const registry = new Registry();
+  const modelLabel = createLabelGuard(limits.maxModels);
+  // Not one of the models that take the places.
+  const label: LabelGuard = (model) => (model === UNRESOLVED ? model : modelLabel(model));
+  const requests = registerRequestMetrics(registry, { label, limits });
+  registerClusterMetrics(registry, options, label);
+  const lag = registerProcessMetrics(registry, { ...options, ...limits });
+
+  /** One metric after the other, with turns for the streams between them. */
+  const render = async () => {
+    const known = new Set(Array.from(options.state.workers.values(), ({ name }) => name));
+    requests.prune((worker) => known.has(worker));
+    const texts: string[] = [];
+    let since = performance.now();
+    for (const { name } of registry.getMetricsAsArray()) {
+      texts.push(await registry.getSingleMetricAsString(name));
+      if (performance.now() - since < limits.scrapeTurnMs) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      since = performance.now();
+    }
+    return `${texts.join("\n")}\n`;
+  };
+  let rendering: Promise<string> | null = null;
+  return {
+    observe: requests.observe,
+    text: () => (rendering ??= render().finally(() => (rendering = null))),
+    contentType: registry.contentType,
+    [Symbol.dispose]: () => lag[Symbol.dispose](),
+  };
+}
+
+function registerRequestMetrics(
+  registry: Registry,
+  context: { label: LabelGuard; limits: MetricsLimits },
+) {
+  const { label, limits } = context;
+  const registers = [registry];
+  const counter = <L extends string>(name: string, help: string, labelNames: L[]) =>
+    new Counter({ name, help, labelNames, registers });
+  const histogram = <L extends string>(
+    name: string,
+    help: string,
+    { labelNames, buckets }: { labelNames: L[]; buckets: number[] },
+  ) => new Histogram({ name, help, labelNames, buckets, registers });
+
+  const genAi = ["gen_ai_operation_name", "gen_ai_request_model", "gen_ai_response_model"] as const;
+  const duration = histogram("gen_ai_server_request_duration_seconds", "Time of a request.", {
+    labelNames: [...genAi, "error_type"],
+    buckets: DURATION_S,
+  });
+  const firstToken = histogram(
+    "gen_ai_server_time_to_first_token_seconds",
+    "Time to the first data of a stream, waiting for a replica included.",
+    { labelNames: [...genAi], buckets: FIRST_TOKEN_S },
+  );
+  const perToken = histogram(
+    "gen_ai_server_time_per_output_token_seconds",
+    "Time per output token after the first, of streams.",
+    { labelNames: [...genAi], buckets: PER_TOKEN_S },
+  );
+  const tokenUsage = histogram("gen_ai_client_token_usage", "Tokens of a request, by type.", {
+    labelNames: [...genAi, "gen_ai_token_type"],
+    buckets: TOKENS,
+  });
+  const total = counter("llmnode_requests_total", "Finished requests; 499: the client left.", [
+    "route",
+    "model",
+    "status",
+  ]);
+  const errors = counter("llmnode_request_errors_total", "Requests that did not end well.", [
+    "route",
+    "model",
+    "code",
+  ]);
+  const overhead = histogram(
+    "llmnode_proxy_overhead_seconds",
+    "What the head adds before the first data, without waiting for client, replica or engine.",
+    { labelNames: ["route"], buckets: OVERHEAD_S },
+  );
+  const queueWait = histogram("llmnode_queue_wait_seconds", "Waiting for a replica.", {
+    labelNames: ["model"],
+    buckets: QUEUE_S,
+  });
+  const disconnects = counter(
+    "llmnode_client_disconnects_total",
+    "Clients that left early, by what was going on: body, queue, engine or answer.",
+    ["model", "phase"],
+  );
+  const attempts = createWorkerSeries(
+    counter("llmnode_attempts_total", "Tries of requests on replicas.", [
+      "model",
+      "worker",
+      "outcome",
+    ]),
+    limits.maxWorkerSeries,
+  );
+  const retries = counter("llmnode_retries_total", "Tries after the first, by what made them.", [
+    "model",
+    "reason",
+  ]);
+  const truncated = createWorkerSeries(
+    counter("llmnode_stream_truncated_total", "Answers that broke off after they had begun.", [
+      "model",
+      "worker",
+    ]),
+    limits.maxWorkerSeries,
+  );
+  const tokens = counter(
+    "llmnode_tokens_total",
+    "Tokens by type; output_estimated: counted from the pieces of a stream that broke off.",
+    ["model", "type"],
+  );
+
+  const observe = (record: RequestRecord): void => {
+    const { route } = record;
+    const model = label(modelOf(record));
+    const code = errorCodeOf(record);
+    const names = {
+      gen_ai_operation_name: record.operation,
+      gen_ai_request_model:
+        record.modelKnown && record.model !== null ? label(record.model) : model,
+      ...(record.attempts.at(-1)?.outcome === "ok" ? { gen_ai_response_model: model } : {}),
+    };
+    total.inc({ route, model, status: String(record.status) });
+    if (code !== null) errors.inc({ route, model, code });
+    duration.observe(code === null ? names : { ...names, error_type: code }, s(record.durationMs));
+
+    const firstMs = timeToFirstTokenMs(record);
+    if (firstMs !== null) firstToken.observe(names, s(firstMs));
+    const perTokenMs = timePerOutputTokenMs(record);
+    if (perTokenMs !== null) perToken.observe(names, s(perTokenMs));
+    const addedMs = overheadMs(record);
+    if (addedMs !== null) overhead.observe({ route }, s(addedMs));
+
+    if (record.attempts.length > 0) queueWait.observe({ model }, s(record.queueMs));
+    for (const [i, { worker, outcome }] of record.attempts.entries()) {
+      attempts.inc({ model, worker, outcome });
+      if (i < record.attempts.length - 1) retries.inc({ model, reason: outcome });
+    }
+    const last = record.attempts.at(-1);
+    if (last && isTruncated(record)) truncated.inc({ model, worker: last.worker });
+    const phase = disconnectPhaseOf(record);
+    if (phase !== null) disconnects.inc({ model, phase });
+
+    for (const [type, count] of tokenCounts(record)) {
+      tokens.inc({ model, type }, count);
+      if (type !== "output_estimated") {
+        tokenUsage.observe({ ...names, gen_ai_token_type: type }, count);
+      }
+    }
+  };
+  return {
+    observe,
+    prune(isKnown: (worker: string) => boolean) {
+      attempts.prune(isKnown);
+      truncated.prune(isKnown);
+    },
+  };
+}
+
+/** What is known of a request's tokens. */
+function tokenCounts({ usage, usageEstimated }: RequestRecord): [type: string, count: number][] {
+  const counts: [string, number | null | undefined][] = [
+    ["input", usage?.input],
+    ["cached_input", usage?.cachedInput],
+    [usageEstimated ? "output_estimated" : "output", usage?.output],
+    ["reasoning", usage?.reasoning],
+  ];
+  return counts.flatMap(([type, said]) => {
+    const count = soundCount(said);
+    return count === null ? [] : [[type, count]];
+  });
+}
+
+/** Milliseconds to seconds; a clock that was set back gives 0. */
+function s(ms: number): number {
+  return Math.max(0, ms) / 1000;
+}
