@@ -26,11 +26,12 @@ const HOME: Record<string, string> = {
   react: "top",
   cac: "cli",
   systeminformation: "telemetry",
-  "prom-client": "head",
   "@opentelemetry/api": "head",
   "@opentelemetry/exporter-trace-otlp-http": "head",
   "@opentelemetry/resources": "head",
   "@opentelemetry/sdk-trace": "head",
+  "@peculiar/x509": "head",
+  "reflect-metadata": "head",
   "bun:sqlite": "head",
   "bun:ffi": "worker",
 };

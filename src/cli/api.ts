@@ -49,19 +49,38 @@ export function parseHeadUrl(text: string): string | null {
  * `bad_message` LlmnodeErrors.
  */
 export async function getJson(client: HeadClient, path: string): Promise<string> {
+  return await ask(client, { path });
+}
+
+/** As `getJson`, for what changes something; `not_found` and `refused` are the head's own. */
+export async function postJson(client: HeadClient, path: string, body: object): Promise<string> {
+  return await ask(client, { path, body });
+}
+
+interface Question {
+  path: string;
+  /** Sent as JSON; without one it is a GET. */
+  body?: object;
+}
+
+async function ask(client: HeadClient, question: Question): Promise<string> {
+  const { path } = question;
   const started = performance.now();
-  const response = await connect(client, path);
+  const response = await connect(client, question);
   const body = await readBounded(response).catch((error: unknown) => {
     if (error instanceof LlmnodeError) throw error;
     throw unreachable(client, { error, tries: 1, elapsed: performance.now() - started });
   });
   if (response.ok && parse(body) !== undefined) return body;
-  const told = errorText(body);
+  const { message: told, code } = errorOf(body);
+  if (told !== null && (code === "not_found" || code === "refused")) {
+    throw new LlmnodeError(code, told);
+  }
   if (response.status === 401 || response.status === 403) {
     throw new LlmnodeError(
       "forbidden",
       `the head at ${client.url} does not allow this: ${told ?? `status ${response.status}`}`,
-      { hints: [`on the head's own machine:   llmnode status`] },
+      { hints: ["run the same command on the head's own machine"] },
     );
   }
   if (response.ok || response.status === 404 || told === null) {
@@ -74,7 +93,7 @@ export async function getJson(client: HeadClient, path: string): Promise<string>
   throw new LlmnodeError("bad_message", `the head at ${client.url} answers: ${told}`);
 }
 
-async function connect(client: HeadClient, path: string): Promise<Response> {
+async function connect(client: HeadClient, { path, body }: Question): Promise<Response> {
   const started = performance.now();
   const signal = AbortSignal.timeout(client.timeoutMs);
   const pauses = client.retryPausesMs ?? [200, 400];
@@ -84,15 +103,23 @@ async function connect(client: HeadClient, path: string): Promise<Response> {
       return await fetch(client.url + path, {
         signal,
         redirect: "manual",
-        headers: { accept: "application/json" },
+        headers: {
+          accept: "application/json",
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
         // A proxy from the environment is for other machines: it cannot reach this one's loopback.
         ...(isLoopback(host) ? { proxy: false } : {}),
       });
     } catch (error) {
       const pause = pauses[tries - 1];
       const elapsed = performance.now() - started;
-      // Only a refusal comes at once and may be gone a moment later, when a head restarts.
-      const again = isRefusal(error) && pause !== undefined && elapsed + pause < client.timeoutMs;
+      // Only a refusal comes at once and may be gone a moment later, when a head restarts. What
+      // changes something is not sent twice once it may have arrived.
+      const again =
+        (body === undefined ? isRefusal(error) : isUnsent(error)) &&
+        pause !== undefined &&
+        elapsed + pause < client.timeoutMs;
       if (!again) throw unreachable(client, { error, tries, elapsed });
       await Bun.sleep(pause);
     }
@@ -124,7 +151,11 @@ function unreachable(
 }
 
 function isRefusal(error: unknown): boolean {
-  return ["ConnectionRefused", "ECONNREFUSED", "ECONNRESET"].includes(systemCode(error) ?? "");
+  return isUnsent(error) || systemCode(error) === "ECONNRESET";
+}
+
+function isUnsent(error: unknown): boolean {
+  return ["ConnectionRefused", "ECONNREFUSED"].includes(systemCode(error) ?? "");
 }
 
 function reasonOf(error: unknown, timeoutMs: number): string {
@@ -152,13 +183,16 @@ async function readBounded(response: Response): Promise<string> {
   return text + decoder.decode();
 }
 
-/** The `error.message` of an OpenAI-style error body, or null. */
-function errorText(body: string): string | null {
+/** The error of an OpenAI-style error body; nulls when it is none. */
+function errorOf(body: string): { message: string | null; code: string | null } {
   const parsed = parse(body);
-  if (typeof parsed !== "object" || parsed === null || !("error" in parsed)) return null;
+  const none = { message: null, code: null };
+  if (typeof parsed !== "object" || parsed === null || !("error" in parsed)) return none;
   const { error } = parsed;
-  if (typeof error !== "object" || error === null || !("message" in error)) return null;
-  return typeof error.message === "string" ? cleanLine(error.message, 500) : null;
+  if (typeof error !== "object" || error === null || !("message" in error)) return none;
+  if (typeof error.message !== "string") return none;
+  const code = "code" in error && typeof error.code === "string" ? error.code : null;
+  return { message: cleanLine(error.message, 500), code };
 }
 
 /** Undefined when it is no JSON. */

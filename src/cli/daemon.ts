@@ -3,7 +3,7 @@
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { LlmnodeError } from "../protocol/errors.ts";
-import { type HostPort, isLoopback, parseHostPort } from "../util/host-port.ts";
+import { type HostPort, parseHostPort } from "../util/host-port.ts";
 import { createLog, type Log } from "../util/log.ts";
 import type { Options } from "./options.ts";
 import type { Environment, Invocation } from "./spec.ts";
@@ -49,16 +49,6 @@ export function addressOption(options: Options, flag: string, fallback: HostPort
   const address = parseHostPort(text, fallback);
   if (address === null) throw options.invalid(flag, "host:port, such as 0.0.0.0:8092");
   return address;
-}
-
-/** Refuses a session address beyond this machine unless `--insecure` allows it. */
-export function requireInsecure(address: HostPort, insecure: boolean, how: string): void {
-  if (insecure || isLoopback(address.host)) return;
-  throw new LlmnodeError(
-    "usage",
-    `${address.host} is no loopback address, and the link between head and workers is not encrypted yet`,
-    { hints: [`in a network that you trust:   ${how}`] },
-  );
 }
 
 /** An http(s) origin such as `http://127.0.0.1:11434`; a bare `host:port` means http. */

@@ -81,9 +81,12 @@ function buildCac(commands: readonly CommandSpec[]): CAC {
   const cli = cac("llmnode");
   for (const spec of GLOBAL_OPTIONS) cli.option(rawName(spec), spec.summary);
   for (const command of commands) {
-    const argument = command.argument;
-    const brackets = argument?.required === true ? ["<", ">"] : ["[", "]"];
-    const words = argument === undefined ? "" : ` ${brackets[0]}${argument.name}${brackets[1]}`;
+    const words = [command.argument, command.secondArgument]
+      .map((argument) => {
+        if (argument === undefined) return "";
+        return argument.required ? ` <${argument.name}>` : ` [${argument.name}]`;
+      })
+      .join("");
     const entry = cli.command(`${command.name}${words}`, command.summary);
     for (const spec of command.options) entry.option(rawName(spec), spec.summary);
     entry.action(() => undefined);
@@ -111,7 +114,8 @@ function rejectExtraWords(
   { words, typed }: { words: readonly string[]; typed: readonly string[] },
   scan: Scan,
 ): void {
-  const expected = command.argument === undefined ? 0 : 1;
+  const { argument, secondArgument } = command;
+  const expected = [argument, secondArgument].filter((one) => one !== undefined).length;
   const extra = words[expected];
   if (extra === undefined) return;
   const start = (scan.wordsAt[expected + 1] ?? 0) - (scan.wordsAt[0] ?? 0);

@@ -37,6 +37,8 @@ export interface CommandSpec {
   /** More lines for its own help page. */
   details?: string[];
   argument?: ArgumentSpec;
+  /** A word after that one; it is never required by the command line itself. */
+  secondArgument?: ArgumentSpec;
   /** Whether it runs until it is stopped; its end then does not wait for a reader that stalls. */
   isDaemon?: boolean;
   /** Whether words after `--` mean something to it. */

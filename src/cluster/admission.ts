@@ -81,7 +81,8 @@ function refuse(refusal: RefusedJoin): JoinResult {
   return { accepted: false, refusal };
 }
 
-function refuseVersion(hello: Hello): RefusedJoin | null {
+/** Whether worker and head have no version of the contract in common. */
+export function refuseVersion(hello: Hello): RefusedJoin | null {
   if (hello.minProtocol > PROTOCOL) {
     return {
       code: "version_unsupported",

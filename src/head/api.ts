@@ -11,6 +11,7 @@ import { ROUTES } from "../proxy/routes.ts";
 import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { AddressLimit } from "./address-limit.ts";
+import type { Admin } from "./admin.ts";
 import { allowOrigin, preflight } from "./cors.ts";
 import { dntTable } from "./dnt-table.ts";
 import { modelCard, modelCards } from "./models.ts";
@@ -22,6 +23,8 @@ export interface ApiOptions {
   catalog: () => Catalog;
   proxy: Proxy;
   ollamaLists: OllamaLists;
+  /** What operators ask for; answered on the head's own machine only. */
+  admin: Admin;
   metrics: () => Response | Promise<Response>;
   head: { id: string; version: string };
   now: () => number;
@@ -74,6 +77,11 @@ interface Incoming {
 async function route(options: ApiOptions, incoming: Incoming): Promise<Response> {
   const { request, path } = incoming;
   const inference = ROUTES.get(path.pathname);
+  const admin = options.admin(request, path.pathname);
+  if (admin) {
+    requireLoopback(incoming);
+    return await admin();
+  }
   if (!inference) return await own(options, incoming);
   const { dialect, method } = inference;
   const isRead = method === "GET" && request.method === "HEAD";

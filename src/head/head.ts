@@ -9,14 +9,17 @@ import { createBodyBudget } from "../proxy/body.ts";
 import { errorResponse } from "../proxy/error-answer.ts";
 import { createProxy, PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import { readHostFacts } from "../telemetry/host.ts";
-import { formatHostPort, type HostPort, isLoopback } from "../util/host-port.ts";
+import { formatHostPort, type HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import { createAddressLimit } from "./address-limit.ts";
+import { createAdmin } from "./admin.ts";
 import { createApi } from "./api.ts";
 import { startDispatch } from "./dispatch.ts";
+import { openMembership } from "./membership.ts";
 import { createMetrics } from "./metrics.ts";
 import { createOllamaLists } from "./ollama-lists.ts";
 import { namingOwner } from "./port-owner.ts";
+import { createRefusalLog } from "./refusal-log.ts";
 import { createRequestLog, type RequestLogOptions } from "./request-log.ts";
 import { createSessions } from "./session.ts";
 import { blockList } from "./ways.ts";
@@ -26,8 +29,10 @@ export interface HeadOptions {
   listen: HostPort;
   /** For workers. */
   sessionListen: HostPort;
-  /** Allows worker sessions, which are not encrypted yet, on other addresses than loopback. */
+  /** Turns TLS off for the link to workers; join tokens and credentials count all the same. */
   insecure: boolean;
+  /** The data directory; the head's folder in it is for one head at a time. */
+  dataDir: string;
   /** Addresses and ranges outside a worker's own that its `--advertise` may name. */
   allowAdvertise?: readonly string[];
   /** The origin whose web pages may call the API, `*` for any; none by default. */
@@ -36,6 +41,8 @@ export interface HeadOptions {
   infoHeaders?: boolean;
   /** Answers `/metrics` to everybody, not to this machine only. */
   metricsOpen?: boolean;
+  /** Puts what is asked and answered into the request log. */
+  logBodies?: boolean;
   /** Where finished requests are written, one line each; nowhere by default. */
   requestLog?: Pick<RequestLogOptions, "format" | "write">;
   /** An OpenTelemetry collector that gets traces. */
@@ -86,25 +93,22 @@ export interface Head extends AsyncDisposable {
   /** For clients on this machine. */
   readonly url: string;
   readonly sessionAddress: HostPort;
+  /** The first join token; null when it was revoked. */
+  joinToken(): string | null;
   /** Lets running requests end, within `stopTimeoutMs` or until `force`; engines run on. */
   stop(options?: { force?: AbortSignal }): Promise<void>;
 }
 
-/** Throws `port_in_use`, `address_unusable`, `usage`. */
+/** Throws `port_in_use`, `address_unusable`, `data_dir_unusable`, `usage`. */
 export async function startHead(options: HeadOptions): Promise<Head> {
   const settings = { ...HEAD_DEFAULTS, ...options.settings };
   const { log } = options;
-  if (!options.insecure && !isLoopback(options.sessionListen.host)) {
-    throw new LlmnodeError(
-      "usage",
-      `worker sessions are not encrypted yet, so that they listen on loopback only, not on ${options.sessionListen.host}`,
-      { hints: ["on a network that you trust: llmnode head --insecure"] },
-    );
-  }
   const allowAdvertise = options.allowAdvertise ?? [];
   blockList(allowAdvertise);
   await using stack = new AsyncDisposableStack();
-  const now = () => performance.timeOrigin + performance.now();
+  const membership = stack.use(await openMembership(options));
+  const { timeOrigin } = performance;
+  const now = () => timeOrigin + performance.now();
   const head = { id: crypto.randomUUID(), version: options.version };
   const state = createCluster(now(), settings.cluster);
   const dispatch = stack.use(
@@ -122,13 +126,19 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     head,
     now,
     log,
+    gate: membership.gate,
+    onRefused: createRefusalLog({ log, now }),
     helloTimeoutMs: settings.helloTimeoutMs,
     onTransition: dispatch.changed,
     onRouteStale: dispatch.findWay,
   });
   const sessionServer = stack.use(
     await namingOwner(options.sessionListen.port, () =>
-      startSessionServer({ listen: options.sessionListen, onSession: sessions.accept }),
+      startSessionServer({
+        listen: options.sessionListen,
+        tls: membership.tls,
+        onSession: sessions.accept,
+      }),
     ),
   );
   const metrics = stack.use(
@@ -160,6 +170,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     catalog: dispatch.catalog,
     draining: () => draining,
     corsOrigin: options.corsOrigin ?? null,
+    admin: createAdmin({ ...membership, state, sessions, now }),
     metricsOpen: options.metricsOpen ?? false,
     addressLimit,
     metrics: async () =>
@@ -172,8 +183,9 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     }),
     proxy: createProxy({
       ...PROXY_DEFAULTS,
-      ...settings.proxy,
       infoHeaders: options.infoHeaders ?? true,
+      logBodies: options.logBodies ?? false,
+      ...settings.proxy,
       now,
       acquire: dispatch.acquire,
       body: {
@@ -194,6 +206,8 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   });
   const server = await namingOwner(options.listen.port, () => serve(options, api));
   stack.defer(() => server.stop(true));
+  const url = `http://${formatHostPort({ host: nearHost(options.listen.host), port: server.port ?? 0 })}`;
+  membership.noteAddress(url);
   const running = stack.move();
   let stopped: Promise<void> | null = null;
 
@@ -209,8 +223,9 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   };
   return {
     id: head.id,
-    url: `http://${formatHostPort({ host: nearHost(options.listen.host), port: server.port ?? 0 })}`,
+    url,
     sessionAddress: sessionServer.address,
+    joinToken: membership.joinTokens.first,
     stop: ({ force } = {}) => (stopped ??= stop(force)),
     async [Symbol.asyncDispose]() {
       await (stopped ??= stop(AbortSignal.abort()));

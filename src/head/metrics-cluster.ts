@@ -1,9 +1,9 @@
 /** The metrics that are facts of the cluster: read at each scrape, kept nowhere. */
 
-import { Counter, Gauge, type Registry } from "prom-client";
 import type { Catalog } from "../cluster/catalog.ts";
 import type { ClusterState, WorkerState } from "../cluster/state.ts";
 import type { LabelGuard } from "./metrics-labels.ts";
+import type { Registry } from "./prometheus.ts";
 
 export interface ClusterSource {
   state: ClusterState;
@@ -21,72 +21,72 @@ export function registerClusterMetrics(
   modelLabel: LabelGuard,
 ): void {
   const { state, catalog, now } = source;
-  const registers = [registry];
-  new Gauge({
-    name: "llmnode_requests_in_flight",
-    help: "Requests that hold a replica now.",
-    labelNames: ["model"],
-    registers,
-    collect() {
-      this.reset();
-      for (const model of catalog().keys()) this.inc({ model: modelLabel(model) }, 0);
-      for (const { model } of state.leases.values()) this.inc({ model: modelLabel(model) });
+  registry.collected(
+    {
+      name: "llmnode_requests_in_flight",
+      help: "Requests that hold a replica now.",
+      labelNames: ["model"],
     },
-  });
-  new Gauge({
-    name: "llmnode_worker_up",
-    help: "Whether the worker's session is heard.",
-    labelNames: ["worker"],
-    registers,
-    collect() {
-      this.reset();
+    (gauge) => {
+      for (const model of catalog().keys()) gauge.inc({ model: modelLabel(model) }, 0);
+      for (const { model } of state.leases.values()) gauge.inc({ model: modelLabel(model) });
+    },
+  );
+  registry.collected(
+    {
+      name: "llmnode_worker_up",
+      help: "Whether the worker's session is heard.",
+      labelNames: ["worker"],
+    },
+    (gauge) => {
       for (const worker of state.workers.values()) {
-        this.set({ worker: worker.name }, UP.has(worker.state) ? 1 : 0);
+        gauge.set({ worker: worker.name }, UP.has(worker.state) ? 1 : 0);
       }
     },
-  });
-  new Gauge({
-    name: "llmnode_worker_heartbeat_age_seconds",
-    help: "Time since the worker was last heard; absent once it has left.",
-    labelNames: ["worker"],
-    registers,
-    collect() {
-      this.reset();
+  );
+  registry.collected(
+    {
+      name: "llmnode_worker_heartbeat_age_seconds",
+      help: "Time since the worker was last heard; absent once it has left.",
+      labelNames: ["worker"],
+    },
+    (gauge) => {
       for (const worker of state.workers.values()) {
         if (worker.left) continue;
         const ageMs = Math.max(0, now() - worker.lastHeardAt);
-        this.set({ worker: worker.name }, ageMs / 1000);
+        gauge.set({ worker: worker.name }, ageMs / 1000);
       }
     },
-  });
-  new Gauge({
-    name: "llmnode_replica_ready",
-    help: "Replicas of the model on the worker that can be picked now.",
-    labelNames: ["worker", "model"],
-    registers,
-    collect() {
-      this.reset();
+  );
+  registry.collected(
+    {
+      name: "llmnode_replica_ready",
+      help: "Replicas of the model on the worker that can be picked now.",
+      labelNames: ["worker", "model"],
+    },
+    (gauge) => {
       for (const [model, replicas] of catalog()) {
         const label = modelLabel(model);
         for (const replica of replicas) {
           const ready = replica.state === "ready" ? 1 : 0;
-          this.inc({ worker: replica.worker.name, model: label }, ready);
+          gauge.inc({ worker: replica.worker.name, model: label }, ready);
         }
       }
     },
-  });
-  new Counter({
-    name: "llmnode_engine_restarts_total",
-    help: "Restarts of the worker's engines, as the worker counts them.",
-    labelNames: ["worker"],
-    registers,
-    collect() {
-      this.reset();
+  );
+  registry.collected(
+    {
+      name: "llmnode_engine_restarts_total",
+      help: "Restarts of the worker's engines, as the worker counts them.",
+      labelNames: ["worker"],
+      type: "counter",
+    },
+    (counter) => {
       for (const worker of state.workers.values()) {
         for (const engine of worker.engines.values()) {
-          this.inc({ worker: worker.name }, engine.restarts);
+          counter.inc({ worker: worker.name }, engine.restarts);
         }
       }
     },
-  });
+  );
 }

@@ -1,7 +1,7 @@
 /** Keeps the values of metric labels few and printable, whatever clients and workers send. */
 
-import type { Counter } from "prom-client";
 import { cleanLine } from "../util/text.ts";
+import type { Counter } from "./prometheus.ts";
 
 /** What stands for every value beyond the limit. */
 export const OTHER = "other";
@@ -22,9 +22,10 @@ export function createLabelGuard(max: number): LabelGuard {
   };
 }
 
-interface WorkerLabels extends Record<string, string> {
+export interface WorkerLabels {
   worker: string;
   model: string;
+  outcome?: string;
 }
 
 export interface WorkerSeries {
@@ -39,7 +40,7 @@ export interface WorkerSeries {
  * allocation of a batch system. At most `max` series are kept apart.
  */
 export function createWorkerSeries(
-  counter: Pick<Counter, "inc" | "remove">,
+  counter: Counter<"worker" | "model" | "outcome">,
   max: number,
 ): WorkerSeries {
   const workers = new Map<string, Map<string, WorkerLabels>>();
@@ -47,7 +48,7 @@ export function createWorkerSeries(
   const inc = (labels: WorkerLabels): void => {
     let series = workers.get(labels.worker);
     if (!series) workers.set(labels.worker, (series = new Map()));
-    const key = Object.values(labels).join("\u0000");
+    const key = `${labels.model}\u0000${labels.outcome ?? ""}`;
     if (!series.has(key)) {
       if (size >= max && labels.model !== OTHER) return inc({ ...labels, model: OTHER });
       series.set(key, labels);

@@ -1,7 +1,7 @@
 /** The metrics of this process: what it is, what it holds, how late its event loop comes. */
 
 import { readdir } from "node:fs/promises";
-import { Gauge, type Registry } from "prom-client";
+import type { Registry } from "./prometheus.ts";
 
 export interface ProcessOptions {
   version: string;
@@ -13,40 +13,42 @@ export interface ProcessOptions {
 }
 
 export function registerProcessMetrics(registry: Registry, options: ProcessOptions): Disposable {
-  const registers = [registry];
   const lag = watchLag(options);
-  new Gauge({
-    name: "llmnode_build_info",
-    help: "Always 1; the labels say which program this is.",
-    labelNames: ["version", "bun"],
-    registers,
-  }).set({ version: options.version, bun: options.bun }, 1);
-  new Gauge({
-    name: "process_resident_memory_bytes",
-    help: "Memory of the head's process.",
-    registers,
-    collect() {
-      this.set(process.memoryUsage.rss());
+  registry.collected(
+    {
+      name: "llmnode_build_info",
+      help: "Always 1; the labels say which program this is.",
+      labelNames: ["version", "bun"],
     },
-  });
-  new Gauge({
-    name: "process_open_fds",
-    help: "Open file descriptors of the head's process.",
-    registers,
-    async collect() {
+    (gauge) => gauge.set({ version: options.version, bun: options.bun }, 1),
+  );
+  registry.collected(
+    {
+      name: "process_resident_memory_bytes",
+      help: "Memory of the head's process.",
+      labelNames: [],
+    },
+    (gauge) => gauge.set({}, process.memoryUsage.rss()),
+  );
+  registry.collected(
+    {
+      name: "process_open_fds",
+      help: "Open file descriptors of the head's process.",
+      labelNames: [],
+    },
+    async (gauge) => {
       const count = await openDescriptors();
-      if (count === null) this.remove({});
-      else this.set(count);
+      if (count !== null) gauge.set({}, count);
     },
-  });
-  new Gauge({
-    name: "llmnode_event_loop_lag_seconds",
-    help: `The latest that a timer came in the last ${options.lagWindowMs / 1000} seconds.`,
-    registers,
-    collect() {
-      this.set(lag.maxMs() / 1000);
+  );
+  registry.collected(
+    {
+      name: "llmnode_event_loop_lag_seconds",
+      help: `The latest that a timer came in the last ${options.lagWindowMs / 1000} seconds.`,
+      labelNames: [],
     },
-  });
+    (gauge) => gauge.set({}, lag.maxMs() / 1000),
+  );
   return lag;
 }
 

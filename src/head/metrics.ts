@@ -1,10 +1,10 @@
 /** Counts finished requests and writes `GET /metrics` in Prometheus' text format. */
 
-import { Counter, Histogram, Registry } from "prom-client";
 import type { RequestRecord } from "../proxy/record.ts";
 import { type ClusterSource, registerClusterMetrics } from "./metrics-cluster.ts";
 import { createLabelGuard, createWorkerSeries, type LabelGuard } from "./metrics-labels.ts";
 import { registerProcessMetrics } from "./metrics-process.ts";
+import { CONTENT_TYPE, createRegistry, type Registry } from "./prometheus.ts";
 import {
   disconnectPhaseOf,
   errorCodeOf,
@@ -68,7 +68,7 @@ const OVERHEAD_S = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const limits = { ...METRICS_LIMITS, ...options.limits };
-  const registry = new Registry();
+  const registry = createRegistry();
   const modelLabel = createLabelGuard(limits.maxModels);
   // Not one of the models that take the places.
   const label: LabelGuard = (model) => (model === UNRESOLVED ? model : modelLabel(model));
@@ -82,19 +82,19 @@ export function createMetrics(options: MetricsOptions): Metrics {
     requests.prune((worker) => known.has(worker));
     const texts: string[] = [];
     let since = performance.now();
-    for (const { name } of registry.getMetricsAsArray()) {
-      texts.push(await registry.getSingleMetricAsString(name));
+    for (const text of registry.families()) {
+      texts.push(await text());
       if (performance.now() - since < limits.scrapeTurnMs) continue;
       await new Promise((resolve) => setImmediate(resolve));
       since = performance.now();
     }
-    return `${texts.join("\n")}\n`;
+    return texts.join("");
   };
   let rendering: Promise<string> | null = null;
   return {
     observe: requests.observe,
     text: () => (rendering ??= render().finally(() => (rendering = null))),
-    contentType: registry.contentType,
+    contentType: CONTENT_TYPE,
     [Symbol.dispose]: () => lag[Symbol.dispose](),
   };
 }
@@ -104,14 +104,13 @@ function registerRequestMetrics(
   context: { label: LabelGuard; limits: MetricsLimits },
 ) {
   const { label, limits } = context;
-  const registers = [registry];
   const counter = <L extends string>(name: string, help: string, labelNames: L[]) =>
-    new Counter({ name, help, labelNames, registers });
+    registry.counter({ name, help, labelNames });
   const histogram = <L extends string>(
     name: string,
     help: string,
-    { labelNames, buckets }: { labelNames: L[]; buckets: number[] },
-  ) => new Histogram({ name, help, labelNames, buckets, registers });
+    shape: { labelNames: L[]; buckets: number[] },
+  ) => registry.histogram({ name, help, ...shape });
 
   const genAi = ["gen_ai_operation_name", "gen_ai_request_model", "gen_ai_response_model"] as const;
   const duration = histogram("gen_ai_server_request_duration_seconds", "Time of a request.", {

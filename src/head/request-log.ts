@@ -1,4 +1,4 @@
-/** One line for each finished request, written in batches; never what was asked or answered. */
+/** One line for each finished request, written in batches; what was asked only where records say it. */
 
 import { messageOf as errorText } from "../protocol/errors.ts";
 import type { RequestRecord } from "../proxy/record.ts";
@@ -121,6 +121,8 @@ export function createRequestLog(options: RequestLogOptions): RequestLog {
   };
 }
 
+const MAX_BODY_CHARS = 16 * 1024;
+
 type Value = string | number | boolean | null;
 type Fields = Record<string, Value>;
 
@@ -179,6 +181,10 @@ function fieldsOf(record: RequestRecord): Fields {
     client_address: record.clientAddress === "" ? null : record.clientAddress,
     error: errorCodeOf(record),
     engine_message: words === null ? null : clean(words),
+    ...(record.bodies && {
+      request_body: cleanLine(record.bodies.request, MAX_BODY_CHARS),
+      answer_body: cleanLine(record.bodies.answer, MAX_BODY_CHARS),
+    }),
   };
 }
 

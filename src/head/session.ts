@@ -1,6 +1,6 @@
 /** Turns what workers say on their sessions into the state of the cluster. */
 
-import { join, type JoinResult } from "../cluster/admission.ts";
+import { join, type JoinResult, refuseVersion } from "../cluster/admission.ts";
 import { settle, type Transition } from "../cluster/liveness.ts";
 import {
   disconnect,
@@ -11,21 +11,31 @@ import {
   workerOf,
 } from "../cluster/registry.ts";
 import { type ClusterState, type Engine, heartbeatPlan, type Worker } from "../cluster/state.ts";
+import { type ErrorCode, messageOf } from "../protocol/errors.ts";
 import {
   type Hello,
+  type ModelList,
   PROTOCOL,
   type UnknownMessage,
+  type Welcome,
   type WorkerMessage,
 } from "../protocol/messages.ts";
 import type { ServerSession } from "../protocol/session-server.ts";
 import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
+import type { Gate } from "./gate.ts";
+import { createModelGate, type ModelGate } from "./model-gate.ts";
+import type { Refused } from "./refusal-log.ts";
 
 export interface SessionsOptions {
   state: ClusterState;
   head: { id: string; version: string };
   now: () => number;
   log: Log;
+  /** Who may come in. */
+  gate: Gate;
+  /** Tells of a worker that is not let in. */
+  onRefused: (refused: Refused) => void;
   /** A worker's state changed. */
   onTransition: (transition: Transition) => void;
   /** The way to an engine must be found out. */
@@ -36,6 +46,15 @@ export interface SessionsOptions {
 
 export interface Sessions {
   accept(session: ServerSession): void;
+  /** Ends the session that has this number, if it is open, with the reason. */
+  end(session: number, refusal: Refusing): void;
+}
+
+interface Refusing {
+  code: ErrorCode;
+  reason: string;
+  hint?: string;
+  retry?: boolean;
 }
 
 export function createSessions(options: SessionsOptions): Sessions {
@@ -57,6 +76,10 @@ export function createSessions(options: SessionsOptions): Sessions {
         greet({ options, open, session }, message.hello);
       };
     },
+    end(number, refusal) {
+      const session = open.get(number);
+      if (session) refuse(options, session, refusal);
+    },
   };
 }
 
@@ -69,6 +92,13 @@ interface Greeting {
 function greet({ options, open, session }: Greeting, hello: Hello): void {
   const { state, log } = options;
   const now = options.now();
+  const wrongVersion = refuseVersion(hello);
+  const verdict = wrongVersion ? null : options.gate(hello, session.shown);
+  if (!verdict?.allowed) {
+    const refusal = wrongVersion ?? verdict?.refusal;
+    if (refusal) refuse(options, session, refusal);
+    return;
+  }
   const result = join(state, { hello: cleaned(hello), address: session.address }, now);
   if (!result.accepted) {
     refuse(options, session, result.refusal);
@@ -77,10 +107,17 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
   const { worker } = result;
   replaceOld(open, result);
   open.set(result.session, session);
-  const plan = heartbeatPlan(state);
-  session.send({
-    message: "welcome",
-    welcome: {
+  verdict.enter(worker.name).then(
+    (credential) => session.send({ message: "welcome", welcome: welcomeOf(credential) }),
+    (error: unknown) => {
+      log.error("a worker cannot be let in", { worker: worker.name, error: messageOf(error) });
+      const reason = "the head cannot keep its state; its log says why";
+      refuse(options, session, { code: "internal", reason, retry: true });
+    },
+  );
+  const welcomeOf = (credential: string): Welcome => {
+    const plan = heartbeatPlan(state);
+    return {
       protocol: Math.min(PROTOCOL, hello.protocol),
       version: options.head.version,
       headRun: options.head.id,
@@ -89,14 +126,16 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
       staleAfterMs: plan.staleAfterMs,
       lostAfterMs: plan.lostAfterMs,
       sentAt: Date.now(),
-    },
-  });
+      credential,
+    };
+  };
   log.info("worker joined", { worker: worker.name, address: worker.address, epoch: hello.epoch });
   note(options, worker);
   const id = { workerId: worker.id, session: result.session };
+  const models = createModelGate(verdict.models);
   session.onMessage = (message) => {
     const current = workerOf(state, id);
-    if (current) take({ options, session, worker: current }, message);
+    if (current) take({ options, session, worker: current, models }, message);
   };
   session.onClose = () => {
     open.delete(result.session);
@@ -122,9 +161,11 @@ interface Taking {
   options: SessionsOptions;
   session: ServerSession;
   worker: Worker;
+  models: ModelGate;
 }
 
-function take({ options, session, worker }: Taking, message: WorkerMessage | UnknownMessage): void {
+function take(taking: Taking, message: WorkerMessage | UnknownMessage): void {
+  const { options, session, worker, models } = taking;
   const { state } = options;
   const now = options.now();
   heard(worker, now);
@@ -136,7 +177,8 @@ function take({ options, session, worker }: Taking, message: WorkerMessage | Unk
       });
       break;
     case "engine": {
-      const change = reportEngine(state, { worker, report: message.engine }, now);
+      const report = models.engine(message.engine);
+      const change = reportEngine(state, { worker, report }, now);
       if (!change) {
         const most = state.limits.maxEnginesPerWorker;
         refuse(options, session, { code: "bad_message", reason: `more than ${most} engines` });
@@ -146,13 +188,16 @@ function take({ options, session, worker }: Taking, message: WorkerMessage | Unk
       if (change.routeStale) options.onRouteStale(worker, change.engine);
       break;
     }
-    case "models":
-      if (!reportModels(state, { worker, list: message.models }, now)) {
+    case "models": {
+      const hadModels = (worker.engines.get(message.models.engine)?.models.length ?? 0) > 0;
+      if (!reportModels(state, { worker, list: models.models(message.models) }, now)) {
         const most = state.limits.maxModelsPerWorker;
         refuse(options, session, { code: "bad_message", reason: `more than ${most} models` });
         return;
       }
+      if (!message.models.more) tellRefused(taking, message.models, hadModels);
       break;
+    }
     case "goodbye":
       goodbye(state, worker, message.goodbye);
       break;
@@ -166,19 +211,35 @@ function take({ options, session, worker }: Taking, message: WorkerMessage | Unk
   note(options, worker);
 }
 
+/**
+ * Models that the join token does not allow are not offered, and the worker is told; one that has
+ * nothing else, and never had, is sent away.
+ */
+function tellRefused(taking: Taking, list: ModelList, hadModels: boolean): void {
+  const { options, session, worker, models } = taking;
+  const verdict = models.verdict(list.engine);
+  if (!verdict) return;
+  const code = "model_not_allowed";
+  const hint =
+    "join with a join token that allows them: llmnode join-token create --models PATTERN";
+  if (verdict.none && !hadModels) {
+    goodbye(options.state, worker, { left: true, reason: verdict.text, deadlineMs: 0 });
+    refuse(options, session, { code, reason: verdict.text, hint });
+    return;
+  }
+  options.onRefused({ address: session.address, code, reason: verdict.text });
+  session.send({ message: "notice", notice: { code, text: verdict.text, hint } });
+}
+
 /** Brings the worker's state up to date at once, without waiting for the next tick. */
 function note(options: SessionsOptions, worker: Worker): void {
   const transition = settle(options.state, worker, options.now());
   if (transition) options.onTransition(transition);
 }
 
-function refuse(
-  options: SessionsOptions,
-  session: ServerSession,
-  refusal: { code: string; reason: string; hint?: string; retry?: boolean },
-): void {
+function refuse(options: SessionsOptions, session: ServerSession, refusal: Refusing): void {
   const { code, reason } = refusal;
-  options.log.warn("worker refused", { address: session.address, code, reason });
+  options.onRefused({ address: session.address, code, reason });
   session.onMessage = () => {};
   session.send({
     message: "refusal",

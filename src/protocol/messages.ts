@@ -89,6 +89,8 @@ export interface Welcome {
   staleAfterMs: number;
   lostAfterMs: number;
   sentAt: number;
+  /** Empty: the worker keeps what it has. */
+  credential: string;
 }
 
 export interface Refusal {
@@ -113,6 +115,12 @@ export interface RestartEngine {
   reason: string;
 }
 
+export interface Notice {
+  code: string;
+  text: string;
+  hint: string;
+}
+
 /** `message` names the case that is set, as proto-loader's `oneofs` gives it. */
 export type WorkerMessage =
   | { message: "hello"; hello: Hello }
@@ -126,7 +134,8 @@ export type HeadMessage =
   | { message: "refusal"; refusal: Refusal }
   | { message: "heartbeatAck"; heartbeatAck: HeartbeatAck }
   | { message: "drain"; drain: Drain }
-  | { message: "restartEngine"; restartEngine: RestartEngine };
+  | { message: "restartEngine"; restartEngine: RestartEngine }
+  | { message: "notice"; notice: Notice };
 
 /** What arrives from a newer peer: no case that this binary knows. */
 export interface UnknownMessage {

@@ -1,24 +1,51 @@
 /** The worker's end of the session link: one dial, one stream, one connection of its own. */
 
-import { Client, type ClientDuplexStream, credentials, Metadata } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  Client,
+  type ClientDuplexStream,
+  credentials,
+  Metadata,
+} from "@grpc/grpc-js";
 import type { ServiceDefinition } from "@grpc/grpc-js";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
-import { messageOf } from "./errors.ts";
+import { LlmnodeError, messageOf } from "./errors.ts";
 import {
   type HeadMessage,
   MAX_MESSAGE_BYTES,
+  type Refusal,
   type UnknownMessage,
   type WorkerMessage,
 } from "./messages.ts";
+import { type HeadCertificate, HEAD_TLS_NAME, plainReason, speaksTls, verifyHead } from "./pin.ts";
+
+/** A head that is trusted, by its key, and what it is shown. */
+export interface HeadKey {
+  fingerprint: string;
+  credential: string | null;
+  /** The secret part of a join token. */
+  joinToken: string | null;
+}
 
 export interface DialOptions {
   service: ServiceDefinition;
   head: HostPort;
+  /** False: whoever answers is told everything in the clear. */
+  tls: boolean;
+  /** Without TLS the first one counts, whoever answers. */
+  keys: readonly HeadKey[];
   onMessage: (message: HeadMessage | UnknownMessage) => void;
-  /** Called once, with the reason in words for people. */
-  onClose: (reason: string) => void;
+  /** The head is who it should be; its certificate is all that lanes to it may trust. */
+  onVerified?: (certificate: HeadCertificate) => void;
+  /**
+   * Called once, with the reason in words for people; with a refusal when what answers is not what
+   * was asked for.
+   */
+  onClose: (reason: string, refusal: Refusal | null) => void;
   keepaliveMs?: number;
   keepaliveTimeoutMs?: number;
+  /** How long the look at the head's certificate may take. */
+  verifyTimeoutMs?: number;
 }
 
 export interface ClientSession {
@@ -30,13 +57,115 @@ export interface ClientSession {
   drop(reason: string): void;
 }
 
+type Call = ClientDuplexStream<WorkerMessage, HeadMessage | UnknownMessage>;
+
+/** How long it may take to find out why a plain connection broke at once. */
+const TLS_PROBE_MS = 1000;
+
 /** Dials the head and opens the session's stream. Never throws: failures come by `onClose`. */
 export function dial(options: DialOptions): ClientSession {
-  const { head, service } = options;
+  const connecting = new AbortController();
+  /** Said before the connection was there: a hello, or a test's few words. */
+  const early: WorkerMessage[] = [];
+  let open: { client: Client; call: Call } | null = null;
+  let heard = false;
+  let closed = false;
+
+  const close = (reason: string, refusal: Refusal | null = null) => {
+    if (closed) return;
+    closed = true;
+    connecting.abort();
+    open?.call.cancel();
+    open?.client.close();
+    options.onClose(reason, refusal);
+  };
+  const broke = async (text: string) => {
+    // A TLS server just hangs up on plain text: the difference is worth a second look.
+    if (!options.tls && !heard && !closed && /Failed to connect|ECONNRESET/.test(text)) {
+      if (await speaksTls(options.head, TLS_PROBE_MS)) {
+        const error = new LlmnodeError(
+          "tls_mismatch",
+          `the worker port at ${formatHostPort(options.head)} speaks TLS`,
+          { hints: ["leave out --insecure"] },
+        );
+        return close(error.message, refusalOf(error));
+      }
+    }
+    close(plainReason(text));
+  };
+  const start = (channel: ChannelCredentials, key: HeadKey | undefined) => {
+    const client = new Client(target(options.head), channel, channelOptions(options));
+    const call = openStream(client, options.service, key);
+    open = { client, call };
+    call.on("data", (message: HeadMessage | UnknownMessage) => {
+      heard = true;
+      if (!closed) options.onMessage(message);
+    });
+    call.on("error", (error) => void broke(messageOf(error)));
+    call.on("end", () => {
+      // A failure ends the stream as well; its status, which comes next, says more.
+      if (heard) close("the head ended the session");
+    });
+    call.on("status", (status) => {
+      if (status.code === 0) close("the head ended the session");
+      else void broke(status.details);
+    });
+    for (const message of early.splice(0)) call.write(message);
+  };
+  const verify = async () => {
+    try {
+      const certificate = await verifyHead(options.head, {
+        fingerprints: options.keys.map(({ fingerprint }) => fingerprint),
+        timeoutMs: options.verifyTimeoutMs ?? 5000,
+        signal: connecting.signal,
+      });
+      if (closed) return;
+      options.onVerified?.(certificate);
+      const key = options.keys.find(({ fingerprint }) => fingerprint === certificate.fingerprint);
+      start(credentials.createSsl(Buffer.from(certificate.pem)), key);
+    } catch (error) {
+      const isAnswer = error instanceof LlmnodeError && error.code !== "head_unreachable";
+      close(messageOf(error), isAnswer ? refusalOf(error) : null);
+    }
+  };
+
+  if (options.tls && options.keys.length === 0) {
+    queueMicrotask(() => close("there is no join token yet to know the head by"));
+  } else if (options.tls) void verify();
+  else start(credentials.createInsecure(), options.keys[0]);
+  return {
+    send(message) {
+      if (closed) return false;
+      if (open) return open.call.write(message);
+      early.push(message);
+      return true;
+    },
+    end() {
+      if (open) open.call.end();
+      else close("ended before it was connected");
+    },
+    drop: close,
+  };
+}
+
+function openStream(client: Client, service: ServiceDefinition, key: HeadKey | undefined): Call {
   const method = service["Join"];
   if (!method) throw new Error("the service has no Join");
-  // Retries, proxies and a shared connection pool would each hide or delay the end of a session.
-  const client = new Client(target(head), credentials.createInsecure(), {
+  const metadata = new Metadata();
+  if (key?.credential) metadata.set("authorization", `Bearer ${key.credential}`);
+  if (key?.joinToken) metadata.set("x-llmnode-join-token", key.joinToken);
+  return client.makeBidiStreamRequest(
+    method.path,
+    method.requestSerialize,
+    method.responseDeserialize,
+    metadata,
+    {},
+  );
+}
+
+/** Retries, proxies and a shared connection pool would each hide or delay a session's end. */
+function channelOptions(options: DialOptions): Record<string, string | number> {
+  return {
     "grpc.use_local_subchannel_pool": 1,
     "grpc.enable_retries": 0,
     "grpc.enable_http_proxy": 0,
@@ -44,59 +173,16 @@ export function dial(options: DialOptions): ClientSession {
     "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs ?? 5000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-  });
-  const call: ClientDuplexStream<WorkerMessage, HeadMessage | UnknownMessage> =
-    client.makeBidiStreamRequest(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
-      new Metadata(),
-      {},
-    );
-  let closed = false;
-  const close = (reason: string) => {
-    if (closed) return;
-    closed = true;
-    call.cancel();
-    client.close();
-    options.onClose(reason);
+    // The certificate names no address, and TLS to a bare address would fail.
+    ...(options.tls ? { "grpc.ssl_target_name_override": HEAD_TLS_NAME } : {}),
   };
-  call.on("data", (message: HeadMessage | UnknownMessage) => {
-    if (!closed) options.onMessage(message);
-  });
-  call.on("error", (error) => close(plain(error)));
-  call.on("end", () => close("the head ended the session"));
-  call.on("status", (status) => {
-    close(status.code === 0 ? "the head ended the session" : plain(status.details));
-  });
-  return {
-    send: (message) => !closed && call.write(message),
-    end() {
-      if (!closed) call.end();
-    },
-    drop: close,
-  };
+}
+
+function refusalOf(error: LlmnodeError): Refusal {
+  return { code: error.code, reason: error.message, hint: error.hints.join("; "), retry: false };
 }
 
 /** grpc-js takes a bare `host:port` as a DNS name, an IPv6 address only with its scheme. */
 function target(head: HostPort): string {
   return head.host.includes(":") ? `ipv6:${formatHostPort(head)}` : `dns:${formatHostPort(head)}`;
-}
-
-/** The cause inside grpc-js's wrapping, such as "connection refused". */
-function plain(error: unknown): string {
-  const text = messageOf(error);
-  if (text.includes("ECONNREFUSED")) return "connection refused";
-  if (
-    text.includes("ENOTFOUND") ||
-    text.includes("EAI_AGAIN") ||
-    text.includes("Name resolution")
-  ) {
-    return "the name cannot be resolved";
-  }
-  if (text.includes("EHOSTUNREACH") || text.includes("ENETUNREACH")) return "no route to the host";
-  if (text.includes("ETIMEDOUT")) return "no answer";
-  const last = /Last error: (?:Error: )?(.+?)\.?(?: Resolution note:.*)?$/.exec(text);
-  const inner = (last?.[1] ?? text).replace(/^\d+ [A-Z_]+: /, "");
-  return inner === "" || inner === "null" ? "the connection broke" : inner;
 }

@@ -2,6 +2,7 @@
 
 import {
   type handleBidiStreamingCall,
+  type Metadata,
   Server,
   ServerCredentials,
   type ServerDuplexStream,
@@ -16,10 +17,14 @@ import {
 } from "./messages.ts";
 import { loadService } from "./schema.ts";
 
+const MAX_SHOWN_CHARS = 256;
+
 /** One worker's stream. Its handlers are set by `onSession`, before anything arrives. */
 export interface ServerSession {
   /** The worker's address without the port. */
   readonly address: string;
+  /** What the worker shows to be let in. */
+  readonly shown: { readonly credential: string | null; readonly joinToken: string | null };
   /** Sends unless the worker has stopped reading: then false, and the message is dropped. */
   send(message: HeadMessage): boolean;
   /** Ends the stream; what was sent before still goes out. */
@@ -31,6 +36,8 @@ export interface ServerSession {
 
 export interface SessionServerOptions {
   listen: HostPort;
+  /** PEM; null for a network in which nobody listens. */
+  tls: { key: string; cert: string } | null;
   onSession: (session: ServerSession) => void;
   /** Pings on a quiet connection, so that a vanished peer is noticed. */
   keepaliveMs?: number;
@@ -57,7 +64,7 @@ export async function startSessionServer(options: SessionServerOptions): Promise
     options.onSession(adopt(call, maxBufferedBytes));
   };
   server.addService(loadService(), { Join: join });
-  const port = await bind(server, options.listen);
+  const port = await bind(server, options);
   return {
     address: { host: options.listen.host, port },
     async [Symbol.asyncDispose]() {
@@ -74,6 +81,10 @@ function adopt(
   let closed = false;
   const session: ServerSession = {
     address: hostOf(call.getPeer()),
+    shown: {
+      credential: /^Bearer (\S+)$/.exec(metadataOf(call, "authorization"))?.[1] ?? null,
+      joinToken: metadataOf(call, "x-llmnode-join-token") || null,
+    },
     send(message) {
       if (closed || call.cancelled || call.writableLength > maxBufferedBytes) return false;
       call.write(message);
@@ -107,10 +118,18 @@ function adopt(
   return session;
 }
 
-function bind(server: Server, listen: HostPort): Promise<number> {
+function bind(server: Server, { listen, tls }: SessionServerOptions): Promise<number> {
   const address = formatHostPort(listen);
+  const credentials =
+    tls === null
+      ? ServerCredentials.createInsecure()
+      : ServerCredentials.createSsl(
+          null,
+          [{ private_key: Buffer.from(tls.key), cert_chain: Buffer.from(tls.cert) }],
+          false,
+        );
   return new Promise((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+    server.bindAsync(address, credentials, (error, port) => {
       if (!error) return resolve(port);
       const text = messageOf(error);
       const taken = text.includes("EADDRINUSE");
@@ -124,6 +143,12 @@ function bind(server: Server, listen: HostPort): Promise<number> {
       );
     });
   });
+}
+
+/** A bounded value of the call's metadata, or nothing. */
+function metadataOf(call: { metadata: Metadata }, name: string): string {
+  const value = call.metadata.get(name)[0];
+  return typeof value === "string" ? value.slice(0, MAX_SHOWN_CHARS) : "";
 }
 
 /** The host part of grpc-js's `getPeer()`: `127.0.0.1:5000`, `[::1]:5000`, `::1:5000`. */

@@ -43,10 +43,11 @@ export function errorIn(
   const said = given === null ? null : readEngineError(value);
   if (!said) return null;
   const status = statusOf(isRecord(given) ? given["code"] : undefined, said.type);
+  const busy = status === 429 || status === 503;
   return {
-    outcome: status < 500 ? "rejected" : "engine_error",
+    outcome: busy ? "busy" : status < 500 ? "rejected" : "engine_error",
     status,
-    retry: status >= 500,
+    retry: busy || status >= 500,
     message: said.message,
     respond: () =>
       new Response(engineErrorBody(dialect, said, status), {
@@ -59,7 +60,9 @@ export function errorIn(
 /** The status that the engine would have answered with, had it not begun its answer already. */
 function statusOf(code: unknown, type: string | null): number {
   if (typeof code === "number" && code >= 400 && code < 600) return code;
-  return type !== null && /invalid_request|bad_?request|validation/i.test(type) ? 400 : 500;
+  if (type === null) return 500;
+  if (/overloaded/i.test(type)) return 503;
+  return /invalid_request|bad_?request|validation/i.test(type) ? 400 : 500;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -193,18 +193,21 @@ function skipPlain({ bytes, words }: Text, from: number): number {
     const word = words[index] as number;
     const quote = word ^ 0x22222222;
     const slash = word ^ 0x5c5c5c5c;
+    // `| 0` keeps the sums whole numbers of 32 bits, which the compiler then computes as such.
     const special =
-      (((quote - 0x01010101) & ~quote) |
-        ((slash - 0x01010101) & ~slash) |
-        ((word - 0x20202020) & ~word)) &
-      0x80808080;
-    if (special !== 0) break;
+      (((quote - 0x01010101) | 0) & ~quote) |
+      (((slash - 0x01010101) | 0) & ~slash) |
+      (((word - 0x20202020) | 0) & ~word);
+    if ((special & HIGH_BITS) !== 0) break;
     index += 1;
   }
   at = index * 4;
   while (isPlain(bytes[at])) at += 1;
   return at;
 }
+
+/** 0x80808080 as a number of 32 bits with its sign. */
+const HIGH_BITS = -0x7f7f7f80;
 
 function isPlain(byte: number | undefined): boolean {
   return byte !== undefined && byte >= 0x20 && byte !== QUOTE && byte !== BACKSLASH;
@@ -219,11 +222,12 @@ function skipEscape(bytes: Uint8Array, at: number): number {
     return at + 6;
   }
   // " \ / b f n r t
-  if (kind === undefined || !ESCAPES.has(kind)) throw new JsonScanError("bad escape", at);
+  if (kind === undefined || ESCAPES[kind] !== 1) throw new JsonScanError("bad escape", at);
   return at + 2;
 }
 
-const ESCAPES = new Set([QUOTE, BACKSLASH, 0x2f, 0x62, 0x66, 0x6e, 0x72, 0x74]);
+const ESCAPES = new Uint8Array(256);
+for (const kind of '"\\/bfnrt') ESCAPES[kind.charCodeAt(0)] = 1;
 
 function isHex(byte: number | undefined): boolean {
   if (byte === undefined) return false;

@@ -180,7 +180,11 @@ async function readForm(request: Request, limits: BodyLimits, meter: Meter): Pro
   let held = Buffer.alloc(0);
   let used = 0;
   for (;;) {
-    const { done, value } = await inTime(reader.read(), deadline - performance.now(), meter);
+    const { done, value } = await inTime(
+      reader.read(),
+      Math.max(0, deadline - performance.now()),
+      meter,
+    );
     if (value) {
       meter.add(value.byteLength);
       if (used + value.byteLength > held.length) {

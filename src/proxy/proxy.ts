@@ -22,6 +22,8 @@ export interface ProxyOptions extends AttemptOptions {
   firstKeepAliveMs: number;
   /** Whether answers tell worker, attempts and waiting time. */
   infoHeaders: boolean;
+  /** Whether records carry what was asked and answered. */
+  logBodies: boolean;
   /** Whether attempts are spans of their own, which the engine is told. */
   traced: boolean;
   /** Milliseconds since 1970, never going back. */
@@ -40,6 +42,7 @@ export const PROXY_DEFAULTS = {
   slowClientMs: 60_000,
   totalTimeoutMs: null as number | null,
   infoHeaders: true,
+  logBodies: false,
   traced: false,
 };
 
@@ -75,6 +78,7 @@ export function createProxy(options: ProxyOptions): Proxy {
     record.stream = payload.stream;
     record.bytesIn = payload.length;
     record.bodyMs = payload.waitedMs;
+    if (options.logBodies) record.bodies = { request: beginningOf(payload), answer: "" };
     // Runs of engines that have long ended may stay in the set: it is cleared when it grows.
     if (refusesUsage.size > 1000) refusesUsage.clear();
     const answering = run(options, { request, call, payload, record, end, refusesUsage })
@@ -214,6 +218,7 @@ function startRecord(options: ProxyOptions, request: Request, call: ProxyCall): 
     clientAddress: call.clientAddress,
     traceparent: request.headers.get("traceparent"),
     trace: options.traced ? beginTrace(request.headers.get("traceparent")) : null,
+    bodies: null,
   };
 }
 
@@ -254,11 +259,23 @@ function finisher(
       record.finishReason = facts.finishReason;
       record.usage = facts.usage;
       record.error ??= facts.error?.message ?? null;
+      if (record.bodies) record.bodies.answer = decoder.decode(watch.tail(MAX_LOGGED_BYTES));
       if (record.stream && error !== null) estimate(record, watch);
     }
     onEnd();
     options.onRecord(record);
   };
+}
+
+/** How much of a body goes into the log. */
+const MAX_LOGGED_BYTES = 16 * 1024;
+const decoder = new TextDecoder();
+
+/** A form that is passed on as it comes is not held, and so not told. */
+function beginningOf(payload: Payload): string {
+  if (!payload.repeatable) return "";
+  const content = payload.content({ askUsage: false });
+  return content instanceof Uint8Array ? decoder.decode(content.subarray(0, MAX_LOGGED_BYTES)) : "";
 }
 
 /**

@@ -58,4 +58,6 @@ export interface RequestRecord {
   traceparent: string | null;
   /** Null while nothing is traced. */
   trace: Trace | null;
+  /** The beginning of what was asked and the end of what was answered, where that is wanted. */
+  bodies: { request: string; answer: string } | null;
 }

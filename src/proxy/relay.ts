@@ -63,6 +63,47 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
       controller.enqueue(KEEP_ALIVE);
     }
   };
+  type Controller = ReadableStreamDefaultController<Uint8Array>;
+  const take = (
+    controller: Controller,
+    value: Uint8Array | undefined,
+  ): Promise<void> | undefined => {
+    if (ended) return undefined;
+    movedAt = performance.now();
+    if (value === undefined) {
+      const rest = watch.flush();
+      if (rest !== null) controller.enqueue(rest);
+      controller.close();
+      end("ok");
+      return undefined;
+    }
+    onProgress();
+    last = value;
+    const out = watch.push(value);
+    if (out === null) return read(controller);
+    pulling = false;
+    controller.enqueue(out);
+    return undefined;
+  };
+  const fail = (controller: Controller, error: unknown) => {
+    if (ended) return;
+    // Some engines drop the connection behind the last frame; nothing is missing then.
+    const complete = watch.isComplete();
+    end(complete ? "ok" : "broken");
+    if (format === null) return controller.error(error);
+    const rest = watch.flush();
+    if (rest !== null) controller.enqueue(rest);
+    if (!complete) {
+      controller.enqueue(encoder.encode(gapAfter(last, format) + options.breakFrame()));
+    }
+    controller.close();
+  };
+  // Chained by hand: for every chunk an async function costs more than what is done with it.
+  const read = (controller: Controller): Promise<void> =>
+    reader.read().then(
+      ({ done, value }) => take(controller, done ? undefined : value),
+      (error: unknown) => fail(controller, error),
+    );
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
@@ -70,41 +111,9 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
         const out = watch.push(options.first);
         if (out !== null) controller.enqueue(out);
       },
-      async pull(controller) {
+      pull(controller) {
         pulling = true;
-        try {
-          for (;;) {
-            const { done, value } = await reader.read();
-            if (ended) return;
-            movedAt = performance.now();
-            if (done || value === undefined) {
-              const rest = watch.flush();
-              if (rest !== null) controller.enqueue(rest);
-              controller.close();
-              end("ok");
-              return;
-            }
-            onProgress();
-            last = value;
-            const out = watch.push(value);
-            if (out === null) continue;
-            controller.enqueue(out);
-            return;
-          }
-        } catch (error) {
-          if (ended) return;
-          // Some engines drop the connection behind the last frame; nothing is missing then.
-          const complete = watch.isComplete();
-          end(complete ? "ok" : "broken");
-          if (format === null) return controller.error(error);
-          const rest = watch.flush();
-          if (rest !== null) controller.enqueue(rest);
-          if (complete) return controller.close();
-          controller.enqueue(encoder.encode(gapAfter(last, format) + options.breakFrame()));
-          controller.close();
-        } finally {
-          pulling = false;
-        }
+        return read(controller);
       },
       cancel() {
         end("client_gone");

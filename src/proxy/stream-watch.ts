@@ -1,5 +1,6 @@
 /** Looks at a stream as it passes: counts its chunks, keeps its first frame and its end. */
 
+import { holds } from "../util/bytes.ts";
 import { endsFrame, frameData, lastFrameEnd, splitFrames, type StreamFormat } from "./frames.ts";
 import { type AnswerFacts, factsOf, factsOfJson, mergeFacts, NO_FACTS, parse } from "./usage.ts";
 
@@ -10,6 +11,8 @@ export interface StreamWatch {
   push(chunk: Uint8Array): Uint8Array | null;
   /** What is held back, when the stream is over or broken. */
   flush(): Uint8Array | null;
+  /** Up to so many bytes of the end. */
+  tail(maxBytes: number): Uint8Array;
   /** Read from what was kept: usage, finish reason, an error in the stream. */
   facts(): AnswerFacts;
   /** Frames that have passed: counted in what was kept, and projected from it to all the bytes. */
@@ -91,6 +94,7 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
       held = null;
       return rest;
     },
+    tail: (maxBytes) => Buffer.concat(tail).subarray(-maxBytes),
     facts() {
       const end = Buffer.concat(tail);
       if (format === null) return factsOfJson(end, end.length === bytes);
@@ -113,11 +117,12 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
   };
 }
 
+const EMPTY_LIST = Buffer.from("[]");
 const NO_CHOICES = [Buffer.from('"choices":[]'), Buffer.from('"choices": []')];
 
+/** For every chunk: the first search answers for nearly all. */
 function mayHoldUsage(chunk: Uint8Array): boolean {
-  const buffer = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
-  return NO_CHOICES.some((needle) => buffer.includes(needle));
+  return holds(chunk, EMPTY_LIST) && NO_CHOICES.some((needle) => holds(chunk, needle));
 }
 
 /** The facts of a frame that tells usage and nothing else, null for any other. */

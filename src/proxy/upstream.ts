@@ -74,7 +74,8 @@ function send(baseUrl: string, request: UpstreamRequest): Promise<Response> {
     timeout: false,
     proxy: false,
     keepalive: request.fresh !== true,
-    // Engines with TLS have certificates of their own making; the worker vouches for them.
-    tls: { rejectUnauthorized: false },
+    // Engines with TLS have certificates of their own making; the worker vouches for them. Without
+    // TLS the option would cost a tenth of a request.
+    ...(baseUrl.startsWith("https:") ? { tls: { rejectUnauthorized: false } } : {}),
   } as RequestInit & BunFetchRequestInit);
 }

@@ -1,7 +1,8 @@
 /** Keeps a session with the head: dials, says hello, beats, notices silence, dials again. */
 
+import type { HeadCertificate } from "../protocol/pin.ts";
 import { loadService } from "../protocol/schema.ts";
-import { type ClientSession, dial } from "../protocol/session-client.ts";
+import { type ClientSession, dial, type HeadKey } from "../protocol/session-client.ts";
 import type {
   HeadMessage,
   Hello,
@@ -17,6 +18,12 @@ import { formatDuration } from "../util/units.ts";
 
 export interface LinkOptions {
   head: HostPort;
+  /** Without TLS, whoever answers is believed and told everything. */
+  tls: boolean;
+  /** The heads that are trusted and what they are shown; asked anew for each dial. */
+  keys: () => readonly HeadKey[];
+  /** Called before each hello to a head whose key is trusted. */
+  onVerified: (certificate: HeadCertificate) => void;
   /** The hello of the session with this epoch. */
   hello: (epoch: number) => Hello;
   /** What a new session is told after its welcome. */
@@ -52,6 +59,8 @@ export const LINK_DEFAULTS: LinkSettings = {
 
 export interface Link extends AsyncDisposable {
   readonly connected: boolean;
+  /** Of the head that was talked to last: what lanes to it may trust. Null without TLS. */
+  readonly certificate: HeadCertificate | null;
   /** Sends if there is a session; what is lost is said again by the next session's announce. */
   send(message: WorkerMessage): void;
   /** Sends a heartbeat now; returns its sequence, 0 without a session. */
@@ -65,6 +74,7 @@ export function startLink(options: LinkOptions): Link {
   const address = formatHostPort(options.head);
   let session: ClientSession | null = null;
   let welcomed: Welcome | null = null;
+  let certificate: HeadCertificate | null = null;
   let epoch = 0;
   let sequence = 0;
   let failures = 0;
@@ -89,7 +99,19 @@ export function startLink(options: LinkOptions): Link {
     sequence = 0;
     refused = null;
     lastHeardAt = performance.now();
-    session = dial({ service, head: options.head, onMessage: take, onClose: down });
+    session = dial({
+      service,
+      head: options.head,
+      tls: options.tls,
+      keys: options.keys(),
+      verifyTimeoutMs: settings.welcomeTimeoutMs,
+      onMessage: take,
+      onClose: down,
+      onVerified(verified) {
+        certificate = verified;
+        options.onVerified(verified);
+      },
+    });
     session.send({ message: "hello", hello: options.hello(epoch) });
     const current = session;
     watching = setInterval(() => {
@@ -103,10 +125,13 @@ export function startLink(options: LinkOptions): Link {
   const take = (message: HeadMessage | UnknownMessage) => {
     lastHeardAt = performance.now();
     if (message.message === "welcome") up(message.welcome);
-    else if (message.message === "refusal") {
-      refused = message.refusal;
-      options.onRefusal(message.refusal);
-    } else options.onMessage(message);
+    else if (message.message === "refusal") refuse(message.refusal);
+    else options.onMessage(message);
+  };
+
+  const refuse = (refusal: Refusal) => {
+    refused = refusal;
+    options.onRefusal(refusal);
   };
 
   const up = (welcome: Welcome) => {
@@ -123,13 +148,14 @@ export function startLink(options: LinkOptions): Link {
     beating = setInterval(beat, welcome.heartbeatIntervalMs);
   };
 
-  const down = (reason: string) => {
+  const down = (reason: string, refusal: Refusal | null) => {
     clearInterval(beating);
     clearInterval(watching);
     const wasUp = welcomed !== null;
     session = null;
     welcomed = null;
     if (closed) return closed.resolve();
+    if (refusal) refuse(refusal);
     if (wasUp && performance.now() - connectedAt >= settings.reconnectResetMs) failures = 0;
     const cap = Math.min(settings.reconnectMaxMs, settings.reconnectFirstMs * 2 ** failures);
     failures = Math.min(failures + 1, 30);
@@ -150,6 +176,9 @@ export function startLink(options: LinkOptions): Link {
   return {
     get connected() {
       return welcomed !== null;
+    },
+    get certificate() {
+      return certificate;
     },
     send: (message) => void (welcomed && session?.send(message)),
     beat,

@@ -13,10 +13,12 @@ import {
   type UnknownMessage,
 } from "../protocol/messages.ts";
 import { readHostFacts } from "../telemetry/host.ts";
-import { type HostPort, isLoopback } from "../util/host-port.ts";
+import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
+import { openKeyring } from "./credential.ts";
 import { waitUntilDrained } from "./drain.ts";
+import { createEngineLog } from "./engine-log.ts";
 import { type Slot, takeSlot } from "./identity.ts";
 import { type Link, type LinkSettings, startLink } from "./link.ts";
 import { createReporter } from "./report.ts";
@@ -24,8 +26,10 @@ import { createReporter } from "./report.ts";
 export interface WorkerOptions {
   /** The head's session port. */
   head: HostPort;
-  /** Agrees to a session that is not encrypted with a head on another machine. */
+  /** For a head with `--insecure`: nothing is encrypted, and whoever answers is believed. */
   insecure: boolean;
+  /** A whole join token; null: the one of the head beside this worker, or its own credential. */
+  joinToken: string | null;
   name: string | null;
   labels: Record<string, string>;
   engine: { argv: string[] } | { attach: string };
@@ -77,17 +81,9 @@ export interface Worker extends AsyncDisposable {
 const ENGINE = "1";
 
 /**
- * Throws what `takeSlot` and `startSupervisor` throw, and `usage` for a head elsewhere without
- * `insecure`; then nothing is left running.
+ * Throws what `takeSlot`, `openKeyring` and `startSupervisor` throw; then nothing is left running.
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
-  if (!options.insecure && !isLoopback(options.head.host)) {
-    throw new LlmnodeError(
-      "usage",
-      `the session with ${options.head.host} would not be encrypted, which is not there yet`,
-      { hints: ["on a network that you trust: llmnode join --insecure ..."] },
-    );
-  }
   const settings = { ...WORKER_DEFAULTS, ...options.settings };
   const host = readHostFacts();
   await using stack = new AsyncDisposableStack();
@@ -140,6 +136,13 @@ interface Running extends AsyncDisposable {
 async function run({ options, settings, slot, host }: RunOptions): Promise<Running> {
   const { log, engine } = options;
   const runId = crypto.randomUUID();
+  const keyring = openKeyring({
+    dir: slot.dir,
+    dataDir: options.dataDir,
+    headHost: options.head.host,
+    joinToken: options.joinToken,
+    log,
+  });
   const ended = Promise.withResolvers<LlmnodeError>();
   const reporter = createReporter({
     engine: ENGINE,
@@ -154,12 +157,9 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
   let lastAck: HeartbeatAck | null = null;
   let link: Link | null = null;
 
-  let lastLogged = "";
+  const logEngine = createEngineLog(log);
   const onChange = (status: EngineStatus) => {
-    // Progress in percent is in the engine's own lines and in `status`.
-    const key = JSON.stringify([status.state, status.run, status.reason, status.models]);
-    if (key !== lastLogged) logStatus(log, status);
-    lastLogged = key;
+    logEngine(status);
     for (const message of reporter.changes(status)) link?.send(message);
   };
   const startEngine = () =>
@@ -204,6 +204,11 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
           restarting = null;
         });
         break;
+      case "notice": {
+        const hint = cleanLine(message.notice.hint, 500) || undefined;
+        log.warn(`the head says: ${cleanLine(message.notice.text, 500)}`, { hint });
+        break;
+      }
       case "welcome":
       case "refusal":
         break;
@@ -215,8 +220,9 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     const reason = cleanLine(refusal.reason, 500);
     const hint = cleanLine(refusal.hint, 500);
     log.warn(`the head refuses this worker: ${reason}`, { hint: hint || undefined });
-    // Once it has been in, its engine may be serving: that goes on, and somebody may mend it.
-    if (refusal.retry || wasJoined) return;
+    // Once it has been in, its engine may be serving: that goes on, and somebody may mend it. An
+    // engine of which nothing is allowed serves nobody.
+    if (refusal.retry || (wasJoined && refusal.code !== "model_not_allowed")) return;
     const hints = hint ? [hint] : [];
     ended.resolve(
       new LlmnodeError("join_failed", `the head refuses this worker: ${reason}`, { hints }),
@@ -224,6 +230,9 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
   };
   link = startLink({
     head: options.head,
+    tls: !options.insecure,
+    keys: keyring.keys,
+    onVerified: keyring.verified,
     log,
     random: Math.random,
     settings: settings.link,
@@ -245,6 +254,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     announce: (welcome) => {
       wasJoined = true;
       name = welcome.name;
+      if (welcome.credential) keyring.keep(welcome.credential);
       lastAck = null;
       const messages = reporter.all(supervisor.status());
       return leaving ? [...messages, goodbye(false, settings.drainTimeoutMs)] : messages;
@@ -259,7 +269,10 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     async leave(force) {
       leaving = true;
       session.send(goodbye(false, settings.drainTimeoutMs));
-      await waitUntilDrained({ ...settings, link: session, log, lastAck: () => lastAck }, force);
+      // A head that never let it in has nothing running here.
+      if (wasJoined) {
+        await waitUntilDrained({ ...settings, link: session, log, lastAck: () => lastAck }, force);
+      }
       await restarting;
       await supervisor.stop(force ? { force } : {});
       session.send(goodbye(true, 0));
@@ -276,14 +289,4 @@ function goodbye(left: boolean, deadlineMs: number) {
     message: "goodbye" as const,
     goodbye: { left, reason: "the worker is stopping", deadlineMs },
   };
-}
-
-/** What the engine's own supervision does not say: what is served, and what is wrong with it. */
-function logStatus(log: Log, { state, kind, url, reason, models }: EngineStatus): void {
-  if (state === "ready") {
-    const names = models.map((model) => model.id).join(", ");
-    log.info("engine ready", { kind, url: url ?? undefined, models: cleanLine(names, 500) });
-  } else if (state === "unhealthy" || state === "failed") {
-    log.warn(`engine ${state}`, { reason: reason ?? undefined });
-  }
 }

@@ -50,7 +50,7 @@ describe("help and version", () => {
     const { code, stdout, stderr } = await llmnode([]);
     expect([code, stderr]).toEqual([0, ""]);
     for (const { name, summary } of commandTable())
-      expect(stdout).toContain(`${name} `.padEnd(9) + summary);
+      expect(stdout.replace(/\s+/g, " ")).toContain(` ${name} ${summary} `);
   });
 
   test("help <command>, <command> --help and -h are the same page", async () => {
@@ -115,16 +115,18 @@ describe("failures", () => {
     expect((await llmnode(args)).stderr).toStartWith("error: either --attach or an engine command");
   });
 
-  test("links beyond this machine need --insecure", async () => {
-    for (const args of [
-      ["head", "--session-listen", "0.0.0.0"],
-      ["join", "10.0.0.5", "--", "x"],
-    ]) {
-      const { code, stderr } = await llmnode(args);
-      expect(code).toBe(2);
-      expect(stderr).toContain("not encrypted yet");
-      expect(stderr).toContain("--insecure");
-    }
+  test("joining another machine needs a join token, and it is said how to get one", async () => {
+    const { code, stderr } = await llmnode(["join", "10.0.0.5", "--", "true"]);
+    expect(code).toBe(125);
+    expect(stderr).toStartWith("error: joining 10.0.0.5 needs a join token\n");
+    expect(stderr).toContain("llmnode join-token show");
+    const cut = await llmnode(["join", "10.0.0.5", "--", "true"], { LLMNODE_TOKEN: "abc.d" });
+    expect([cut.code, cut.stderr.split("\n")[0]]).toEqual([
+      2,
+      "error: the join token is not whole: it has 48 characters, a dot and 43 characters",
+    ]);
+    const file = ["join", "10.0.0.5", "--token-file", "/no/such/file", "--", "true"];
+    expect((await llmnode(file)).stderr).toStartWith("error: --token-file /no/such/file cannot");
   });
 
   test("a bad variable is named", async () => {
@@ -231,7 +233,7 @@ describe("the daemons", () => {
       },
     );
     try {
-      await waitFor(() => screen.includes("from this machine only"), SLOW);
+      await waitFor(() => screen.includes("is for this machine only"), SLOW);
       expect(screen).toMatch(/OpenAI API +http:\/\/127\.0\.0\.1:\d+\/v1/);
       expect(screen).toMatch(/llmnode join 127\.0\.0\.1:\d+ -- vllm serve/);
       expect(screen).toMatch(/llmnode status --head http:\/\/127\.0\.0\.1:\d+/);

@@ -56,7 +56,10 @@ test("help and version are commands and flags", () => {
 
 test.each([
   [["stauts"], 'unknown command "stauts": did you mean "status"?'],
-  [["deploy"], 'unknown command "deploy"; there are: head, join, status, sim, version, help'],
+  [
+    ["deploy"],
+    'unknown command "deploy"; there are: head, join, status, join-token, forget, sim, version, help',
+  ],
   [["status", "--jsno"], "unknown option --jsno for status: did you mean --json?"],
   [["--verson"], "unknown option --verson: did you mean --version?"],
   [["status", "--zzzzz"], "unknown option --zzzzz for status; see: llmnode help status"],

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { resolve } from "node:path";
+import { withoutToken } from "../../src/cli/reexec.ts";
 import { runProcess } from "../helpers/process.ts";
 
 const FIXTURE = resolve(import.meta.dir, "fixtures/reexec.ts");
@@ -24,6 +25,40 @@ test.each([undefined, "", "10", "256", "65536", "100000", "nonsense"])(
     });
   },
 );
+
+test.each([
+  [["join", "h", "--token", "t", "--name", "n", "--", "x", "--token", "engine's"], "t"],
+  [["join", "--token=a", "h", "--token=b", "--", "x"], "b"],
+  [["join", "h", "--token", "--", "x"], null],
+  [["join", "h", "--token-file", "f", "--", "x", "--token", "y"], null],
+  [["--token"], null],
+  [[], null],
+] as [string[], string | null][])("a join token is taken out of %p", (typed, token) => {
+  const found = withoutToken(typed);
+  expect(found.token).toBe(token);
+  if (token === null) expect(found.args).toEqual(typed);
+  else {
+    const end = typed.indexOf("--");
+    const before = found.args.slice(0, found.args.indexOf("--"));
+    expect(before.some((word) => word.includes("token"))).toBe(false);
+    expect(found.args.slice(before.length)).toEqual(typed.slice(end));
+  }
+});
+
+test("a join token moves from the arguments to the environment, in the same process", async () => {
+  const args = ["join", "--token", "secret", "--", "x", "--token", "engine's"];
+  for (const limit of [undefined, "65535"]) {
+    const { stdout } = await runProcess([process.execPath, FIXTURE, ...args], {
+      env: { BUN_CONFIG_MAX_HTTP_REQUESTS: limit, LLMNODE_TOKEN: "another" },
+    });
+    expect(JSON.parse(stdout)).toMatchObject({
+      samePid: true,
+      limit: "65535",
+      args: ["join", "--", "x", "--token", "engine's"],
+      token: "secret",
+    });
+  }
+});
 
 test("a raised limit is left alone: nothing starts twice", async () => {
   expect(await start("65535")).toMatchObject({ samePid: null, limit: "65535" });

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import os from "node:os";
 import { FAST, fakeWorker, startTestHead, type TestHead } from "../helpers/cluster.ts";
 import { chatAnswer, eventStream, startEngine } from "../helpers/engine.ts";
+import { tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const CHAT = "/v1/chat/completions";
@@ -257,10 +258,12 @@ test.if(outside !== undefined)(
   async () => {
     const { startHead } = await import("../../src/head/head.ts");
     const { memoryLog } = await import("../helpers/cluster.ts");
+    using dir = tempDir();
     await using head = await startHead({
       listen: { host: "0.0.0.0", port: 0 },
       sessionListen: { host: "127.0.0.1", port: 0 },
       insecure: false,
+      dataDir: dir.path,
       version: "0",
       log: memoryLog().log,
     });

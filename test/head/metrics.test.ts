@@ -75,12 +75,12 @@ test("the text is exactly Prometheus'", async () => {
   metrics.observe(record({ queueMs: 700 }));
   expect(await linesOf(metrics, "llmnode_queue_wait_seconds")).toEqual(
     [
-      '_bucket{le="0.001",model="qwen"} 0',
-      '_bucket{le="0.01",model="qwen"} 1',
-      '_bucket{le="0.1",model="qwen"} 1',
-      '_bucket{le="0.5",model="qwen"} 1',
+      '_bucket{model="qwen",le="0.001"} 0',
+      '_bucket{model="qwen",le="0.01"} 1',
+      '_bucket{model="qwen",le="0.1"} 1',
+      '_bucket{model="qwen",le="0.5"} 1',
       ...[1, 2.5, 5, 10, 30, 60, 120, 300, 600, "+Inf"].map(
-        (le) => `_bucket{le="${le}",model="qwen"} 2`,
+        (le) => `_bucket{model="qwen",le="${le}"} 2`,
       ),
       '_sum{model="qwen"} 0.71',
       '_count{model="qwen"} 2',

@@ -248,3 +248,12 @@ test("a stream that is closed is a sink that fails", async () => {
   const sink = { write: (_: string, done: (error: Error) => void) => done(new Error("closed")) };
   await expect(writeTo(sink)("line\n")).rejects.toThrow("closed");
 });
+
+test("what was asked and answered is told only where the record carries it", async () => {
+  const bodies = { request: '{"a":\n1}', answer: "b\u001b[2J" };
+  const [without, told] = [await lineOf({}), await lineOf({}, record({ bodies }))].map(
+    (line) => JSON.parse(line) as Record<string, unknown>,
+  );
+  expect("request_body" in (without ?? {})).toBe(false);
+  expect([told?.["request_body"], told?.["answer_body"]]).toEqual(['{"a": 1}', "b"]);
+});

@@ -52,6 +52,8 @@ test("a stream that does not begin with hello is refused, one that says nothing 
     dial({
       service: loadService(),
       head: head.head.sessionAddress,
+      tls: false,
+      keys: [],
       onMessage: (message) => refusals.push(message),
       onClose: (reason) => closed.push(reason),
     });

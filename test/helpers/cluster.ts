@@ -9,9 +9,11 @@ import type {
   WorkerMessage,
 } from "../../src/protocol/messages.ts";
 import { loadService } from "../../src/protocol/schema.ts";
-import { type ClientSession, dial } from "../../src/protocol/session-client.ts";
+import { parseJoinToken } from "../../src/protocol/join-token.ts";
+import { type ClientSession, dial, type HeadKey } from "../../src/protocol/session-client.ts";
 import { readHostFacts } from "../../src/telemetry/host.ts";
 import { createLog, type Log } from "../../src/util/log.ts";
+import { tempDir } from "./temp.ts";
 import { waitFor } from "./wait.ts";
 
 /** A log whose lines a test can read. */
@@ -55,17 +57,22 @@ export interface ModelRow {
 
 export async function startTestHead(
   settings: Partial<HeadSettings> = {},
-  ports: { http?: number; session?: number } = {},
+  options: { http?: number; session?: number; dataDir?: string; tls?: boolean } = {},
 ): Promise<TestHead> {
   const { log, lines } = memoryLog();
+  await using stack = new AsyncDisposableStack();
+  const dataDir = options.dataDir ?? stack.use(tempDir()).path;
   const head = await startHead({
-    listen: { host: "127.0.0.1", port: ports.http ?? 0 },
-    sessionListen: { host: "127.0.0.1", port: ports.session ?? 0 },
-    insecure: false,
+    listen: { host: "127.0.0.1", port: options.http ?? 0 },
+    sessionListen: { host: "127.0.0.1", port: options.session ?? 0 },
+    // Fake workers speak plainly; what TLS adds has tests of its own.
+    insecure: options.tls !== true,
+    dataDir,
     version: "0.0.0-test",
     log,
     settings,
   });
+  const files = stack.move();
   const status = async () => {
     const response = await fetch(`${head.url}/api/v1/status`);
     return (await response.json()) as { workers: WorkerRow[]; models: ModelRow[] };
@@ -88,8 +95,18 @@ export async function startTestHead(
         { what: `${count} ready replicas of ${model}` },
       );
     },
-    [Symbol.asyncDispose]: () => head[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      await head[Symbol.asyncDispose]();
+      await files.disposeAsync();
+    },
   };
+}
+
+/** What a fake worker shows: a whole join token, unless it is told another. */
+export function keyOf(joinToken: string | null, credential: string | null = null): HeadKey[] {
+  const token = parseJoinToken(joinToken ?? "");
+  if (!token) return [];
+  return [{ fingerprint: token.fingerprint, joinToken: token.secret, credential }];
 }
 
 export interface FakeWorker extends AsyncDisposable {
@@ -112,7 +129,13 @@ let workers = 0;
 /** A session that says what the test says; it beats every 50 ms until silenced. */
 export function fakeWorker(
   head: TestHead,
-  options: { hello?: Partial<Hello>; port?: number; models?: string[] } = {},
+  options: {
+    hello?: Partial<Hello>;
+    port?: number;
+    models?: string[];
+    keys?: HeadKey[];
+    tls?: boolean;
+  } = {},
 ): FakeWorker {
   workers += 1;
   const id = options.hello?.workerId ?? `fake-worker-${process.pid}-${workers}`;
@@ -124,9 +147,12 @@ export function fakeWorker(
   const session: ClientSession = dial({
     service: loadService(),
     head: head.head.sessionAddress,
+    tls: options.tls ?? false,
+    keys: options.keys ?? keyOf(head.head.joinToken()),
     onMessage: (message) => received.push(message),
-    onClose: (reason) => {
+    onClose: (reason, refusal) => {
       clearInterval(beat);
+      if (refusal) received.push({ message: "refusal", refusal });
       closed.resolve(reason);
     },
   });

@@ -45,6 +45,7 @@ export function record(more: Partial<RequestRecord> = {}): RequestRecord {
     finishReason: "stop",
     clientAddress: "192.0.2.7",
     traceparent: null,
+    bodies: null,
     trace: null,
     ...more,
   };

@@ -1,19 +1,10 @@
 /** Real workers inside the test process, with the simulated engine as their engine. */
 
-import { mkdtempSync, rmSync } from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { startWorker, type Worker, type WorkerOptions } from "../../src/worker/worker.ts";
 import { memoryLog, type TestHead } from "./cluster.ts";
 
-export interface TempDir extends Disposable {
-  readonly path: string;
-}
-
-export function tempDir(): TempDir {
-  const dir = mkdtempSync(path.join(os.tmpdir(), "llmnode-test-"));
-  return { path: dir, [Symbol.dispose]: () => rmSync(dir, { recursive: true, force: true }) };
-}
+export { type TempDir, tempDir } from "./temp.ts";
 
 export interface TestWorker extends AsyncDisposable {
   readonly worker: Worker;
@@ -41,7 +32,8 @@ export async function startTestWorker(
   const output: string[] = [];
   const worker = await startWorker({
     head: head.head.sessionAddress,
-    insecure: false,
+    insecure: true,
+    joinToken: head.head.joinToken(),
     name: null,
     labels: {},
     engine: { argv: sim("--model", "m") },

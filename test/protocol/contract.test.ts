@@ -81,6 +81,7 @@ const down: HeadMessage[] = [
       staleAfterMs: 5000,
       lostAfterMs: 15000,
       sentAt: 1,
+      credential: "secret",
     },
   },
   {
@@ -90,6 +91,7 @@ const down: HeadMessage[] = [
   { message: "heartbeatAck", heartbeatAck: { sequence: 12, inFlight: 4 } },
   { message: "drain", drain: { active: true, reason: "operator" } },
   { message: "restartEngine", restartEngine: { engine: "1", reason: "stalled" } },
+  { message: "notice", notice: { code: "model_not_allowed", text: "not here", hint: "ask" } },
 ];
 
 /** Without proto-loader's notes on which optional fields are set (`_loaded: "loaded"`). */
@@ -152,7 +154,7 @@ test("the samples set every field of every message", () => {
   for (const [name, fields] of messages) {
     expect([name, sorted(seen.get(name) ?? [])]).toEqual([name, sorted(fields)]);
   }
-  expect(messages.size).toBe(14);
+  expect(messages.size).toBe(15);
 });
 
 const varint = (field: number, value: number) => [(field << 3) | 0, value];

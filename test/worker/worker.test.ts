@@ -82,7 +82,8 @@ test("an engine that crashes is reported at once, started again, and serves agai
 
 test("a head that goes away and comes back finds engines untouched and routing whole", async () => {
   using dir = tempDir();
-  const first = await startTestHead(FAST);
+  using kept = tempDir();
+  const first = await startTestHead(FAST, { dataDir: kept.path });
   const http = Number(new URL(first.url).port);
   const session = first.head.sessionAddress.port;
   await using worker = await startTestWorker(first, dir.path);
@@ -91,7 +92,7 @@ test("a head that goes away and comes back finds engines untouched and routing w
   const pid = processesWithEnvironment(`LLMNODE_ENGINE_ID=${before?.id}-1`);
   await first[Symbol.asyncDispose]();
   await waitFor(() => worker.log.some((line) => line.includes("lost the head")));
-  await using second = await startTestHead(FAST, { http, session });
+  await using second = await startTestHead(FAST, { http, session, dataDir: kept.path });
   await second.ready("m");
   const after = (await second.status()).workers[0];
   expect([after?.id, after?.name]).toEqual([before?.id, before?.name]);
@@ -101,7 +102,8 @@ test("a head that goes away and comes back finds engines untouched and routing w
 
 test("a head that is not there is named, and the worker keeps trying", async () => {
   using dir = tempDir();
-  const gone = await startTestHead(FAST);
+  using kept = tempDir();
+  const gone = await startTestHead(FAST, { dataDir: kept.path });
   const session = gone.head.sessionAddress.port;
   await gone[Symbol.asyncDispose]();
   await using worker = await startTestWorker(gone, dir.path);
@@ -109,7 +111,7 @@ test("a head that is not there is named, and the worker keeps trying", async () 
     worker.log.find((text) => text.includes("cannot reach the head")),
   );
   expect(line).toContain(`127.0.0.1:${session}: connection refused`);
-  await using head = await startTestHead(FAST, { session });
+  await using head = await startTestHead(FAST, { session, dataDir: kept.path });
   await head.ready("m");
 });
 
@@ -192,9 +194,15 @@ test("a missing engine program and a taken port are told, and nothing stays", as
   expect((await head.status()).workers).toEqual([]);
 });
 
-test("a session to another machine needs --insecure until it is encrypted", async () => {
+test("joining another machine needs a join token, said before anything is started", async () => {
   using dir = tempDir();
   await using head = await startTestHead(FAST);
-  const remote = startTestWorker(head, dir.path, { head: { host: "10.255.255.1", port: 1 } });
-  await expect(remote).rejects.toMatchObject({ code: "usage" });
+  const where = { head: { host: "10.255.255.1", port: 1 } };
+  const without = startTestWorker(head, dir.path, { ...where, joinToken: null });
+  await expect(without).rejects.toMatchObject({
+    code: "join_token_missing",
+    message: "joining 10.255.255.1 needs a join token",
+  });
+  const cut = startTestWorker(head, dir.path, { ...where, joinToken: "abc.def" });
+  await expect(cut).rejects.toMatchObject({ code: "usage" });
 });

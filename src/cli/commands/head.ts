@@ -5,9 +5,10 @@ import type { Head, HeadOptions } from "../../head/head.ts";
 import { formatHostPort, isLoopback } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { DEFAULT_HTTP_PORT } from "../api.ts";
-import { addressOption, daemonLog, DEFAULT_SESSION_PORT, requireInsecure } from "../daemon.ts";
+import { shellWord } from "../argv.ts";
+import { addressOption, daemonLog, dataDirectory, DEFAULT_SESSION_PORT } from "../daemon.ts";
 import { typedName, versionFacts } from "../program.ts";
-import { raiseFetchLimit } from "../reexec.ts";
+import { restartInPlace } from "../reexec.ts";
 import { runDaemon } from "../shutdown.ts";
 import { type CommandSpec, DATA_DIR_OPTION, type Invocation, LOG_OPTIONS } from "../spec.ts";
 import type { Terminal } from "../terminal.ts";
@@ -18,9 +19,9 @@ export const headCommand: CommandSpec = {
   summary: "run the head: the one address for clients and workers",
   isDaemon: true,
   details: [
-    "Clients speak the OpenAI API to it; workers come to it with `llmnode join`. Until the link",
-    "between head and workers is encrypted, workers are accepted from this machine only unless",
-    "--insecure is given.",
+    "Clients speak the OpenAI API to it; workers come to it with `llmnode join`. The link between",
+    "head and workers is encrypted; a worker needs a join token the first time, which the head makes",
+    "at its first start: llmnode join-token show.",
   ],
   options: [
     {
@@ -34,14 +35,14 @@ export const headCommand: CommandSpec = {
       flag: "session-listen",
       value: "<host:port>",
       env: "LLMNODE_SESSION_LISTEN",
-      defaultNote: "127.0.0.1:8093, with --insecure 0.0.0.0:8093",
+      default: "0.0.0.0:8093",
       summary: "where workers connect",
     },
-    { ...DATA_DIR_OPTION, summary: "where the head keeps its state (it keeps none yet)" },
+    { ...DATA_DIR_OPTION, summary: "where the head keeps its key, its join tokens and its state" },
     {
       flag: "insecure",
       env: "LLMNODE_INSECURE",
-      summary: "accept workers from other machines over an unencrypted link",
+      summary: "do not encrypt the link to workers, who then need join --insecure",
     },
     {
       flag: "max-body-size",
@@ -86,6 +87,11 @@ export const headCommand: CommandSpec = {
       summary: "no line per request on stdout",
     },
     {
+      flag: "log-bodies",
+      env: "LLMNODE_LOG_BODIES",
+      summary: "put prompts and answers into the request log; they are left out otherwise",
+    },
+    {
       flag: "otlp",
       value: "<url>",
       env: "LLMNODE_OTLP",
@@ -96,23 +102,21 @@ export const headCommand: CommandSpec = {
   examples: [
     "llmnode head",
     "llmnode head --listen 127.0.0.1:9000",
-    "llmnode head --insecure     # workers on other machines, in a network that you trust",
+    "llmnode head --session-listen 127.0.0.1     # workers on this machine only",
   ],
   async run(invocation, terminal) {
     const { options, env } = invocation;
-    const insecure = options.isOn("insecure");
     const listen = addressOption(options, "listen", { host: "0.0.0.0", port: DEFAULT_HTTP_PORT });
     const sessionListen = addressOption(options, "session-listen", {
-      host: insecure ? "0.0.0.0" : "127.0.0.1",
+      host: "0.0.0.0",
       port: DEFAULT_SESSION_PORT,
     });
-    requireInsecure(sessionListen, insecure, "llmnode head --insecure");
     const maxBodyBytes = options.bytes("max-body-size") ?? 0;
     if (maxBodyBytes === 0) throw options.invalid("max-body-size", "more than zero");
     const maxRequestsPerAddress =
       options.integer("max-requests-per-address", { min: 1, max: 1_000_000 }) ?? 4096;
     const log = daemonLog(invocation, terminal);
-    raiseFetchLimit(env);
+    restartInPlace(env);
     const { startHead } = await import("../../head/head.ts");
     const { version } = versionFacts();
     return runDaemon({
@@ -121,11 +125,13 @@ export const headCommand: CommandSpec = {
         startHead({
           listen,
           sessionListen,
-          insecure,
+          insecure: options.isOn("insecure"),
+          dataDir: dataDirectory(options, env),
           allowAdvertise: options.texts("allow-advertise"),
           version,
           log,
           infoHeaders: !options.isOn("no-info-headers"),
+          logBodies: options.isOn("log-bodies"),
           metricsOpen: options.isOn("metrics-open"),
           ...optional("corsOrigin", options.text("cors")),
           ...optional("otlp", options.text("otlp")),
@@ -167,10 +173,16 @@ function announce(head: Head, { invocation, terminal, log, clientHost }: Announc
   const sessions = head.sessionAddress;
   const asked = invocation.options.choice("log-format", ["auto", "text", "logfmt", "json"]);
   if (!(asked === "text" || (asked === "auto" && terminal.errIsTty))) {
-    log.info("head is up", { url: head.url, sessions: formatHostPort(sessions), version });
+    log.info("head is up", {
+      url: head.url,
+      sessions: formatHostPort(sessions),
+      version,
+      join_token: "llmnode join-token show",
+    });
     return;
   }
-  const program = typedName(invocation.env);
+  const { options, env } = invocation;
+  const program = typedName(env);
   const port = new URL(head.url).port;
   const local = isLoopback(sessions.host);
   const joinHost = isWildcard(sessions.host) ? machineAddress() : sessions.host;
@@ -178,14 +190,26 @@ function announce(head: Head, { invocation, terminal, log, clientHost }: Announc
   const joinAddress = joinHost.includes(":") && joinPort !== "" ? `[${joinHost}]` : joinHost;
   const elsewhere = Number(port) === DEFAULT_HTTP_PORT ? "" : ` --head ${head.url}`;
   const clients = isWildcard(clientHost) ? machineAddress() : clientHost;
+  const insecure = options.isOn("insecure") ? " --insecure" : "";
+  const dir = options.isGiven("data-dir")
+    ? ` --data-dir ${shellWord(dataDirectory(options, env))}`
+    : "";
+  const engine = "-- vllm serve Qwen/Qwen3-8B --port 8080";
+  // What goes to a file or a collector is read by others: there it is said how to get it.
+  const token = terminal.errIsTty ? head.joinToken() : null;
+  const how = head.joinToken() === null ? "create" : "show";
+  const here = isWildcard(sessions.host) ? "127.0.0.1" : joinAddress;
   terminal.err.write(
     [
       `llmnode ${version}: the head is up`,
       "",
       `  OpenAI API     http://${formatHostPort({ host: clients, port: Number(port) })}/v1`,
-      `  add a worker   ${program} join ${joinAddress}${joinPort}${local ? "" : " --insecure"} -- vllm serve Qwen/Qwen3-8B --port 8080`,
+      `  worker here    ${program} join ${here}${joinPort}${dir}${insecure} ${engine}`,
+      local
+        ? "  elsewhere      not possible: --session-listen is for this machine only"
+        : `  elsewhere      LLMNODE_TOKEN=${token ?? "<join token>"} llmnode join ${joinAddress}${joinPort}${insecure} ${engine}`,
+      ...(token === null ? [`  join token     ${program} join-token ${how}${elsewhere}`] : []),
       `  look           ${program} status${elsewhere}`,
-      ...(local ? ["  workers        from this machine only; others need head --insecure"] : []),
       "",
       "",
     ].join("\n"),

@@ -1,21 +1,15 @@
 /** `llmnode join`: runs or watches an engine and serves it through a head. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { formatHostPort, parseHostPort } from "../../util/host-port.ts";
 import { cleanLine, count } from "../../util/text.ts";
 import type { WorkerOptions } from "../../worker/worker.ts";
 import { shellWord } from "../argv.ts";
-import {
-  daemonLog,
-  dataDirectory,
-  DEFAULT_SESSION_PORT,
-  originOption,
-  requireInsecure,
-} from "../daemon.ts";
+import { daemonLog, dataDirectory, DEFAULT_SESSION_PORT, originOption } from "../daemon.ts";
 import { joinExitCode } from "../exit-codes.ts";
 import type { Options } from "../options.ts";
 import { selfCommand, versionFacts } from "../program.ts";
-import { raiseFetchLimit } from "../reexec.ts";
+import { restartInPlace, TOKEN_VARIABLE } from "../reexec.ts";
 import { runDaemon } from "../shutdown.ts";
 import { type CommandSpec, DATA_DIR_OPTION, type Invocation, LOG_OPTIONS } from "../spec.ts";
 
@@ -28,6 +22,8 @@ export const joinCommand: CommandSpec = {
   isDaemon: true,
   details: [
     "<head> is host, host:port or [v6]:port of the head's worker address (port 8093 if left out).",
+    "The link to it is encrypted. A join token lets a worker in the first time: on the head's own",
+    "machine it is found by itself, elsewhere `llmnode join-token show` on the head shows it.",
     'Everything after "--" is the engine\'s command: it is run as it stands, not through a shell.',
     "With --attach <url> an engine that already runs is used instead, and left alone at the end.",
     "",
@@ -70,17 +66,29 @@ export const joinCommand: CommandSpec = {
       env: "LLMNODE_ADVERTISE",
       summary: "the address at which the head reaches the engine",
     },
+    {
+      flag: "token",
+      value: "<join token>",
+      env: TOKEN_VARIABLE,
+      defaultNote: "on the head's machine its own",
+      summary: "lets the worker in; taken out of the process list at once, the variable is better",
+    },
+    {
+      flag: "token-file",
+      value: "<file>",
+      summary: "a file with the join token, --token-file=- for standard input; wins over --token",
+    },
     DATA_DIR_OPTION,
     {
       flag: "insecure",
       env: "LLMNODE_INSECURE",
-      summary: "talk to a head on another machine over an unencrypted link",
+      summary: "the head runs with --insecure: nothing is encrypted, whoever answers is believed",
     },
     ...LOG_OPTIONS,
   ],
   examples: [
     "llmnode join 127.0.0.1 -- vllm serve Qwen/Qwen3-8B --port 8080",
-    "llmnode join 10.0.0.5 --insecure --label rack=3 -- llama-server -m model.gguf --host 0.0.0.0",
+    "llmnode join 10.0.0.5 --token-file token --label rack=3 -- llama-server -m model.gguf --host 0.0.0.0",
     "llmnode join 127.0.0.1 --attach http://127.0.0.1:11434",
     "llmnode join 127.0.0.1 -- llmnode sim --model demo --port 0     # no GPU needed",
   ],
@@ -95,9 +103,10 @@ export const joinCommand: CommandSpec = {
   exitCode: joinExitCode,
   async run(invocation, terminal) {
     const { options, env } = invocation;
+    restartInPlace(env);
     const wanted = readWorker(invocation);
     const log = daemonLog(invocation, terminal);
-    raiseFetchLimit(env);
+    const joinToken = await readJoinToken(options);
     const { startWorker } = await import("../../worker/worker.ts");
     return runDaemon({
       log,
@@ -105,6 +114,7 @@ export const joinCommand: CommandSpec = {
         startWorker({
           ...wanted,
           insecure: options.isOn("insecure"),
+          joinToken,
           dataDir: dataDirectory(options, env),
           version: versionFacts().version,
           log,
@@ -138,7 +148,6 @@ function readWorker({ words, rest, options }: Invocation): Wanted {
   if (port !== null && "attach" in engine) {
     throw usage("--port and --attach exclude each other: the port is in the URL");
   }
-  requireInsecure(head, options.isOn("insecure"), `llmnode join ${shown} --insecure ...`);
   return {
     head,
     name: readName(options),
@@ -170,6 +179,19 @@ function readEngine(
       ],
     },
   );
+}
+
+/** Throws `usage` for a file that cannot be read or is empty. */
+async function readJoinToken(options: Options): Promise<string | null> {
+  const file = options.text("token-file");
+  if (file === null) return options.text("token");
+  const shown = cleanLine(file, 200);
+  const text = await (file === "-" ? Bun.stdin : Bun.file(file)).text().catch((error: unknown) => {
+    throw usage(`--token-file ${shown} cannot be read: ${messageOf(error)}`);
+  });
+  const token = text.trim();
+  if (token === "") throw usage(`--token-file ${shown} is empty`);
+  return token;
 }
 
 function readName(options: Options): string | null {

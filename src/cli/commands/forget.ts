@@ -1,0 +1,27 @@
+/** `llmnode forget`: sends a worker away. */
+
+import { cleanLine } from "../../util/text.ts";
+import { headClient, postJson } from "../api.ts";
+import { EXIT } from "../exit-codes.ts";
+import type { CommandSpec } from "../spec.ts";
+
+export const forgetCommand: CommandSpec = {
+  name: "forget",
+  usage: "forget <worker>",
+  summary: "send a worker away: its credential no longer lets it in",
+  details: [
+    "<worker> is a name or an id of `llmnode status`; one that is gone is meant too. Whoever has a",
+    "join token can start it anew: rotate the join token as well where that must not be.",
+  ],
+  argument: { name: "worker", required: true },
+  options: [],
+  examples: ["llmnode forget gpu-03"],
+  async run({ words, options }, terminal) {
+    const worker = words[0] ?? "";
+    await postJson(headClient(options), "/api/v1/workers/forget", { worker });
+    terminal.err.write(
+      `${cleanLine(worker, 80)}: sent away (back again: start its join anew with a join token)\n`,
+    );
+    return EXIT.ok;
+  },
+};

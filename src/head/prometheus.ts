@@ -1,0 +1,174 @@
+/** Counters, gauges and histograms in Prometheus' text format, made for being counted up often. */
+
+// A request makes some fifteen observations. prom-client takes 13 to 39 us of CPU for them, more
+// than half of what the head needs for all the rest; this takes 2 to 3.
+
+export type Labels<L extends string> = { [name in L]?: string };
+
+export interface Counter<L extends string> {
+  inc(labels: Labels<L>, by?: number): void;
+  /** Ends a series. */
+  remove(labels: Labels<L>): void;
+}
+
+export interface Gauge<L extends string> extends Counter<L> {
+  set(labels: Labels<L>, value: number): void;
+}
+
+export interface Histogram<L extends string> {
+  observe(labels: Labels<L>, value: number): void;
+}
+
+export interface MetricSpec<L extends string> {
+  name: string;
+  help: string;
+  /** Of these a series may leave some out. */
+  labelNames: readonly L[];
+}
+
+/** For metrics that are read when they are asked for: what it sets is all there is. */
+export type Collect<L extends string> = (gauge: Gauge<L>) => void | Promise<void>;
+
+export interface Registry {
+  counter<L extends string>(spec: MetricSpec<L>): Counter<L>;
+  histogram<L extends string>(spec: MetricSpec<L> & { buckets: readonly number[] }): Histogram<L>;
+  /** A gauge, or a counter that somebody else counts. */
+  collected<L extends string>(
+    spec: MetricSpec<L> & { type?: "gauge" | "counter" },
+    collect: Collect<L>,
+  ): void;
+  /** The text of every metric, one at a time. */
+  families(): (() => string | Promise<string>)[];
+}
+
+export const CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+
+export function createRegistry(): Registry {
+  const families: (() => string | Promise<string>)[] = [];
+  return {
+    counter(spec) {
+      const values = createValues(spec);
+      families.push(() => values.text("counter"));
+      return values;
+    },
+    collected(spec, collect) {
+      families.push(async () => {
+        const values = createValues(spec);
+        await collect(values);
+        return values.text(spec.type ?? "gauge");
+      });
+    },
+    histogram(spec) {
+      const { observe, text } = createHistogram(spec);
+      families.push(text);
+      return { observe };
+    },
+    families: () => families,
+  };
+}
+
+/** One series: its labels as they are written, and what belongs to it. */
+interface Series<V> {
+  labels: string;
+  value: V;
+}
+
+function createSeries<L extends string, V>(labelNames: readonly L[], make: () => V) {
+  const series = new Map<string, Series<V>>();
+  const keyOf = (labels: Labels<L>): string => {
+    // Most metrics have few labels: the usual key costs no list.
+    if (labelNames.length === 0) return "";
+    let key = labels[labelNames[0] as L] ?? "";
+    for (let i = 1; i < labelNames.length; i += 1)
+      key += `\u0000${labels[labelNames[i] as L] ?? ""}`;
+    return key;
+  };
+  return {
+    all: () => series.values(),
+    of(labels: Labels<L>): Series<V> {
+      const key = keyOf(labels);
+      let found = series.get(key);
+      if (found) return found;
+      found = { labels: labelText(labelNames, labels), value: make() };
+      series.set(key, found);
+      return found;
+    },
+    remove: (labels: Labels<L>) => void series.delete(keyOf(labels)),
+  };
+}
+
+function createValues<L extends string>({ name, help, labelNames }: MetricSpec<L>) {
+  const series = createSeries(labelNames, () => 0);
+  return {
+    inc(labels: Labels<L>, by = 1) {
+      series.of(labels).value += by;
+    },
+    set(labels: Labels<L>, value: number) {
+      series.of(labels).value = value;
+    },
+    remove: series.remove,
+    text(type: "counter" | "gauge") {
+      let text = head(name, help, type);
+      for (const { labels, value } of series.all()) {
+        text += `${name}${braced(labels)} ${value}\n`;
+      }
+      return text;
+    },
+  };
+}
+
+function createHistogram<L extends string>(
+  spec: MetricSpec<L> & { buckets: readonly number[] },
+): Histogram<L> & { text(): string } {
+  const { name, help, buckets } = spec;
+  const series = createSeries(spec.labelNames, () => ({
+    /** Per bucket, not cumulative; the last one is what lies above all bounds. */
+    counts: new Float64Array(buckets.length + 1),
+    sum: 0,
+  }));
+  return {
+    observe(labels, value) {
+      const entry = series.of(labels).value;
+      let at = 0;
+      while (at < buckets.length && value > (buckets[at] as number)) at += 1;
+      entry.counts[at] = (entry.counts[at] as number) + 1;
+      entry.sum += value;
+    },
+    text() {
+      let text = head(name, help, "histogram");
+      for (const { labels, value } of series.all()) {
+        const comma = labels === "" ? "" : ",";
+        let below = 0;
+        for (const [i, count] of value.counts.entries()) {
+          below += count;
+          const bound = i < buckets.length ? String(buckets[i]) : "+Inf";
+          text += `${name}_bucket{${labels}${comma}le="${bound}"} ${below}\n`;
+        }
+        text += `${name}_sum${braced(labels)} ${value.sum}\n`;
+        text += `${name}_count${braced(labels)} ${below}\n`;
+      }
+      return text;
+    },
+  };
+}
+
+function head(name: string, help: string, type: string): string {
+  return `# HELP ${name} ${help.replace(/\\/g, "\\\\").replace(/\n/g, "\\n")}\n# TYPE ${name} ${type}\n`;
+}
+
+function labelText<L extends string>(names: readonly L[], labels: Labels<L>): string {
+  return names
+    .flatMap((name) => {
+      const value = labels[name];
+      return value === undefined ? [] : [`${name}="${escape(value)}"`];
+    })
+    .join(",");
+}
+
+function escape(value: string): string {
+  return value.replace(/\\/g, "\\\\").replace(/"/g, '\\"').replace(/\n/g, "\\n");
+}
+
+function braced(labels: string): string {
+  return labels === "" ? "" : `{${labels}}`;
+}

@@ -1,0 +1,39 @@
+/** Tells of refused workers once per cause, not once per try. */
+
+import type { Log } from "../util/log.ts";
+
+export interface RefusalLogOptions {
+  log: Log;
+  now: () => number;
+  /** When the same cause is told again. */
+  repeatMs?: number;
+  /** How many causes are remembered; the oldest make room. */
+  maxCauses?: number;
+}
+
+export interface Refused {
+  address: string;
+  code: string;
+  reason: string;
+}
+
+/** A cause is an address and a code. Repetitions are for the debug log. */
+export function createRefusalLog(options: RefusalLogOptions): (refused: Refused) => void {
+  const { log, now } = options;
+  const told = new Map<string, number>();
+  return ({ address, code, reason }) => {
+    const cause = `${address} ${code}`;
+    const at = told.get(cause);
+    if (at !== undefined && now() - at < (options.repeatMs ?? 3_600_000)) {
+      log.debug("worker refused again", { address, code, reason });
+      return;
+    }
+    told.delete(cause);
+    told.set(cause, now());
+    for (const oldest of told.keys()) {
+      if (told.size <= (options.maxCauses ?? 1000)) break;
+      told.delete(oldest);
+    }
+    log.warn("worker refused", { address, code, reason });
+  };
+}
