@@ -1,0 +1,132 @@
+/** The proxy behind a port of its own, with one engine and every record kept. */
+
+import type { Server } from "bun";
+import { LlmnodeError, messageOf } from "../../src/protocol/errors.ts";
+import { createBodyBudget } from "../../src/proxy/body.ts";
+import type { Outcome } from "../../src/proxy/failure.ts";
+import { requestIdOf } from "../../src/proxy/headers.ts";
+import type { Lease } from "../../src/proxy/lease.ts";
+import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../../src/proxy/proxy.ts";
+import type { RequestRecord } from "../../src/proxy/record.ts";
+import { ROUTES } from "../../src/proxy/routes.ts";
+import type { Upstream } from "../../src/proxy/upstream.ts";
+import { waitFor } from "../helpers/wait.ts";
+
+export interface Front extends AsyncDisposable {
+  readonly url: string;
+  readonly port: number;
+  readonly records: readonly RequestRecord[];
+  /** What each lease was given back with. */
+  readonly outcomes: readonly Outcome[];
+  /** Bytes of bodies that are held now. */
+  readonly heldBytes: number;
+  readonly bugs: readonly string[];
+  /** Takes running requests away from their engine. */
+  recall(kind: "move" | "fail"): void;
+  post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
+  /** The record of the request that ends next. */
+  next(): Promise<RequestRecord>;
+}
+
+export interface FrontOptions {
+  /** Engines in the order in which they are given out; the last one again and again. */
+  upstreams: readonly Upstream[];
+  proxy?: Partial<ProxyOptions>;
+  maxBodyBytes?: number;
+  maxHeldBytes?: number;
+  bodyTimeoutMs?: number;
+}
+
+export function startFront(options: FrontOptions): Front {
+  const records: RequestRecord[] = [];
+  const outcomes: Outcome[] = [];
+  const bugs: string[] = [];
+  const leases = new Set<Lease>();
+  let taken = 0;
+  const budget = createBodyBudget(options.maxHeldBytes ?? Number.MAX_SAFE_INTEGER);
+  const proxy = createProxy({
+    ...PROXY_DEFAULTS,
+    now: () => performance.timeOrigin + performance.now(),
+    body: {
+      maxBytes: options.maxBodyBytes ?? 64 * 1024 * 1024,
+      budget,
+      timeoutMs: options.bodyTimeoutMs ?? 10_000,
+    },
+    onRecord: (record) => void records.push(record),
+    async acquire(want) {
+      const all = options.upstreams;
+      const number = want.exclude.length;
+      const upstream = all[Math.min(number, all.length - 1)];
+      if (!upstream || number >= all.length) {
+        throw new LlmnodeError("no_ready_replica", "none is left", { retryAfterMs: 1000 });
+      }
+      const lease: Lease = {
+        engine: `engine-${number}`,
+        engineRun: `run-${number}`,
+        engineKind: "vllm",
+        worker: `worker-${number}`,
+        model: want.model ?? "m",
+        upstream,
+        apiKey: null,
+        onRecall: null,
+        started() {},
+        progress() {},
+        release(outcome) {
+          if (leases.delete(lease)) outcomes.push(outcome);
+        },
+      };
+      leases.add(lease);
+      return lease;
+    },
+    ...options.proxy,
+  });
+  const server: Server<undefined> = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    idleTimeout: 0,
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    fetch(request) {
+      const { pathname, search } = new URL(request.url);
+      const route = ROUTES.get(pathname);
+      if (!route) return new Response("no such route", { status: 404 });
+      return proxy(request, {
+        route,
+        path: pathname + search,
+        requestId: requestIdOf(request.headers),
+        clientAddress: "127.0.0.1",
+        worker: null,
+        onBug(error) {
+          bugs.push(messageOf(error));
+          return new LlmnodeError("internal", "a bug");
+        },
+        onEnd() {},
+      });
+    },
+  });
+  const url = `http://127.0.0.1:${server.port}`;
+  return {
+    url,
+    port: server.port ?? 0,
+    records,
+    outcomes,
+    bugs,
+    get heldBytes() {
+      return budget.heldBytes;
+    },
+    recall(kind) {
+      for (const lease of leases) lease.onRecall?.(kind);
+    },
+    post: (path, body, init = {}) =>
+      fetch(url + path, {
+        method: "POST",
+        body: typeof body === "string" ? body : JSON.stringify(body),
+        ...init,
+      }),
+    async next() {
+      const at = taken;
+      taken += 1;
+      return await waitFor(() => records[at], { what: "the request's record" });
+    },
+    [Symbol.asyncDispose]: () => server.stop(true),
+  };
+}
