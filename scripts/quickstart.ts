@@ -59,7 +59,8 @@ async function show(): Promise<void> {
   say("starting a head and two workers on simulated engines");
   const head = start("the head", [
     ...["head", "--listen", `127.0.0.1:${listen}`],
-    ...["--session-listen", `127.0.0.1:${sessionListen}`, "--log-format", "logfmt"],
+    ...["--session-listen", `127.0.0.1:${sessionListen}`, "--lane-listen", "127.0.0.1:0"],
+    ...["--log-format", "logfmt"],
   ]);
   const [, url = "", sessions = ""] = await until("the head to be up", () =>
     /msg="head is up" url=(\S+) sessions=(\S+)/.exec(readFileSync(head.logFile, "utf8")),

@@ -56,6 +56,7 @@ export function join(
     labels: hello.labels,
     host: hello.host,
     address,
+    data: hello.data || "auto",
     connected: true,
     lastHeardAt: now,
     drain: sameRun ? known.drain : null,

@@ -95,6 +95,7 @@ function replicaState(
   }
   switch (engine.route.via) {
     case "direct":
+    case "lane":
       return { state: "ready", reason: null };
     case "unknown":
       return { state: "starting", reason: "the head is looking for a way to the engine" };

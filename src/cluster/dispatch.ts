@@ -42,8 +42,10 @@ export function acquire(
     return { granted: false, code: "bad_request", message, retryAfterMs: null };
   }
   const picked = pickReplica(candidates, at.random);
-  if (picked?.engine.route.via !== "direct")
+  const route = picked?.engine.route;
+  if (!picked || (route?.via !== "direct" && route?.via !== "lane")) {
     return explain({ state, known, fitting }, want, at.now);
+  }
   const { worker, engine } = picked;
   const lease: Lease = {
     id: state.nextLease,
@@ -54,7 +56,8 @@ export function acquire(
     engineRun: engine.run,
     engineKind: engine.kind,
     model: picked.card.id,
-    url: picked.engine.route.url,
+    url: route.via === "direct" ? route.url : null,
+    engineNumber: engine.number,
     apiKey: engine.apiKey,
     started: false,
     progressAt: at.now,

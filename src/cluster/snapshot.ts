@@ -17,7 +17,7 @@ export interface WorkerJson {
   name: string;
   state: string;
   reason: string | null;
-  /** How requests reach it: "direct", "unreachable", or null while unknown. */
+  /** How requests reach it: "direct", "lane", "unreachable", or null while unknown. */
   via: string | null;
   /** Since it was last heard. */
   age_ms: number;
@@ -92,7 +92,7 @@ function workerJson(worker: Worker, inFlight: Map<string, number>, now: number):
 
 function viaOf(engines: readonly Engine[]): string | null {
   const ways = new Set(engines.map((engine) => engine.route.via));
-  for (const way of ["direct", "unreachable"] as const) if (ways.has(way)) return way;
+  for (const way of ["direct", "lane", "unreachable"] as const) if (ways.has(way)) return way;
   return null;
 }
 

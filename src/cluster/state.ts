@@ -23,6 +23,8 @@ export interface Worker {
   host: Host | null;
   /** Where its session comes from, without the port. */
   address: string;
+  /** How requests may reach its engines: "auto", "direct", "lane". */
+  data: string;
   /** Whether the session is open. Written by registry. */
   connected: boolean;
   lastHeardAt: number;
@@ -40,7 +42,10 @@ export interface Worker {
 
 /** How the head gets to an engine. Written by registry, found out by the head. */
 export type Route =
-  { via: "unknown" } | { via: "direct"; url: string } | { via: "unreachable"; reason: string };
+  | { via: "unknown" }
+  | { via: "direct"; url: string }
+  | { via: "lane" }
+  | { via: "unreachable"; reason: string };
 
 export interface Engine {
   /** `<worker id>/<number>`: unique in the cluster, stable across restarts. */
@@ -86,7 +91,10 @@ export interface Lease {
   engineRun: string;
   engineKind: string;
   model: string;
-  url: string;
+  /** Where the engine is reached directly; null: by lane. */
+  url: string | null;
+  /** The engine among those of its worker. */
+  engineNumber: string;
   apiKey: string | null;
   /** Whether an engine byte has come back. */
   started: boolean;

@@ -10,10 +10,12 @@ import type { Outcome } from "../proxy/failure.ts";
 import type { Acquire, Lease } from "../proxy/lease.ts";
 import { directUpstream } from "../proxy/upstream.ts";
 import type { Log } from "../util/log.ts";
+import type { LaneSwitch } from "./lane-switch.ts";
 import { findWay, type WayOptions } from "./ways.ts";
 
 export interface DispatchOptions {
   state: ClusterState;
+  lanes: LaneSwitch;
   way: WayOptions;
   now: () => number;
   random: () => number;
@@ -57,8 +59,9 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     const name = `${worker.name}/${engine.number}`;
     if (route.via === "unreachable" && before.via !== "unreachable") {
       log.warn("engine cannot be reached", { engine: name, reason: route.reason });
-    } else if (route.via === "direct" && before.via !== "direct") {
-      log.info("engine reached", { engine: name, via: "direct", url: route.url });
+    } else if (route.via !== before.via && route.via !== "unreachable") {
+      const url = route.via === "direct" ? route.url : undefined;
+      log.info("engine reached", { engine: name, via: route.via, url });
     }
   };
 
@@ -75,10 +78,14 @@ export function startDispatch(options: DispatchOptions): Dispatch {
   }, state.limits.tickIntervalMs);
 
   const reprobe = setInterval(() => {
+    options.lanes.tidy();
     for (const worker of state.workers.values()) {
       if (worker.state === "left" || worker.state === "lost") continue;
       for (const engine of worker.engines.values()) {
-        if (engine.state === "ready" && engine.route.via !== "direct") void look(worker, engine);
+        const { via } = engine.route;
+        if (engine.state === "ready" && (via === "unknown" || via === "unreachable")) {
+          void look(worker, engine);
+        }
       }
     }
   }, options.reprobeMs);
@@ -97,7 +104,8 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     // until one or the other is known.
     const worker = state.workers.get(held.workerId);
     const engine = [...(worker?.engines.values() ?? [])].find(({ key }) => key === held.engineKey);
-    if (!worker || engine?.route.via !== "direct" || engine.run !== held.engineRun) return;
+    if (!worker || !engine || engine.route.via === "unknown" || engine.run !== held.engineRun)
+      return;
     setRoute(state, engine, { via: "unknown" });
     void look(worker, engine);
   };
@@ -128,8 +136,9 @@ export function startDispatch(options: DispatchOptions): Dispatch {
         engineKind: held.engineKind,
         model: held.model,
         worker: held.workerName,
-        upstream: directUpstream(held.url),
-        apiKey: held.apiKey,
+        upstream: held.url === null ? options.lanes.upstream(held) : directUpstream(held.url),
+        // By lane the worker shows the engine's key itself.
+        apiKey: held.url === null ? null : held.apiKey,
         onRecall: null,
         started() {
           held.started = true;

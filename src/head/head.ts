@@ -1,91 +1,30 @@
 /** The head: opens its ports and wires sessions, dispatch, proxy and API together. */
 
-import os from "node:os";
 import { isKnownModel } from "../cluster/registry.ts";
-import { type ClusterLimits, createCluster } from "../cluster/state.ts";
+import { createCluster } from "../cluster/state.ts";
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import { createBodyBudget } from "../proxy/body.ts";
 import { errorResponse } from "../proxy/error-answer.ts";
 import { createProxy, PROXY_DEFAULTS } from "../proxy/proxy.ts";
+import { directUpstream } from "../proxy/upstream.ts";
 import { readHostFacts } from "../telemetry/host.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
-import type { Log } from "../util/log.ts";
 import { createAddressLimit } from "./address-limit.ts";
 import { createAdmin } from "./admin.ts";
 import { createApi } from "./api.ts";
 import { startDispatch } from "./dispatch.ts";
 import { openMembership } from "./membership.ts";
 import { createMetrics } from "./metrics.ts";
+import { startLaneServer } from "./lane-server.ts";
+import { createLaneSwitch } from "./lane-switch.ts";
 import { createOllamaLists } from "./ollama-lists.ts";
+import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
 import { createRefusalLog } from "./refusal-log.ts";
-import { createRequestLog, type RequestLogOptions } from "./request-log.ts";
+import { createRequestLog } from "./request-log.ts";
 import { createSessions } from "./session.ts";
 import { blockList } from "./ways.ts";
-
-export interface HeadOptions {
-  /** For clients. */
-  listen: HostPort;
-  /** For workers. */
-  sessionListen: HostPort;
-  /** Turns TLS off for the link to workers; join tokens and credentials count all the same. */
-  insecure: boolean;
-  /** The data directory; the head's folder in it is for one head at a time. */
-  dataDir: string;
-  /** Addresses and ranges outside a worker's own that its `--advertise` may name. */
-  allowAdvertise?: readonly string[];
-  /** The origin whose web pages may call the API, `*` for any; none by default. */
-  corsOrigin?: string;
-  /** Whether answers tell the worker, the attempts and the waiting time. */
-  infoHeaders?: boolean;
-  /** Answers `/metrics` to everybody, not to this machine only. */
-  metricsOpen?: boolean;
-  /** Puts what is asked and answered into the request log. */
-  logBodies?: boolean;
-  /** Where finished requests are written, one line each; nowhere by default. */
-  requestLog?: Pick<RequestLogOptions, "format" | "write">;
-  /** An OpenTelemetry collector that gets traces. */
-  otlp?: string;
-  version: string;
-  log: Log;
-  settings?: Partial<HeadSettings>;
-}
-
-export interface HeadSettings {
-  cluster: Partial<ClusterLimits>;
-  /** The largest request body, in bytes. */
-  maxBodyBytes: number;
-  /** All request bodies held at once, in bytes. Default: a quarter of the machine's memory. */
-  maxHeldBytes: number;
-  /** How long running requests may go on after `stop`. */
-  stopTimeoutMs: number;
-  helloTimeoutMs: number;
-  probeTimeoutMs: number;
-  reprobeMs: number;
-  /** How long a client may take to send its body. */
-  bodyTimeoutMs: number;
-  /** Inference requests that one client address may have running. */
-  maxRequestsPerAddress: number;
-  /** The attempt loop, the relay and their times. */
-  proxy: Partial<typeof PROXY_DEFAULTS>;
-  /** How long an engine may take to list its models for Ollama's clients. */
-  listTimeoutMs: number;
-}
-
-export const HEAD_DEFAULTS: HeadSettings = {
-  cluster: {},
-  maxBodyBytes: 64 * 1024 * 1024,
-  maxHeldBytes: Math.floor(os.totalmem() / 4),
-  stopTimeoutMs: 180_000,
-  helloTimeoutMs: 5000,
-  probeTimeoutMs: 2000,
-  reprobeMs: 5000,
-  bodyTimeoutMs: 300_000,
-  maxRequestsPerAddress: 4096,
-  proxy: {},
-  listTimeoutMs: 2000,
-};
 
 export interface Head extends AsyncDisposable {
   /** Names this life of the head. */
@@ -111,18 +50,34 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   const now = () => timeOrigin + performance.now();
   const head = { id: crypto.randomUUID(), version: options.version };
   const state = createCluster(now(), settings.cluster);
+  const place = readHostFacts();
+  const lanes = stack.use(createLaneSwitch({ state, now, place, settings: settings.lanes }));
   const dispatch = stack.use(
     startDispatch({
       state,
+      lanes,
       now,
       log,
       random: Math.random,
-      way: { head: readHostFacts(), allowAdvertise, probeTimeoutMs: settings.probeTimeoutMs },
+      way: { head: place, allowAdvertise, probeTimeoutMs: settings.probeTimeoutMs },
       reprobeMs: settings.reprobeMs,
     }),
   );
+  const laneListen = options.laneListen ?? { host: options.sessionListen.host, port: 0 };
+  const laneServer = stack.use(
+    await namingOwner(laneListen.port, () =>
+      startLaneServer({
+        listen: laneListen,
+        tls: membership.tls,
+        worker: lanes.worker,
+        log,
+      }),
+    ),
+  );
   const sessions = createSessions({
     state,
+    lanes,
+    lanePort: () => laneServer.address.port,
     head,
     now,
     log,
@@ -178,6 +133,11 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     ollamaLists: createOllamaLists({
       state,
       log,
+      upstream: (worker, { route, number }) => {
+        if (route.via === "direct") return directUpstream(route.url);
+        const target = { workerId: worker.id, workerRun: worker.run, engineNumber: number };
+        return route.via === "lane" ? lanes.upstream(target) : null;
+      },
       timeoutMs: settings.listTimeoutMs,
       maxAgeMs: 1000,
     }),

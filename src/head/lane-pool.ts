@@ -24,6 +24,8 @@ export interface LanePoolOptions {
 export interface LanePool {
   readonly lanes: number;
   readonly parked: number;
+  /** How many lanes a worker that has just come should open. */
+  missing(): number;
   /** A lane that the worker has opened. Null when there are enough. */
   adopt(socket: LaneSocket): Lane | null;
   /** The way to an engine of this worker. Rejects with LANE_UNAVAILABLE when no lane can be had. */
@@ -41,7 +43,7 @@ export function createLanePool(options: LanePoolOptions): LanePool {
   const waiting: PromiseWithResolvers<Lane>[] = [];
   /** Lanes that the worker was asked for and has not opened yet. */
   let coming = 0;
-  let target = options.parkedAtFirst;
+  let target = Math.max(1, options.parkedAtFirst);
   let closed = false;
 
   const ask = (count: number) => {
@@ -92,6 +94,10 @@ export function createLanePool(options: LanePoolOptions): LanePool {
     get parked() {
       return parked.size;
     },
+    missing() {
+      coming = Math.max(0, options.parkedAtFirst - parked.size);
+      return coming;
+    },
     adopt(socket) {
       coming = Math.max(0, coming - 1);
       if (closed || all.size >= options.maxLanes) return null;
@@ -115,7 +121,7 @@ export function createLanePool(options: LanePoolOptions): LanePool {
     shrink(now) {
       for (const [lane, since] of parked) {
         if (parked.size <= options.parkedAtFirst || now - since < options.shrinkAfterMs) break;
-        target = options.parkedAtFirst;
+        target = Math.max(1, options.parkedAtFirst);
         lane.close();
       }
       // Lanes that were lost or never came are asked for again.

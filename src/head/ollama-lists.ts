@@ -1,12 +1,14 @@
 /** Ollama's `/api/tags` and `/api/ps` for the whole cluster: the union of its Ollama engines. */
 
-import type { ClusterState, Engine } from "../cluster/state.ts";
+import type { ClusterState, Engine, Worker } from "../cluster/state.ts";
 import { messageOf } from "../protocol/errors.ts";
-import { directUpstream } from "../proxy/upstream.ts";
+import type { Upstream } from "../proxy/upstream.ts";
 import type { Log } from "../util/log.ts";
 
 export interface OllamaListsOptions {
   state: ClusterState;
+  /** The way to an engine; null while there is none. */
+  upstream: (worker: Worker, engine: Engine) => Upstream | null;
   log: Log;
   /** How long an engine may take; one that takes longer is left out. */
   timeoutMs: number;
@@ -38,9 +40,9 @@ export function createOllamaLists(options: OllamaListsOptions): OllamaLists {
 async function union(options: OllamaListsOptions, path: OllamaPath): Promise<unknown[]> {
   const engines = [...options.state.workers.values()]
     .filter((worker) => worker.state === "ready")
-    .flatMap((worker) => [...worker.engines.values()])
-    .filter((engine) => engine.kind === "ollama" && engine.state === "ready");
-  const lists = await Promise.all(engines.map((engine) => ask(options, engine, path)));
+    .flatMap((worker) => [...worker.engines.values()].map((engine) => ({ worker, engine })))
+    .filter(({ engine }) => engine.kind === "ollama" && engine.state === "ready");
+  const lists = await Promise.all(engines.map((at) => ask(options, at, path)));
   const byName = new Map<string, unknown>();
   for (const model of lists.flat()) {
     const name = typeof model === "object" && model !== null && "name" in model ? model.name : null;
@@ -51,12 +53,13 @@ async function union(options: OllamaListsOptions, path: OllamaPath): Promise<unk
 
 async function ask(
   options: OllamaListsOptions,
-  engine: Engine,
+  { worker, engine }: { worker: Worker; engine: Engine },
   path: OllamaPath,
 ): Promise<unknown[]> {
-  if (engine.route.via !== "direct") return [];
+  const upstream = options.upstream(worker, engine);
+  if (!upstream) return [];
   try {
-    const response = await directUpstream(engine.route.url)({
+    const response = await upstream({
       path,
       method: "GET",
       headers: new Headers({ "accept-encoding": "identity" }),

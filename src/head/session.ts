@@ -24,6 +24,7 @@ import type { ServerSession } from "../protocol/session-server.ts";
 import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
 import type { Gate } from "./gate.ts";
+import type { LaneSwitch } from "./lane-switch.ts";
 import { createModelGate, type ModelGate } from "./model-gate.ts";
 import type { Refused } from "./refusal-log.ts";
 
@@ -40,6 +41,9 @@ export interface SessionsOptions {
   onTransition: (transition: Transition) => void;
   /** The way to an engine must be found out. */
   onRouteStale: (worker: Worker, engine: Engine) => void;
+  lanes: LaneSwitch;
+  /** Where workers open lanes. */
+  lanePort: () => number;
   /** How long a connection may take to say Hello. */
   helloTimeoutMs: number;
 }
@@ -117,6 +121,7 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
   );
   const welcomeOf = (credential: string): Welcome => {
     const plan = heartbeatPlan(state);
+    const lanes = options.lanes.enter(worker, (message) => void session.send(message));
     return {
       protocol: Math.min(PROTOCOL, hello.protocol),
       version: options.head.version,
@@ -127,6 +132,9 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
       lostAfterMs: plan.lostAfterMs,
       sentAt: Date.now(),
       credential,
+      lanePort: options.lanePort(),
+      laneKey: lanes.key,
+      lanes: lanes.count,
     };
   };
   log.info("worker joined", { worker: worker.name, address: worker.address, epoch: hello.epoch });

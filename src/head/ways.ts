@@ -20,8 +20,23 @@ export interface WayOptions {
   probeTimeoutMs: number;
 }
 
-/** Tries the ways to an engine in order of preference. Never throws. */
+/**
+ * Direct where the head is on the worker's own machine or was given a URL, and it works; else by
+ * lane, which needs nothing of the network but what the worker's session needs. Never throws.
+ */
 export async function findWay(
+  options: WayOptions,
+  where: { worker: Worker; engine: Engine },
+): Promise<Route> {
+  const { worker, engine } = where;
+  if (worker.data === "lane") return { via: "lane" };
+  const direct = await directWay(options, where);
+  if (direct.via === "direct" || worker.data === "direct") return direct;
+  // A URL that does not work is a mistake that somebody should see.
+  return engine.advertise === null ? { via: "lane" } : direct;
+}
+
+async function directWay(
   options: WayOptions,
   where: { worker: Worker; engine: Engine },
 ): Promise<Route> {
@@ -30,6 +45,8 @@ export async function findWay(
   if (engine.advertise !== null) return await advertisedWay(options, worker, engine.advertise);
   if (engine.port === null) return unreachable("its port is not known");
   const near = isSamePlace(options.head, worker);
+  // Another machine's address may lead to it, but that is for its people to say.
+  if (!near && worker.data !== "direct") return unreachable("it is on another machine");
   const hosts = near ? ["127.0.0.1", worker.address] : [worker.address];
   let why = "";
   for (const host of new Set(hosts)) {
@@ -41,7 +58,7 @@ export async function findWay(
   if (!near && engine.loopbackOnly === true) {
     return unreachable("the engine listens on loopback only: start it with --host 0.0.0.0");
   }
-  return unreachable(`${why} (a firewall, or NAT? give the way in: join --advertise URL)`);
+  return unreachable(`${why} (a firewall, or NAT? leave out --data direct)`);
 }
 
 /** Same boot and network namespace; where neither side has such names, a loopback address. */

@@ -12,6 +12,7 @@ export interface Hello {
   labels: Record<string, string>;
   host: Host | null;
   sentAt: number;
+  data: string;
 }
 
 export interface Host {
@@ -91,6 +92,13 @@ export interface Welcome {
   sentAt: number;
   /** Empty: the worker keeps what it has. */
   credential: string;
+  lanePort: number;
+  laneKey: string;
+  lanes: number;
+}
+
+export interface OpenLanes {
+  count: number;
 }
 
 export interface Refusal {
@@ -133,6 +141,7 @@ export type HeadMessage =
   | { message: "welcome"; welcome: Welcome }
   | { message: "refusal"; refusal: Refusal }
   | { message: "heartbeatAck"; heartbeatAck: HeartbeatAck }
+  | { message: "openLanes"; openLanes: OpenLanes }
   | { message: "drain"; drain: Drain }
   | { message: "restartEngine"; restartEngine: RestartEngine }
   | { message: "notice"; notice: Notice };

@@ -43,6 +43,8 @@ const REFUSED: ReadonlySet<string> = new Set([
   "EHOSTUNREACH",
   "ENETUNREACH",
   "ENOTFOUND",
+  // A lane: the worker has none free, or is gone.
+  "upstream_unreachable",
   // By the connect limit of `directUpstream`.
   "ETIMEDOUT",
 ]);

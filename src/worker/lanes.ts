@@ -1,17 +1,24 @@
 /** Opens lanes to the head as it asks for them, and serves the requests that come over them. */
 
 import { decodeFrame } from "../protocol/lane-frames.ts";
+import { HEAD_TLS_NAME } from "../protocol/pin.ts";
 import type { Log } from "../util/log.ts";
 import { createWorkerLane, type EngineTarget } from "./lane.ts";
 
-export interface LanesOptions {
+/** Where lanes lead, and what opens them; each session may bring another. */
+export interface LaneAddress {
   /** `ws://` or `wss://`, with host and port. */
   url: string;
   /** The head's certificate in PEM, the only one that is accepted; null without TLS. */
   ca: string | null;
-  workerId: string;
   /** The session's lane key. */
   key: string;
+}
+
+export interface LanesOptions {
+  /** Null while there is no session. */
+  address: () => LaneAddress | null;
+  workerId: string;
   engine: (number: string) => EngineTarget | null;
   log: Log;
   /** Lanes that may be open at once, whatever the head asks for. */
@@ -31,14 +38,14 @@ export function startLanes(options: LanesOptions): Lanes {
   const sockets = new Set<WebSocket>();
   let closed = false;
 
-  const open = () => {
-    const socket = new WebSocket(options.url, {
+  const open = ({ url, ca, key }: LaneAddress) => {
+    const socket = new WebSocket(url, {
       headers: {
-        authorization: `Bearer ${options.key}`,
+        authorization: `Bearer ${key}`,
         "x-llmnode-worker-id": options.workerId,
       },
       perMessageDeflate: false,
-      ...(options.ca === null ? {} : { tls: { ca: options.ca, serverName: "llmnode-head" } }),
+      ...(ca === null ? {} : { tls: { ca, serverName: HEAD_TLS_NAME } }),
     });
     socket.binaryType = "arraybuffer";
     sockets.add(socket);
@@ -68,7 +75,9 @@ export function startLanes(options: LanesOptions): Lanes {
       return sockets.size;
     },
     add(count) {
-      for (let i = 0; i < count && sockets.size < options.maxLanes && !closed; i += 1) open();
+      const address = options.address();
+      if (!address || closed) return;
+      for (let i = 0; i < count && sockets.size < options.maxLanes; i += 1) open(address);
     },
     close() {
       closed = true;

@@ -2,7 +2,7 @@
 
 import { readEngineArgv } from "../engine/argv.ts";
 import type { EngineStatus } from "../engine/status.ts";
-import { startSupervisor, type Supervisor, type SupervisorSettings } from "../engine/supervisor.ts";
+import { startSupervisor, type Supervisor } from "../engine/supervisor.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import {
   type HeadMessage,
@@ -11,61 +11,19 @@ import {
   PROTOCOL,
   type Refusal,
   type UnknownMessage,
+  type Welcome,
 } from "../protocol/messages.ts";
 import { readHostFacts } from "../telemetry/host.ts";
-import type { HostPort } from "../util/host-port.ts";
-import type { Log } from "../util/log.ts";
+import { formatHostPort } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
 import { openKeyring } from "./credential.ts";
 import { waitUntilDrained } from "./drain.ts";
 import { createEngineLog } from "./engine-log.ts";
 import { type Slot, takeSlot } from "./identity.ts";
-import { type Link, type LinkSettings, startLink } from "./link.ts";
+import { type LaneAddress, startLanes } from "./lanes.ts";
+import { type Link, startLink } from "./link.ts";
+import { WORKER_DEFAULTS, type WorkerOptions, type WorkerSettings } from "./options.ts";
 import { createReporter } from "./report.ts";
-
-export interface WorkerOptions {
-  /** The head's session port. */
-  head: HostPort;
-  /** For a head with `--insecure`: nothing is encrypted, and whoever answers is believed. */
-  insecure: boolean;
-  /** A whole join token; null: the one of the head beside this worker, or its own credential. */
-  joinToken: string | null;
-  name: string | null;
-  labels: Record<string, string>;
-  engine: { argv: string[] } | { attach: string };
-  /** The engine's port, where its command does not tell. */
-  port: number | null;
-  /** A URL by which the head reaches the engine. */
-  advertise: string | null;
-  dataDir: string;
-  version: string;
-  log: Log;
-  /** Takes each line that the engine prints. */
-  printLine: (line: string) => void;
-  env: Record<string, string | undefined>;
-  /** How to start this very program, for an engine command of `llmnode ...`. */
-  selfCommand: string[];
-  settings?: Partial<WorkerSettings>;
-}
-
-export interface WorkerSettings {
-  link: Partial<LinkSettings>;
-  supervisor: Partial<SupervisorSettings>;
-  /** How long running requests may go on after `stop`. */
-  drainTimeoutMs: number;
-  /** How long `stop` waits for a head that is away, to learn what still runs. */
-  drainWithoutHeadMs: number;
-  /** Between two looks at the requests that still run. */
-  drainPollMs: number;
-}
-
-export const WORKER_DEFAULTS: WorkerSettings = {
-  link: {},
-  supervisor: {},
-  drainTimeoutMs: 30_000,
-  drainWithoutHeadMs: 5000,
-  drainPollMs: 100,
-};
 
 export interface Worker extends AsyncDisposable {
   readonly name: string;
@@ -144,10 +102,11 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     log,
   });
   const ended = Promise.withResolvers<LlmnodeError>();
+  const apiKey = "argv" in engine ? readEngineArgv(engine.argv, options.env).apiKey : null;
   const reporter = createReporter({
     engine: ENGINE,
     advertise: options.advertise,
-    apiKey: "argv" in engine ? readEngineArgv(engine.argv, options.env).apiKey : null,
+    apiKey,
     now: Date.now,
   });
   let name = slot.name;
@@ -177,6 +136,19 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     });
   let supervisor: Supervisor = await startEngine();
 
+  let certificate: string | null = null;
+  let laneAddress: LaneAddress | null = null;
+  const lanes = startLanes({
+    workerId: slot.workerId,
+    address: () => laneAddress,
+    maxLanes: settings.maxLanes,
+    log,
+    engine(number) {
+      const { url } = supervisor.status();
+      return number === ENGINE && url !== null ? { url, apiKey } : null;
+    },
+  });
+
   const restart = async (reason: string) => {
     log.info("restarting the engine", { reason });
     await supervisor.stop();
@@ -199,6 +171,9 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
         });
         break;
       }
+      case "openLanes":
+        lanes.add(message.openLanes.count);
+        break;
       case "restartEngine":
         restarting ??= restart(message.restartEngine.reason).finally(() => {
           restarting = null;
@@ -232,7 +207,10 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     head: options.head,
     tls: !options.insecure,
     keys: keyring.keys,
-    onVerified: keyring.verified,
+    onVerified(verified) {
+      certificate = verified.pem;
+      keyring.verified(verified);
+    },
     log,
     random: Math.random,
     settings: settings.link,
@@ -250,9 +228,12 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       labels: options.labels,
       host,
       sentAt: Date.now(),
+      data: options.data,
     }),
     announce: (welcome) => {
       wasJoined = true;
+      laneAddress = laneAddressOf(options, welcome, certificate);
+      lanes.add(welcome.lanes);
       name = welcome.name;
       if (welcome.credential) keyring.keep(welcome.credential);
       lastAck = null;
@@ -278,10 +259,23 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       session.send(goodbye(true, 0));
     },
     async [Symbol.asyncDispose]() {
+      lanes.close();
       await session[Symbol.asyncDispose]();
       await supervisor[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Where the head says that its lanes are; null where it has none. */
+function laneAddressOf(
+  { head, insecure }: WorkerOptions,
+  welcome: Welcome,
+  certificate: string | null,
+): LaneAddress | null {
+  if (welcome.lanePort === 0) return null;
+  const address = formatHostPort({ host: head.host, port: welcome.lanePort });
+  const url = `${insecure ? "ws" : "wss"}://${address}/`;
+  return { url, ca: insecure ? null : certificate, key: welcome.laneKey };
 }
 
 function goodbye(left: boolean, deadlineMs: number) {

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createOptions } from "../../src/cli/options.ts";
 import { commandTable } from "../../src/cli/commands.ts";
 import { readSim, simCommand } from "../../src/cli/commands/sim.ts";
-import { HEAD_DEFAULTS } from "../../src/head/head.ts";
+import { HEAD_DEFAULTS } from "../../src/head/options.ts";
 import { SIM_DEFAULTS } from "../../src/sim/options.ts";
 import { runProcess, spawnProcess } from "../helpers/process.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -34,10 +34,9 @@ function llmnodeStarted(args: string[], env: Record<string, string> = {}) {
 }
 
 /** A head on free ports, with where it listens. */
-async function startHead() {
-  const child = llmnodeStarted([
-    ...["head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"],
-  ]);
+async function startHead(env: Record<string, string> = {}) {
+  const args = ["head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"];
+  const child = llmnodeStarted(args, env);
   const [, url = "", sessions = ""] = await child.waitForLine(
     /msg="head is up" url=(\S+) sessions=(\S+)/,
     SLOW,
@@ -245,6 +244,96 @@ describe("the daemons", () => {
       await head.exited;
       head.terminal?.close();
     }
+  });
+
+  test("the banner has the join token on a terminal only", async () => {
+    const dir = mkdtempSync(join(home, "banner-"));
+    const args = [
+      ...[process.execPath, MAIN, "head", "--listen", "127.0.0.1:0", "--session-listen", ":0"],
+      ...["--data-dir", dir, "--log-format", "text"],
+    ];
+    let screen = "";
+    const head = Bun.spawn(args, {
+      env: environment({ NO_COLOR: "1" }),
+      terminal: {
+        cols: 300,
+        rows: 50,
+        data: (_, bytes) => void (screen += new TextDecoder().decode(bytes)),
+      },
+    });
+    let token = "";
+    try {
+      await waitFor(() => screen.includes("llmnode status"), SLOW);
+      token = readFileSync(join(dir, "head/join-token"), "utf8").trim();
+      expect(screen).toMatch(
+        new RegExp(`LLMNODE_TOKEN=${token} llmnode join [\\d.]+:\\d+ -- vllm serve`),
+      );
+      expect(screen).toContain(`--data-dir ${dir} -- vllm serve`);
+    } finally {
+      head.kill("SIGTERM");
+      await head.exited;
+      head.terminal?.close();
+    }
+    await using piped = spawnProcess(args, { env: environment() });
+    await piped.waitForLine(/join token +llmnode join-token show --head http/, SLOW);
+    expect(piped.stderr()).toContain("LLMNODE_TOKEN=<join token> llmnode join");
+    expect(piped.output()).not.toContain(token.slice(0, 20));
+  });
+
+  test("--insecure is told loudly, and the data directory is for one head", async () => {
+    const dir = mkdtempSync(join(home, "insecure-"));
+    const args = ["--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0", "--data-dir", dir];
+    await using head = llmnodeStarted(["head", "--insecure", ...args]);
+    const [, url = ""] = await head.waitForLine(/url=(\S+)/, SLOW);
+    expect(head.stderr()).toContain("level=warn");
+    expect(head.stderr()).toContain("NOT encrypted");
+    const second = await llmnode(["head", ...args]);
+    expect(second.code).toBe(1);
+    expect(second.stderr).toContain(`another head uses it (pid ${head.pid}, clients at ${url})`);
+    expect(second.stderr).toContain("--data-dir");
+  });
+
+  test("join-token makes, lists and takes back, with words and with JSON", async () => {
+    const { child, url } = await startHead({ LLMNODE_DATA: mkdtempSync(join(home, "data-")) });
+    await using _ = child;
+    const run = (...args: string[]) => llmnode(["join-token", ...args, "--head", url]);
+    const made = await run("create", "--expires", "7d", "--uses", "3", "--models", "Qwen/*");
+    expect([made.code, made.stdout]).toEqual([
+      0,
+      expect.stringMatching(/^[0-9a-f]{48}\.[\w-]{43}\n$/),
+    ]);
+    const listed = await run("list");
+    expect(listed.stdout).toMatch(/^ID +STATE +USES +EXPIRES +MODELS +NOTE\n/);
+    expect(listed.stdout).toMatch(/^\w{8} +active +0 +never +any +the first one$/m);
+    expect(listed.stdout).toMatch(/^\w{8} +active +0\/3 +20[\d: -]+ +Qwen\/\*$/m);
+    expect(listed.stdout).not.toContain(made.stdout.slice(0, 20));
+    const { join_tokens: rows } = JSON.parse((await run("list", "--json")).stdout) as {
+      join_tokens: { id: string; first: boolean }[];
+    };
+    const first = rows.find((row) => row.first)?.id ?? "";
+    expect((await run("revoke", first)).code).toBe(0);
+    const none = await run("show");
+    expect([none.code, none.stdout]).toEqual([5, ""]);
+    expect(none.stderr).toContain("llmnode join-token rotate");
+    const rotated = await run("rotate");
+    expect((await run("show")).stdout).toBe(rotated.stdout);
+    expect((await run("revoke", "nothing")).stderr).toBe("error: there is no join token nothing\n");
+  });
+
+  test.each([
+    [["join-token"], "join-token needs <action>: "],
+    [["join-token", "shwo"], 'join-token has no action "shwo": did you mean "show"?'],
+    [["join-token", "constructor"], 'join-token has no action "constructor"; there are: show,'],
+    [["join-token", "revoke"], "join-token revoke needs an id of: llmnode join-token list"],
+    [["join-token", "show", "x"], 'join-token show: unexpected argument "x"'],
+    [["join-token", "revoke", "x", "y"], 'join-token: unexpected argument "y"'],
+    [["join-token", "create", "--uses", "0"], "--uses needs a whole number from 1"],
+    [["join-token", "create", "--expires", "0"], "--expires needs more than zero"],
+    [["join-token", "create", "--expires", "7"], "--expires needs a duration"],
+    [["forget"], "forget needs <worker>: llmnode forget <worker>"],
+  ] as [string[], string][])("%p is told what is wrong", async (args, message) => {
+    const { code, stderr } = await llmnode(args);
+    expect([code, stderr]).toEqual([2, expect.stringContaining(`error: ${message}`)]);
   });
 
   test("a second head on the same port says so", async () => {

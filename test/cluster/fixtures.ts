@@ -27,6 +27,7 @@ export function hello(id: string, more: Partial<Hello> = {}): Hello {
     labels: {},
     host: null,
     sentAt: 0,
+    data: "auto",
     ...more,
   };
 }

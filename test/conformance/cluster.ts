@@ -2,12 +2,19 @@
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import type { HeadSettings } from "../../src/head/head.ts";
+import type { HeadSettings } from "../../src/head/options.ts";
 import { JOIN_TOKEN_FILE } from "../../src/protocol/join-token.ts";
 import { directUpstream } from "../../src/proxy/upstream.ts";
 import { SIM_DEFAULTS, startSim, type SimOptions } from "../../src/sim/sim.ts";
 import { binaryPath } from "../helpers/binary.ts";
-import { FAST, fakeWorker, startTestHead, type TestHead } from "../helpers/cluster.ts";
+import {
+  FAST,
+  type FakeWorker,
+  fakeWorker,
+  startTestHead,
+  type TestHead,
+} from "../helpers/cluster.ts";
+import { laneWorker, type Link, link } from "../helpers/lanes.ts";
 import { spawnProcess, type TestProcess } from "../helpers/process.ts";
 import { tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -55,20 +62,7 @@ export interface Transport {
 /** Plain HTTP from the head to each engine. */
 export const DIRECT: Transport = {
   name: "direct",
-  async start(setup) {
-    await using stack = new AsyncDisposableStack();
-    const { head, child } = setup.binary ? await binaryHead(setup.binary) : await ownHead(setup);
-    stack.use(head);
-    const wanted = new Map<string, number>();
-    for (const engine of setup.engines) {
-      const models = [...(engine.models ?? ["m"])];
-      const worker = stack.use(fakeWorker(head, { port: engine.port, models }));
-      if (engine.kind !== undefined) worker.report({ kind: engine.kind, port: engine.port });
-      for (const model of models) wanted.set(model, (wanted.get(model) ?? 0) + 1);
-    }
-    for (const [model, count] of wanted) await head.ready(model, count);
-    return clusterOf(head, child, stack.move());
-  },
+  start: (setup) => startCluster(setup, async (head, engine) => fakeWorker(head, engine)),
   async front(ports) {
     return startFront({
       upstreams: ports.map((port) => directUpstream(`http://127.0.0.1:${port}`)),
@@ -76,7 +70,43 @@ export const DIRECT: Transport = {
   },
 };
 
-export const TRANSPORTS: readonly Transport[] = [DIRECT];
+/** Over connections that the worker has opened to the head. */
+export const LANE: Transport = {
+  name: "lane",
+  start: (setup) => startCluster(setup, laneWorker),
+  async front(ports) {
+    await using stack = new AsyncDisposableStack();
+    const links: Link[] = [];
+    for (const port of ports) links.push(stack.use(await link(port)));
+    const front = stack.use(startFront({ upstreams: links.map(({ pool }) => pool.upstream("1")) }));
+    const rest = stack.move();
+    return Object.assign(Object.create(front) as Front, {
+      [Symbol.asyncDispose]: () => rest.disposeAsync(),
+    });
+  },
+};
+
+export const TRANSPORTS: readonly Transport[] = [DIRECT, LANE];
+
+type StartWorker = (
+  head: TestHead,
+  engine: { port: number; models: string[] },
+) => Promise<FakeWorker>;
+
+async function startCluster(setup: ClusterSetup, start: StartWorker): Promise<Cluster> {
+  await using stack = new AsyncDisposableStack();
+  const { head, child } = setup.binary ? await binaryHead(setup.binary) : await ownHead(setup);
+  stack.use(head);
+  const wanted = new Map<string, number>();
+  for (const engine of setup.engines) {
+    const models = [...(engine.models ?? ["m"])];
+    const worker = stack.use(await start(head, { port: engine.port, models }));
+    if (engine.kind !== undefined) worker.report({ kind: engine.kind, port: engine.port });
+    for (const model of models) wanted.set(model, (wanted.get(model) ?? 0) + 1);
+  }
+  for (const [model, count] of wanted) await head.ready(model, count);
+  return clusterOf(head, child, stack.move());
+}
 
 async function ownHead({ settings }: ClusterSetup) {
   return { head: await startTestHead({ ...FAST, ...settings }), child: null };

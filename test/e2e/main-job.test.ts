@@ -26,10 +26,13 @@ async function startHead(
   listen = "127.0.0.1:0",
   sessions = "127.0.0.1:0",
 ): Promise<BinaryHead> {
-  const process = spawnProcess([binary, "head", "--listen", listen, "--session-listen", sessions], {
-    cwd: home,
-    env: { HOME: home },
-  });
+  const process = spawnProcess(
+    [binary, "head", "--listen", listen, "--session-listen", sessions, "--lane-listen", ":0"],
+    {
+      cwd: home,
+      env: { HOME: home },
+    },
+  );
   const [, url = "", address = ""] = await process.waitForLine(/url=(\S+) sessions=(\S+)/);
   return {
     process,

@@ -1,76 +1,7 @@
 import { expect, test } from "bun:test";
-import { createLanePool, type LanePool, type LanePoolOptions } from "../../src/head/lane-pool.ts";
-import { startLaneServer } from "../../src/head/lane-server.ts";
-import type { UpstreamRequest } from "../../src/proxy/upstream.ts";
-import { type Lanes, startLanes } from "../../src/worker/lanes.ts";
-import { memoryLog } from "../helpers/cluster.ts";
 import { eventStream, startEngine, startRawEngine, type Answer } from "../helpers/engine.ts";
+import { link } from "../helpers/lanes.ts";
 import { waitFor } from "../helpers/wait.ts";
-
-interface Link extends AsyncDisposable {
-  pool: LanePool;
-  lanes: Lanes;
-  port: number;
-  send(request?: Partial<UpstreamRequest>): Promise<Response>;
-}
-
-/** A pool at a head and its lanes from a worker, with one engine behind. */
-async function link(port: number | null, options: Partial<LanePoolOptions> = {}): Promise<Link> {
-  const { log } = memoryLog();
-  let lanes: Lanes | null = null;
-  const pool = createLanePool({
-    wantMore: (count) => lanes?.add(count),
-    parkedAtFirst: 4,
-    maxLanes: 64,
-    mayGrow: () => true,
-    maxWaiting: 1000,
-    waitTimeoutMs: 5000,
-    shrinkAfterMs: 60_000,
-    doneTimeoutMs: 500,
-    ...options,
-  });
-  const key = "lane-key";
-  const server = startLaneServer({
-    listen: { host: "127.0.0.1", port: 0 },
-    tls: null,
-    log,
-    worker: (id) => (id === "w" ? { pool, key, heard() {} } : null),
-  });
-  lanes = startLanes({
-    url: `ws://127.0.0.1:${server.address.port}`,
-    ca: null,
-    workerId: "w",
-    key,
-    log,
-    maxLanes: 64,
-    engine: (number) =>
-      number === "1" && port !== null
-        ? { url: `http://127.0.0.1:${port}`, apiKey: "engine-key" }
-        : null,
-  });
-  const first = options.parkedAtFirst ?? 4;
-  lanes.add(first);
-  await waitFor(() => pool.parked === first);
-  return {
-    pool,
-    lanes,
-    port: server.address.port,
-    send: (request = {}) =>
-      pool.upstream("1")({
-        path: "/v1/x?y=1",
-        method: "POST",
-        headers: new Headers({ "content-type": "application/json" }),
-        body: new Uint8Array(Buffer.from('{"a":1}')),
-        signal: new AbortController().signal,
-        ...request,
-      }),
-    async [Symbol.asyncDispose]() {
-      lanes?.close();
-      pool.close();
-      await server[Symbol.asyncDispose]();
-    },
-  };
-}
 
 /**
  * What a promise is rejected with. Not `expect().rejects`: that turns the event loop inside the

@@ -1,6 +1,7 @@
 /** A head on free ports, and workers that are no more than a session, for tests. */
 
-import { type Head, type HeadSettings, startHead } from "../../src/head/head.ts";
+import { type Head, startHead } from "../../src/head/head.ts";
+import type { HeadSettings } from "../../src/head/options.ts";
 import type {
   EngineReport,
   HeadMessage,
@@ -135,6 +136,7 @@ export function fakeWorker(
     models?: string[];
     keys?: HeadKey[];
     tls?: boolean;
+    onMessage?: (message: HeadMessage | UnknownMessage) => void;
   } = {},
 ): FakeWorker {
   workers += 1;
@@ -149,7 +151,10 @@ export function fakeWorker(
     head: head.head.sessionAddress,
     tls: options.tls ?? false,
     keys: options.keys ?? keyOf(head.head.joinToken()),
-    onMessage: (message) => received.push(message),
+    onMessage(message) {
+      received.push(message);
+      options.onMessage?.(message);
+    },
     onClose: (reason, refusal) => {
       clearInterval(beat);
       if (refusal) received.push({ message: "refusal", refusal });
@@ -203,6 +208,8 @@ export function fakeWorker(
       labels: {},
       host: readHostFacts(),
       sentAt: Date.now(),
+      // It opens no lanes.
+      data: "direct",
       ...options.hello,
     },
   });

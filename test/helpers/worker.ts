@@ -1,7 +1,8 @@
 /** Real workers inside the test process, with the simulated engine as their engine. */
 
 import path from "node:path";
-import { startWorker, type Worker, type WorkerOptions } from "../../src/worker/worker.ts";
+import type { WorkerOptions } from "../../src/worker/options.ts";
+import { startWorker, type Worker } from "../../src/worker/worker.ts";
 import { memoryLog, type TestHead } from "./cluster.ts";
 
 export { type TempDir, tempDir } from "./temp.ts";
@@ -38,6 +39,7 @@ export async function startTestWorker(
     labels: {},
     engine: { argv: sim("--model", "m") },
     port: null,
+    data: "auto",
     advertise: null,
     dataDir,
     version: "0.0.0-test",

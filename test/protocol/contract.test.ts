@@ -31,6 +31,7 @@ const up: WorkerMessage[] = [
         networkNamespace: "net:[1]",
       },
       sentAt: 1763683200000.5,
+      data: "lane",
     },
   },
   {
@@ -73,6 +74,9 @@ const down: HeadMessage[] = [
   {
     message: "welcome",
     welcome: {
+      lanePort: 8094,
+      laneKey: "k",
+      lanes: 8,
       protocol: 1,
       version: "1.2.3",
       headRun: "h",
@@ -89,6 +93,7 @@ const down: HeadMessage[] = [
     refusal: { code: "name_in_use", reason: "taken", hint: "another", retry: true },
   },
   { message: "heartbeatAck", heartbeatAck: { sequence: 12, inFlight: 4 } },
+  { message: "openLanes", openLanes: { count: 3 } },
   { message: "drain", drain: { active: true, reason: "operator" } },
   { message: "restartEngine", restartEngine: { engine: "1", reason: "stalled" } },
   { message: "notice", notice: { code: "model_not_allowed", text: "not here", hint: "ask" } },
@@ -154,7 +159,7 @@ test("the samples set every field of every message", () => {
   for (const [name, fields] of messages) {
     expect([name, sorted(seen.get(name) ?? [])]).toEqual([name, sorted(fields)]);
   }
-  expect(messages.size).toBe(15);
+  expect(messages.size).toBe(16);
 });
 
 const varint = (field: number, value: number) => [(field << 3) | 0, value];

@@ -1,8 +1,9 @@
 /** `llmnode head`: the one address that clients and workers connect to. */
 
 import { networkInterfaces } from "node:os";
-import type { Head, HeadOptions } from "../../head/head.ts";
-import { formatHostPort, isLoopback } from "../../util/host-port.ts";
+import type { Head } from "../../head/head.ts";
+import type { HeadOptions } from "../../head/options.ts";
+import { formatHostPort, type HostPort, isLoopback } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { DEFAULT_HTTP_PORT } from "../api.ts";
 import { shellWord } from "../argv.ts";
@@ -37,6 +38,13 @@ export const headCommand: CommandSpec = {
       env: "LLMNODE_SESSION_LISTEN",
       default: "0.0.0.0:8093",
       summary: "where workers connect",
+    },
+    {
+      flag: "lane-listen",
+      value: "<host:port>",
+      env: "LLMNODE_LANE_LISTEN",
+      defaultNote: "the port above that of --session-listen: 0.0.0.0:8094",
+      summary: "where workers open the connections that carry requests to them",
     },
     { ...DATA_DIR_OPTION, summary: "where the head keeps its key, its join tokens and its state" },
     {
@@ -125,6 +133,7 @@ export const headCommand: CommandSpec = {
         startHead({
           listen,
           sessionListen,
+          laneListen: addressOption(options, "lane-listen", above(sessionListen)),
           insecure: options.isOn("insecure"),
           dataDir: dataDirectory(options, env),
           allowAdvertise: options.texts("allow-advertise"),
@@ -157,6 +166,11 @@ function requestLogOf(
 
 function optional<K extends string, V>(key: K, value: V | null | undefined): Partial<Record<K, V>> {
   return value === null || value === undefined ? {} : ({ [key]: value } as Partial<Record<K, V>>);
+}
+
+/** Where lanes are listened for unless told otherwise; beside any free port is any other. */
+function above({ host, port }: HostPort): HostPort {
+  return { host, port: port === 0 ? 0 : port + 1 };
 }
 
 interface Announcement {

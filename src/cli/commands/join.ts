@@ -3,7 +3,7 @@
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { formatHostPort, parseHostPort } from "../../util/host-port.ts";
 import { cleanLine, count } from "../../util/text.ts";
-import type { WorkerOptions } from "../../worker/worker.ts";
+import type { WorkerOptions } from "../../worker/options.ts";
 import { shellWord } from "../argv.ts";
 import { daemonLog, dataDirectory, DEFAULT_SESSION_PORT, originOption } from "../daemon.ts";
 import { joinExitCode } from "../exit-codes.ts";
@@ -59,6 +59,14 @@ export const joinCommand: CommandSpec = {
       env: "LLMNODE_PORT",
       defaultNote: "from the command or the engine's output",
       summary: "the engine's port",
+    },
+    {
+      flag: "data",
+      value: "<way>",
+      env: "LLMNODE_DATA_WAY",
+      default: "auto",
+      summary:
+        "how requests reach the engine: direct (the head connects to it), lane (over connections that the worker opens), auto: direct on one machine, else lane",
     },
     {
       flag: "advertise",
@@ -117,6 +125,7 @@ export const joinCommand: CommandSpec = {
           joinToken,
           dataDir: dataDirectory(options, env),
           version: versionFacts().version,
+          data: options.choice("data", ["auto", "direct", "lane"]),
           log,
           printLine: (line) => terminal.out.write(`e1| ${cleanLine(line, 4000)}\n`),
           env,

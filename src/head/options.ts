@@ -1,0 +1,76 @@
+/** What a head is started with, and its limits. */
+
+import os from "node:os";
+import type { ClusterLimits } from "../cluster/state.ts";
+import { PROXY_DEFAULTS } from "../proxy/proxy.ts";
+import type { HostPort } from "../util/host-port.ts";
+import type { Log } from "../util/log.ts";
+import type { LaneSettings } from "./lane-switch.ts";
+import type { RequestLogOptions } from "./request-log.ts";
+
+export interface HeadOptions {
+  /** For clients. */
+  listen: HostPort;
+  /** For workers. */
+  sessionListen: HostPort;
+  /** Turns TLS off for the link to workers; join tokens and credentials count all the same. */
+  insecure: boolean;
+  /** For the lanes of workers. Default: any port at the address for their sessions. */
+  laneListen?: HostPort;
+  /** The data directory; the head's folder in it is for one head at a time. */
+  dataDir: string;
+  /** Addresses and ranges outside a worker's own that its `--advertise` may name. */
+  allowAdvertise?: readonly string[];
+  /** The origin whose web pages may call the API, `*` for any; none by default. */
+  corsOrigin?: string;
+  /** Whether answers tell the worker, the attempts and the waiting time. */
+  infoHeaders?: boolean;
+  /** Answers `/metrics` to everybody, not to this machine only. */
+  metricsOpen?: boolean;
+  /** Puts what is asked and answered into the request log. */
+  logBodies?: boolean;
+  /** Where finished requests are written, one line each; nowhere by default. */
+  requestLog?: Pick<RequestLogOptions, "format" | "write">;
+  /** An OpenTelemetry collector that gets traces. */
+  otlp?: string;
+  version: string;
+  log: Log;
+  settings?: Partial<HeadSettings>;
+}
+
+export interface HeadSettings {
+  cluster: Partial<ClusterLimits>;
+  /** The largest request body, in bytes. */
+  maxBodyBytes: number;
+  /** All request bodies held at once, in bytes. Default: a quarter of the machine's memory. */
+  maxHeldBytes: number;
+  /** How long running requests may go on after `stop`. */
+  stopTimeoutMs: number;
+  helloTimeoutMs: number;
+  probeTimeoutMs: number;
+  reprobeMs: number;
+  /** How long a client may take to send its body. */
+  bodyTimeoutMs: number;
+  /** Inference requests that one client address may have running. */
+  maxRequestsPerAddress: number;
+  /** The attempt loop, the relay and their times. */
+  proxy: Partial<typeof PROXY_DEFAULTS>;
+  lanes: Partial<LaneSettings>;
+  /** How long an engine may take to list its models for Ollama's clients. */
+  listTimeoutMs: number;
+}
+
+export const HEAD_DEFAULTS: HeadSettings = {
+  cluster: {},
+  maxBodyBytes: 64 * 1024 * 1024,
+  maxHeldBytes: Math.floor(os.totalmem() / 4),
+  stopTimeoutMs: 180_000,
+  helloTimeoutMs: 5000,
+  probeTimeoutMs: 2000,
+  reprobeMs: 5000,
+  bodyTimeoutMs: 300_000,
+  maxRequestsPerAddress: 4096,
+  proxy: {},
+  lanes: {},
+  listTimeoutMs: 2000,
+};
