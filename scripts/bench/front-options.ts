@@ -19,7 +19,7 @@ export interface StreamShape {
 
 const KB = 1024;
 
-/** What issue 3 asks for; about twelve minutes without the soak. */
+/** A full run: about twelve minutes without the soak. */
 export const FULL: FrontLimits = {
   rounds: 5,
   requests: {

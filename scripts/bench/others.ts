@@ -6,7 +6,7 @@ import { join } from "node:path";
 import type { Children } from "./children.ts";
 import type { Target } from "./targets.ts";
 
-/** The npm gateway that issue 3 names, and the version that the figures are about. */
+/** The npm gateway that is compared with, and the version that the figures are about. */
 const PORTKEY = "@portkey-ai/gateway@1.15.2";
 const INSTALL_LIMIT_MS = 120_000;
 
