@@ -1,5 +1,6 @@
 /** The command table: every command there is, in the order in which help lists them. */
 
+import { doctorCommand } from "./commands/doctor.ts";
 import { headCommand } from "./commands/head.ts";
 import { forgetCommand } from "./commands/forget.ts";
 import { helpCommand } from "./commands/help.ts";
@@ -17,6 +18,7 @@ export function commandTable(): CommandSpec[] {
     statusCommand,
     joinTokenCommand,
     forgetCommand,
+    doctorCommand,
     simCommand,
     versionCommand,
   ];

@@ -7,6 +7,7 @@ import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { errorResponse } from "../proxy/error-answer.ts";
 import { requestIdOf } from "../proxy/headers.ts";
 import type { Proxy } from "../proxy/proxy.ts";
+import { KEEP_ALIVE } from "../proxy/relay.ts";
 import { ROUTES } from "../proxy/routes.ts";
 import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
@@ -136,6 +137,8 @@ function resourceAt(
         if (options.draining()) throw stopping();
         return Response.json({ status: "ready" });
       };
+    case "/health/stream":
+      return streamTest;
     case "/api/tags":
     case "/api/ps":
       return () => options.ollamaLists(pathname);
@@ -164,6 +167,34 @@ function resourceAt(
     default:
       return pathname.startsWith("/v1/models/") ? () => oneModel(catalog(), pathname) : null;
   }
+}
+
+/** How long after the first comment of `/health/stream` the second one is due. */
+const STREAM_TEST_MS = 500;
+
+/**
+ * One comment at once and one later, as the streams of engines are sent: when both arrive together,
+ * something between head and client holds streams back.
+ */
+function streamTest(): Response {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      controller.enqueue(KEEP_ALIVE);
+      timer = setTimeout(() => {
+        controller.enqueue(KEEP_ALIVE);
+        controller.close();
+      }, STREAM_TEST_MS);
+    },
+    cancel: () => clearTimeout(timer),
+  });
+  return new Response(body, {
+    headers: {
+      "content-type": "text/event-stream",
+      "cache-control": "no-store",
+      "x-accel-buffering": "no",
+    },
+  });
 }
 
 function oneModel(catalog: Catalog, pathname: string): Response {
