@@ -38,7 +38,10 @@ export interface EngineChange {
   routeStale: boolean;
 }
 
-/** Takes an engine's state over; null when the worker has more engines than are allowed. */
+/** Engines are counted by their worker; the number becomes a part of keys and of what is shown. */
+const ENGINE_NUMBER = /^[1-9]\d{0,3}$/;
+
+/** Takes an engine's state over; null when it has no sound number, or is one too many. */
 export function reportEngine(
   state: ClusterState,
   where: { worker: Worker; report: EngineReport },
@@ -47,6 +50,7 @@ export function reportEngine(
   const { worker, report } = where;
   const known = worker.engines.get(report.engine);
   if (!known && worker.engines.size >= state.limits.maxEnginesPerWorker) return null;
+  if (!ENGINE_NUMBER.test(report.engine)) return null;
   const engine: Engine = known ?? {
     key: `${worker.id}/${report.engine}`,
     number: report.engine,

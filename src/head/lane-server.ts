@@ -8,6 +8,7 @@ import { formatHostPort, type HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { Lane } from "./lane.ts";
 import type { LanePool } from "./lane-pool.ts";
+import { createRefusalLog } from "./refusal-log.ts";
 
 export interface LaneServerOptions {
   listen: HostPort;
@@ -26,6 +27,8 @@ interface SocketData {
   pool: LanePool;
   heard: () => void;
   lane: Lane | null;
+  /** Tells of a rule that the worker has broken. */
+  broke: (fault: string) => void;
 }
 
 /** More than credit allows to wait in a socket; a socket that is behind that far is closed. */
@@ -34,6 +37,7 @@ const BACKPRESSURE_BYTES = 4 * 1024 * 1024;
 /** Throws `port_in_use`, `address_unusable`. */
 export function startLaneServer(options: LaneServerOptions): LaneServer {
   const { listen, log } = options;
+  const onRefused = createRefusalLog({ log, now: () => performance.now() });
   try {
     const server = Bun.serve<SocketData>({
       hostname: listen.host,
@@ -43,9 +47,20 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
       idleTimeout: 30,
       ...(options.tls === null ? {} : { tls: options.tls }),
       fetch(request, server) {
+        const address = server.requestIP(request)?.address ?? "";
         const worker = authorised(options, request);
-        if (!worker) return new Response("not a worker with a session\n", { status: 401 });
-        const data: SocketData = { pool: worker.pool, heard: worker.heard, lane: null };
+        if (!worker) {
+          const reason = "a lane without the lane key of its worker's session";
+          onRefused({ address, code: "credential_unknown", reason });
+          return new Response("not a worker with a session\n", { status: 401 });
+        }
+        const data: SocketData = {
+          pool: worker.pool,
+          heard: worker.heard,
+          lane: null,
+          broke: (fault) =>
+            onRefused({ address, code: "bad_message", reason: `a lane was closed: ${fault}` }),
+        };
         if (server.upgrade(request, { data })) return undefined;
         return new Response("a lane is a WebSocket\n", { status: 426 });
       },
@@ -68,7 +83,10 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
           socket.data.lane = socket.data.pool.adopt({
             // -1 is accepted and waits; 0 was dropped.
             send: (bytes) => socket.send(bytes) !== 0,
-            close: () => socket.terminate(),
+            close(fault) {
+              if (fault !== undefined) socket.data.broke(fault);
+              socket.terminate();
+            },
           });
           if (!socket.data.lane) socket.close(1013, "enough lanes");
         },
@@ -99,7 +117,7 @@ function receive(socket: ServerWebSocket<SocketData>, message: string | Buffer):
   socket.data.heard();
   const frame = typeof message === "string" ? null : decodeFrame(message);
   if (frame) socket.data.lane?.take(frame);
-  else socket.data.lane?.close();
+  else socket.data.lane?.close("what came is no frame");
 }
 
 /** The worker names itself and shows the key that its session was given. */

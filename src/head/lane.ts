@@ -14,7 +14,8 @@ import { type Credit, createCredit } from "../util/credit.ts";
 export interface LaneSocket {
   /** False when the socket has refused the frame; then the lane must be closed. */
   send(bytes: Uint8Array<ArrayBuffer>): boolean;
-  close(): void;
+  /** `fault` says which rule the worker has broken, if that is why. */
+  close(fault?: string): void;
 }
 
 export interface Lane {
@@ -24,7 +25,8 @@ export interface Lane {
   take(frame: LaneFrame): void;
   /** The socket has closed. */
   closed(): void;
-  close(): void;
+  /** `fault` says which rule the worker has broken, if that is why. */
+  close(fault?: string): void;
 }
 
 export interface LaneOptions {
@@ -111,7 +113,10 @@ export function createLane(options: LaneOptions): Lane {
       const current = running;
       switch (frame.kind) {
         case "response":
+          // A second answer would take the stream that the first one's reader holds.
+          if (current.answered) return lane.close("a second answer to one request");
           current.answered = true;
+          if (current.over) break;
           current.answer.resolve(
             new Response(hasBody(frame.head.status) ? current.body.stream : null, {
               status: frame.head.status,
@@ -122,7 +127,7 @@ export function createLane(options: LaneOptions): Lane {
         case "body":
           current.allowedBytes -= frame.bytes.length;
           // More than was allowed could fill the memory: a worker that does that is not served.
-          if (current.allowedBytes < 0) return lane.close();
+          if (current.allowedBytes < 0) return lane.close("a body beyond its credit");
           if (!current.over) current.body.push(frame.bytes.slice());
           break;
         case "end":
@@ -146,7 +151,7 @@ export function createLane(options: LaneOptions): Lane {
           break;
         case "request":
         case "cancel":
-          lane.close();
+          lane.close(`a ${frame.kind} frame from a worker`);
       }
     },
     closed() {
@@ -158,8 +163,8 @@ export function createLane(options: LaneOptions): Lane {
       running = null;
       options.onClosed(lane);
     },
-    close() {
-      socket.close();
+    close(fault) {
+      socket.close(fault);
       lane.closed();
     },
   };

@@ -189,7 +189,10 @@ function take(taking: Taking, message: WorkerMessage | UnknownMessage): void {
       const change = reportEngine(state, { worker, report }, now);
       if (!change) {
         const most = state.limits.maxEnginesPerWorker;
-        refuse(options, session, { code: "bad_message", reason: `more than ${most} engines` });
+        refuse(options, session, {
+          code: "bad_message",
+          reason: `an engine without a sound number, or more than ${most} engines`,
+        });
         return;
       }
       if (change.stateChanged) logEngine(options.log, worker, change.engine);

@@ -21,12 +21,13 @@ export interface EngineTarget {
 
 export interface WorkerLaneOptions {
   send: (bytes: Uint8Array<ArrayBuffer>) => void;
-  /** A frame that breaks the rules: the lane cannot go on. */
-  close: () => void;
+  /** A frame that breaks the rules, and which: the lane cannot go on. */
+  close: (fault: string) => void;
   engine: (number: string) => EngineTarget | null;
 }
 
 export interface WorkerLane {
+  readonly busy: boolean;
   take(frame: LaneFrame): void;
   /** The socket has closed: whatever runs is cancelled. */
   closed(): void;
@@ -45,21 +46,32 @@ interface Serving {
   body: ByteQueue;
   credit: Credit;
   allowedBytes: number;
+  /** Of the announced length; a whole body is held, so that it must not be longer. */
+  missingBytes: number;
 }
 
 export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
   let serving: Serving | null = null;
   let last = 0;
+  let gone = false;
 
   const send = (frame: LaneFrame) => options.send(encodeFrame(frame));
 
-  const begin = (number: number): Serving => {
+  /** What is still on its way of a lane that broke the rules is served no more. */
+  const breach = (fault: string) => {
+    gone = true;
+    if (serving) stop(serving, "the lane broke");
+    options.close(fault);
+  };
+
+  const begin = (number: number, length: number | null): Serving => {
     let owed = 0;
     const current: Serving = {
       number,
       abort: new AbortController(),
       credit: createCredit(LANE_CREDIT_BYTES),
       allowedBytes: LANE_CREDIT_BYTES,
+      missingBytes: length ?? Number.POSITIVE_INFINITY,
       body: createByteQueue({
         onTaken(bytes) {
           owed += bytes;
@@ -149,11 +161,15 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
   };
 
   return {
+    get busy() {
+      return serving !== null;
+    },
     take(frame) {
       if (frame.kind === "request") {
-        if (serving || frame.number <= last) return options.close();
+        if (gone) return;
+        if (serving || frame.number <= last) return breach("a request out of turn");
         last = frame.number;
-        serving = begin(frame.number);
+        serving = begin(frame.number, frame.head.length);
         void serve(serving, frame.head);
         return;
       }
@@ -161,7 +177,9 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
       switch (frame.kind) {
         case "body":
           serving.allowedBytes -= frame.bytes.length;
-          if (serving.allowedBytes < 0) return options.close();
+          if (serving.allowedBytes < 0) return breach("a body beyond its credit");
+          serving.missingBytes -= frame.bytes.length;
+          if (serving.missingBytes < 0) return breach("a body longer than announced");
           serving.body.push(frame.bytes.slice());
           break;
         case "end":
@@ -174,10 +192,11 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
           stop(serving, "cancelled");
           break;
         default:
-          options.close();
+          breach(`a ${frame.kind} frame from a head`);
       }
     },
     closed() {
+      gone = true;
       if (serving) stop(serving, "the lane broke");
     },
   };

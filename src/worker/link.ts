@@ -57,6 +57,9 @@ export const LINK_DEFAULTS: LinkSettings = {
   repeatLogMs: 60_000,
 };
 
+/** Whatever a head says, a worker beats no faster. */
+const MIN_HEARTBEAT_MS = 50;
+
 export interface Link extends AsyncDisposable {
   readonly connected: boolean;
   /** Of the head that was talked to last: what lanes to it may trust. Null without TLS. */
@@ -124,8 +127,10 @@ export function startLink(options: LinkOptions): Link {
 
   const take = (message: HeadMessage | UnknownMessage) => {
     lastHeardAt = performance.now();
-    if (message.message === "welcome") up(message.welcome);
-    else if (message.message === "refusal") refuse(message.refusal);
+    if (message.message === "welcome") {
+      // One is enough: a second one would start everything twice.
+      if (!welcomed) up(message.welcome);
+    } else if (message.message === "refusal") refuse(message.refusal);
     else options.onMessage(message);
   };
 
@@ -145,7 +150,7 @@ export function startLink(options: LinkOptions): Link {
     });
     for (const message of options.announce(welcome)) session?.send(message);
     beat();
-    beating = setInterval(beat, welcome.heartbeatIntervalMs);
+    beating = setInterval(beat, Math.max(MIN_HEARTBEAT_MS, welcome.heartbeatIntervalMs));
   };
 
   const down = (reason: string, refusal: Refusal | null) => {

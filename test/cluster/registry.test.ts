@@ -82,3 +82,13 @@ test("a new run of an engine has no way until one is found", () => {
   reportEngine(state, { worker, report: report({ run: "next" }) }, T0);
   expect(engine.route).toEqual({ via: "unknown" });
 });
+
+test.each(["", "0", "1/2", "one", "12345", "1\u001b[2J", "x".repeat(10_000)])(
+  "an engine that is called %j is none",
+  (engine) => {
+    const state = cluster();
+    const { worker } = accepted(tryJoin(state, hello("aaaa")));
+    expect(reportEngine(state, { worker, report: report({ engine }) }, T0)).toBeNull();
+    expect(worker.engines.size).toBe(0);
+  },
+);
