@@ -1,20 +1,52 @@
-/** Benchmarks: `bun scripts/bench.ts <what> [options]`. What there is: front. */
+/** Benchmarks: `bun scripts/bench.ts <what> [options]`. What there is: front, lane, sessions. */
 
 import { FRONT_USAGE, readFrontOptions, runFront } from "./bench/front.ts";
+import {
+  LANE_USAGE,
+  readLaneOptions,
+  readSessionsOptions,
+  SESSIONS_USAGE,
+} from "./bench/lane-options.ts";
+import { runLane } from "./bench/lane.ts";
+import { runSessions } from "./bench/sessions.ts";
 
 const INTERRUPTED = 130;
 const USAGE = 2;
 
+interface Benchmark {
+  usage: string;
+  /** Throws on options that it does not understand; what it gives runs. */
+  read(args: string[]): (signal: AbortSignal) => Promise<void>;
+}
+
+const BENCHMARKS = new Map<string, Benchmark>([
+  ["front", { usage: FRONT_USAGE, read: (args) => bound(runFront, readFrontOptions(args)) }],
+  ["lane", { usage: LANE_USAGE, read: (args) => bound(runLane, readLaneOptions(args)) }],
+  [
+    "sessions",
+    { usage: SESSIONS_USAGE, read: (args) => bound(runSessions, readSessionsOptions(args)) },
+  ],
+]);
+
+function bound<O>(
+  run: (options: O, signal: AbortSignal) => Promise<void>,
+  options: O,
+): (signal: AbortSignal) => Promise<void> {
+  return (signal) => run(options, signal);
+}
+
 async function main(args: string[]): Promise<number> {
-  const [what, ...rest] = args;
-  if (what !== "front" || rest.includes("--help")) {
-    process.stderr.write(`${FRONT_USAGE}\n`);
+  const [what = "", ...rest] = args;
+  const benchmark = BENCHMARKS.get(what);
+  if (benchmark === undefined || rest.includes("--help")) {
+    const usages = benchmark === undefined ? [...BENCHMARKS.values()] : [benchmark];
+    process.stderr.write(`${usages.map(({ usage }) => usage).join("\n\n")}\n`);
     return rest.includes("--help") || what === "--help" ? 0 : USAGE;
   }
   if (process.platform !== "linux") throw new Error("it reads /proc and runs on Linux only");
-  let options: ReturnType<typeof readFrontOptions>;
+  let run: ReturnType<Benchmark["read"]>;
   try {
-    options = readFrontOptions(rest);
+    run = benchmark.read(rest);
   } catch (error) {
     process.stderr.write(`error: ${messageOf(error)}\n`);
     return USAGE;
@@ -24,7 +56,7 @@ async function main(args: string[]): Promise<number> {
     process.on(signal, () => stop.abort(new Error("interrupted")));
   }
   try {
-    await runFront(options, stop.signal);
+    await run(stop.signal);
     return 0;
   } catch (error) {
     process.stderr.write(`error: ${messageOf(error)}\n`);

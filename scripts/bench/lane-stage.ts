@@ -129,7 +129,7 @@ async function untilAnswers({ name, port }: LaneTarget, children: Children): Pro
       method: "POST",
       headers: { "content-type": "application/json" },
       body,
-      proxy: "",
+      proxy: false,
       signal: AbortSignal.timeout(5000),
     }).then(
       async (response) => `${response.status} ${await response.text()}`,
