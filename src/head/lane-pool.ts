@@ -24,8 +24,11 @@ export interface LanePoolOptions {
 export interface LanePool {
   readonly lanes: number;
   readonly parked: number;
-  /** How many lanes a worker that has just come should open. */
-  missing(): number;
+  /**
+   * Closes the free lanes of a worker that has come anew, whose way here may be another now, and
+   * returns how many it should open. A dead lane would look free until its pings time out.
+   */
+  renew(): number;
   /** A lane that the worker has opened. Null when there are enough. */
   adopt(socket: LaneSocket): Lane | null;
   /** The way to an engine of this worker. Rejects with LANE_UNAVAILABLE when no lane can be had. */
@@ -94,8 +97,10 @@ export function createLanePool(options: LanePoolOptions): LanePool {
     get parked() {
       return parked.size;
     },
-    missing() {
-      coming = Math.max(0, options.parkedAtFirst - parked.size);
+    renew() {
+      for (const lane of [...parked.keys()]) lane.close();
+      const room = Math.max(0, options.maxLanes - all.size);
+      coming = Math.min(room, Math.max(options.parkedAtFirst, waiting.length));
       return coming;
     },
     adopt(socket) {

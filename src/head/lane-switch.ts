@@ -90,7 +90,7 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
       entry.send = send;
       entry.key = crypto.randomUUID();
       entries.set(worker.id, entry);
-      return { key: entry.key, count: entry.pool.missing() };
+      return { key: entry.key, count: entry.pool.renew() };
     },
     worker(id) {
       const entry = entries.get(id);

@@ -3,7 +3,7 @@
 import { decodeFrame } from "../protocol/lane-frames.ts";
 import { HEAD_TLS_NAME } from "../protocol/pin.ts";
 import type { Log } from "../util/log.ts";
-import { createWorkerLane, type EngineTarget } from "./lane.ts";
+import { createWorkerLane, type EngineTarget, type WorkerLane } from "./lane.ts";
 
 /** Where lanes lead, and what opens them; each session may bring another. */
 export interface LaneAddress {
@@ -23,6 +23,14 @@ export interface LanesOptions {
   log: Log;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
+  /** How long after a new session the free lanes of an earlier one may still be used. */
+  oldLaneMs?: number;
+}
+
+interface OpenLane {
+  lane: WorkerLane;
+  /** Of the session that opened it. */
+  key: string;
 }
 
 export interface Lanes {
@@ -35,8 +43,30 @@ export interface Lanes {
 
 /** Failures are the head's to notice: it asks again for lanes that do not come. */
 export function startLanes(options: LanesOptions): Lanes {
-  const sockets = new Set<WebSocket>();
+  const { log } = options;
+  const sockets = new Map<WebSocket, OpenLane>();
   let closed = false;
+  let toldFault = false;
+  let newest = "";
+  let sweeping: ReturnType<typeof setTimeout> | undefined;
+
+  /**
+   * The head has closed the free lanes of earlier sessions; where the way to it has changed, no
+   * word of that comes through. The time is for requests that were sent before.
+   */
+  const sweep = () => {
+    for (const [socket, { lane, key }] of sockets) {
+      if (key !== newest && !lane.busy) socket.terminate();
+    }
+  };
+
+  /** Said aloud once: a head that breaks the rules does so on every lane. */
+  const broke = (fault: string) => {
+    const text = `a lane was closed, the head broke its rules: ${fault}`;
+    if (toldFault) log.debug(text);
+    else log.warn(text);
+    toldFault = true;
+  };
 
   const open = ({ url, ca, key }: LaneAddress) => {
     const socket = new WebSocket(url, {
@@ -48,22 +78,27 @@ export function startLanes(options: LanesOptions): Lanes {
       ...(ca === null ? {} : { tls: { ca, serverName: HEAD_TLS_NAME } }),
     });
     socket.binaryType = "arraybuffer";
-    sockets.add(socket);
     const lane = createWorkerLane({
       engine: options.engine,
       send: (bytes) => {
         if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
       },
-      close: () => socket.terminate(),
+      close(fault) {
+        broke(fault);
+        socket.terminate();
+      },
     });
+    sockets.set(socket, { lane, key });
     socket.addEventListener("message", (event) => {
       const data: unknown = event.data;
       const frame = data instanceof ArrayBuffer ? decodeFrame(new Uint8Array(data)) : null;
-      if (frame) lane.take(frame);
-      else socket.terminate();
+      if (frame) return lane.take(frame);
+      broke("what came is no frame");
+      lane.closed();
+      socket.terminate();
     });
     socket.addEventListener("error", () => {
-      options.log.debug("a lane could not be opened or broke");
+      log.debug("a lane could not be opened or broke");
     });
     socket.addEventListener("close", () => {
       sockets.delete(socket);
@@ -77,11 +112,17 @@ export function startLanes(options: LanesOptions): Lanes {
     add(count) {
       const address = options.address();
       if (!address || closed) return;
+      if (address.key !== newest) {
+        newest = address.key;
+        clearTimeout(sweeping);
+        sweeping = setTimeout(sweep, options.oldLaneMs ?? 30_000);
+      }
       for (let i = 0; i < count && sockets.size < options.maxLanes; i += 1) open(address);
     },
     close() {
       closed = true;
-      for (const socket of sockets) socket.terminate();
+      clearTimeout(sweeping);
+      for (const socket of sockets.keys()) socket.terminate();
     },
   };
 }
