@@ -32,6 +32,8 @@ export interface ApiOptions {
   log: Log;
   /** Whether the head is about to stop. */
   draining: () => boolean;
+  /** What `/health/ready` says: no, from the first word of a stop on. */
+  ready: () => boolean;
   /** The origin whose pages may call, `*` for any, null for none. */
   corsOrigin: string | null;
   /** Whether `/metrics` is for everybody. */
@@ -134,7 +136,7 @@ function resourceAt(
       return () => Response.json({ status: "live" });
     case "/health/ready":
       return () => {
-        if (options.draining()) throw stopping();
+        if (!options.ready()) throw stopping();
         return Response.json({ status: "ready" });
       };
     case "/health/stream":

@@ -116,6 +116,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       )
     : null;
   const addressLimit = createAddressLimit(settings.maxRequestsPerAddress);
+  let leaving = false;
   let draining = false;
   const api = createApi({
     state,
@@ -123,6 +124,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     now,
     log,
     catalog: dispatch.catalog,
+    ready: () => !leaving,
     draining: () => draining,
     corsOrigin: options.corsOrigin ?? null,
     admin: createAdmin({ ...membership, state, sessions, now }),
@@ -172,6 +174,9 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   let stopped: Promise<void> | null = null;
 
   const stop = async (force?: AbortSignal) => {
+    leaving = true;
+    // A balancer in front is to look elsewhere before requests are refused here.
+    await until(() => false, { timeoutMs: settings.shutdownDelayMs, force });
     draining = true;
     const busy = () => server.pendingRequests > 0;
     await until(() => !busy(), { timeoutMs: settings.stopTimeoutMs, force });

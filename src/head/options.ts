@@ -46,6 +46,8 @@ export interface HeadSettings {
   maxHeldBytes: number;
   /** How long running requests may go on after `stop`. */
   stopTimeoutMs: number;
+  /** How long after `stop` it goes on serving while it says that it is not ready. */
+  shutdownDelayMs: number;
   helloTimeoutMs: number;
   probeTimeoutMs: number;
   reprobeMs: number;
@@ -65,6 +67,7 @@ export const HEAD_DEFAULTS: HeadSettings = {
   maxBodyBytes: 64 * 1024 * 1024,
   maxHeldBytes: Math.floor(os.totalmem() / 4),
   stopTimeoutMs: 180_000,
+  shutdownDelayMs: 0,
   helloTimeoutMs: 5000,
   probeTimeoutMs: 2000,
   reprobeMs: 5000,

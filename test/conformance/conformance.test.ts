@@ -32,7 +32,6 @@ test("exactly these are not there yet, and say what they need", () => {
     "C28 N of N+1 requests at once succeed; every ending releases its slot: keys",
     "C29 unauthenticated requests never reach a worker: keys",
     "C30 first byte and silence of an engine that hangs: stalls",
-    "C32 not ready but serving for --shutdown-delay: shutdown-delay",
   ]);
   expect(open.every(({ run }) => run === undefined)).toBe(true);
 });

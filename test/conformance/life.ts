@@ -203,7 +203,28 @@ export const LIFE: readonly Line[] = [
       expect((await cluster.process?.finished)?.code).toBe(0);
     },
   },
-  { line: 32, title: "not ready but serving for --shutdown-delay", needs: ["shutdown-delay"] },
+  {
+    line: 32,
+    title: "not ready but serving for --shutdown-delay",
+    async run(transport) {
+      const { answer, open } = gated();
+      open();
+      await using engine = startEngine(answer);
+      const flags = ["--shutdown-delay", "3s"];
+      await using cluster = await transport.start({ binary: flags, engines: [engine] });
+      cluster.process?.kill("SIGTERM");
+      await waitFor(async () => (await fetch(`${cluster.url}/health/ready`)).status === 503);
+      const served = await cluster.post(CHAT, chat({ stream: true }));
+      expect(served.status).toBe(200);
+      expect(await served.text()).toEndWith(DONE);
+      const refused = await waitFor(async () => {
+        const response = await cluster.post(CHAT, chat()).catch(() => null);
+        return response === null || response.status === 503;
+      });
+      expect(refused).toBe(true);
+      expect((await cluster.process?.finished)?.code).toBe(0);
+    },
+  },
   {
     line: 33,
     title: "1000 requests on connections that the engine closes just then: no client error",

@@ -80,6 +80,13 @@ export const headCommand: CommandSpec = {
       summary: "requests that one client address may have running",
     },
     {
+      flag: "shutdown-delay",
+      value: "<duration>",
+      env: "LLMNODE_SHUTDOWN_DELAY",
+      default: "0",
+      summary: "when stopped, not ready but serving for so long; 10s behind a load balancer",
+    },
+    {
       flag: "no-info-headers",
       env: "LLMNODE_NO_INFO_HEADERS",
       summary: "answers without x-llmnode-worker, -attempts and -queue-ms",
@@ -123,6 +130,7 @@ export const headCommand: CommandSpec = {
     if (maxBodyBytes === 0) throw options.invalid("max-body-size", "more than zero");
     const maxRequestsPerAddress =
       options.integer("max-requests-per-address", { min: 1, max: 1_000_000 }) ?? 4096;
+    const shutdownDelayMs = options.durationMs("shutdown-delay") ?? 0;
     const log = daemonLog(invocation, terminal);
     restartInPlace(env);
     const { startHead } = await import("../../head/head.ts");
@@ -145,7 +153,7 @@ export const headCommand: CommandSpec = {
           ...optional("corsOrigin", options.text("cors")),
           ...optional("otlp", options.text("otlp")),
           ...optional("requestLog", requestLogOf(invocation, terminal)),
-          settings: { maxBodyBytes, maxRequestsPerAddress },
+          settings: { maxBodyBytes, maxRequestsPerAddress, shutdownDelayMs },
         }),
       started: (head) => announce(head, { invocation, terminal, log, clientHost: listen.host }),
       farewell: () => "stopping, running requests may end",
