@@ -135,7 +135,10 @@ test("what is written behind is on disk soon, without anybody asking", async () 
 
 test("two heads cannot share it, and the second is told who has it", async () => {
   using dir = tempDir();
-  await using process = writer(dir.path, `console.log("open"); setInterval(() => {}, 1000);`);
+  await using process = writer(
+    dir.path,
+    `console.log("open"); setInterval(() => store.revision, 1000);`,
+  );
   await process.waitForLine("open");
   expect(() => open(dir.path)).toThrow(`another head uses it (pid ${process.pid})`);
   process.kill("SIGKILL");
