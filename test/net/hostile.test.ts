@@ -125,9 +125,8 @@ describe.skipIf(missing !== null)("networks", () => {
       await using cluster = await startCluster();
       const rule = cluster.network.drop(`-p tcp -d ${cluster.head.address} --dport 8093`);
       const worker = cluster.join(cluster.network.machine("one"));
-      const [line] = await worker.waitForLine("cannot reach the head at", { timeoutMs: 12_000 });
-      expect(line).toBeDefined();
-      expect(worker.output()).toContain(`${cluster.head.address}:8093`);
+      const told = `cannot reach the head at ${cluster.head.address}:8093`;
+      await worker.waitForLine(told, { timeoutMs: 12_000 });
       rule[Symbol.dispose]();
       await cluster.ready(1);
     },
