@@ -39,11 +39,9 @@ export interface ApiOptions {
   /** Whether `/metrics` is for everybody. */
   metricsOpen: boolean;
   addressLimit: AddressLimit;
-  /** Silence after which a connection without a running request is closed. Default: 60. */
-  idleTimeoutS?: number;
+  /** Silence after which a connection without a running request is closed. */
+  idleTimeoutS: number;
 }
-
-const IDLE_TIMEOUT_S = 60;
 
 /** The part of `Bun.serve`'s server that a request needs. */
 export interface Connection {
@@ -106,7 +104,7 @@ async function route(options: ApiOptions, incoming: Incoming): Promise<Response>
     worker: path.worker ?? request.headers.get("x-llmnode-worker"),
     onBug: (error) => logged(options, error, requestId),
     // The lifted limit would stay with the connection, and keep dead clients' ones open for ever.
-    onEnd: () => connection.timeout(request, options.idleTimeoutS ?? IDLE_TIMEOUT_S),
+    onEnd: () => connection.timeout(request, options.idleTimeoutS),
   });
 }
 

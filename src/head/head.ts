@@ -124,6 +124,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     now,
     log,
     catalog: dispatch.catalog,
+    idleTimeoutS: settings.idleTimeoutS,
     ready: () => !leaving,
     draining: () => draining,
     corsOrigin: options.corsOrigin ?? null,
@@ -166,7 +167,9 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       },
     }),
   });
-  const server = await namingOwner(options.listen.port, () => serve(options, api));
+  const server = await namingOwner(options.listen.port, () =>
+    serve(options, api, settings.idleTimeoutS),
+  );
   stack.defer(() => server.stop(true));
   const url = `http://${formatHostPort({ host: nearHost(options.listen.host), port: server.port ?? 0 })}`;
   membership.noteAddress(url);
@@ -198,7 +201,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   };
 }
 
-function serve(options: HeadOptions, api: ReturnType<typeof createApi>) {
+function serve(options: HeadOptions, api: ReturnType<typeof createApi>, idleTimeoutS: number) {
   const { listen, log } = options;
   try {
     return Bun.serve({
@@ -208,7 +211,7 @@ function serve(options: HeadOptions, api: ReturnType<typeof createApi>) {
       // Bun shares the port with another process otherwise, and says nothing.
       reusePort: false,
       // Bounds slow senders; inference lifts it for itself.
-      idleTimeout: 60,
+      idleTimeout: idleTimeoutS,
       // Our own limit answers in OpenAI's form; Bun's has an empty body.
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
       fetch: (request, server) => api(request, server),

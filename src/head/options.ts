@@ -51,6 +51,8 @@ export interface HeadSettings {
   helloTimeoutMs: number;
   probeTimeoutMs: number;
   reprobeMs: number;
+  /** Silence after which a connection without a running request is closed, in seconds. */
+  idleTimeoutS: number;
   /** How long a client may take to send its body. */
   bodyTimeoutMs: number;
   /** Inference requests that one client address may have running. */
@@ -71,6 +73,7 @@ export const HEAD_DEFAULTS: HeadSettings = {
   helloTimeoutMs: 5000,
   probeTimeoutMs: 2000,
   reprobeMs: 5000,
+  idleTimeoutS: 60,
   bodyTimeoutMs: 300_000,
   maxRequestsPerAddress: 4096,
   proxy: {},
