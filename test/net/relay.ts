@@ -26,10 +26,13 @@ export async function openSlowLine(options: SlowLineOptions): Promise<SlowLine> 
 
   const pass = (source: Socket, sink: Socket, way: "up" | "down") => {
     let waiting = 0;
+    // In order whatever the timers do: theirs are whole milliseconds, and two may change places.
+    const due: (() => void)[] = [];
     const later = (bytes: number, act: () => void) => {
       const now = performance.now();
       freeAt[way] = Math.max(now, freeAt[way]) + (bytes * 8000) / options.bitsPerSecond;
-      setTimeout(act, freeAt[way] - now + options.delayMs);
+      due.push(act);
+      setTimeout(() => due.shift()?.(), freeAt[way] - now + options.delayMs);
     };
     source.on("data", (chunk: Buffer) => {
       waiting += chunk.length;
