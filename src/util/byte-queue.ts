@@ -21,6 +21,9 @@ export interface ByteQueueOptions {
   onCancel: () => void;
 }
 
+/** A reader that stops holds a piece or two beside the queue: they are not to be large. */
+const MAX_PIECE_BYTES = 32 * 1024;
+
 /** Unbounded by itself: whoever pushes keeps to a limit, such as credit. */
 export function createByteQueue({ onTaken, onCancel }: ByteQueueOptions): ByteQueue {
   const waiting: Uint8Array[] = [];
@@ -29,6 +32,20 @@ export function createByteQueue({ onTaken, onCancel }: ByteQueueOptions): ByteQu
   let failure: { error: unknown } | null = null;
   let closed = false;
   const { wait, notify } = createNotifier();
+
+  /** What has piled up goes in one piece, up to a size: the reader is the slower side. */
+  const take = (): Uint8Array | null => {
+    let count = 0;
+    let bytes = 0;
+    for (const chunk of waiting) {
+      if (count > 0 && bytes + chunk.length > MAX_PIECE_BYTES) break;
+      count += 1;
+      bytes += chunk.length;
+    }
+    const pieces = waiting.splice(0, count);
+    waitingBytes -= bytes;
+    return pieces.length > 1 ? Buffer.concat(pieces) : (pieces[0] ?? null);
+  };
   const stream = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
@@ -38,14 +55,10 @@ export function createByteQueue({ onTaken, onCancel }: ByteQueueOptions): ByteQu
             closed = true;
             return controller.error(failure.error);
           }
-          if (waiting.length > 0) {
-            // What has piled up goes in one piece: the reader is the slower side.
-            const chunk = waiting.length === 1 ? waiting[0] : Buffer.concat(waiting);
-            waiting.length = 0;
-            const bytes = waitingBytes;
-            waitingBytes = 0;
-            if (chunk) controller.enqueue(chunk);
-            onTaken(bytes);
+          const chunk = take();
+          if (chunk) {
+            controller.enqueue(chunk);
+            onTaken(chunk.length);
             return;
           }
           if (ended) {
