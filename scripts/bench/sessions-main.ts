@@ -43,6 +43,7 @@ function add({ sessions, dir, prefix, enginePort }: SessionsOrder): void {
       host,
       sentAt: Date.now(),
       data: "direct",
+      continues: "",
     }),
     announce(welcome) {
       if (welcome.credential !== "") credential = welcome.credential;
@@ -63,6 +64,16 @@ function add({ sessions, dir, prefix, enginePort }: SessionsOrder): void {
             apiKey: "",
             restarts: 0,
             expectedModels: [],
+            gpusWanted: 0,
+            hostHeader: "",
+            gpus: [],
+            evidence: [],
+            hint: "",
+            failure: "",
+            phaseMs: 0,
+            pid: 0,
+            adopted: false,
+            container: "",
           },
         },
         {

@@ -1,10 +1,13 @@
 /** Asks the head's HTTP API, with errors that say what was tried and what to try next. */
 
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { speaksTls } from "../protocol/pin.ts";
 import { formatHostPort, isLoopback, parseHostPort } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
-import type { Options } from "./options.ts";
+import { stateDirectory } from "./daemon.ts";
+import { type HeadTls, isTlsHere, tlsFailure, trustFor, type TrustOptions } from "./head-tls.ts";
+import type { Invocation } from "./spec.ts";
 
 export const DEFAULT_HTTP_PORT = 8092;
 
@@ -16,20 +19,37 @@ export interface HeadClient {
   url: string;
   /** How long one call may take, all tries together. */
   timeoutMs: number;
+  /** What is trusted; absent for plain http. */
+  tls?: HeadTls;
   /** Pauses before the second and third try of a refused connection. Default: 200 and 400 ms. */
   retryPausesMs?: readonly number[];
 }
 
-/** Reads `--head` and `--timeout`. */
-export function headClient(options: Options): HeadClient {
+/**
+ * Reads `--head`, `--ca` and `--timeout`. An address without a scheme means http, unless it is that
+ * of a head on this machine that serves its clients by TLS.
+ */
+export function headClient(invocation: Invocation): HeadClient {
+  const { options } = invocation;
   const text = options.text("head") ?? "";
-  const url = parseHeadUrl(text);
-  if (url === null) {
+  const plain = parseHeadUrl(text);
+  if (plain === null) {
     throw options.invalid("head", "a host, host:port or URL such as http://10.0.0.5:8092");
   }
+  const trust = trustOptions(invocation);
+  const isOpen = !options.isGiven("head") || !/^https?:/i.test(text);
+  const url = isOpen && isTlsHere(plain, trust.dataDir) ? plain.replace(/^http:/, "https:") : plain;
+  const tls = trustFor(url, trust);
   const timeoutMs = options.durationMs("timeout") ?? 5000;
   if (timeoutMs === 0) throw options.invalid("timeout", "more than zero");
-  return { url, timeoutMs };
+  return { url, timeoutMs, ...(tls === null ? {} : { tls }) };
+}
+
+/** `--ca`, and the data directory even for commands that have no option for it. */
+export function trustOptions({ command, options, env }: Invocation): TrustOptions {
+  const hasDir = command.options.some(({ flag }) => flag === "data-dir");
+  const given = hasDir ? options.text("data-dir") : env["LLMNODE_DATA"] || null;
+  return { ca: options.text("ca"), dataDir: stateDirectory(given, env) };
 }
 
 /** `host`, `host:port` or an http(s) URL to an origin; null when it is none of them. */
@@ -67,9 +87,9 @@ async function ask(client: HeadClient, question: Question): Promise<string> {
   const { path } = question;
   const started = performance.now();
   const response = await connect(client, question);
-  const body = await readBounded(response).catch((error: unknown) => {
+  const body = await readBounded(response).catch(async (error: unknown) => {
     if (error instanceof LlmnodeError) throw error;
-    throw unreachable(client, { error, tries: 1, elapsed: performance.now() - started });
+    throw await unreachable(client, { error, tries: 1, elapsed: performance.now() - started });
   });
   if (response.ok && parse(body) !== undefined) return body;
   const { message: told, code } = errorOf(body);
@@ -110,6 +130,7 @@ async function connect(client: HeadClient, { path, body }: Question): Promise<Re
         ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
         // A proxy from the environment is for other machines: it cannot reach this one's loopback.
         ...(isLoopback(host) ? { proxy: false } : {}),
+        ...(client.tls === undefined ? {} : { tls: client.tls }),
       });
     } catch (error) {
       const pause = pauses[tries - 1];
@@ -120,16 +141,21 @@ async function connect(client: HeadClient, { path, body }: Question): Promise<Re
         (body === undefined ? isRefusal(error) : isUnsent(error)) &&
         pause !== undefined &&
         elapsed + pause < client.timeoutMs;
-      if (!again) throw unreachable(client, { error, tries, elapsed });
+      if (!again) throw await unreachable(client, { error, tries, elapsed });
       await Bun.sleep(pause);
     }
   }
 }
 
-function unreachable(
+async function unreachable(
   client: HeadClient,
   { error, tries, elapsed }: { error: unknown; tries: number; elapsed: number },
-): LlmnodeError {
+): Promise<LlmnodeError> {
+  const tls = await tlsTrouble(client.url, error);
+  if (tls) {
+    const message = `cannot talk to the head at ${client.url}: ${tls.reason}`;
+    return new LlmnodeError("tls_mismatch", message, { hints: [tls.hint], cause: error });
+  }
   const reason = reasonOf(error, client.timeoutMs);
   const effort = tries === 1 ? "" : `, ${tries} tries in ${formatDuration(elapsed)}`;
   const { hostname, port } = new URL(client.url);
@@ -148,6 +174,23 @@ function unreachable(
       cause: error,
     },
   );
+}
+
+/** How long it may take to find out whether a server that hangs up wants TLS. */
+const TLS_PROBE_MS = 1000;
+
+/** What is wrong with the encryption, and the next step; null where something else is. */
+export async function tlsTrouble(
+  url: string,
+  error: unknown,
+): Promise<{ reason: string; hint: string } | null> {
+  const { protocol, hostname, port, host } = new URL(url);
+  if (protocol === "https:") return tlsFailure(error);
+  // A TLS server hangs up on plain text, as others do for reasons of their own.
+  if (systemCode(error) !== "ECONNRESET") return null;
+  const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port) || 80 };
+  if (!(await speaksTls(address, TLS_PROBE_MS))) return null;
+  return { reason: "it speaks TLS", hint: `by https:   llmnode --head https://${host} ...` };
 }
 
 function isRefusal(error: unknown): boolean {

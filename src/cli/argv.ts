@@ -46,6 +46,20 @@ export function scanArgv(argv: readonly string[], specs: readonly OptionSpec[]):
   return scan;
 }
 
+/**
+ * Gives options that may stand alone the value that they then have: whether the next word is theirs
+ * could not be told otherwise.
+ */
+export function fillBare(argv: readonly string[], specs: readonly OptionSpec[]): string[] {
+  const end = argv.includes("--") ? argv.indexOf("--") : argv.length;
+  return argv.map((word, i) => {
+    const spec = specs.find(({ bare, flag }) => bare !== undefined && word === `--${flag}`);
+    const next = i + 1 < end ? argv[i + 1] : undefined;
+    if (spec === undefined || i >= end || next?.includes("://") === true) return word;
+    return `${word}=${spec.bare}`;
+  });
+}
+
 /** Reads one `--flag`; true when it took the next word as its value. */
 function readLong(
   scan: Scan,

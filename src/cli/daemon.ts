@@ -29,17 +29,20 @@ export function daemonLog({ options }: Invocation, terminal: Terminal): Log {
  * A relative XDG_STATE_HOME is ignored, as the XDG base directory specification says.
  */
 export function dataDirectory(options: Options, env: Environment): string {
-  const given = options.text("data-dir");
+  const found = stateDirectory(options.text("data-dir"), env);
+  if (found !== null) return found;
+  throw new LlmnodeError("data_dir_unusable", "there is no home directory to keep state in", {
+    hints: ["name a place:   --data-dir <dir>   (or LLMNODE_DATA=<dir>)"],
+  });
+}
+
+/** As `dataDirectory`, for commands that have no such option: `given` or null; null without a home. */
+export function stateDirectory(given: string | null, env: Environment): string | null {
   if (given !== null) return resolve(given);
   const state = env["XDG_STATE_HOME"];
   if (state !== undefined && isAbsolute(state)) return join(state, "llmnode");
   const home = env["HOME"] || homedir();
-  if (!isAbsolute(home)) {
-    throw new LlmnodeError("data_dir_unusable", "there is no home directory to keep state in", {
-      hints: ["name a place:   --data-dir <dir>   (or LLMNODE_DATA=<dir>)"],
-    });
-  }
-  return join(home, ".local", "state", "llmnode");
+  return isAbsolute(home) ? join(home, ".local", "state", "llmnode") : null;
 }
 
 /** An address option; `fallback` fills in what is left out. Throws `usage`. */

@@ -49,7 +49,8 @@ export function commandHelp(command: CommandSpec): string {
 
 function optionRow(spec: OptionSpec): [string, string] {
   const short = spec.short === undefined ? "" : `-${spec.short}, `;
-  const value = spec.value === undefined ? "" : ` ${spec.value}`;
+  const placeholder = spec.bare === undefined ? spec.value : `[${spec.value}]`;
+  const value = placeholder === undefined ? "" : ` ${placeholder}`;
   const fallback = spec.defaultNote ?? spec.default;
   const notes = [
     ...(fallback === undefined ? [] : [`default: ${fallback}`]),

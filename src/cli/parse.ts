@@ -3,10 +3,12 @@
 import { type CAC, cac } from "cac";
 import { LlmnodeError } from "../protocol/errors.ts";
 import { cleanLine } from "../util/text.ts";
-import { type Scan, scanArgv } from "./argv.ts";
+import { fillBare, type Scan, scanArgv } from "./argv.ts";
+import { type ConfigFile, readConfigFile } from "./config-file.ts";
 import { createOptions } from "./options.ts";
 import {
   type CommandSpec,
+  CONFIG_OPTION,
   type Environment,
   GLOBAL_OPTIONS,
   type Invocation,
@@ -19,10 +21,14 @@ import { suggest } from "./suggest.ts";
  * become the commands of these names, which `commands` must contain.
  */
 export function parseCommandLine(
-  argv: readonly string[],
+  typed: readonly string[],
   commands: readonly CommandSpec[],
   env: Environment,
 ): Invocation {
+  const argv = fillBare(
+    typed,
+    commands.flatMap(({ options }) => options),
+  );
   const cli = buildCac(commands);
   cli.parse(["llmnode", "llmnode", ...argv], { run: false });
   const command = commands.find(({ name }) => name === cli.matchedCommandName);
@@ -30,11 +36,20 @@ export function parseCommandLine(
   const scan = scanArgv(argv, specs);
   const isOn = (flag: string) => scan.flags.get(flag)?.at(-1) === "true";
 
-  const build = (spec: CommandSpec, words: readonly string[]): Invocation => ({
+  const build = (
+    spec: CommandSpec,
+    typed: readonly string[],
+    file: ConfigFile | null = null,
+  ): Invocation => ({
     command: spec,
-    words,
-    rest: scan.rest,
-    options: createOptions([...spec.options, ...GLOBAL_OPTIONS], scan.flags, env),
+    words: typed.length === 0 && file?.argument ? [file.argument] : typed,
+    rest: scan.rest ?? file?.rest ?? null,
+    isRestFromFile: scan.rest === null && Boolean(file?.rest),
+    options: createOptions([...spec.options, ...GLOBAL_OPTIONS], {
+      flags: scan.flags,
+      env,
+      ...(file && { file: file.values }),
+    }),
     env,
   });
   const named = (name: string): CommandSpec => {
@@ -54,14 +69,23 @@ export function parseCommandLine(
   rejectExtraWords(command, { words, typed: argv.slice(scan.wordsAt[0] ?? 0) }, scan);
   rejectUnknownFlags(scan, specs, command);
   rejectMalformed(scan);
-  if (command.argument?.required === true && words.length === 0) {
+  const file = configFile(command, scan, env);
+  const hasArgument = words.length > 0 || Boolean(file?.argument);
+  if (command.argument?.required === true && !hasArgument) {
     throw usage(`${command.name} needs <${command.argument.name}>: llmnode ${command.usage}`);
   }
   if (scan.rest !== null && command.takesRest !== true) {
     throw usage(`${command.name} takes nothing after "--"`);
   }
   confirm(cli);
-  return build(command, words);
+  return build(command, words, file);
+}
+
+/** The file that `--config` or its variable names, for a command that takes one. */
+function configFile(command: CommandSpec, scan: Scan, env: Environment): ConfigFile | null {
+  if (!command.options.includes(CONFIG_OPTION)) return null;
+  const path = createOptions([CONFIG_OPTION], { flags: scan.flags, env }).text(CONFIG_OPTION.flag);
+  return path === null ? null : readConfigFile(path, command, env);
 }
 
 /** "unknown command ..." with the one that was meant, or all there are. */
@@ -84,7 +108,9 @@ function buildCac(commands: readonly CommandSpec[]): CAC {
     const words = [command.argument, command.secondArgument]
       .map((argument) => {
         if (argument === undefined) return "";
-        return argument.required ? ` <${argument.name}>` : ` [${argument.name}]`;
+        // What may come from a configuration file as well is not missing when it is not typed.
+        const isTyped = argument.required && command.configKeys === undefined;
+        return isTyped ? ` <${argument.name}>` : ` [${argument.name}]`;
       })
       .join("");
     const entry = cli.command(`${command.name}${words}`, command.summary);

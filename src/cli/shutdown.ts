@@ -12,6 +12,14 @@ export interface Stoppable {
   readonly ended?: Promise<LlmnodeError | null>;
 }
 
+/** Another way than `stop` to end what runs. */
+export interface Ending<T> {
+  /** What is told, such as "handing over". */
+  farewell: string;
+  /** Graceful until `force` aborts. */
+  end(running: T, options: { force: AbortSignal }): Promise<void>;
+}
+
 export interface DaemonOptions<T extends Stoppable> {
   log: Log;
   start: () => Promise<T>;
@@ -23,6 +31,10 @@ export interface DaemonOptions<T extends Stoppable> {
   farewell: (running: T) => string;
   /** Signals that are told but otherwise ignored. */
   ignore?: readonly NodeJS.Signals[];
+  /** Signals that mean something else to it once it runs; until then they are let pass. */
+  onSignal?: Partial<Record<NodeJS.Signals, (running: T) => void>>;
+  /** Signals that end it in a way of their own; they are never a second thought. */
+  endings?: Partial<Record<NodeJS.Signals, Ending<T>>>;
   /** A signal so soon after the first is the same one come twice. Default 200 ms. */
   echoMs?: number;
   /** How long a process with a bug may take to end what it started. Default 15 s. */
@@ -30,14 +42,14 @@ export interface DaemonOptions<T extends Stoppable> {
 }
 
 /**
- * Runs until SIGINT, SIGTERM or SIGHUP, then stops gracefully; a second SIGINT or SIGTERM forces,
- * a third leaves at once. Returns the exit code: 0 however it was stopped, 70 after an error that
+ * Runs until SIGINT, SIGTERM, SIGHUP or one of `endings`, then stops gracefully; a second SIGINT or
+ * SIGTERM forces, a third leaves at once. Returns the exit code: 0 however it was stopped, 70 after an error that
  * nobody caught. Throws what `start` throws, and the error that a running thing ended with.
  */
 export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>): Promise<number> {
   const { log } = options;
   const force = new AbortController();
-  const stopAsked = Promise.withResolvers<void>();
+  const stopAsked = Promise.withResolvers<Ending<T> | null>();
   const bug = Promise.withResolvers<"bug">();
   let bugs = 0;
   let running: T | null = null;
@@ -49,9 +61,15 @@ export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>):
       log.info(`${signal} is ignored, as told`);
       return;
     }
+    const other = options.onSignal?.[signal];
+    if (other) {
+      if (running !== null) other(running);
+      return;
+    }
     // A closing terminal sends SIGHUP twice, and service managers send it along with SIGTERM:
     // it never counts as somebody's second thought.
-    if (asked > 0 && signal === "SIGHUP") return;
+    const ending = options.endings?.[signal] ?? null;
+    if (asked > 0 && (signal === "SIGHUP" || ending !== null)) return;
     // `timeout`, `npm run` and the like pass on a Ctrl-C that the terminal has sent here as well.
     const now = performance.now();
     if (asked === 1 && now - firstAt < (options.echoMs ?? 200)) return;
@@ -59,8 +77,8 @@ export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>):
     if (asked === 1) {
       firstAt = now;
       const told = running === null ? "stopping once it has started" : options.farewell(running);
-      log.info(`${told}, Ctrl-C again to stop now`);
-      stopAsked.resolve();
+      log.info(`${ending?.farewell ?? told}, Ctrl-C again to stop now`);
+      stopAsked.resolve(ending);
       if (running === null) options.abandonStart?.abort();
     } else if (asked === 2) {
       log.warn("stopping now");
@@ -79,7 +97,10 @@ export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>):
     bugs += 1;
     bug.resolve("bug");
   };
-  const signals: NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+  const signals: NodeJS.Signals[] = [
+    ...(["SIGINT", "SIGTERM", "SIGHUP"] as const),
+    ...(["SIGUSR1", "SIGUSR2"] as const).filter((signal) => options.endings?.[signal]),
+  ];
   for (const signal of signals) process.on(signal, onSignal);
   process.on("uncaughtException", onBug);
   process.on("unhandledRejection", onBug);
@@ -101,7 +122,7 @@ export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>):
     if (asked === 0) options.started(thing);
     const ended = thing.ended?.then((error) => ({ error }));
     const first = await Promise.race([
-      stopAsked.promise.then(() => "asked" as const),
+      stopAsked.promise.then((ending) => ({ ending })),
       bug.promise,
       ...(ended === undefined ? [] : [ended]),
     ]);
@@ -113,8 +134,12 @@ export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>):
       await Promise.race([stop, sleep(options.bugStopMs ?? 15_000, stopped.signal)]);
       return EXIT.internal;
     }
-    await thing.stop({ force: force.signal });
-    if (first !== "asked" && first.error !== null) throw first.error;
+    if ("ending" in first && first.ending !== null) {
+      await first.ending.end(thing, { force: force.signal });
+    } else {
+      await thing.stop({ force: force.signal });
+    }
+    if ("error" in first && first.error !== null) throw first.error;
     return bugs === 0 ? EXIT.ok : EXIT.internal;
   } finally {
     for (const signal of signals) process.off(signal, onSignal);

@@ -11,8 +11,16 @@ export interface OptionSpec {
   short?: string;
   /** The placeholder of its value in help, such as `<host:port>`. Absent: an on/off switch. */
   value?: string;
+  /** The value that counts when it is given without one; a value then needs `=` or a `://` in it. */
+  bare?: string;
   /** May be given several times; in the environment its values are separated by commas. */
   repeat?: boolean;
+  /** The values of all sources count, the strongest last, instead of those of the strongest alone. */
+  merges?: boolean;
+  /** A file or folder; in a configuration file its path starts at that file's folder. */
+  isPath?: boolean;
+  /** The table of a configuration file whose entries are its values too, as `key=value`. */
+  table?: string;
   /** The environment variable that is read when the flag is not given. */
   env?: string;
   /** The text that counts when neither flag nor environment says anything. */
@@ -43,6 +51,8 @@ export interface CommandSpec {
   isDaemon?: boolean;
   /** Whether words after `--` mean something to it. */
   takesRest?: boolean;
+  /** The keys in its configuration file that stand for its argument and for words after `--`. */
+  configKeys?: { argument: string; rest: string };
   options: OptionSpec[];
   examples: string[];
   /** A message for words too many, where the command can say more than "unexpected". */
@@ -60,6 +70,8 @@ export interface Invocation {
   words: readonly string[];
   /** Everything after the first `--`, untouched; null when there was no `--`. */
   rest: readonly string[] | null;
+  /** Whether `rest` is from the configuration file. */
+  isRestFromFile: boolean;
   options: Options;
   env: Environment;
 }
@@ -73,6 +85,13 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
     env: "LLMNODE_HEAD",
     default: "http://127.0.0.1:8092",
     summary: "the head that commands talk to: host, host:port or URL",
+  },
+  {
+    flag: "ca",
+    value: "<file>",
+    env: "LLMNODE_CA",
+    defaultNote: "the system's, and a head on this machine",
+    summary: "the authorities to trust when --head is https, in PEM",
   },
   {
     flag: "timeout",
@@ -91,8 +110,18 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   { flag: "version", summary: "show the version" },
 ];
 
+/** A command that has it takes all its other options from the file as well. */
+export const CONFIG_OPTION: OptionSpec = {
+  flag: "config",
+  value: "<file>",
+  env: "LLMNODE_CONFIG",
+  summary: "a TOML file with any of these options; flags and variables win over it",
+  isPath: true,
+};
+
 /** The options of every command that runs until it is stopped. */
-export const LOG_OPTIONS: readonly OptionSpec[] = [
+export const DAEMON_OPTIONS: readonly OptionSpec[] = [
+  CONFIG_OPTION,
   {
     flag: "log-format",
     value: "<format>",
@@ -115,4 +144,5 @@ export const DATA_DIR_OPTION: OptionSpec = {
   env: "LLMNODE_DATA",
   defaultNote: "$XDG_STATE_HOME/llmnode or ~/.local/state/llmnode",
   summary: "where it keeps its state",
+  isPath: true,
 };

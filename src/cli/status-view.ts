@@ -2,6 +2,10 @@
 
 import { cleanLine, count } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
+import { fields, list, number, text, texts } from "./json-fields.ts";
+import { failureLines, type FailedEngine } from "./status-failures.ts";
+import { gpuText, hardwareTables, type HardwareView, readHardware } from "./status-hardware.ts";
+import { type ProcessView, processTable, readProcess } from "./status-processes.ts";
 import { cut, textTable } from "./table.ts";
 
 /** The parts of `llmnode.status/1` that are shown; what is missing or of another kind is null. */
@@ -17,16 +21,25 @@ export interface WorkerView {
   reason: string | null;
   via: string | null;
   ageMs: number | null;
+  hardware: HardwareView;
   engines: EngineView[];
 }
 
-export interface EngineView {
-  id: string;
+export interface EngineView extends FailedEngine {
   kind: string;
-  state: string;
   phase: string | null;
-  reason: string | null;
+  phaseMs: number | null;
+  load: LoadView | null;
+  process: ProcessView;
   replicas: ReplicaView[];
+}
+
+/** What an engine says itself about its load. */
+export interface LoadView {
+  running: number | null;
+  waiting: number | null;
+  /** 0 to 1. */
+  kvUsage: number | null;
 }
 
 export interface ReplicaView {
@@ -63,7 +76,7 @@ export function readStatus(json: unknown): StatusView | null {
 /** The lines for stdout. */
 export function statusLines(
   status: StatusView,
-  { url, columns }: { url: string; columns: number | null },
+  { url, columns, verbose = false }: { url: string; columns: number | null; verbose?: boolean },
 ): string[] {
   const version = status.headVersion === null ? "" : `   llmnode ${status.headVersion}`;
   const ready = status.models.filter((model) => (model.ready ?? 0) > 0).length;
@@ -81,17 +94,24 @@ export function statusLines(
     ]),
   );
   add(
-    ["WORKER", "STATE", "VIA", "SEEN", "REASON"],
+    ["WORKER", "STATE", "VIA", "SEEN", "GPU", "REASON"],
     status.workers.map((worker) => [
       worker.name,
       worker.state,
       worker.via ?? "-",
       worker.ageMs === null ? "?" : `${formatDuration(worker.ageMs)} ago`,
+      gpuText(worker.hardware),
       worker.reason ?? "",
     ]),
   );
-  add(["ENGINE", "KIND", "STATE", "MODEL", "REPLICA", "INFL", "REASON"], engineRows(status));
-  return lines;
+  add(
+    ["ENGINE", "KIND", "STATE", "MODEL", "REPLICA", "INFL", "LOAD", "REASON"],
+    engineRows(status),
+  );
+  if (verbose) for (const [header, rows] of hardwareTables(status.workers)) add(header, rows);
+  const engines = status.workers.flatMap((worker) => worker.engines);
+  if (verbose) add(...processTable(engines));
+  return [...lines, ...failureLines(engines, verbose)];
 }
 
 /** What is wrong, in words; empty when every model and every worker is as it should be. */
@@ -125,18 +145,24 @@ function engineProblems(engine: EngineView): string[] {
     });
 }
 
+/** "load 40%, 2m10s": how far it is, and for how long it has been there. */
+function phaseOf({ phase, phaseMs }: EngineView): string {
+  return phaseMs === null ? (phase ?? "") : `${phase}, ${formatDuration(phaseMs)}`;
+}
+
 /** One row a replica; an engine that serves nothing yet still has its row. */
 function engineRows(status: StatusView): string[][] {
   return status.workers.flatMap((worker) =>
     worker.engines.flatMap((engine) => {
-      const state = engine.phase === null ? engine.state : `${engine.state} (${engine.phase})`;
+      const state = engine.phase === null ? engine.state : `${engine.state} (${phaseOf(engine)})`;
       const own = [engine.id, engine.kind, state];
-      if (engine.replicas.length === 0) return [[...own, "-", "-", "-", engine.reason ?? ""]];
+      if (engine.replicas.length === 0) return [[...own, "-", "-", "-", "", engine.reason ?? ""]];
       return engine.replicas.map((replica) => [
         ...own,
         replica.model,
         replica.state,
         shown(replica.inFlight),
+        loadText(engine.load),
         replica.reason ?? engine.reason ?? "",
       ]);
     }),
@@ -151,12 +177,19 @@ function readWorker(entry: Record<string, unknown>): WorkerView {
     reason: text(entry["reason"]),
     via: text(entry["via"]),
     ageMs: number(entry["age_ms"]),
+    hardware: readHardware(entry),
     engines: list(entry["engines"]).map((engine, i) => ({
       id: text(engine["id"]) ?? `${name}/${i + 1}`,
       kind: text(engine["kind"]) ?? "?",
       state: text(engine["state"]) ?? "?",
       phase: text(engine["phase"]),
+      phaseMs: number(engine["phase_ms"]),
       reason: text(engine["reason"]),
+      failure: text(engine["failure"]),
+      hint: text(engine["hint"]),
+      evidence: texts(engine["evidence"]),
+      load: readLoad(engine["load"]),
+      process: readProcess(engine),
       replicas: list(engine["replicas"]).map((replica) => ({
         model: text(replica["model"]) ?? "?",
         state: text(replica["state"]) ?? "?",
@@ -167,21 +200,27 @@ function readWorker(entry: Record<string, unknown>): WorkerView {
   };
 }
 
-function fields(value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return {};
-  return Object.fromEntries(Object.entries(value));
+function readLoad(value: unknown): LoadView | null {
+  const load = fields(value);
+  const figures = {
+    running: number(load["running"]),
+    waiting: number(load["waiting"]),
+    kvUsage: number(load["kv_usage"]),
+  };
+  return Object.values(figures).every((figure) => figure === null) ? null : figures;
 }
 
-function list(value: unknown): Array<Record<string, unknown>> {
-  return Array.isArray(value) ? value.map(fields) : [];
-}
-
-function text(value: unknown): string | null {
-  return typeof value === "string" && value !== "" ? value : null;
-}
-
-function number(value: unknown): number | null {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
+/** "12 run, 3 wait, cache 40%", without what is not known. */
+function loadText(load: LoadView | null): string {
+  if (load === null) return "";
+  const { running, waiting, kvUsage } = load;
+  return [
+    running === null ? [] : `${running} run`,
+    waiting === null ? [] : `${waiting} wait`,
+    kvUsage === null ? [] : `cache ${Math.round(kvUsage * 100)}%`,
+  ]
+    .flat()
+    .join(", ");
 }
 
 /** Unknown is shown as unknown. */

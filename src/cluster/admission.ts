@@ -5,6 +5,7 @@ import { cleanLine } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
 import { endRun, forget } from "./registry.ts";
 import type { ClusterState, RefusedJoin, Worker } from "./state.ts";
+import { NO_HARDWARE } from "./telemetry.ts";
 
 const MAX_LABELS = 32;
 const MAX_TEXT = 512;
@@ -45,7 +46,8 @@ export function join(
     return refuse({ code: "name_in_use", reason, hint, retry: false });
   }
   state.sessions += 1;
-  const sameRun = known?.run === hello.run;
+  // Another process that took the engine over while it ran goes on where the old one was.
+  const kept = known && (known.run === hello.run || isContinued(known, hello)) ? known : null;
   const worker: Worker = {
     id: hello.workerId,
     name,
@@ -59,16 +61,18 @@ export function join(
     data: hello.data || "auto",
     connected: true,
     lastHeardAt: now,
-    drain: sameRun ? known.drain : null,
+    drain: known?.run === hello.run ? known.drain : null,
     left: false,
-    state: sameRun ? known.state : "ready",
-    reason: sameRun ? known.reason : null,
-    stateSince: sameRun ? known.stateSince : now,
-    engines: sameRun ? known.engines : new Map(),
-    inFlight: sameRun ? known.inFlight : 0,
+    state: kept ? kept.state : "ready",
+    reason: kept ? kept.reason : null,
+    stateSince: kept ? kept.stateSince : now,
+    engines: kept ? kept.engines : new Map(),
+    hardware: kept ? kept.hardware : NO_HARDWARE,
+    inFlight: kept ? kept.inFlight : 0,
   };
   state.workers.set(worker.id, worker);
-  if (known && !sameRun) endRun(state, known.run, now);
+  if (kept) passOn(state, kept.run, worker);
+  else if (known) endRun(state, known.run, now);
   state.revision += 1;
   return {
     accepted: true,
@@ -76,6 +80,22 @@ export function join(
     worker,
     replaces: known?.connected ? known.session : null,
   };
+}
+
+/**
+ * Whether the process of the known run has ended and left its engine to this one. Only who has read
+ * the slot's folder, and holds its lock, can name that run.
+ */
+function isContinued(known: Worker | undefined, hello: Hello): boolean {
+  return known !== undefined && !known.left && known.run === hello.continues;
+}
+
+/** Requests that reach the engine directly go on; those by lane end with their connections. */
+function passOn(state: ClusterState, run: string, worker: Worker): void {
+  if (run === worker.run) return;
+  for (const lease of state.leases.values()) {
+    if (lease.workerId === worker.id && lease.workerRun === run) lease.workerRun = worker.run;
+  }
 }
 
 function refuse(refusal: RefusedJoin): JoinResult {
@@ -109,7 +129,7 @@ function refuseTakeover(
   now: number,
 ): RefusedJoin | null {
   const { hello, known } = both;
-  if (!known || known.left) return null;
+  if (!known || known.left || isContinued(known, hello)) return null;
   if (known.run === hello.run) {
     if (hello.epoch > known.epoch) return null;
     return {

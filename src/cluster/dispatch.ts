@@ -59,6 +59,7 @@ export function acquire(
     url: route.via === "direct" ? route.url : null,
     engineNumber: engine.number,
     apiKey: engine.apiKey,
+    hostHeader: engine.hostHeader,
     started: false,
     progressAt: at.now,
     recalled: false,

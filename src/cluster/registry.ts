@@ -66,7 +66,19 @@ export function reportEngine(
     advertise: null,
     apiKey: null,
     restarts: 0,
+    pid: null,
+    adopted: false,
+    container: null,
     expectedModels: [],
+    maxInFlight: null,
+    gpusWanted: null,
+    hostHeader: null,
+    load: null,
+    gpus: [],
+    failure: null,
+    hint: null,
+    evidence: [],
+    phaseSince: null,
     models: [],
     pages: null,
     route: { via: "unknown" },
@@ -84,7 +96,10 @@ export function reportEngine(
       known.port !== (report.port || null) ||
       known.advertise !== (report.advertise || null) ||
       known.loopbackOnly !== (report.loopbackOnly ?? null));
-  if (ended) engine.route = { via: "unknown" };
+  if (ended) {
+    engine.route = { via: "unknown" };
+    engine.load = null;
+  }
   engine.run = report.run;
   engine.kind = cleanLine(report.kind, 32);
   engine.state = next;
@@ -97,7 +112,18 @@ export function reportEngine(
   engine.advertise = report.advertise || null;
   engine.apiKey = report.apiKey || null;
   engine.restarts = report.restarts;
+  engine.pid = report.pid || null;
+  engine.adopted = report.adopted;
+  engine.container = cleanLine(report.container, 128) || null;
   engine.expectedModels = report.expectedModels.filter(isSoundName);
+  engine.maxInFlight = report.maxInFlight ?? null;
+  engine.gpusWanted = report.gpusWanted || null;
+  engine.hostHeader = isHostHeader(report.hostHeader) ? report.hostHeader : null;
+  engine.gpus = report.gpus.slice(0, MAX_GPUS).map((uuid) => cleanLine(uuid, 100));
+  engine.failure = cleanLine(report.failure, 32) || null;
+  engine.hint = cleanLine(report.hint, 500) || null;
+  engine.evidence = report.evidence.slice(-MAX_EVIDENCE).map((line) => cleanLine(line, 500));
+  engine.phaseSince = engine.phase === null ? null : now - Math.max(0, report.phaseMs);
   worker.engines.set(report.engine, engine);
   remember(state, engine.models, now);
   state.revision += 1;
@@ -186,6 +212,11 @@ function isSoundName(id: string): boolean {
   return id !== "" && cleanLine(id, 512) === id;
 }
 
+/** It goes into a request as it stands. */
+function isHostHeader(text: string): boolean {
+  return text.length <= 300 && /^[\w.[\]:-]+$/.test(text);
+}
+
 function cardOf(model: Model): Engine["models"][number] {
   return {
     id: model.id,
@@ -197,6 +228,10 @@ function cardOf(model: Model): Engine["models"][number] {
 }
 
 const MAX_CARD_CHARS = 2048;
+/** GPUs that are kept of an engine. */
+const MAX_GPUS = 64;
+/** Lines of evidence that are kept of an engine. */
+const MAX_EVIDENCE = 8;
 
 function extraOf(card: string): Record<string, unknown> {
   if (card === "" || card.length > MAX_CARD_CHARS) return {};

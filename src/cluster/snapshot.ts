@@ -2,7 +2,9 @@
 
 import type { Catalog } from "./catalog.ts";
 import { replicasOf } from "./catalog.ts";
+import { loadOf } from "./load.ts";
 import type { ClusterState, Engine, Worker } from "./state.ts";
+import { hardwareJson, type HardwareJson } from "./telemetry.ts";
 
 /** `GET /api/v1/status`; unknown is null, changes are additive. */
 export interface StatusJson {
@@ -21,6 +23,9 @@ export interface WorkerJson {
   via: string | null;
   /** Since it was last heard. */
   age_ms: number;
+  host: HardwareJson["host"];
+  gpus: HardwareJson["gpus"];
+  gpu_problem: HardwareJson["gpu_problem"];
   engines: EngineJson[];
 }
 
@@ -29,8 +34,38 @@ export interface EngineJson {
   kind: string;
   state: string;
   phase: string | null;
+  /** How long it has been in its phase. */
+  phase_ms: number | null;
   reason: string | null;
+  /** The UUIDs of the GPUs that it may use; empty: all of its machine, or it is not known. */
+  gpus: string[];
+  /** Why it ended last, until it is ready again: a word, what to do, and the log's own lines. */
+  failure: string | null;
+  hint: string | null;
+  evidence: string[];
+  restarts: number;
+  pid: number | null;
+  /** Whether its worker took it over, running, from an earlier life of itself. */
+  adopted: boolean;
+  /** Name or short id of its container, or its compose project. */
+  container: string | null;
+  /** Requests that it should have at once. */
+  max_in_flight: number | null;
+  /** GPUs that its command asks for. */
+  gpus_wanted: number | null;
+  /** What it says itself about its load; null where it does not, or not lately. */
+  load: LoadJson | null;
   replicas: { model: string; state: string; in_flight: number }[];
+}
+
+export interface LoadJson {
+  running: number | null;
+  waiting: number | null;
+  /** 0 to 1. */
+  kv_usage: number | null;
+  prefix_hit_tokens: number | null;
+  prefix_query_tokens: number | null;
+  age_ms: number;
 }
 
 export interface ModelJson {
@@ -53,7 +88,7 @@ export function statusJson(
   return {
     schema: "llmnode.status/1",
     head: { ...head, time: new Date(now).toISOString() },
-    workers: workers.map((worker) => workerJson(worker, inFlight, now)),
+    workers: workers.map((worker) => workerJson(worker, { state, inFlight }, now)),
     models: models.map(([name, replicas]) => ({
       name,
       ready: replicas.filter((replica) => replica.state === "ready").length,
@@ -66,7 +101,11 @@ export function statusJson(
   };
 }
 
-function workerJson(worker: Worker, inFlight: Map<string, number>, now: number): WorkerJson {
+function workerJson(
+  worker: Worker,
+  { state, inFlight }: { state: ClusterState; inFlight: Map<string, number> },
+  now: number,
+): WorkerJson {
   const engines = [...worker.engines.values()];
   return {
     id: worker.id,
@@ -75,12 +114,26 @@ function workerJson(worker: Worker, inFlight: Map<string, number>, now: number):
     reason: worker.reason,
     via: viaOf(engines),
     age_ms: Math.max(0, Math.round(now - worker.lastHeardAt)),
+    ...hardwareJson(worker.hardware, now),
     engines: engines.map((engine) => ({
       id: `${worker.name}/${engine.number}`,
       kind: engine.kind,
       state: engine.state,
       phase: engine.phase,
+      phase_ms:
+        engine.phaseSince === null ? null : Math.max(0, Math.round(now - engine.phaseSince)),
       reason: engine.reason ?? (engine.route.via === "unreachable" ? engine.route.reason : null),
+      gpus: engine.gpus,
+      failure: engine.failure,
+      hint: engine.hint,
+      evidence: engine.evidence,
+      restarts: engine.restarts,
+      pid: engine.pid,
+      adopted: engine.adopted,
+      container: engine.container,
+      max_in_flight: engine.maxInFlight,
+      gpus_wanted: engine.gpusWanted,
+      load: loadJson(state, engine, now),
       replicas: replicasOf(worker, engine).map((replica) => ({
         model: replica.card.id,
         state: replica.state,
@@ -88,6 +141,20 @@ function workerJson(worker: Worker, inFlight: Map<string, number>, now: number):
       })),
     })),
   };
+}
+
+function loadJson(state: ClusterState, engine: Engine, now: number): LoadJson | null {
+  const load = loadOf(state, engine, now);
+  return (
+    load && {
+      running: load.running,
+      waiting: load.waiting,
+      kv_usage: load.kvUsage,
+      prefix_hit_tokens: load.prefixHitTokens,
+      prefix_query_tokens: load.prefixQueryTokens,
+      age_ms: Math.max(0, Math.round(now - load.sampledAt)),
+    }
+  );
 }
 
 function viaOf(engines: readonly Engine[]): string | null {

@@ -2,6 +2,8 @@
 
 import type { ErrorCode } from "../protocol/errors.ts";
 import type { Want } from "./dispatch.ts";
+import type { LoadFigures } from "./load.ts";
+import type { Hardware } from "./telemetry.ts";
 import type { Host } from "../protocol/messages.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
@@ -36,6 +38,8 @@ export interface Worker {
   reason: string | null;
   stateSince: number;
   engines: Map<string, Engine>;
+  /** Written by telemetry. */
+  hardware: Hardware;
   /** Leases held on it. Written by dispatch. */
   inFlight: number;
 }
@@ -63,7 +67,29 @@ export interface Engine {
   advertise: string | null;
   apiKey: string | null;
   restarts: number;
+  /** The leading process on the worker's machine. */
+  pid: number | null;
+  /** Whether the worker took it over from an earlier life of itself. */
+  adopted: boolean;
+  /** Name or short id of its container, or its compose project; null: none, or not known yet. */
+  container: string | null;
   expectedModels: string[];
+  /** Requests that it should have at once; null: its worker has not told. */
+  maxInFlight: number | null;
+  /** GPUs that its command asks for; null: none, or not told. */
+  gpusWanted: number | null;
+  /** The `Host` of requests that the head sends to it directly; null: its address. */
+  hostHeader: string | null;
+  /** What it said last about its load; `loadOf` tells whether it still holds. Written by load. */
+  load: LoadFigures | null;
+  /** The GPUs that it may use; empty: all of its machine, or it is not known. */
+  gpus: string[];
+  /** Why it ended last, until it is ready again; see EngineReport. */
+  failure: string | null;
+  hint: string | null;
+  evidence: string[];
+  /** Since when a starting engine is in its phase. */
+  phaseSince: number | null;
   models: ModelCard[];
   /** Pages of a list that is not complete yet. */
   pages: { revision: number; models: ModelCard[] } | null;
@@ -96,6 +122,7 @@ export interface Lease {
   /** The engine among those of its worker. */
   engineNumber: string;
   apiKey: string | null;
+  hostHeader: string | null;
   /** Whether an engine byte has come back. */
   started: boolean;
   /** When the request last made progress on its own connection. */
@@ -112,6 +139,8 @@ export interface ClusterLimits {
   heartbeatWorkers: number;
   staleAfterMs: number;
   lostAfterMs: number;
+  /** How long what an engine said about its load holds. */
+  loadMaxAgeMs: number;
   /** How long another run with the same id is refused after the old one was last heard. */
   takeoverAfterMs: number;
   /** How long a request may go on after its process was reported to have ended: what the process
@@ -137,6 +166,7 @@ export const CLUSTER_LIMITS: ClusterLimits = {
   heartbeatWorkers: 500,
   staleAfterMs: 5000,
   lostAfterMs: 15_000,
+  loadMaxAgeMs: 5000,
   takeoverAfterMs: 5000,
   endedGraceMs: 2000,
   forgetAfterMs: 600_000,
@@ -187,6 +217,7 @@ export function heartbeatPlan(state: ClusterState): {
   intervalMs: number;
   staleAfterMs: number;
   lostAfterMs: number;
+  loadMaxAgeMs: number;
 } {
   const { limits } = state;
   const factor = Math.max(1, state.workers.size / limits.heartbeatWorkers);
@@ -194,6 +225,7 @@ export function heartbeatPlan(state: ClusterState): {
     intervalMs: Math.round(limits.heartbeatIntervalMs * factor),
     staleAfterMs: Math.round(limits.staleAfterMs * factor),
     lostAfterMs: Math.round(limits.lostAfterMs * factor),
+    loadMaxAgeMs: Math.round(limits.loadMaxAgeMs * factor),
   };
 }
 

@@ -6,7 +6,7 @@ import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
 import type { StatusReport } from "./report.ts";
 import type { SupervisorSettings } from "./settings.ts";
-import { watchEngine } from "./watch.ts";
+import { type ToldFacts, watchEngine } from "./watch.ts";
 
 export interface AttachedUrl extends HostPort {
   /** Without a slash at the end. */
@@ -19,6 +19,9 @@ export interface AttachedOptions {
   settings: SupervisorSettings;
   report: StatusReport;
   log: Log;
+  told: ToldFacts;
+  /** See WatchOptions. */
+  flowAgeMs: () => number | null;
 }
 
 /** Reads the URL of a running engine. Throws LlmnodeError `usage` for anything but scheme and host. */
@@ -47,6 +50,8 @@ export async function watchAttached(options: AttachedOptions, stop: AbortSignal)
       https: target.https,
       apiKey: null,
       settings,
+      told: options.told,
+      flowAgeMs: options.flowAgeMs,
       addresses: () => Promise.resolve([target]),
       onReady: (engine) => report.dispatch({ type: "answered" }, { ...engine, url: target.url }),
       onWell: () => report.dispatch({ type: "answered" }),

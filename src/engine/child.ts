@@ -1,40 +1,71 @@
 /** Keeps an engine's program running: starts it, watches it, restarts it, and ends it for good. */
 
-import { LlmnodeError, messageOf } from "../protocol/errors.ts";
-import type { HostPort } from "../util/host-port.ts";
+import { LlmnodeError } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
 import { sleep } from "../util/sleep.ts";
-import { cleanLine, count } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
+import { expectedPort } from "./addresses.ts";
 import type { EngineHints } from "./argv.ts";
-import { portsOf, reachableHosts } from "./network.ts";
+import { attend, type RunEnd } from "./attend.ts";
+import type { Launcher } from "./launch.ts";
+import { describeHolders, type GpuHold, type Holder, waitForRelease } from "./leftovers.ts";
 import { refuseTakenPort } from "./port-check.ts";
-import { PRESETS } from "./presets/all.ts";
-import { processName, type ProcessEntry } from "./proc.ts";
-import { describeExit, type EngineCommandLine, type EngineExit } from "./process.ts";
+import { bootId, readProcessNow } from "./proc.ts";
+import type { EngineCommandLine } from "./process.ts";
+import type { ProcessTree } from "./process-tree.ts";
+import type { RecordFile } from "./record.ts";
 import type { StatusReport } from "./report.ts";
-import { decideRestart, MAX_ENDS, type EngineEnd } from "./restart.ts";
-import { startRun, type EngineRun } from "./run.ts";
+import { decideRestart, MAX_ENDS, type EngineEnd, type RestartMode } from "./restart.ts";
+import { startRun, type EngineRun, type RunOptions } from "./run.ts";
 import type { SupervisorSettings } from "./settings.ts";
-import { watchEngine } from "./watch.ts";
+import { findEarlier, releaseOptions } from "./takeover.ts";
+import type { ToldFacts } from "./watch.ts";
 
 export interface ChildOptions {
   command: EngineCommandLine;
+  /** See hashCommand. */
+  commandHash: string;
+  launcher: Launcher;
   hints: EngineHints;
+  told: ToldFacts;
   /** What the user said about the port; null: nothing. */
   port: number | null;
   engineId: string;
+  /** This life of the worker. */
+  workerRun: string;
   dir: string;
+  record: RecordFile;
+  restart: RestartMode;
+  /** Whether what an earlier life of the worker left running is taken over. */
+  adopt: boolean;
   settings: SupervisorSettings;
   report: StatusReport;
   log: Log;
   onLine: (line: string) => void;
+  /** See WatchOptions. */
+  flowAgeMs: () => number | null;
+  /** What runs on this machine's GPUs; null: nobody can tell. */
+  computeProcesses: () => Promise<readonly GpuHold[] | null>;
+}
+
+/** The engine has ended and is not started again, as it was asked for. */
+export interface FinalExit {
+  /** Whether it did what it was there for. */
+  isDone: boolean;
+  reason: string;
 }
 
 /** What supervises an engine until it is stopped. */
 export interface EngineKeeper {
-  /** Settles after `stop` with what could not be ended, in words; null: nothing is left. */
+  /**
+   * Settles after `stop` with what could not be ended, in words; null: nothing is left. Settles with
+   * null after `release` and after a final exit.
+   */
   readonly done: Promise<string | null>;
+  /** Settles if the engine ends for good by itself; then nothing of it is left. */
+  readonly final: Promise<FinalExit>;
+  /** The life of the worker from which the engine was taken over; null: it was started. */
+  readonly continues: string | null;
 }
 
 export interface StopSignals {
@@ -42,211 +73,196 @@ export interface StopSignals {
   stop: AbortSignal;
   /** End it without grace. */
   force: AbortSignal;
+  /** Let go of it, whatever it does. */
+  release: AbortSignal;
 }
-
-/** Longest explanation in a reason. */
-const MAX_REASON = 300;
-/** Most ports of an unknown program that are asked. */
-const MAX_PORTS = 8;
-/** What no longer holds once the process has ended. */
-export const GONE = { pid: null, url: null, loopbackOnly: null, models: [] };
 
 /** Throws LlmnodeError if the first start fails; then nothing runs. */
 export async function keepChild(
   options: ChildOptions,
   signals: StopSignals,
 ): Promise<EngineKeeper> {
-  const first = await begin(options, 0);
-  return { done: keep(options, first, signals) };
+  const final = Promise.withResolvers<FinalExit>();
+  const found = await findEarlier(options, runOptionsOf(options), signals.force);
+  const rest = { signals, onFinal: final.resolve };
+  if (found.type === "stuck") {
+    const done = giveUp(found.tree, found.holders, { options, signals });
+    return { done, final: final.promise, continues: null };
+  }
+  if (found.type === "nothing") {
+    const run = await begin(options, 0);
+    return { done: keep(options, run, rest), final: final.promise, continues: null };
+  }
+  const { run, record } = found;
+  options.record.write({ ...record, worker_run: options.workerRun });
+  const { pid } = run.launched.process;
+  const facts = { run: run.id, pid, port: record.address?.port ?? expectedPort(options) };
+  options.report.dispatch(
+    { type: "adopted" },
+    { ...facts, restarts: record.restarts, adopted: true },
+  );
+  const answered = Promise.withResolvers<void>();
+  const { address } = record;
+  const done = keep(options, run, { ...rest, address, onReady: answered.resolve });
+  if (address !== null) {
+    // It was ready a moment ago: whoever asks next should not hear that it starts.
+    const over = new AbortController();
+    const late = sleep(options.settings.adoptedAnswerMs, over.signal);
+    await Promise.race([answered.promise, late, done]);
+    over.abort();
+  }
+  return { done, final: final.promise, continues: record.worker_run };
+}
+
+interface KeepRest {
+  signals: StopSignals;
+  onFinal: (exit: FinalExit) => void;
+  /** Where the first run is known to answer. */
+  address?: RunEnd["address"];
+  /** Called when the first run answers as a ready engine does. */
+  onReady?: () => void;
 }
 
 async function keep(
   options: ChildOptions,
   first: EngineRun,
-  signals: StopSignals,
+  { signals, onFinal, onReady, address: known = null }: KeepRest,
 ): Promise<string | null> {
-  const { settings, log } = options;
+  const { settings, log, report } = options;
+  const leaving = AbortSignal.any([signals.stop, signals.release]);
   const ends: EngineEnd[] = [];
   let run: EngineRun | null = first;
+  let address = known;
   for (;;) {
-    const end: RunEnd = run ? await attend(run, options, signals) : NEVER_RAN;
-    if (signals.stop.aborted) return describeLeftovers(end.left);
-    if (run && end.left.length > 0) return giveUp(run, end.left, { options, signals });
-    ends.push(end);
+    if (run !== null) {
+      const end: RunEnd = await attend(run, { ...options, address, onReady }, signals);
+      if (end.type === "released") return null;
+      if (end.held.length > 0 && !signals.stop.aborted) {
+        return giveUp(run.launched.tree, end.held, { options, signals });
+      }
+      if (end.held.length === 0) options.record.remove();
+      if (signals.stop.aborted) return describeHolders(end.held);
+      ends.push(end);
+    }
+    address = null;
     ends.splice(0, ends.length - MAX_ENDS);
-    const { delayMs } = decideRestart(ends, settings);
-    log.info(`engine restarts in ${formatDuration(delayMs)}`);
-    await sleep(delayMs, signals.stop);
-    if (signals.stop.aborted) return null;
-    run = await beginAgain(options);
+    const decision = decideRestart(ends, { ...settings, restart: options.restart }, Date.now());
+    const reason = report.status().reason ?? "it ended";
+    if (decision.action === "end") {
+      const { isDone } = decision;
+      report.dispatch(isDone ? { type: "ended", reason } : { type: "gave_up", reason });
+      onFinal({ isDone, reason });
+      return null;
+    }
+    if (decision.action === "give_up") {
+      log.error("engine failed the same way again and again: it is started again when asked");
+      report.dispatch({ type: "gave_up", reason });
+      await aborted(leaving);
+      return null;
+    }
+    log.info(`engine restarts in ${formatDuration(decision.delayMs)}`);
+    await sleep(decision.delayMs, leaving);
+    if (leaving.aborted) return null;
+    const again = await beginAgain(options);
+    run = again instanceof LlmnodeError ? null : again;
+    if (again instanceof LlmnodeError) ends.push(neverRan(again));
   }
 }
 
 async function begin(options: ChildOptions, restarts: number): Promise<EngineRun> {
-  const { hints, report, settings, engineId } = options;
+  const { hints, report, settings, engineId, log } = options;
   const port = expectedPort(options);
   if (port !== null) {
     const timeoutMs = settings.connectTimeoutMs;
     await refuseTakenPort(port, { host: hints.host, engineId, timeoutMs });
   }
-  const run = await startRun({
-    ...options,
-    onProgress: (progress) => report.dispatch({ type: "progressed", progress }),
-  });
-  const { pid } = run.process;
-  report.dispatch({ type: "spawned" }, { run: run.id, pid, port, restarts });
-  options.log.info("engine started", { pid, kind: hints.kind });
+  const run = await startRun(runOptionsOf(options));
+  const { process, firstPhase } = run.launched;
+  const { pid } = process;
+  writeDown(options, run, restarts);
+  report.dispatch(
+    { type: "spawned", ...(firstPhase && { phase: firstPhase }) },
+    { run: run.id, pid, port, restarts, adopted: false },
+  );
+  log.info("engine started", { pid, kind: hints.kind });
   return run;
 }
 
-/** Null if it could not be started; the report then says why. */
-async function beginAgain(options: ChildOptions): Promise<EngineRun | null> {
+/** The failure if it could not be started; the report then says why. */
+async function beginAgain(options: ChildOptions): Promise<EngineRun | LlmnodeError> {
   const { report, log } = options;
   try {
     return await begin(options, report.status().restarts + 1);
   } catch (error) {
     if (!(error instanceof LlmnodeError)) throw error;
-    report.dispatch({ type: "crashed", reason: error.message });
-    log.warn(`engine not started: ${error.message}`);
-    return null;
+    const hint = error.hints[0] ?? null;
+    report.dispatch({ type: "crashed", reason: error.message }, { hint, evidence: [] });
+    log.warn(`engine not started: ${error.message}`, { hint: hint ?? undefined });
+    return error;
   }
 }
 
-interface RunEnd extends EngineEnd {
-  /** Processes that could not be ended. */
-  left: readonly ProcessEntry[];
+function neverRan({ code }: LlmnodeError): EngineEnd {
+  // A port may become free; a program, a folder or a flag does not change by itself.
+  const isDeterministic = code !== "port_in_use";
+  return { readyMs: 0, endedAtMs: Date.now(), code: null, isDeterministic };
 }
 
-const NEVER_RAN: RunEnd = { readyMs: 0, left: [] };
-
-/** Goes with a run from its start until nothing of it is left. */
-async function attend(
-  run: EngineRun,
-  options: ChildOptions,
-  { stop, force }: StopSignals,
-): Promise<RunEnd> {
-  const { report, settings, log } = options;
-  await using reading = run;
-  const watching = new AbortController();
-  const watched = watch(reading, options, watching.signal);
-  const exit = await exitOrAbort(run, stop);
-  watching.abort();
-
-  const { kind, state, sinceMs } = report.status();
-  const readyMs = state === "ready" ? Date.now() - sinceMs : 0;
-  const isCrash = exit !== null && !stop.aborted;
-  if (isCrash) {
-    // An exit that nobody asked for is a crash, whatever its code.
-    const line = await run.explain();
-    const reason = cleanLine(
-      `${describeExit(exit)}${line === null ? "" : `: ${line}`}`,
-      MAX_REASON,
-    );
-    report.dispatch({ type: "crashed", reason }, GONE);
-    log.warn(`engine ${reason}`);
-  }
-  const left = await run.tree.end({
-    stopTimeoutMs: isCrash ? 0 : (settings.stopTimeoutMs ?? PRESETS[kind].stopTimeoutMs),
-    groupStopTimeoutMs: isCrash ? 0 : settings.groupStopTimeoutMs,
-    killTimeoutMs: settings.killTimeoutMs,
-    force,
+/** For the next life of the worker, should this one end before the engine does. */
+function writeDown(options: ChildOptions, run: EngineRun, restarts: number): void {
+  const { pid } = run.launched.process;
+  const entry = readProcessNow(pid);
+  // Ended already, or no /proc: there is nothing to take over.
+  if (entry === null || bootId() === "") return;
+  options.record.write({
+    schema: 1,
+    engine_id: options.engineId,
+    worker_run: options.workerRun,
+    run: run.id,
+    pid,
+    start_time: entry.startTime,
+    boot_id: bootId(),
+    command_hash: options.commandHash,
+    kind: options.hints.kind,
+    restarts,
+    log_start: run.logStart,
+    address: null,
+    ending: false,
   });
-  await watched;
-  return { readyMs, left };
+}
+
+function runOptionsOf(options: ChildOptions): RunOptions {
+  const { report } = options;
+  return {
+    ...options,
+    onProgress: (progress) => report.dispatch({ type: "progressed", progress }),
+    onContainer: (container) => report.update({ container }),
+  };
 }
 
 /** Never starts again over what is left of a run; tries once more to end it when asked to stop. */
 async function giveUp(
-  run: EngineRun,
-  left: readonly ProcessEntry[],
+  tree: ProcessTree,
+  holders: readonly Holder[],
   { options, signals }: { options: ChildOptions; signals: StopSignals },
 ): Promise<string | null> {
-  const reason = (await describeLeftovers(left)) ?? "";
+  const reason = describeHolders(holders) ?? "";
   options.log.error(`engine: ${reason}`);
   options.report.dispatch({ type: "gave_up", reason });
-  await aborted(signals.stop);
+  await aborted(AbortSignal.any([signals.stop, signals.release]));
+  if (!signals.stop.aborted) return null;
   const killTimeoutMs = options.settings.groupStopTimeoutMs;
-  return describeLeftovers(
-    await run.tree.end({ stopTimeoutMs: 0, groupStopTimeoutMs: 0, killTimeoutMs }),
-  );
+  const quick = { stopTimeoutMs: 0, interruptTimeoutMs: 0, groupStopTimeoutMs: 0, killTimeoutMs };
+  const processes = await tree.end(quick);
+  const last = { ...releaseOptions(options), timeoutMs: 0, force: signals.force };
+  const held = await waitForRelease({ ...last, processes, seen: tree.seen(), address: null });
+  if (held.length === 0) options.record.remove();
+  return describeHolders(held);
 }
 
-async function describeLeftovers(left: readonly ProcessEntry[]): Promise<string | null> {
-  if (left.length === 0) return null;
-  const named = await Promise.all(
-    left.slice(0, 3).map(async ({ pid, state }) => {
-      return `pid ${pid} (${(await processName(pid)) ?? "?"}, state ${state})`;
-    }),
-  );
-  const more = left.length > 3 ? ` and ${count(left.length - 3, "other")}` : "";
-  return `${named.join(", ")}${more} cannot be ended: GPU or driver hang?`;
-}
-
-async function watch(run: EngineRun, options: ChildOptions, signal: AbortSignal): Promise<void> {
-  const { hints, report, settings, log } = options;
-  const watching = watchEngine(
-    {
-      kind: hints.kind,
-      https: hints.https,
-      apiKey: hints.apiKey,
-      settings,
-      addresses: () => addressesOf(run, options),
-      onReady: (engine) => report.dispatch({ type: "answered" }, engine),
-      onWell: () => report.dispatch({ type: "answered" }),
-      onModels: (models) => report.update({ models }),
-      onFailure({ reason, pending }) {
-        report.dispatch({ type: "waiting", reason: pending ? null : reason });
-        report.dispatch({ type: "missed", reason, limit: settings.failuresUntilUnhealthy });
-      },
-    },
-    signal,
-  );
-  // A bug: the process is still supervised without it.
-  await watching.catch((error: unknown) => log.error(`watching the engine: ${messageOf(error)}`));
-}
-
-/** The port that the engine should take; null if only the engine itself can tell. */
-function expectedPort({ port, hints, command }: ChildOptions): number | null {
-  const named = port ?? hints.port;
-  if (named !== null) return named === 0 ? null : named;
-  // A configuration file that is named in the command may set another one than the usual.
-  const isConfigured = command.argv.some((arg) => /^--config(?:=|$)/.test(arg));
-  return isConfigured ? null : PRESETS[hints.kind].defaultPort;
-}
-
-/** Where a run may answer: named in words or flags, else printed, else usual, else looked up. */
-async function addressesOf(run: EngineRun, options: ChildOptions): Promise<HostPort[]> {
-  const { hints } = options;
-  const at = (host: string | null, port: number): HostPort[] =>
-    reachableHosts(host).map((name) => ({ host: name, port }));
-  const named = options.port ?? hints.port;
-  if (named !== null && named !== 0) return at(hints.host, named);
-  const printed = run.printedAddress();
-  if (printed !== null) return at(printed.host, printed.port);
-  const usual = expectedPort(options);
-  if (usual !== null) return at(hints.host, usual);
-  if (hints.kind !== "generic") return [];
-  const processes = await run.tree.refresh();
-  const ports = await portsOf(processes.map((entry) => entry.pid));
-  return ports.slice(0, MAX_PORTS).flatMap((port) => at(hints.host, port));
-}
-
-/** The exit of a run's leader, or null if `stop` is aborted before. */
-async function exitOrAbort(run: EngineRun, stop: AbortSignal): Promise<EngineExit | null> {
-  const over = new AbortController();
-  const stopped = aborted(stop, over.signal).then(() => null);
-  const exit = await Promise.race([run.process.exited, stopped]);
-  // The signal outlives many runs: nothing of this one may stay with it.
-  over.abort();
-  return exit;
-}
-
-function aborted(signal: AbortSignal, over?: AbortSignal): Promise<void> {
+function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
-    signal.addEventListener("abort", () => resolve(), {
-      once: true,
-      ...(over && { signal: over }),
-    });
+    signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }

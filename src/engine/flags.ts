@@ -96,6 +96,20 @@ export function portNumber(text: string | null | undefined): number | null {
   return port <= 65535 ? port : null;
 }
 
+/** A whole number from 0 on as a flag gives it, or null when it is none. */
+export function wholeNumber(text: string | null | undefined): number | null {
+  return text !== null && text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : null;
+}
+
+/**
+ * The product of such numbers, where one that is not given counts as 1: what tensor, pipeline and
+ * data parallel sizes come to. Null when one is 0.
+ */
+export function productOf(...texts: (string | null | undefined)[]): number | null {
+  const product = texts.reduce((all, text) => all * (wholeNumber(text) ?? 1), 1);
+  return product > 0 ? product : null;
+}
+
 /** The parts of a comma list, without empty ones. */
 export function commaList(text: string | null | undefined): string[] {
   return (text ?? "")

@@ -17,6 +17,8 @@ export interface LogLimits {
 export interface EngineLog extends AsyncDisposable {
   /** Open for appending: for the child's stdout and stderr, to be closed once it has them. */
   openForChild(): Promise<FileHandle>;
+  /** Its length in bytes. */
+  size(): Promise<number>;
   /**
    * The lines since the last reading, safe to print; the oldest are skipped, and that is said in a
    * line, where there are more than a reading may pass on. Cuts the file back when it is too long.
@@ -37,10 +39,14 @@ const MAX_OVERSHOOT = 4;
 const MAX_LINES = 2_000;
 
 /**
- * Opens the log at its end: what earlier runs wrote is kept, and is not read. Throws LlmnodeError
- * `data_dir_unusable`.
+ * Opens the log at its end, or to be read on from `from`: what earlier runs wrote is kept, and is
+ * not read. Throws LlmnodeError `data_dir_unusable`.
  */
-export async function openEngineLog(path: string, limits: LogLimits): Promise<EngineLog> {
+export async function openEngineLog(
+  path: string,
+  limits: LogLimits,
+  from?: number,
+): Promise<EngineLog> {
   const append = () => open(path, "a", 0o600);
   await append().then(
     (created) => created.close(),
@@ -52,7 +58,9 @@ export async function openEngineLog(path: string, limits: LogLimits): Promise<En
   const file = await open(path, "r+");
   const splitter = splitLines(limits.lineMaxBytes);
   const dropped = { bytes: 0, unreadBytes: 0 };
-  let offset = (await file.stat()).size;
+  const { size } = await file.stat();
+  // What was cut back meanwhile begins with the oldest that is left.
+  let offset = from === undefined ? size : from <= size ? from : 0;
   // Lost by a cut before they were read; the next reading says so.
   let unannouncedBytes = 0;
 
@@ -99,6 +107,7 @@ export async function openEngineLog(path: string, limits: LogLimits): Promise<En
   return {
     dropped,
     openForChild: append,
+    size: async () => (await file.stat()).size,
     async read() {
       const { size } = await file.stat();
       // Someone else cut the file: what is in it now is new.

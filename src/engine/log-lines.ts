@@ -8,24 +8,25 @@ export interface PrintedAddress {
   port: number;
 }
 
-// Start-up lines of vLLM, SGLang, TGI, TEI and llama.cpp as their sources print them in August
-// 2026, latest phase first, since a line of a later phase may mention an earlier one.
+// Start-up lines as the sources of vLLM, SGLang, TGI, TEI, llama.cpp, TensorRT-LLM and LMDeploy
+// print them in August 2026, latest phase first, since a line of a later phase may
+// mention an earlier one. Some of TensorRT-LLM's are from its documents only.
 const PHASE_LINES: ReadonlyArray<readonly [EnginePhase, RegExp]> = [
   [
     "warmup",
-    /Capturing (?:CUDA graphs|batches)|Graph capturing finished|KV cache memory|KV cache size|KV Cache is allocated|max_total_num_tokens=|Warming up|Setting max batch total tokens|init engine \(|Cuda Graphs are enabled|initializing slots|n_slots =/i,
+    /Capturing (?:CUDA graph|batches)|Graph capturing finished|KV cache memory|KV cache size|KV Cache is allocated|max_total_num_tokens=|Warming up (?:model|the)|Setting max batch total tokens|init engine \(|Cuda Graphs are enabled|initializing(?: slots|, n_slots)|n_slots =|warming up the model|tp_rank=\d+ is ready/i,
   ],
   [
     "compile",
-    /Dynamo bytecode transform|Compiling a graph|torch\.compile takes|Directly load the compiled graph|autotun/i,
+    /Dynamo bytecode transform|Compiling a graph|torch\.compile takes|Directly load the compiled graph|autotun|Building TRT-LLM engine|torch\.compile (?:took|and initial profiling)/i,
   ],
   [
     "load",
-    /Starting to load model|\bLoading [\w ]*(?:checkpoint shards|weights)|Load weight begin|\bLoading model|Starting shard|Waiting for shard|Starting model backend/i,
+    /Starting to load model|\bLoading [\w -]*(?:checkpoint shards|weights|shards)|Load weight (?:begin|end)|\bLoading model|Starting shard|Waiting for shard|Shard ready|Starting model backend|Loading (?:HF )?model to memory|Loading safetensors|Loading weights took|Model loading took|Convert to turbomind format|load_tensors:|Starting \w+ model on/i,
   ],
   [
     "download",
-    /Starting check and download|Downloading\b|Time spent downloading|Successfully downloaded|Fetching \d+ files/i,
+    /Starting check and download|(?<!^[0-9a-f]{12}: )Downloading\b|Time spent downloading|Successfully downloaded|Fetching \d+ files|Using model weights format|common_download_file|Download: \[/i,
   ],
 ];
 const PERCENT = /(?:^|[^\d.])(\d{1,3})(?:\.\d+)?%/;
@@ -61,6 +62,16 @@ const TROUBLE =
 // Speaks of a cause that stands elsewhere, or of nothing that matters.
 const NOISE =
   /See root cause above|Traceback \(most recent call last\)|FutureWarning|leaked \w+ objects|resource_tracker/i;
+
+/** Whether a line is an exception's own, or a program's own word for why it ends. */
+export function isVerdict(line: string): boolean {
+  return VERDICT.test(line) && !NOISE.test(line);
+}
+
+/** Whether a line speaks of trouble of any kind. */
+export function isTrouble(line: string): boolean {
+  return (VERDICT.test(line) || TROUBLE.test(line)) && !NOISE.test(line);
+}
 
 /** The line that best explains an end, searched from the last one up; null if there is none. */
 export function tellingLine(lines: readonly string[]): string | null {

@@ -13,11 +13,18 @@ export interface ProbeTarget {
   /** Null: by kind. */
   probeTimeoutMs: number | null;
   answerMaxBytes: number;
+  /**
+   * The path that answers 2xx when the engine is well, named by its user. With it a `generic`
+   * server need not list models. Default: by kind.
+   */
+  healthPath?: string | null;
 }
 
 export interface ReadyEngine {
   kind: EngineKind;
   models: EngineModel[];
+  /** Requests that it should have at once, by its own word. */
+  capacity: number | null;
 }
 
 // No such route in this version of the engine: then the model list alone decides.
@@ -33,14 +40,22 @@ export async function probeReady(
   signal: AbortSignal,
 ): Promise<ReadyEngine> {
   const client = clientFor(target, kind, signal);
-  await checkHealth(client, kind);
-  const actual = kind === "generic" ? await identifyEngine(client) : kind;
-  if (actual !== kind) await checkHealth(clientFor(target, actual, signal), actual);
+  await checkHealth(client, kind, target);
+  const mayBeSilent = kind === "generic" && isGiven(target.healthPath);
+  let actual = kind;
+  try {
+    if (kind === "generic") actual = await identifyEngine(client);
+  } catch (error) {
+    // Some other service, which is ready by the word of its user's path.
+    if (mayBeSilent && isBroken(error)) return { kind, models: [], capacity: null };
+    throw error;
+  }
+  if (actual !== kind) await checkHealth(clientFor(target, actual, signal), actual, target);
   const models = await probeModels(target, actual, signal);
-  if (models.length === 0 && PRESETS[actual].needsModels) {
+  if (models.length === 0 && PRESETS[actual].needsModels && !mayBeSilent) {
     throw new LlmnodeError("upstream_unreachable", "it lists no model yet");
   }
-  return { kind: actual, models };
+  return { kind: actual, models, capacity: await probeCapacity(target, actual, signal) };
 }
 
 /** Throws LlmnodeError unless the engine says that it is well. */
@@ -49,19 +64,46 @@ export async function probeHealth(
   kind: EngineKind,
   signal: AbortSignal,
 ): Promise<void> {
-  await checkHealth(clientFor(target, kind, signal), kind);
+  await checkHealth(clientFor(target, kind, signal), kind, target);
 }
 
 /** The models of a running engine. Throws LlmnodeError if it does not say. */
-export function probeModels(
+export async function probeModels(
   target: ProbeTarget,
   kind: EngineKind,
   signal: AbortSignal,
 ): Promise<EngineModel[]> {
-  return PRESETS[kind].models(clientFor(target, kind, signal).json);
+  try {
+    return await PRESETS[kind].models(clientFor(target, kind, signal).json);
+  } catch (error) {
+    if (kind === "generic" && isGiven(target.healthPath) && isBroken(error)) return [];
+    throw error;
+  }
 }
 
-async function checkHealth(client: EngineClient, kind: EngineKind): Promise<void> {
+async function probeCapacity(
+  target: ProbeTarget,
+  kind: EngineKind,
+  signal: AbortSignal,
+): Promise<number | null> {
+  try {
+    return (await PRESETS[kind].capacity?.(clientFor(target, kind, signal).json)) ?? null;
+  } catch (error) {
+    // A version without that route: what its command or its kind tells counts.
+    if (error instanceof LlmnodeError) return null;
+    throw error;
+  }
+}
+
+async function checkHealth(
+  client: EngineClient,
+  kind: EngineKind,
+  target: ProbeTarget,
+): Promise<void> {
+  if (isGiven(target.healthPath)) {
+    throwUnlessOk(target.healthPath, await client.get(target.healthPath));
+    return;
+  }
   const { healthPath, needsModels, unwell } = PRESETS[kind];
   const answer = await client.get(healthPath);
   // An engine that is ready without a model is ready when it answers at all.
@@ -69,6 +111,14 @@ async function checkHealth(client: EngineClient, kind: EngineKind): Promise<void
   throwUnlessOk(healthPath, answer);
   const complaint = unwell?.(parseJson(answer.text, `GET ${healthPath}`)) ?? null;
   if (complaint !== null) throw new LlmnodeError("upstream_unreachable", complaint);
+}
+
+function isGiven(path: string | null | undefined): path is string {
+  return path !== null && path !== undefined;
+}
+
+function isBroken(error: unknown): boolean {
+  return error instanceof LlmnodeError && error.code === "upstream_broken";
 }
 
 function clientFor(target: ProbeTarget, kind: EngineKind, signal: AbortSignal): EngineClient {

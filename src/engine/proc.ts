@@ -1,5 +1,6 @@
 /** Reads processes from Linux's /proc; where there is none, there is nothing to read. */
 
+import { readFileSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { cleanLine } from "../util/text.ts";
 
@@ -24,7 +25,30 @@ export async function processIds(): Promise<number[]> {
 
 /** Null if there is no such process (any more). */
 export async function readProcess(pid: number): Promise<ProcessEntry | null> {
-  const stat = await readProcFile(pid, "stat");
+  return parseStat(pid, await readProcFile(pid, "stat"));
+}
+
+/** The same at once, for a process that may end the next moment. */
+export function readProcessNow(pid: number): ProcessEntry | null {
+  try {
+    return parseStat(pid, readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    // It has ended, or there is no /proc.
+    return null;
+  }
+}
+
+/** Names this run of the machine: pids mean nothing in another. Empty where it is not known. */
+export function bootId(): string {
+  try {
+    return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+  } catch {
+    // Not Linux: then nothing is taken over.
+    return "";
+  }
+}
+
+function parseStat(pid: number, stat: string | null): ProcessEntry | null {
   // The name in parentheses may itself hold spaces and parentheses: the last one closes it.
   const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
   if (!fields || fields.length < 20) return null;
@@ -52,6 +76,16 @@ export async function engineMarkOf(pid: number): Promise<string | null> {
   const environ = await readProcFile(pid, "environ");
   const entry = environ?.split("\0").find((text) => text.startsWith(`${ENGINE_MARK}=`));
   return entry === undefined ? null : entry.slice(ENGINE_MARK.length + 1);
+}
+
+/** The living processes that carry an engine's mark, this one aside. */
+export async function markedProcesses(mark: string): Promise<ProcessEntry[]> {
+  const marked: ProcessEntry[] = [];
+  for (const entry of await listProcesses()) {
+    if (entry.state === "Z" || entry.pid === process.pid) continue;
+    if ((await engineMarkOf(entry.pid)) === mark) marked.push(entry);
+  }
+  return marked;
 }
 
 /** The short name of a process, safe to print. */

@@ -6,8 +6,10 @@ import { engineMarkOf, listProcesses, readProcess, type ProcessEntry } from "./p
 import type { EngineProcess } from "./process.ts";
 
 export interface EndLimits {
-  /** From SIGTERM to the leader until the rest is signalled. 0: no SIGTERM to the leader. */
+  /** From SIGTERM to the leader until it is interrupted. 0: no SIGTERM to the leader. */
   stopTimeoutMs: number;
+  /** From one SIGINT to the leader until the rest is signalled. 0: no SIGINT. */
+  interruptTimeoutMs: number;
   /** From SIGTERM to all until SIGKILL. 0: no SIGTERM to all. */
   groupStopTimeoutMs: number;
   /** From the first SIGKILL until it is given up. */
@@ -22,6 +24,8 @@ export interface ProcessTree {
    * parents end later is still known as the engine's.
    */
   refresh(): Promise<ProcessEntry[]>;
+  /** Every process that was ever found, also those that have ended: what may hold GPU memory. */
+  seen(): ReadonlySet<number>;
   /** Ends all processes; returns those that could not be ended within the limits. */
   end(limits: EndLimits): Promise<ProcessEntry[]>;
 }
@@ -33,22 +37,27 @@ const POLL_MS = 50;
  * descendants, and on request those that carry its mark in their environment.
  */
 export function trackTree(leader: EngineProcess, engineId: string): ProcessTree {
-  // Written by `scan` only.
+  // Both written by `scan` only.
   const known = new Map<number, string>();
+  const seen = new Set<number>();
 
   const scan = async ({ marks }: { marks: boolean }): Promise<ProcessEntry[]> => {
     const all = await listProcesses();
     if (all.length === 0) return groupWithoutProc(leader);
     const living = all.filter((entry) => entry.state !== "Z" && entry.pid !== process.pid);
     const found = new Map<number, ProcessEntry>();
-    const add = (entry: ProcessEntry) => found.set(entry.pid, entry);
+    const add = (entry: ProcessEntry) => {
+      found.set(entry.pid, entry);
+      seen.add(entry.pid);
+    };
+    // A number is given out again only when nobody's group or session is called so: where a
+    // stranger has the leader's, everything that is called like it is the stranger's.
+    const isReused = leader.hasExited() && living.some((entry) => entry.pid === leader.pid);
     for (const entry of living) {
       const isLeader = entry.pid === leader.pid && !leader.hasExited();
       const isMember = entry.group === leader.pid || entry.session === leader.pid;
       const isKnown = known.get(entry.pid) === entry.startTime;
-      // A reused number: a stranger may by now lead a group that is called like ours.
-      const isStranger = entry.pid === leader.pid && leader.hasExited();
-      if (isLeader || isKnown || (isMember && !isStranger)) add(entry);
+      if (isLeader || isKnown || (isMember && !isReused)) add(entry);
       else if (marks && (await engineMarkOf(entry.pid)) === engineId) add(entry);
     }
     for (let before = -1; before !== found.size;) {
@@ -72,7 +81,8 @@ export function trackTree(leader: EngineProcess, engineId: string): ProcessTree 
 
   return {
     refresh: () => scan({ marks: false }),
-    async end({ stopTimeoutMs, groupStopTimeoutMs, killTimeoutMs, force }) {
+    seen: () => seen,
+    async end({ stopTimeoutMs, interruptTimeoutMs, groupStopTimeoutMs, killTimeoutMs, force }) {
       const until = (ms: number) => {
         const timeout = AbortSignal.timeout(ms);
         return force ? AbortSignal.any([timeout, force]) : timeout;
@@ -81,6 +91,11 @@ export function trackTree(leader: EngineProcess, engineId: string): ProcessTree 
       if (stopTimeoutMs > 0 && !leader.hasExited() && !force?.aborted) {
         send(leader.pid, "SIGTERM");
         await waitForExit(leader, until(stopTimeoutMs));
+        // What waits for its requests without limit after TERM (uvicorn) cuts them off now.
+        if (interruptTimeoutMs > 0 && !leader.hasExited() && !force?.aborted) {
+          send(leader.pid, "SIGINT");
+          await waitForExit(leader, until(interruptTimeoutMs));
+        }
       }
       let left = await scan({ marks: true });
       if (left.length > 0 && groupStopTimeoutMs > 0 && !force?.aborted) {

@@ -4,10 +4,11 @@ import { access, constants, stat } from "node:fs/promises";
 import { delimiter, isAbsolute, resolve } from "node:path";
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
 import { cleanLine } from "../util/text.ts";
-import { ENGINE_MARK } from "./proc.ts";
+import { ENGINE_MARK, readProcessNow } from "./proc.ts";
 import type { Environment } from "./shell-words.ts";
 
 export interface EngineExit {
+  /** Null: ended by a signal, or not known, for a process that is no child of ours. */
   code: number | null;
   signal: string | null;
 }
@@ -99,10 +100,48 @@ export function spawnEngine(
   return { pid: child.pid, exited, hasExited: () => ended };
 }
 
+/**
+ * A running process that an earlier life of this worker started. Its end is seen by looking every
+ * `pollMs`; with what code it ended is told to its parent alone.
+ */
+export function adoptProcess(
+  { pid, startTime }: { pid: number; startTime: string },
+  { pollMs }: { pollMs: number },
+): EngineProcess {
+  const { promise, resolve } = Promise.withResolvers<EngineExit>();
+  let ended = false;
+  const look = () => {
+    const entry = readProcessNow(pid);
+    // Ended but not collected yet (Z) is ended: where nobody collects, that stays for ever.
+    if (entry !== null && entry.startTime === startTime && entry.state !== "Z") return;
+    ended = true;
+    clearInterval(timer);
+    resolve({ code: null, signal: null });
+  };
+  const timer = setInterval(look, pollMs);
+  // Who waits for it has other business as well; this alone keeps no process up.
+  timer.unref();
+  look();
+  return {
+    pid,
+    exited: promise,
+    hasExited() {
+      // Who asks may be about to signal the number, which could be another's by now.
+      if (!ended) look();
+      return ended;
+    },
+  };
+}
+
+/** Stands for a leader that ended before anybody looked. */
+export function goneProcess(pid: number): EngineProcess {
+  return { pid, exited: Promise.resolve({ code: null, signal: null }), hasExited: () => true };
+}
+
 /** "exited with code 1", "killed by SIGKILL". */
 export function describeExit({ code, signal }: EngineExit): string {
   if (signal !== null) return `killed by ${signal}`;
-  return `exited with code ${code ?? "unknown"}`;
+  return code === null ? "ended" : `exited with code ${code}`;
 }
 
 function startChild(

@@ -2,11 +2,15 @@
 
 import { messageOf } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
+import { NO_FAILURE } from "./failure.ts";
 import { describe, transition, type EngineCondition, type EngineEvent } from "./state.ts";
 import type { EngineStatus } from "./status.ts";
 
 /** What the status says besides its condition. */
-export type EngineFacts = Omit<EngineStatus, "state" | "phase" | "reason" | "sinceMs">;
+export type EngineFacts = Omit<
+  EngineStatus,
+  "state" | "phase" | "reason" | "sinceMs" | "phaseSinceMs"
+>;
 
 export interface StatusReport {
   status(): EngineStatus;
@@ -22,7 +26,12 @@ export function createReport(
   { onChange, log }: { onChange: (status: EngineStatus) => void; log: Log },
 ): StatusReport {
   let condition: EngineCondition = { state: "starting", progress: null, reason: null };
-  let status: EngineStatus = { ...initial, ...describe(condition), sinceMs: Date.now() };
+  let status: EngineStatus = {
+    ...initial,
+    ...describe(condition),
+    sinceMs: Date.now(),
+    phaseSinceMs: null,
+  };
   const changes: EngineStatus[] = [];
   let isTelling = false;
 
@@ -41,7 +50,16 @@ export function createReport(
   };
   const apply = (next: EngineCondition, facts: Partial<EngineFacts>) => {
     const sinceMs = next.state === condition.state ? status.sinceMs : Date.now();
-    const changed: EngineStatus = { ...status, ...facts, ...describe(next), sinceMs };
+    const phaseSinceMs = sincePhase(condition, next, status.phaseSinceMs);
+    const changed: EngineStatus = {
+      ...status,
+      // What it ended with is news until it is well again.
+      ...(next.state === "ready" ? NO_FAILURE : {}),
+      ...facts,
+      ...describe(next),
+      sinceMs,
+      phaseSinceMs,
+    };
     condition = next;
     if (Bun.deepEquals(changed, status)) return;
     status = changed;
@@ -55,4 +73,15 @@ export function createReport(
     dispatch: (event, facts = {}) => apply(transition(condition, event), facts),
     update: (facts) => apply(condition, facts),
   };
+}
+
+/** Since when the phase of `next` holds: a percentage alone is no new phase. */
+function sincePhase(
+  before: EngineCondition,
+  next: EngineCondition,
+  sinceMs: number | null,
+): number | null {
+  if (next.state !== "starting" || next.progress === null) return null;
+  const was = before.state === "starting" ? before.progress?.phase : undefined;
+  return was === next.progress.phase && sinceMs !== null ? sinceMs : Date.now();
 }

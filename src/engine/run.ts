@@ -4,71 +4,137 @@ import { join } from "node:path";
 import { messageOf } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
 import { sleep } from "../util/sleep.ts";
-import { openEngineLog } from "./log-file.ts";
-import { readAddress, readProgress, tellingLine, type PrintedAddress } from "./log-lines.ts";
-import { trackTree, type ProcessTree } from "./process-tree.ts";
-import { findProgram, spawnEngine, type EngineCommandLine, type EngineProcess } from "./process.ts";
+import type { Failure } from "./failure.ts";
+import type { LaunchContext, Launched, Launcher } from "./launch.ts";
+import { openEngineLog, type EngineLog } from "./log-file.ts";
+import { readAddress, readProgress, type PrintedAddress } from "./log-lines.ts";
+import type { EngineCommandLine, EngineExit } from "./process.ts";
+import { explainFailure } from "./reasons.ts";
+import type { RunRecord } from "./record.ts";
 import type { SupervisorSettings } from "./settings.ts";
 import type { EngineProgress } from "./state.ts";
+import type { EngineKind } from "./status.ts";
 
 export interface RunOptions {
   command: EngineCommandLine;
   engineId: string;
+  commandHash: string;
+  /** How the command is started. */
+  launcher: Launcher;
   /** The engine's folder; its log is `engine.log` in it. */
   dir: string;
   settings: SupervisorSettings;
   log: Log;
   onLine: (line: string) => void;
   onProgress: (progress: EngineProgress) => void;
+  onContainer: (container: string) => void;
 }
 
 /** Disposing of it ends the reading, not the process. */
 export interface EngineRun extends AsyncDisposable {
   readonly id: string;
-  readonly process: EngineProcess;
-  readonly tree: ProcessTree;
+  readonly launched: Launched;
+  /** The length of the log when it started. */
+  readonly logStart: number;
   /** Where this run says that it listens. */
   printedAddress(): PrintedAddress | null;
-  /** Reads what the log holds by now and returns the line that best explains an end. */
-  explain(): Promise<string | null>;
+  /** What it has printed last, and how many lines in all. */
+  output(): { lines: readonly string[]; count: number };
+  /** Reads what the log holds by now and says why the run has ended. */
+  explain(kind: EngineKind, exit: EngineExit): Promise<Failure | null>;
 }
 
 /** Lines that are searched for an explanation. */
 const MAX_EVIDENCE = 200;
 
-/**
- * Starts the program. Throws LlmnodeError `engine_not_found`, `engine_not_executable`, `usage` or
- * `data_dir_unusable`; then nothing runs.
- */
+/** Starts the program. Throws what the launcher throws, and `data_dir_unusable`; then nothing runs. */
 export async function startRun(options: RunOptions): Promise<EngineRun> {
-  const { command, engineId, settings, log } = options;
   await using undo = new AsyncDisposableStack();
-  const program = await findProgram(command);
-  const file = undo.use(await openEngineLog(join(options.dir, "engine.log"), settings));
+  const file = undo.use(await openLog(options));
+  const logStart = await file.size();
+  const launched = await launch(options, file, options.launcher.start);
+  undo.move();
+  return follow(options, { launched, file, logStart, id: crypto.randomUUID() });
+}
+
+/**
+ * Goes on with a run of an earlier life of this worker; null if it cannot be. What it has printed
+ * before is read once more, but not passed on.
+ */
+export async function adoptRun(options: RunOptions, record: RunRecord): Promise<EngineRun | null> {
+  await using undo = new AsyncDisposableStack();
+  const logStart = record.log_start;
+  const file = undo.use(await openLog(options, logStart));
+  const launched = await launch(options, file, (context) =>
+    options.launcher.adopt(context, record),
+  );
+  if (launched === null) return null;
+  undo.move();
+  return follow(options, { launched, file, logStart, id: record.run, isOld: true });
+}
+
+/** Ends what earlier runs left beside marked processes; says what, in words. */
+export async function removeLeftovers(options: RunOptions): Promise<string[]> {
+  const { removeLeftovers: remove } = options.launcher;
+  if (!remove) return [];
+  await using file = await openLog(options);
+  return launch(options, file, remove);
+}
+
+function openLog({ dir, settings }: RunOptions, from?: number): Promise<EngineLog> {
+  return openEngineLog(join(dir, "engine.log"), settings, from);
+}
+
+async function launch<T>(
+  options: RunOptions,
+  file: EngineLog,
+  how: (context: LaunchContext) => Promise<T>,
+): Promise<T> {
+  const { command, engineId, commandHash, dir, log, settings } = options;
   const output = await file.openForChild();
-  let child: EngineProcess;
+  const { adoptedPollMs } = settings;
+  const told = { command, engineId, commandHash, dir, log, adoptedPollMs };
   try {
-    child = spawnEngine(command, program, { engineId, logFd: output.fd });
+    return await how({ ...told, logFd: output.fd, onContainer: options.onContainer });
   } finally {
     await output.close();
   }
-  undo.move();
+}
 
-  const tree = trackTree(child, engineId);
+interface Followed {
+  launched: Launched;
+  file: EngineLog;
+  logStart: number;
+  id: string;
+  /** Whether it has printed lines already that were told then. */
+  isOld?: boolean;
+}
+
+async function follow(options: RunOptions, followed: Followed): Promise<EngineRun> {
+  const { settings, log } = options;
+  const { launched, file, id, logStart } = followed;
   const ending = new AbortController();
   const evidence: string[] = [];
   let address: PrintedAddress | null = null;
+  let count = 0;
+  let isHistory = followed.isOld ?? false;
 
   const take = (lines: readonly string[]) => {
     for (const line of lines) {
       // The first address is the engine's; what it starts inside itself prints later ones.
       address ??= readAddress(line);
-      const progress = readProgress(line);
+      const progress = launched.readProgress?.(line) ?? readProgress(line);
       if (progress) options.onProgress(progress);
       evidence.push(line);
-      options.onLine(line);
+      if (!isHistory) options.onLine(line);
     }
+    count += lines.length;
     evidence.splice(0, evidence.length - MAX_EVIDENCE);
+  };
+  // What it cannot find out about the engine is no reason to leave it alone.
+  const tell = (error: unknown) => {
+    log.error(`looking at the engine: ${messageOf(error)}`);
+    return null;
   };
   // One reading after the other: they share the place in the file.
   let reading: Promise<void> = Promise.resolve();
@@ -80,19 +146,23 @@ export async function startRun(options: RunOptions): Promise<EngineRun> {
     return reading;
   };
   const read = () => takeNext(file.read);
+  if (isHistory) await read();
+  isHistory = false;
   const loops = [
     repeat(settings.logPollMs, ending.signal, read),
-    repeat(settings.treeMs, ending.signal, tree.refresh),
+    repeat(settings.treeMs, ending.signal, () => launched.tree.refresh().catch(tell)),
   ];
 
   return {
-    id: crypto.randomUUID(),
-    process: child,
-    tree,
+    id,
+    launched,
+    logStart,
     printedAddress: () => address,
-    async explain() {
+    output: () => ({ lines: evidence, count }),
+    async explain(kind, exit) {
       await read();
-      return tellingLine(evidence);
+      const container = (await launched.explainExit?.(exit).catch(tell)) ?? null;
+      return explainFailure({ kind, lines: evidence, exit, container });
     },
     async [Symbol.asyncDispose]() {
       ending.abort();

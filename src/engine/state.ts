@@ -1,15 +1,18 @@
 /** The states of an engine and the one function that changes them. */
 
+import { formatBytes } from "../util/units.ts";
 import type { EngineState } from "./status.ts";
 
 /** In the order in which a start goes through them. */
-export const PHASES = ["spawn", "download", "load", "compile", "warmup"] as const;
+export const PHASES = ["pull", "spawn", "download", "load", "compile", "warmup"] as const;
 export type EnginePhase = (typeof PHASES)[number];
 
 export interface EngineProgress {
   phase: EnginePhase;
   /** 0 to 100 where the engine says so. */
   percent: number | null;
+  /** What a download has brought so far, where the engine gives no percentage. */
+  bytes?: number;
 }
 
 export type EngineCondition =
@@ -22,8 +25,10 @@ export type EngineCondition =
   | { state: "stopped"; reason: string | null };
 
 export type EngineEvent =
-  /** A new process runs. */
-  | { type: "spawned" }
+  /** A new process runs; `phase` if it begins with another one than `spawn`. */
+  | { type: "spawned"; phase?: EnginePhase }
+  /** A process that runs already was taken over. */
+  | { type: "adopted" }
   /** The log tells how far the start has come. */
   | { type: "progressed"; progress: EngineProgress }
   /** It answered as a ready engine does. */
@@ -53,7 +58,14 @@ export function transition(now: EngineCondition, event: EngineEvent): EngineCond
     case "crashed":
       return now.state === "failed" ? now : { state: "backoff", reason: event.reason };
     case "spawned":
-      return { state: "starting", progress: { phase: "spawn", percent: null }, reason: null };
+      return {
+        state: "starting",
+        progress: { phase: event.phase ?? "spawn", percent: null },
+        reason: null,
+      };
+    case "adopted":
+      // What its log told of its start before holds on.
+      return now.state === "starting" ? now : { state: "starting", progress: null, reason: null };
     case "progressed":
       return now.state === "starting" ? moveForward(now, event.progress) : now;
     case "answered":
@@ -78,10 +90,12 @@ export function describe(condition: EngineCondition): {
     return { state, phase: null, reason: "reason" in condition ? condition.reason : null };
   }
   const { progress, reason } = condition;
-  const percent = progress?.percent ?? null;
-  const phase =
-    progress === null || percent === null ? progress?.phase : `${progress.phase} ${percent}%`;
-  return { state, phase: phase ?? null, reason };
+  return { state, phase: progress && nameOf(progress), reason };
+}
+
+function nameOf({ phase, percent, bytes }: EngineProgress): string {
+  if (percent !== null) return `${phase} ${percent}%`;
+  return bytes === undefined ? phase : `${phase} ${formatBytes(bytes)}`;
 }
 
 function isWatched(now: EngineCondition): boolean {
@@ -106,8 +120,12 @@ function moveForward(
   const before = now.progress;
   if (before !== null) {
     const step = PHASES.indexOf(next.phase) - PHASES.indexOf(before.phase);
-    const grows = next.percent !== null && next.percent > (before.percent ?? -1);
-    if (step < 0 || (step === 0 && !grows)) return now;
+    const grows =
+      (next.percent !== null && next.percent > (before.percent ?? -1)) ||
+      (before.percent === null && (next.bytes ?? 0) > (before.bytes ?? 0));
+    // vLLM and SGLang say that they load the model before they fetch it.
+    const isLate = next.bytes !== undefined && before.phase === "load" && before.percent === null;
+    if ((step < 0 && !isLate) || (step === 0 && !grows)) return now;
   }
   return { ...now, progress: next };
 }

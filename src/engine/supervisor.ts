@@ -2,30 +2,20 @@
 
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
-import { readEngineArgv } from "./argv.ts";
-import { parseAttachUrl, watchAttached } from "./attached.ts";
-import { GONE, keepChild, type StopSignals } from "./child.ts";
-import { printableModels } from "./presets/model-list.ts";
-import { isOnPath } from "./process.ts";
-import { createReport, type EngineFacts, type StatusReport } from "./report.ts";
-import { SUPERVISOR_DEFAULTS, type SupervisorSettings } from "./settings.ts";
-import type { Environment } from "./shell-words.ts";
+import { GONE } from "./attend.ts";
+import type { FinalExit } from "./child.ts";
+import type { MachineGpu } from "./gpu-pin.ts";
+import { startKeeper } from "./keeper.ts";
+import type { GpuHold } from "./leftovers.ts";
+import { type LoadReader, type LoadSample, startLoadReader } from "./load.ts";
+import type { RestartMode } from "./restart.ts";
+import type { SupervisorSettings } from "./settings.ts";
 import type { EngineStatus } from "./status.ts";
 
 export type { EngineKind, EngineModel, EngineState, EngineStatus } from "./status.ts";
+export type { FinalExit } from "./child.ts";
+export type { RestartMode } from "./restart.ts";
 export type { SupervisorSettings } from "./settings.ts";
-
-const UNKNOWN: EngineFacts = {
-  kind: "generic",
-  run: null,
-  pid: null,
-  port: null,
-  url: null,
-  loopbackOnly: null,
-  restarts: 0,
-  models: [],
-  expectedModels: [],
-};
 
 export interface SupervisorOptions {
   /** A command to run, passed on untouched and never through a shell, or the URL of an engine. */
@@ -46,6 +36,31 @@ export interface SupervisorOptions {
   /** Takes each line that the engine prints, made safe to show. */
   onLine?: (line: string) => void;
   settings?: Partial<SupervisorSettings>;
+  /** Requests that the engine should have at once. Default: as it, its command or its kind tells. */
+  maxInFlight?: number | null;
+  /**
+   * The path that answers 2xx when the engine is well; with it a server that is no known engine
+   * need not list models. Default: by kind.
+   */
+  healthPath?: string | null;
+  /** This life of the worker: told to the one that takes the engine over. Default: random. */
+  workerRun?: string;
+  /**
+   * Which ends of the engine that nobody asked for are followed by a new start: "on-failure" takes
+   * an exit with code 0 as final, "no" any. Default: "always".
+   */
+  restart?: RestartMode;
+  /**
+   * Whether an engine that an earlier life of this worker left running with the same command is
+   * taken over. If not, it is ended before the start, like one with another command. Default: yes.
+   */
+  adopt?: boolean;
+  /** The GPUs that the engine may use: `0,1` or UUIDs; see `pinGpus`. Default: its command says. */
+  gpus?: string | null;
+  /** The GPUs of this machine; null: nobody can tell. Default: that. */
+  listGpus?: () => Promise<readonly MachineGpu[] | null>;
+  /** What runs on this machine's GPUs, by process; null: nobody can tell. Default: that. */
+  computeProcesses?: () => Promise<readonly GpuHold[] | null>;
   /** Replaces an `argv[0]` of `llmnode` that is not on the PATH. */
   selfCommand?: readonly string[];
 }
@@ -54,8 +69,16 @@ export interface Supervisor extends AsyncDisposable {
   status(): EngineStatus;
   /** The leading process while it runs; null between runs and for an attached engine. */
   readonly pid: number | null;
+  /** What the engine says about its load; null: not known. */
+  load(): LoadSample | null;
   /** The key that the engine wants, from its command or environment. A secret: never show it. */
   readonly apiKey: string | null;
+  /** Settles if the engine ends for good by itself, as `restart` has it; then nothing is left. */
+  readonly final: Promise<FinalExit>;
+  /** The life of the worker that had the engine before, while it ran; null: it was started anew. */
+  readonly continues: string | null;
+  /** Lets go of the engine: it runs on, for a later supervisor to take over. */
+  release(): Promise<void>;
   /**
    * Ends the engine and everything that it started, gracefully at first; `force` skips to the end.
    * An attached engine is left alone. Safe to call again: later calls wait for the same end.
@@ -76,8 +99,23 @@ export async function startSupervisor(
   if (signal?.aborted) throw new LlmnodeError("shutting_down", "the engine was not started");
   const stopping = new AbortController();
   const forcing = new AbortController();
-  const signals = { stop: stopping.signal, force: forcing.signal };
-  const { report, apiKey, done } = await startKeeper(options, signals);
+  const releasing = new AbortController();
+  const signals = {
+    stop: stopping.signal,
+    force: forcing.signal,
+    release: releasing.signal,
+  };
+  let load: LoadReader | null = null;
+  const flowAgeMs = () => load?.flowAgeMs() ?? null;
+  const kept = await startKeeper(options, signals, flowAgeMs);
+  const { report, apiKey, done, final, continues } = kept;
+  const reader = startLoadReader({
+    status: report.status,
+    apiKey,
+    log: options.log,
+    settings: options.settings?.load ?? {},
+  });
+  load = reader;
 
   const ended = done.catch((error: unknown) => {
     const reason = `the supervision of the engine failed: ${messageOf(error)}`;
@@ -85,9 +123,16 @@ export async function startSupervisor(
     report.dispatch({ type: "gave_up", reason });
     return reason;
   });
+  void ended.then(() => reader[Symbol.asyncDispose]());
+  const release = async () => {
+    releasing.abort();
+    await ended;
+  };
   const stop = async ({ force }: { force?: AbortSignal } = {}) => {
     if (force?.aborted) forcing.abort();
     force?.addEventListener("abort", () => forcing.abort(), { once: true });
+    // It is somebody else's by now.
+    if (releasing.signal.aborted) return void (await ended);
     report.dispatch({ type: "stop_asked" });
     stopping.abort();
     const reason = await ended;
@@ -99,49 +144,14 @@ export async function startSupervisor(
   return {
     apiKey,
     status: report.status,
+    load: reader.latest,
     get pid() {
       return report.status().pid;
     },
+    final,
+    continues,
     stop,
+    release,
     [Symbol.asyncDispose]: () => stop(),
   };
-}
-
-interface Kept {
-  report: StatusReport;
-  apiKey: string | null;
-  /** See EngineKeeper. */
-  done: Promise<string | null>;
-}
-
-async function startKeeper(options: SupervisorOptions, signals: StopSignals): Promise<Kept> {
-  const settings = { ...SUPERVISOR_DEFAULTS, ...options.settings };
-  if ("attach" in options.target) {
-    const target = parseAttachUrl(options.target.attach);
-    const facts = { ...UNKNOWN, run: crypto.randomUUID(), port: target.port, url: target.url };
-    const report = createReport(facts, options);
-    const done = watchAttached({ target, settings, report, log: options.log }, signals.stop);
-    return { report, apiKey: null, done };
-  }
-  const env = options.env ?? process.env;
-  const argv = await withSelfCommand(options.target.argv, env, options.selfCommand);
-  const hints = readEngineArgv(options.target.argv, env);
-  const facts = { ...UNKNOWN, kind: hints.kind, expectedModels: printableModels(hints.models) };
-  const report = createReport(facts, options);
-  const command = { argv, env, cwd: options.cwd ?? process.cwd() };
-  const onLine = options.onLine ?? (() => undefined);
-  const { done } = await keepChild(
-    { ...options, command, hints, settings, report, onLine },
-    signals,
-  );
-  return { report, apiKey: hints.apiKey, done };
-}
-
-async function withSelfCommand(
-  argv: readonly string[],
-  env: Environment,
-  selfCommand: readonly string[] | undefined,
-): Promise<readonly string[]> {
-  if (argv[0] !== "llmnode" || !selfCommand || (await isOnPath("llmnode", env))) return argv;
-  return [...selfCommand, ...argv.slice(1)];
 }

@@ -1,10 +1,11 @@
 /** Watches an engine by HTTP: finds where it answers, when it is ready, and whether it stays so. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import { formatHostPort, type HostPort } from "../util/host-port.ts";
+import { formatHostPort, type HostPort, isLoopback } from "../util/host-port.ts";
 import { sleep } from "../util/sleep.ts";
 import { probeTcp } from "../util/tcp.ts";
 import { isLoopbackOnly } from "./network.ts";
+import { PRESETS } from "./presets/all.ts";
 import { probeHealth, probeModels, probeReady, type ProbeTarget } from "./probe.ts";
 import type { SupervisorSettings } from "./settings.ts";
 import type { EngineKind, EngineModel } from "./status.ts";
@@ -15,15 +16,30 @@ export interface FoundEngine {
   port: number;
   models: EngineModel[];
   loopbackOnly: boolean | null;
+  maxInFlight: number;
+  hostHeader: string | null;
+}
+
+/** What is known about an engine before it answers, beside its kind. */
+export interface ToldFacts {
+  /** What its user says about requests at once. */
+  maxInFlight?: number | null;
+  /** What its command says: the engine's own word counts for more. */
+  hints?: { maxInFlight: number | null; maxModelLen: number | null };
+  /** See ProbeTarget. */
+  healthPath?: string | null;
 }
 
 export interface WatchOptions {
   kind: EngineKind;
   https: boolean;
   apiKey: string | null;
+  told?: ToldFacts;
   settings: SupervisorSettings;
   /** Where it may answer by now, most likely first. */
   addresses: () => Promise<readonly HostPort[]>;
+  /** How long ago its tokens were last seen to flow; null: never, or nobody knows. */
+  flowAgeMs?: () => number | null;
   /** Called when it is ready for the first time, and after each recovery. */
   onReady: (engine: FoundEngine) => void;
   /** Called for each probe that failed; `pending`: as an engine does that still starts. */
@@ -33,6 +49,9 @@ export interface WatchOptions {
   /** Called with each later reading of the model list. */
   onModels: (models: EngineModel[]) => void;
 }
+
+/** Requests at once where neither user, engine, command nor kind tells; see `routing`. */
+const DEFAULT_MAX_IN_FLIGHT = 256;
 
 /** Settles when `signal` aborts. One probe at a time. */
 export async function watchEngine(options: WatchOptions, signal: AbortSignal): Promise<void> {
@@ -52,7 +71,8 @@ export async function watchEngine(options: WatchOptions, signal: AbortSignal): P
         const target = targetOf(options, engine.url);
         await probeHealth(target, engine.kind, signal);
         if (performance.now() >= modelsDue) {
-          options.onModels(await probeModels(target, engine.kind, signal));
+          const models = await probeModels(target, engine.kind, signal);
+          options.onModels(withLengths(models, options.told));
           modelsDue = performance.now() + settings.modelsMs;
         }
         options.onWell();
@@ -61,11 +81,19 @@ export async function watchEngine(options: WatchOptions, signal: AbortSignal): P
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof LlmnodeError)) throw error;
-      isWell = false;
-      options.onFailure(describeFailure(error));
+      // An engine whose tokens flow is well, whatever its busy health route says.
+      if (!(isWell && doesFlow(options))) {
+        isWell = false;
+        options.onFailure(describeFailure(error));
+      }
     }
     await sleep(engine === null ? settings.startProbeMs : settings.healthProbeMs, signal);
   }
+}
+
+function doesFlow({ flowAgeMs, settings }: WatchOptions): boolean {
+  const ageMs = flowAgeMs?.() ?? null;
+  return ageMs !== null && ageMs <= settings.flowGraceMs;
 }
 
 async function findEngine(options: WatchOptions, signal: AbortSignal): Promise<FoundEngine> {
@@ -98,14 +126,36 @@ async function probeAddress(
     throw new LlmnodeError("upstream_unreachable", message);
   }
   const url = `${options.https ? "https" : "http"}://${formatHostPort(address)}`;
-  const ready = await probeReady(targetOf(options, url), options.kind, signal);
-  const loopbackOnly = await isLoopbackOnly(address.host, address.port, { timeoutMs });
-  return { ...ready, url, port: address.port, loopbackOnly };
+  const { kind, models, capacity } = await probeReady(targetOf(options, url), options.kind, signal);
+  const { told } = options;
+  return {
+    kind,
+    url,
+    port: address.port,
+    models: withLengths(models, told),
+    loopbackOnly: await isLoopbackOnly(address.host, address.port, { timeoutMs }),
+    maxInFlight:
+      told?.maxInFlight ??
+      capacity ??
+      told?.hints?.maxInFlight ??
+      PRESETS[kind].maxInFlight ??
+      DEFAULT_MAX_IN_FLIGHT,
+    // One that is reached by another name stands behind something that goes by that name.
+    hostHeader:
+      PRESETS[kind].wantsOwnHost && isLoopback(address.host) ? formatHostPort(address) : null,
+  };
 }
 
-function targetOf({ apiKey, settings }: WatchOptions, url: string): ProbeTarget {
+/** With the length that the command names, for engines whose list names none. */
+function withLengths(models: EngineModel[], told: ToldFacts | undefined): EngineModel[] {
+  const length = told?.hints?.maxModelLen ?? null;
+  if (length === null) return models;
+  return models.map((model) => ({ ...model, maxModelLen: model.maxModelLen ?? length }));
+}
+
+function targetOf({ apiKey, settings, told }: WatchOptions, url: string): ProbeTarget {
   const { probeTimeoutMs, answerMaxBytes } = settings;
-  return { url, apiKey, probeTimeoutMs, answerMaxBytes };
+  return { url, apiKey, probeTimeoutMs, answerMaxBytes, healthPath: told?.healthPath ?? null };
 }
 
 function describeFailure(error: LlmnodeError): { reason: string; pending: boolean } {

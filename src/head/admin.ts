@@ -88,7 +88,8 @@ function requireOperator(request: Request): void {
   const isForwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].some((header) =>
     request.headers.has(header),
   );
-  const isOwn = origin === null || origin === `http://${host}`;
+  const scheme = request.url.startsWith("https:") ? "https" : "http";
+  const isOwn = origin === null || origin === `${scheme}://${host}`;
   const site = request.headers.get("sec-fetch-site");
   const isDirect = site === null || site === "same-origin" || site === "none";
   if (isLoopback(name) && isOwn && isDirect && !isForwarded) return;

@@ -137,8 +137,9 @@ export function startDispatch(options: DispatchOptions): Dispatch {
         model: held.model,
         worker: held.workerName,
         upstream: held.url === null ? options.lanes.upstream(held) : directUpstream(held.url),
-        // By lane the worker shows the engine's key itself.
+        // By lane the worker adds the engine's key and `Host` itself.
         apiKey: held.url === null ? null : held.apiKey,
+        hostHeader: held.url === null ? null : held.hostHeader,
         onRecall: null,
         started() {
           held.started = true;

@@ -2,10 +2,10 @@
 
 import { isKnownModel } from "../cluster/registry.ts";
 import { createCluster } from "../cluster/state.ts";
-import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { messageOf } from "../protocol/errors.ts";
+import { writeFrontNote } from "../protocol/front-note.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import { createBodyBudget } from "../proxy/body.ts";
-import { errorResponse } from "../proxy/error-answer.ts";
 import { createProxy, PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import { directUpstream } from "../proxy/upstream.ts";
 import { readHostFacts } from "../telemetry/host.ts";
@@ -13,15 +13,16 @@ import { formatHostPort, type HostPort } from "../util/host-port.ts";
 import { createAddressLimit } from "./address-limit.ts";
 import { createAdmin } from "./admin.ts";
 import { createApi } from "./api.ts";
+import { startClientServer } from "./client-server.ts";
 import { startDispatch } from "./dispatch.ts";
 import { openMembership } from "./membership.ts";
 import { createMetrics } from "./metrics.ts";
 import { startLaneServer } from "./lane-server.ts";
-import { createLaneSwitch } from "./lane-switch.ts";
+import { createLaneSwitch, LANE_SETTINGS } from "./lane-switch.ts";
 import { createOllamaLists } from "./ollama-lists.ts";
 import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
-import { createRefusalLog } from "./refusal-log.ts";
+import { createRefusalLog, mismatchReason } from "./refusal-log.ts";
 import { createRequestLog } from "./request-log.ts";
 import { createSessions } from "./session.ts";
 import { blockList } from "./ways.ts";
@@ -31,14 +32,18 @@ export interface Head extends AsyncDisposable {
   readonly id: string;
   /** For clients on this machine. */
   readonly url: string;
+  /** The name in the certificate for clients, if it has one: what they should call the head. */
+  readonly name: string | null;
   readonly sessionAddress: HostPort;
   /** The first join token; null when it was revoked. */
   joinToken(): string | null;
+  /** Reads the certificate and the key for clients anew, where there are any. Never rejects. */
+  reloadTls(): Promise<void>;
   /** Lets running requests end, within `stopTimeoutMs` or until `force`; engines run on. */
   stop(options?: { force?: AbortSignal }): Promise<void>;
 }
 
-/** Throws `port_in_use`, `address_unusable`, `data_dir_unusable`, `usage`. */
+/** Throws `port_in_use`, `address_unusable`, `data_dir_unusable`; `usage` also for TLS files. */
 export async function startHead(options: HeadOptions): Promise<Head> {
   const settings = { ...HEAD_DEFAULTS, ...options.settings };
   const { log } = options;
@@ -71,9 +76,11 @@ export async function startHead(options: HeadOptions): Promise<Head> {
         tls: membership.tls,
         worker: lanes.worker,
         log,
+        deadAfterMs: settings.lanes.deadAfterMs ?? LANE_SETTINGS.deadAfterMs,
       }),
     ),
   );
+  const onRefused = createRefusalLog({ log, now });
   const sessions = createSessions({
     state,
     lanes,
@@ -82,7 +89,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     now,
     log,
     gate: membership.gate,
-    onRefused: createRefusalLog({ log, now }),
+    onRefused,
     helloTimeoutMs: settings.helloTimeoutMs,
     onTransition: dispatch.changed,
     onRouteStale: dispatch.findWay,
@@ -93,6 +100,10 @@ export async function startHead(options: HeadOptions): Promise<Head> {
         listen: options.sessionListen,
         tls: membership.tls,
         onSession: sessions.accept,
+        onMismatch(address, spoke) {
+          const reason = mismatchReason(spoke);
+          onRefused({ address, code: "tls_mismatch", reason });
+        },
       }),
     ),
   );
@@ -167,11 +178,36 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       },
     }),
   });
-  const server = await namingOwner(options.listen.port, () =>
-    serve(options, api, settings.idleTimeoutS),
+  let certificate: string | null = null;
+  let url: string | null = null;
+  const note = () => {
+    if (url === null) return;
+    try {
+      const { dataDir } = options;
+      writeFrontNote(dataDir, certificate === null ? null : { url, certificate });
+    } catch (error) {
+      log.warn("commands on this machine may need --ca", { error: messageOf(error) });
+    }
+  };
+  const server = stack.use(
+    await namingOwner(options.listen.port, () =>
+      startClientServer({
+        listen: options.listen,
+        tls: options.tls ?? null,
+        api,
+        log,
+        idleTimeoutS: settings.idleTimeoutS,
+        tlsPollMs: settings.tlsPollMs,
+        onCertificate(pem) {
+          certificate = pem;
+          note();
+        },
+      }),
+    ),
   );
-  stack.defer(() => server.stop(true));
-  const url = `http://${formatHostPort({ host: nearHost(options.listen.host), port: server.port ?? 0 })}`;
+  url = `${server.scheme}://${formatHostPort({ host: nearHost(options.listen.host), port: server.port })}`;
+  note();
+  stack.defer(() => writeFrontNote(options.dataDir, null));
   membership.noteAddress(url);
   const running = stack.move();
   let stopped: Promise<void> | null = null;
@@ -192,43 +228,15 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   return {
     id: head.id,
     url,
+    name: server.name,
     sessionAddress: sessionServer.address,
     joinToken: membership.joinTokens.first,
+    reloadTls: server.reloadTls,
     stop: ({ force } = {}) => (stopped ??= stop(force)),
     async [Symbol.asyncDispose]() {
       await (stopped ??= stop(AbortSignal.abort()));
     },
   };
-}
-
-function serve(options: HeadOptions, api: ReturnType<typeof createApi>, idleTimeoutS: number) {
-  const { listen, log } = options;
-  try {
-    return Bun.serve({
-      hostname: listen.host,
-      port: listen.port,
-      development: false,
-      // Bun shares the port with another process otherwise, and says nothing.
-      reusePort: false,
-      // Bounds slow senders; inference lifts it for itself.
-      idleTimeout: idleTimeoutS,
-      // Our own limit answers in OpenAI's form; Bun's has an empty body.
-      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-      fetch: (request, server) => api(request, server),
-      error(error) {
-        log.error("internal error", { error: messageOf(error), stack: error.stack });
-        return errorResponse(new LlmnodeError("internal", "The head failed on this request."));
-      },
-    });
-  } catch (error) {
-    const address = formatHostPort(listen);
-    const taken = systemCode(error) === "EADDRINUSE";
-    throw new LlmnodeError(
-      taken ? "port_in_use" : "address_unusable",
-      `cannot listen for clients on ${address}: ${taken ? "the port is taken" : messageOf(error)}`,
-      { hints: ["choose another address: llmnode head --listen HOST:PORT"], cause: error },
-    );
-  }
 }
 
 /** Where a process on this machine reaches what listens on `host`. */

@@ -8,6 +8,7 @@ import { formatHostPort, type HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { Lane } from "./lane.ts";
 import type { LanePool } from "./lane-pool.ts";
+import { LANE_SETTINGS } from "./lane-switch.ts";
 import { createRefusalLog } from "./refusal-log.ts";
 
 export interface LaneServerOptions {
@@ -17,6 +18,8 @@ export interface LaneServerOptions {
   /** The pool and key of a worker, while it has a session. */
   worker: (id: string) => { pool: LanePool; key: string; heard: () => void } | null;
   log: Log;
+  /** How long a lane may be silent, pings included, before it counts as dead. */
+  deadAfterMs?: number;
 }
 
 export interface LaneServer extends AsyncDisposable {
@@ -27,6 +30,7 @@ interface SocketData {
   pool: LanePool;
   heard: () => void;
   lane: Lane | null;
+  heardAt: number;
   /** Tells of a rule that the worker has broken. */
   broke: (fault: string) => void;
 }
@@ -38,6 +42,7 @@ const BACKPRESSURE_BYTES = 4 * 1024 * 1024;
 export function startLaneServer(options: LaneServerOptions): LaneServer {
   const { listen, log } = options;
   const onRefused = createRefusalLog({ log, now: () => performance.now() });
+  const watch = watchLanes(options.deadAfterMs ?? LANE_SETTINGS.deadAfterMs);
   try {
     const server = Bun.serve<SocketData>({
       hostname: listen.host,
@@ -58,6 +63,7 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
           pool: worker.pool,
           heard: worker.heard,
           lane: null,
+          heardAt: performance.now(),
           broke: (fault) =>
             onRefused({ address, code: "bad_message", reason: `a lane was closed: ${fault}` }),
         };
@@ -76,10 +82,11 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
         maxPayloadLength: MAX_LANE_FRAME_BYTES,
         backpressureLimit: BACKPRESSURE_BYTES,
         closeOnBackpressureLimit: true,
-        // Parked lanes are silent; pings tell the living from the dead.
-        idleTimeout: 60,
-        sendPings: true,
+        // `watch` does that, to the millisecond.
+        idleTimeout: 0,
+        sendPings: false,
         open(socket) {
+          watch.add(socket);
           socket.data.lane = socket.data.pool.adopt({
             // -1 is accepted and waits; 0 was dropped.
             send: (bytes) => socket.send(bytes) !== 0,
@@ -93,16 +100,24 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
         message(socket, message) {
           receive(socket, message);
         },
+        pong(socket) {
+          socket.data.heardAt = performance.now();
+        },
         close(socket) {
+          watch.delete(socket);
           socket.data.lane?.closed();
         },
       },
     });
     return {
       address: { host: listen.host, port: server.port ?? 0 },
-      [Symbol.asyncDispose]: () => server.stop(true),
+      async [Symbol.asyncDispose]() {
+        watch[Symbol.dispose]();
+        await server.stop(true);
+      },
     };
   } catch (error) {
+    watch[Symbol.dispose]();
     const address = formatHostPort(listen);
     const taken = systemCode(error) === "EADDRINUSE";
     throw new LlmnodeError(
@@ -113,7 +128,32 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
   }
 }
 
+/**
+ * Parked lanes are silent, and so are those whose engine thinks: pings tell the living from the
+ * dead. What this process itself has slept does not count.
+ */
+function watchLanes(deadAfterMs: number): LaneWatch {
+  const sockets = new Set<ServerWebSocket<SocketData>>();
+  const everyMs = deadAfterMs / 3;
+  let lookedAt = performance.now();
+  const timer = setInterval(() => {
+    const now = performance.now();
+    const lateMs = Math.max(0, now - lookedAt - 2 * everyMs);
+    lookedAt = now;
+    for (const socket of sockets) {
+      socket.data.heardAt += lateMs;
+      const silentMs = now - socket.data.heardAt;
+      if (silentMs >= deadAfterMs) socket.terminate();
+      else if (silentMs >= everyMs / 2) socket.ping();
+    }
+  }, everyMs);
+  return Object.assign(sockets, { [Symbol.dispose]: () => clearInterval(timer) });
+}
+
+type LaneWatch = Set<ServerWebSocket<SocketData>> & Disposable;
+
 function receive(socket: ServerWebSocket<SocketData>, message: string | Buffer): void {
+  socket.data.heardAt = performance.now();
   socket.data.heard();
   const frame = typeof message === "string" ? null : decodeFrame(message);
   if (frame) socket.data.lane?.take(frame);

@@ -20,6 +20,8 @@ export interface LaneSettings {
   shrinkAfterMs: number;
   /** How long a worker may take to let go of a request that was cancelled. */
   doneTimeoutMs: number;
+  /** How long a lane may be silent, answers to pings included, before it counts as dead. */
+  deadAfterMs: number;
 }
 
 export const LANE_SETTINGS: LaneSettings = {
@@ -30,6 +32,8 @@ export const LANE_SETTINGS: LaneSettings = {
   waitTimeoutMs: 10_000,
   shrinkAfterMs: 60_000,
   doneTimeoutMs: 2000,
+  // As a worker that is silent for so long is lost.
+  deadAfterMs: 15_000,
 };
 
 export interface LaneSwitchOptions {

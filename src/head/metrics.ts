@@ -2,6 +2,8 @@
 
 import type { RequestRecord } from "../proxy/record.ts";
 import { type ClusterSource, registerClusterMetrics } from "./metrics-cluster.ts";
+import { registerHardwareMetrics } from "./metrics-hardware.ts";
+import { registerLoadMetrics } from "./metrics-load.ts";
 import { createLabelGuard, createWorkerSeries, type LabelGuard } from "./metrics-labels.ts";
 import { registerProcessMetrics } from "./metrics-process.ts";
 import { CONTENT_TYPE, createRegistry, type Registry } from "./prometheus.ts";
@@ -74,6 +76,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const label: LabelGuard = (model) => (model === UNRESOLVED ? model : modelLabel(model));
   const requests = registerRequestMetrics(registry, { label, limits });
   registerClusterMetrics(registry, options, label);
+  registerHardwareMetrics(registry, options);
+  registerLoadMetrics(registry, options);
   const lag = registerProcessMetrics(registry, { ...options, ...limits });
 
   /** One metric after the other, with turns for the streams between them. */

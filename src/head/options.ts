@@ -5,12 +5,15 @@ import type { ClusterLimits } from "../cluster/state.ts";
 import { PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
+import type { TlsFiles } from "./client-tls.ts";
 import type { LaneSettings } from "./lane-switch.ts";
 import type { RequestLogOptions } from "./request-log.ts";
 
 export interface HeadOptions {
   /** For clients. */
   listen: HostPort;
+  /** The certificate and key by which clients are served; plain HTTP by default. */
+  tls?: TlsFiles | null;
   /** For workers. */
   sessionListen: HostPort;
   /** Turns TLS off for the link to workers; join tokens and credentials count all the same. */
@@ -53,6 +56,8 @@ export interface HeadSettings {
   reprobeMs: number;
   /** Silence after which a connection without a running request is closed, in seconds. */
   idleTimeoutS: number;
+  /** How often the files of `tls` are looked at for a change. */
+  tlsPollMs: number;
   /** How long a client may take to send its body. */
   bodyTimeoutMs: number;
   /** Inference requests that one client address may have running. */
@@ -74,6 +79,7 @@ export const HEAD_DEFAULTS: HeadSettings = {
   probeTimeoutMs: 2000,
   reprobeMs: 5000,
   idleTimeoutS: 60,
+  tlsPollMs: 10_000,
   bodyTimeoutMs: 300_000,
   maxRequestsPerAddress: 4096,
   proxy: {},

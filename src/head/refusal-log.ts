@@ -37,3 +37,10 @@ export function createRefusalLog(options: RefusalLogOptions): (refused: Refused)
     log.warn("worker refused", { address, code, reason });
   };
 }
+
+/** What the log says of somebody who speaks TLS to a port without it, or the other way round. */
+export function mismatchReason(spoke: "tls" | "plain"): string {
+  return spoke === "plain"
+    ? "it does not speak TLS, this head does: a worker with --insecure?"
+    : "it speaks TLS, this head is --insecure: join --insecure, or start the head without it";
+}

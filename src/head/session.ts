@@ -10,10 +10,13 @@ import {
   reportModels,
   workerOf,
 } from "../cluster/registry.ts";
+import { reportLoads } from "../cluster/load.ts";
 import { type ClusterState, type Engine, heartbeatPlan, type Worker } from "../cluster/state.ts";
+import { withTelemetry } from "../cluster/telemetry.ts";
 import { type ErrorCode, messageOf } from "../protocol/errors.ts";
 import {
   type Hello,
+  MAX_MESSAGE_BYTES,
   type ModelList,
   PROTOCOL,
   type UnknownMessage,
@@ -68,6 +71,13 @@ export function createSessions(options: SessionsOptions): Sessions {
     accept(session) {
       const timer = setTimeout(() => session.end(), options.helloTimeoutMs);
       session.onClose = () => clearTimeout(timer);
+      session.onOversized = (bytes) => {
+        clearTimeout(timer);
+        refuse(options, session, {
+          code: "bad_message",
+          reason: `a message of ${bytes} bytes; at most ${MAX_MESSAGE_BYTES} are allowed`,
+        });
+      };
       session.onMessage = (message) => {
         clearTimeout(timer);
         if (message.message !== "hello") {
@@ -179,9 +189,16 @@ function take(taking: Taking, message: WorkerMessage | UnknownMessage): void {
   heard(worker, now);
   switch (message.message) {
     case "heartbeat":
+      reportLoads(worker, message.heartbeat.loads ?? [], now);
+      worker.hardware = withTelemetry(worker.hardware, message.heartbeat, now);
       session.send({
         message: "heartbeatAck",
-        heartbeatAck: { sequence: message.heartbeat.sequence, inFlight: worker.inFlight },
+        heartbeatAck: {
+          sequence: message.heartbeat.sequence,
+          inFlight: worker.inFlight,
+          // It grows with the cluster: who came early would beat too often for ever.
+          heartbeatIntervalMs: heartbeatPlan(state).intervalMs,
+        },
       });
       break;
     case "engine": {

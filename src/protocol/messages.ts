@@ -13,6 +13,7 @@ export interface Hello {
   host: Host | null;
   sentAt: number;
   data: string;
+  continues: string;
 }
 
 export interface Host {
@@ -53,6 +54,19 @@ export interface EngineReport {
   apiKey: string;
   restarts: number;
   expectedModels: string[];
+  evidence: string[];
+  hint: string;
+  failure: string;
+  phaseMs: number;
+  pid: number;
+  adopted: boolean;
+  container: string;
+  maxInFlight?: number;
+  /** UUIDs; empty: all, or not known. */
+  gpus: string[];
+  /** 0: none, or not told. */
+  gpusWanted: number;
+  hostHeader: string;
 }
 
 export interface ModelList {
@@ -73,6 +87,51 @@ export interface Model {
 
 export interface Heartbeat {
   sequence: number;
+  /** Only what is new. */
+  loads?: EngineLoad[];
+  host?: HostTelemetry | null;
+  /** All of them; they and `gpuProblem` speak together. */
+  gpus?: GpuTelemetry[];
+  gpuProblem?: string;
+}
+
+/** What the machine does not tell is absent. */
+export interface HostTelemetry {
+  cpuPercent?: number;
+  memoryUsedBytes?: number;
+  memoryBytes?: number;
+  diskFreeBytes?: number;
+  netRxBytesPerS?: number;
+  netTxBytesPerS?: number;
+  ageMs: number;
+}
+
+/** What the driver does not tell is absent. */
+export interface GpuTelemetry {
+  uuid: string;
+  index: number;
+  name: string;
+  utilizationPercent?: number;
+  memoryUsedBytes?: number;
+  memoryTotalBytes?: number;
+  powerWatts?: number;
+  powerLimitWatts?: number;
+  temperatureCelsius?: number;
+  unified: boolean;
+  migParent: string;
+  ageMs: number;
+  engineMemoryBytes?: number;
+}
+
+/** What the engine does not say is absent. */
+export interface EngineLoad {
+  engine: string;
+  running?: number;
+  waiting?: number;
+  kvUsage?: number;
+  prefixHitTokens?: number;
+  prefixQueryTokens?: number;
+  sampleAgeMs: number;
 }
 
 export interface Goodbye {
@@ -111,6 +170,8 @@ export interface Refusal {
 export interface HeartbeatAck {
   sequence: number;
   inFlight: number;
+  /** 0: as before. */
+  heartbeatIntervalMs: number;
 }
 
 export interface Drain {

@@ -30,6 +30,8 @@ export function readCertificate(bytes: string | Buffer): HeadCertificate & {
 }
 
 export interface VerifyOptions {
+  /** Where to connect instead, such as a relay to the head; messages speak of the head. */
+  dialAt?: HostPort | undefined;
   /** Keys that are trusted. */
   fingerprints: readonly string[];
   timeoutMs: number;
@@ -79,12 +81,16 @@ export async function speaksTls(head: HostPort, timeoutMs: number): Promise<bool
 
 function shownCertificate(
   head: HostPort,
-  { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal | undefined },
+  {
+    timeoutMs,
+    signal,
+    dialAt = head,
+  }: { timeoutMs: number; signal?: AbortSignal | undefined; dialAt?: HostPort | undefined },
 ): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const socket = connect({
-    host: head.host,
-    port: head.port,
+    host: dialAt.host,
+    port: dialAt.port,
     // Not a name that some authority vouches for is trusted, but the key that is pinned.
     rejectUnauthorized: false,
     servername: HEAD_TLS_NAME,

@@ -17,6 +17,7 @@ import {
   type UnknownMessage,
   type WorkerMessage,
 } from "./messages.ts";
+import { peerHost } from "./peer.ts";
 import { type HeadCertificate, HEAD_TLS_NAME, plainReason, speaksTls, verifyHead } from "./pin.ts";
 
 /** A head that is trusted, by its key, and what it is shown. */
@@ -30,6 +31,8 @@ export interface HeadKey {
 export interface DialOptions {
   service: ServiceDefinition;
   head: HostPort;
+  /** Where to connect instead, such as a relay to the head; messages speak of the head. */
+  dialAt?: HostPort;
   /** False: whoever answers is told everything in the clear. */
   tls: boolean;
   /** Without TLS the first one counts, whoever answers. */
@@ -49,6 +52,8 @@ export interface DialOptions {
 }
 
 export interface ClientSession {
+  /** The address that the connection has reached, without its port; null before it stands. */
+  reached(): string | null;
   /** False when the head does not read fast enough; the message is sent all the same. */
   send(message: WorkerMessage): boolean;
   /** Ends the stream politely; `onClose` follows. */
@@ -82,7 +87,7 @@ export function dial(options: DialOptions): ClientSession {
   const broke = async (text: string) => {
     // A TLS server just hangs up on plain text: the difference is worth a second look.
     if (!options.tls && !heard && !closed && /Failed to connect|ECONNRESET/.test(text)) {
-      if (await speaksTls(options.head, TLS_PROBE_MS)) {
+      if (await speaksTls(options.dialAt ?? options.head, TLS_PROBE_MS)) {
         const error = new LlmnodeError(
           "tls_mismatch",
           `the worker port at ${formatHostPort(options.head)} speaks TLS`,
@@ -94,7 +99,11 @@ export function dial(options: DialOptions): ClientSession {
     close(plainReason(text));
   };
   const start = (channel: ChannelCredentials, key: HeadKey | undefined) => {
-    const client = new Client(target(options.head), channel, channelOptions(options));
+    const client = new Client(
+      target(options.dialAt ?? options.head),
+      channel,
+      channelOptions(options),
+    );
     const call = openStream(client, options.service, key);
     open = { client, call };
     call.on("data", (message: HeadMessage | UnknownMessage) => {
@@ -115,6 +124,7 @@ export function dial(options: DialOptions): ClientSession {
   const verify = async () => {
     try {
       const certificate = await verifyHead(options.head, {
+        dialAt: options.dialAt,
         fingerprints: options.keys.map(({ fingerprint }) => fingerprint),
         timeoutMs: options.verifyTimeoutMs ?? 5000,
         signal: connecting.signal,
@@ -134,6 +144,8 @@ export function dial(options: DialOptions): ClientSession {
   } else if (options.tls) void verify();
   else start(credentials.createInsecure(), options.keys[0]);
   return {
+    // Before, grpc-js says where it wants to go.
+    reached: () => (heard && open ? peerHost(open.call.getPeer()) : null),
     send(message) {
       if (closed) return false;
       if (open) return open.call.write(message);

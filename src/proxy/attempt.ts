@@ -96,6 +96,7 @@ export async function attempt(
       headers: requestHeaders(job.request.headers, {
         requestId: job.requestId,
         apiKey: lease.apiKey,
+        hostHeader: lease.hostHeader,
         contentType: job.payload.contentType,
         traceparent: traceparentOf(job.trace, record),
       }),

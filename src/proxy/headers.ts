@@ -43,6 +43,8 @@ export function requestHeaders(
   extra: {
     requestId: string;
     apiKey: string | null;
+    /** In place of the engine's address. */
+    hostHeader: string | null;
     contentType: string | null;
     /** In place of the client's own. */
     traceparent: string | null;
@@ -64,6 +66,7 @@ export function requestHeaders(
   headers.set("accept-encoding", "identity");
   headers.set("x-request-id", extra.requestId);
   if (extra.traceparent !== null) headers.set("traceparent", extra.traceparent);
+  if (extra.hostHeader !== null) headers.set("host", extra.hostHeader);
   if (extra.apiKey !== null) headers.set("authorization", `Bearer ${extra.apiKey}`);
   return headers;
 }

@@ -29,6 +29,8 @@ export interface Lease {
   readonly upstream: Upstream;
   /** What the engine wants as bearer. */
   readonly apiKey: string | null;
+  /** The `Host` that the engine insists on; null: the one of its address. */
+  readonly hostHeader: string | null;
   /** Set by the holder; called when the head takes the request away from this replica. */
   onRecall: ((kind: "move" | "fail") => void) | null;
   /** The engine's first byte is here. */

@@ -36,7 +36,7 @@ export function streamAnswer(asked: Asked, context: AnswerContext): Response {
         return;
       }
       context.signal.addEventListener("abort", gone, { once: true });
-      const output = streamOutput(asked, controller, context.engine);
+      const output = streamOutput(asked, controller, context);
       generation = generate(asked.generation, output, context);
     },
     cancel: gone,
@@ -113,7 +113,7 @@ function finished(choice: Choice, produced: number, outcome: Outcome): FinishedC
 function streamOutput(
   { generation, wire }: Asked,
   controller: ReadableStreamDirectController,
-  engine: Engine,
+  { engine, signal }: AnswerContext,
 ): Output {
   const { choices, continuousUsage, promptTokens } = generation;
   const { noDone } = engine.options;
@@ -186,6 +186,7 @@ function streamOutput(
         // What was written and not read yet is still sent before the end.
         if (pending !== "") unawaited(controller.write(pending));
       }
+      engine.onStreamEnd?.(signal);
       controller.close();
     },
   };

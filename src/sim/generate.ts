@@ -26,6 +26,8 @@ export interface Engine {
   running: Set<Generation>;
   /** Ends the process. */
   crash(): void;
+  /** A stream has ended, of the request with this signal. */
+  onStreamEnd?: (signal: AbortSignal) => void;
 }
 
 /** How an answer ended. `cut`: its connection is to be reset. */

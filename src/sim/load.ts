@@ -13,19 +13,25 @@ export function banner(models: readonly string[]): string {
   return `llmnode sim: a simulated engine, no model runs here; serving ${models.map((m) => cleanLine(m, 200)).join(", ")}`;
 }
 
+export interface LoadPace {
+  /** On the clock of `performance.now()`. */
+  began: number;
+  loadTimeMs: number;
+  print: (line: string) => void;
+  /** Takes lines with a percentage, each drawn over the last one; null: they are printed. */
+  redraw: ((text: string) => void) | null;
+}
+
 /** Prints lines over the time of a load. Rejects with the signal's reason when that is aborted. */
 export async function printLoad(
   lines: readonly LogLine[],
-  {
-    began,
-    loadTimeMs,
-    print,
-  }: { began: number; loadTimeMs: number; print: (line: string) => void },
+  { began, loadTimeMs, print, redraw }: LoadPace,
   signal?: AbortSignal,
 ): Promise<void> {
   for (const { at, text } of lines) {
     await delay(began + at * loadTimeMs - performance.now(), signal);
-    print(text);
+    if (redraw && /\d%/.test(text)) redraw(`\r${text}${text.includes("100%") ? "\n" : ""}`);
+    else print(text);
   }
 }
 

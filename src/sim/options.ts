@@ -13,6 +13,32 @@ export const LIKE_PORTS: Readonly<Record<Like, number>> = {
   "llama-server": 8080,
 };
 
+/** Ends of a start that can be played: the engine's own words for one, then its exit. */
+export const FAILS = [
+  "gpu_oom",
+  "gpu_busy",
+  "kv_too_small",
+  "graph_oom",
+  "gated",
+  "no_model",
+  "bad_weights",
+  "offline",
+  "arch_unsupported",
+  "port_in_use",
+  "no_gpu",
+  "shm",
+  "disk_full",
+  "bad_flag",
+  "missing_program",
+] as const;
+export type Fail = (typeof FAILS)[number];
+
+/** So many bytes of log, in all or in each second. */
+export interface Spam {
+  bytes: number;
+  perSecond: boolean;
+}
+
 export interface LoraAdapter {
   /** The name that clients put in `"model"`. */
   name: string;
@@ -40,12 +66,45 @@ export interface SimOptions {
    * each model when it is first asked for it.
    */
   loadTimeMs: number;
-  /** The whole process dies (exit code 1) when one request has produced so many output tokens. */
+  /**
+   * The exit code of every death below; 137: by SIGKILL of itself, as SGLang ends. Null: 1, or for
+   * `fail` as the engine has it.
+   */
+  exitCode: number | null;
+  /** The process dies so long after it was ready. */
+  exitAfterMs: number | null;
+  /** The start ends with what the engine prints in this case. */
+  fail: Fail | null;
+  /** So long after it was ready nothing is answered any more, and nothing goes on. */
+  hangAfterMs: number | null;
+  /** The same, once so many requests of the model were taken. */
+  hangAfterRequests: number | null;
+  /** What is only looked up (health, models, metrics) is answered even while it hangs. */
+  healthLies: boolean;
+  /** Log lines without sense, from the start on. */
+  spamLog: Spam | null;
+  /** The port is not touched for so long after it would be opened: one that is taken shows late. */
+  bindLateMs: number;
+  /** The port is found free at the start, but nobody listens on it for so long after the load. */
+  boundOnlyMs: number;
+  /** Until it would open its port, connections are taken and reset, as by docker's proxy. */
+  resetWhileLoading: boolean;
+  /** A child in its process group that outlives it, for an hour at most. */
+  forkChild: boolean;
+  /** The same in a session of its own. */
+  setsidChild: boolean;
+  /** Percentages of the load go to `redraw`, each over the last one, as progress bars do. */
+  redrawProgress: boolean;
+  /** Connections without a request are closed after about so many seconds (1 to 255). */
+  idleCloseS: number | null;
+  /** The whole process dies when one request has produced so many output tokens. */
   crashAfterTokens: number | null;
   /** Each stream's connection is reset after so many output tokens; the engine lives on. */
   dieMidStreamTokens: number | null;
   /** For whoever wires the signals: SIGTERM is to be ignored. `startSim` itself wires none. */
   ignoreTerm: boolean;
+  /** The same: SIGTERM is to end it by SIGKILL of itself, as SGLang does. */
+  killOnTerm: boolean;
   /** Prompt and output tokens of one request, together, at most. */
   maxModelLen: number;
   /** Streams end without their end mark: `data: [DONE]`, `message_stop`, Ollama's last object. */
@@ -71,9 +130,11 @@ export interface SimOptions {
   healthTimeMs: number | null;
   /** Takes the engine's log, one line without newline at a time. */
   print: (line: string) => void;
+  /** Takes pieces of progress bars, with their `\r`. Default: stderr. */
+  redraw?: (text: string) => void;
   /** Decides about `errorRate`; returns 0 to 1. Default: `Math.random`. */
   random?: () => number;
-  /** How the process dies for `crashAfterTokens`. Default: `process.exit`. */
+  /** How the process dies. Default: `process.exit`, and SIGKILL for 137. */
   exit?: (code: number) => never;
   /** How long `stop()` waits for connections to end before it cuts them. Default: 1000. */
   stopTimeoutMs?: number;
@@ -88,9 +149,24 @@ export const SIM_DEFAULTS = {
   ttftMs: 20,
   itlMs: 10,
   loadTimeMs: 0,
+  exitCode: null,
+  exitAfterMs: null,
+  fail: null,
+  hangAfterMs: null,
+  hangAfterRequests: null,
+  healthLies: false,
+  spamLog: null,
+  bindLateMs: 0,
+  boundOnlyMs: 0,
+  resetWhileLoading: false,
+  forkChild: false,
+  setsidChild: false,
+  redrawProgress: false,
+  idleCloseS: null,
   crashAfterTokens: null,
   dieMidStreamTokens: null,
   ignoreTerm: false,
+  killOnTerm: false,
   maxModelLen: 32_768,
   noDone: false,
   refuseStreamOptions: false,

@@ -14,7 +14,7 @@ export interface Pacer {
   start(step: Step, atMs: number): void;
   /** Forgets a step; one that is not waiting is left alone. */
   cancel(step: Step): void;
-  /** Forgets all steps. */
+  /** Forgets all steps, and from now on takes none. */
   stop(): void;
 }
 
@@ -25,6 +25,7 @@ export interface Pacer {
 export function createPacer(): Pacer {
   const slots = new Map<number, { steps: Set<Step>; disarm: () => void }>();
   const slotOf = new Map<Step, number>();
+  let isStopped = false;
 
   const run = (key: number) => {
     const slot = slots.get(key);
@@ -40,6 +41,7 @@ export function createPacer(): Pacer {
   };
 
   const place = (step: Step, atMs: number, now: number) => {
+    if (isStopped) return;
     // Key 0 is "at the next turn of the event loop": sockets get their turn in between.
     const key = atMs <= now ? 0 : Math.ceil(atMs);
     slotOf.set(step, key);
@@ -70,6 +72,7 @@ export function createPacer(): Pacer {
   };
 
   const stop = () => {
+    isStopped = true;
     for (const slot of slots.values()) slot.disarm();
     slots.clear();
     slotOf.clear();

@@ -1,24 +1,24 @@
 /** The simulated engine: starts it, opens its port, stops it. */
 
-import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { LlmnodeError } from "../protocol/errors.ts";
 import { formatHostPort } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
+import { startChildren } from "./children.ts";
+import { die } from "./die.ts";
+import { failureToPlay } from "./fail-texts.ts";
 import type { Engine, Generation } from "./generate.ts";
 import { DIALECTS } from "./like/all.ts";
 import type { Dialect, Served } from "./like/dialect.ts";
-import { banner, printLoad } from "./load.ts";
+import { createHang } from "./hang.ts";
+import { checkPort, listen, listenAndReset, type Port } from "./listen.ts";
+import { banner, delay, printLoad, type LoadPace, type LogLine } from "./load.ts";
 import { createModelMetrics, type ModelMetrics } from "./metrics.ts";
 import type { SimOptions } from "./options.ts";
 import { createPacer } from "./pacer.ts";
 import { createHandler } from "./routes.ts";
+import { spamLog } from "./spam.ts";
 
 export { SIM_DEFAULTS, type SimOptions } from "./options.ts";
-
-/** Large enough for images in base64; vLLM has no limit of its own. */
-const MAX_BODY_BYTES = 256 * 1024 * 1024;
-
-/** For connections that send no request; answers may be silent for as long as they like. */
-const IDLE_TIMEOUT_S = 60;
 
 const STOP_TIMEOUT_MS = 1000;
 
@@ -50,23 +50,54 @@ export async function startSim(options: SimOptions, signal?: AbortSignal): Promi
   const dialect = DIALECTS[options.like];
   const names = [...options.models, ...options.adapters.map((adapter) => adapter.name)];
   options.print(banner(names));
-  if (options.port !== 0) checkPort(options);
+  if (options.port !== 0 && options.bindLateMs === 0) checkPort(options);
+  startChildren(options);
 
+  // Whatever goes on beside the answers ends with this.
+  const ending = new AbortController();
+  if (options.spamLog) void spamLog(options.spamLog, options.print, ending.signal);
+  try {
+    return await load(options, dialect, { signal, ending });
+  } catch (error) {
+    ending.abort();
+    throw error;
+  }
+}
+
+async function load(
+  options: SimOptions,
+  dialect: Dialect,
+  { signal, ending }: { signal: AbortSignal | undefined; ending: AbortController },
+): Promise<Sim> {
   const began = performance.now();
-  const loading = dialect.loadLines(options.models[0] ?? "", options.loadTimeMs);
-  const pace = { began, loadTimeMs: options.loadTimeMs, print: options.print };
+  const { loadTimeMs, print } = options;
+  const redraw = options.redraw ?? ((text: string) => void process.stderr.write(text));
+  const pace = { began, loadTimeMs, print, redraw: options.redrawProgress ? redraw : null };
+  const loading = dialect.loadLines(options.models[0] ?? "", loadTimeMs);
+  await failIfTold(options, loading, { ...pace, signal });
   const behindPort = loading.findIndex((line) => line.at > dialect.opensAt);
   const split = behindPort < 0 ? loading.length : behindPort;
-  await printLoad(loading.slice(0, split), pace, signal);
+  const unblock = options.resetWhileLoading ? listenAndReset(options) : () => undefined;
+  try {
+    await printLoad(loading.slice(0, split), pace, signal);
+    await delay(options.boundOnlyMs + options.bindLateMs, signal);
+  } finally {
+    unblock();
+  }
 
   const engine = createEngine(options, dialect);
+  const hang = createHang(options, engine.pacer.stop);
   let isLoaded = false;
-  const server = listen(
-    options,
-    createHandler(dialect, served(engine), () => isLoaded),
-  );
+  const handle = hang.guard(createHandler(dialect, served(engine), () => isLoaded));
+  const opened: Port = listen(options, handle, dialect.failure);
+  const { server } = opened;
+  engine.onStreamEnd = opened.onStreamEnd;
   let stopped: Promise<void> | null = null;
-  const stop = () => (stopped ??= stopServer(server, engine, dialect));
+  const stop = () => {
+    ending.abort();
+    hang.stop();
+    return (stopped ??= stopServer(server, engine, dialect));
+  };
   signal?.addEventListener("abort", () => void stop(), { once: true });
   try {
     await printLoad(loading.slice(split), pace, signal);
@@ -80,9 +111,33 @@ export async function startSim(options: SimOptions, signal?: AbortSignal): Promi
   const port = server.port ?? options.port;
   const address = formatHostPort({ host: options.host, port });
   const [first = "", ...rest] = dialect.readyLines(address);
-  options.print(`llmnode sim: ${first} (simulated)`);
-  for (const line of rest) options.print(line);
+  print(`llmnode sim: ${first} (simulated)`);
+  for (const line of rest) print(line);
+  hang.begin();
+  dieAfter(options, ending.signal);
   return { url: `http://${address}`, port, stop, [Symbol.asyncDispose]: stop };
+}
+
+/** Plays the end of a start: the load up to there, the engine's words, its exit. */
+async function failIfTold(
+  options: SimOptions,
+  loading: readonly LogLine[],
+  { signal, ...pace }: LoadPace & { signal: AbortSignal | undefined },
+): Promise<void> {
+  const failure = failureToPlay(options);
+  if (failure === null) return;
+  const before = loading.filter(({ at }) => at < failure.at);
+  const words = failure.lines.map((text) => ({ at: failure.at, text }));
+  await printLoad([...before, ...words], pace, signal);
+  die(options, `as one that fails with ${options.fail}`, failure.exitCode);
+}
+
+function dieAfter(options: SimOptions, signal: AbortSignal): void {
+  const { exitAfterMs } = options;
+  if (exitAfterMs === null) return;
+  const why = `${exitAfterMs} ms after it was ready`;
+  const timer = setTimeout(() => die(options, why, options.exitCode ?? 1), exitAfterMs);
+  signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
 }
 
 /** Throws `usage` for options that contradict each other. */
@@ -101,6 +156,10 @@ function checkOptions({ models, adapters, like, ...options }: SimOptions): void 
   for (const tokens of [crashAfterTokens, dieMidStreamTokens, errorInStreamTokens]) {
     if (tokens !== null && tokens < 1)
       throw refuse("a fault strikes after 1 token at the earliest");
+  }
+  failureToPlay({ ...options, models, adapters, like });
+  if (options.resetWhileLoading && options.port === 0) {
+    throw refuse("a port that resets connections while it loads must be named: --port");
   }
 }
 
@@ -122,10 +181,8 @@ function createEngine(options: SimOptions, dialect: Dialect): Engine {
       return found;
     },
     crash() {
-      options.print(
-        `llmnode sim: dying now, after ${options.crashAfterTokens} tokens of one request (simulated)`,
-      );
-      (options.exit ?? process.exit)(1);
+      const why = `after ${options.crashAfterTokens} tokens of one request`;
+      die(options, why, options.exitCode ?? 1);
     },
   };
 }
@@ -147,46 +204,6 @@ function served(engine: Engine): Served {
     createdAt: Math.floor(Date.now() / 1000),
     healthTimeMs: options.healthTimeMs ?? healthTimeMs,
   };
-}
-
-function listen(options: SimOptions, handle: (req: Request) => Promise<Response>) {
-  try {
-    return Bun.serve({
-      hostname: options.host,
-      port: options.port,
-      development: false,
-      // Bun shares the port with another process otherwise, and says nothing.
-      reusePort: false,
-      idleTimeout: IDLE_TIMEOUT_S,
-      maxRequestBodySize: MAX_BODY_BYTES,
-      fetch(req, server) {
-        server.timeout(req, 0);
-        return handle(req);
-      },
-      error: DIALECTS[options.like].failure,
-    });
-  } catch (error) {
-    throw listenError(error, options);
-  }
-}
-
-/** Binds the port for a moment, so that a start that cannot succeed fails before the load. */
-function checkPort(options: SimOptions): void {
-  try {
-    const { host: hostname, port } = options;
-    Bun.listen({ hostname, port, socket: { data: () => undefined } }).stop(true);
-  } catch (error) {
-    throw listenError(error, options);
-  }
-}
-
-function listenError(error: unknown, { host, port }: SimOptions): LlmnodeError {
-  const address = formatHostPort({ host, port });
-  return systemCode(error) === "EADDRINUSE"
-    ? new LlmnodeError("port_in_use", `${address} is already in use`, { cause: error })
-    : new LlmnodeError("address_unusable", `cannot listen on ${address}: ${messageOf(error)}`, {
-        cause: error,
-      });
 }
 
 async function stopServer(

@@ -1,6 +1,14 @@
 /** A worker's place on its machine: a folder with a lock, an id and a name that last. */
 
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { type FileLock, tryLock } from "./file-lock.ts";
@@ -49,6 +57,63 @@ export function takeSlot(options: SlotOptions): Slot {
   }
 }
 
+/**
+ * The running worker that has the named slot, or the first one that runs for the same command.
+ * Null: there is none.
+ */
+export function findRunning(options: SlotOptions): { pid: number; holds(): boolean } | null {
+  const base = path.join(options.dataDir, "workers", safe(options.machineId));
+  const folders =
+    options.name === null
+      ? slotNumbers(base).map((number) => `slot-${number}`)
+      : [`name-${safe(options.name)}`];
+  for (const folder of folders) {
+    const dir = path.join(base, folder);
+    if (!isFor(readSlotFile(dir), options.command)) continue;
+    const file = path.join(dir, "lock");
+    if (!isLocked(file)) continue;
+    const pid = holderOf(file);
+    if (!Number.isSafeInteger(pid) || pid <= 1 || !hasOpen(pid, file)) continue;
+    // A process that ends loses its list of files before its locks: the lock has the last word.
+    return { pid, holds: () => isLocked(file) && holderOf(file) === pid };
+  }
+  return null;
+}
+
+function isLocked(file: string): boolean {
+  const lock = tryLock(file);
+  lock?.[Symbol.dispose]();
+  return lock === null;
+}
+
+function holderOf(file: string): number {
+  return Number(readText(file).trim());
+}
+
+/** Whether a process has a file open, where that can be seen; the number may be an old one. */
+function hasOpen(pid: number, file: string): boolean {
+  if (process.platform !== "linux") return true;
+  const folder = `/proc/${pid}/fd`;
+  try {
+    const wanted = statSync(file);
+    return readdirSync(folder).some((name) => {
+      const open = statSync(path.join(folder, name), { throwIfNoEntry: false });
+      return open?.ino === wanted.ino && open.dev === wanted.dev;
+    });
+  } catch {
+    // Gone meanwhile, or another user's: then it could not be asked either.
+    return false;
+  }
+}
+
+function slotNumbers(base: string): number[] {
+  if (!existsSync(base)) return [];
+  return readdirSync(base)
+    .flatMap((entry) => /^slot-(\d+)$/.exec(entry)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => a - b);
+}
+
 function takeNamed(options: SlotOptions, base: string, name: string): Slot {
   const dir = path.join(base, `name-${safe(name)}`);
   const slot = occupy(dir, { name, nameChosen: true, command: options.command });
@@ -57,7 +122,7 @@ function takeNamed(options: SlotOptions, base: string, name: string): Slot {
   throw new LlmnodeError(
     "worker_in_use",
     `a worker named ${name} already runs on this machine${pid ? ` (pid ${pid})` : ""}`,
-    { hints: ["choose another --name, or leave it out"] },
+    { hints: ["choose another --name, or leave it out", "to take over from it: --handover"] },
   );
 }
 
@@ -65,11 +130,7 @@ function takeAny(options: SlotOptions, base: string): Slot {
   const { command } = options;
   const nameOf = (number: number) =>
     number === 1 ? hostName(options.hostname) : `${hostName(options.hostname)}-${number}`;
-  const numbers = readdirSync(base)
-    .flatMap((entry) => /^slot-(\d+)$/.exec(entry)?.[1] ?? [])
-    .map(Number)
-    .sort((a, b) => a - b);
-  for (const number of numbers) {
+  for (const number of slotNumbers(base)) {
     const dir = path.join(base, `slot-${number}`);
     if (!isFor(readSlotFile(dir), command)) continue;
     const slot = occupy(dir, { name: nameOf(number), nameChosen: false, command });

@@ -10,7 +10,8 @@ import {
 import { messageOf, systemCode } from "../protocol/errors.ts";
 import { type ByteQueue, createByteQueue } from "../util/byte-queue.ts";
 import { type Credit, createCredit } from "../util/credit.ts";
-import { createNotifier } from "../util/notifier.ts";
+import type { AnswerBody } from "../util/answer-body.ts";
+import type { HttpAnswer, HttpClient } from "../util/http-client.ts";
 
 /** Where a request of the head goes: null when there is no such engine, or it has no address yet. */
 export interface EngineTarget {
@@ -24,6 +25,8 @@ export interface WorkerLaneOptions {
   /** A frame that breaks the rules, and which: the lane cannot go on. */
   close: (fault: string) => void;
   engine: (number: string) => EngineTarget | null;
+  /** Shared by the lanes of a worker. */
+  http: HttpClient;
 }
 
 export interface WorkerLane {
@@ -34,11 +37,9 @@ export interface WorkerLane {
 }
 
 const CREDIT_STEP_BYTES = LANE_CREDIT_BYTES / 4;
-/** A body of known length up to this is taken whole, so that it can be sent twice. */
-const WHOLE_BODY_BYTES = 1024 * 1024;
-/** How much of an answer may wait here for credit, on top of what is under way. */
-const MAX_PENDING_BYTES = 64 * 1024;
-const PIECE_BYTES = MAX_LANE_FRAME_BYTES / 2;
+/** A body of known length up to this is sent in one piece. */
+const WHOLE_BODY_BYTES = 64 * 1024;
+const PIECE_BYTES = MAX_LANE_FRAME_BYTES / 4;
 
 interface Serving {
   number: number;
@@ -92,13 +93,9 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
       const target = options.engine(head.engine);
       if (!target)
         throw Object.assign(new Error("the engine is not there"), { code: "ECONNREFUSED" });
-      const response = await ask(current, head, target);
-      send({
-        kind: "response",
-        number,
-        head: { status: response.status, headers: [...response.headers] },
-      });
-      if (response.body) await pass(current, response.body.getReader());
+      const { status, headers, body } = await ask(options.http, { current, head, target });
+      send({ kind: "response", number, head: { status, headers } });
+      await pass(current, body);
       if (!abort.signal.aborted) send({ kind: "end", number });
     } catch (error) {
       if (!abort.signal.aborted) {
@@ -113,51 +110,15 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
   };
 
   /** Sends the answer's body as credit allows; what comes meanwhile goes along in one frame. */
-  const pass = async (
-    current: Serving,
-    reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> },
-  ) => {
-    const signal = current.abort.signal;
-    const pending: Uint8Array[] = [];
-    let pendingBytes = 0;
-    let ended = false;
-    let failure: unknown = null;
-    const changed = createNotifier();
-    signal.addEventListener("abort", changed.notify);
-    const read = async () => {
-      try {
-        for (;;) {
-          const { done, value } = await reader.read();
-          if (done || value === undefined) break;
-          pending.push(value);
-          pendingBytes += value.length;
-          changed.notify();
-          while (pendingBytes >= MAX_PENDING_BYTES && !signal.aborted) await changed.wait();
-        }
-      } catch (error) {
-        failure = error;
-      }
-      ended = true;
-      changed.notify();
-    };
-    const reading = read();
-    while (!signal.aborted) {
-      if (pendingBytes === 0) {
-        if (ended) break;
-        await changed.wait();
-        continue;
-      }
-      const count = await current.credit.take(Math.min(PIECE_BYTES, pendingBytes));
-      if (count === 0) break;
-      // More may have come while credit was waited for: it goes along as far as the credit goes.
-      const bytes = Buffer.concat(pending.splice(0));
-      send({ kind: "body", number: current.number, bytes: bytes.subarray(0, count) });
-      if (count < bytes.length) pending.push(bytes.subarray(count));
-      pendingBytes -= count;
-      changed.notify();
+  const pass = async ({ number, credit }: Serving, body: AnswerBody) => {
+    for (;;) {
+      const waitingBytes = await body.ready();
+      if (waitingBytes === 0) return;
+      if (credit.available === 0) body.compact();
+      const count = await credit.take(Math.min(PIECE_BYTES, waitingBytes));
+      if (count === 0) return;
+      send({ kind: "body", number, bytes: body.take(count) });
     }
-    await reading;
-    if (failure !== null) throw failure;
   };
 
   return {
@@ -208,27 +169,31 @@ function stop(serving: Serving, why: string): void {
   serving.body.fail(new Error(why));
 }
 
-async function ask(current: Serving, head: RequestHead, target: EngineTarget): Promise<Response> {
-  const headers = new Headers(head.headers);
-  headers.delete("host");
-  if (target.apiKey !== null) headers.set("authorization", `Bearer ${target.apiKey}`);
-  const whole = head.length !== null && head.length <= WHOLE_BODY_BYTES;
+async function ask(
+  http: HttpClient,
+  { current, head, target }: { current: Serving; head: RequestHead; target: EngineTarget },
+): Promise<HttpAnswer> {
+  const { apiKey } = target;
+  const headers = head.headers.filter(
+    ([name]) => apiKey === null || name.toLowerCase() !== "authorization",
+  );
+  if (apiKey !== null) headers.push(["authorization", `Bearer ${apiKey}`]);
+  const isSmall = head.length !== null && head.length <= WHOLE_BODY_BYTES;
+  const { stream } = current.body;
   const body =
     head.length === 0
       ? null
-      : whole
-        ? new Uint8Array(await new Response(current.body.stream).arrayBuffer())
-        : current.body.stream;
-  return await fetch(`${target.url}${head.path}`, {
+      : isSmall
+        ? new Uint8Array(await new Response(stream).arrayBuffer())
+        : stream;
+  return await http.send({
+    // Parsed, so that a path cannot end the request's line and begin another.
+    url: new URL(`${target.url}${head.path}`),
     method: head.method,
     headers,
     body,
+    length: head.length,
+    fresh: head.fresh,
     signal: current.abort.signal,
-    redirect: "manual",
-    decompress: false,
-    timeout: false,
-    proxy: false,
-    keepalive: !head.fresh,
-    tls: { rejectUnauthorized: false },
-  } as RequestInit & BunFetchRequestInit);
+  });
 }

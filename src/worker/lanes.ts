@@ -2,6 +2,7 @@
 
 import { decodeFrame } from "../protocol/lane-frames.ts";
 import { HEAD_TLS_NAME } from "../protocol/pin.ts";
+import { createHttpClient } from "../util/http-client.ts";
 import type { Log } from "../util/log.ts";
 import { createWorkerLane, type EngineTarget, type WorkerLane } from "./lane.ts";
 
@@ -45,6 +46,7 @@ export interface Lanes {
 export function startLanes(options: LanesOptions): Lanes {
   const { log } = options;
   const sockets = new Map<WebSocket, OpenLane>();
+  const http = createHttpClient();
   let closed = false;
   let toldFault = false;
   let newest = "";
@@ -80,6 +82,7 @@ export function startLanes(options: LanesOptions): Lanes {
     socket.binaryType = "arraybuffer";
     const lane = createWorkerLane({
       engine: options.engine,
+      http,
       send: (bytes) => {
         if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
       },
@@ -123,6 +126,7 @@ export function startLanes(options: LanesOptions): Lanes {
       closed = true;
       clearTimeout(sweeping);
       for (const socket of sockets.keys()) socket.terminate();
+      http[Symbol.dispose]();
     },
   };
 }

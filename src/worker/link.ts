@@ -5,6 +5,8 @@ import { loadService } from "../protocol/schema.ts";
 import { type ClientSession, dial, type HeadKey } from "../protocol/session-client.ts";
 import type {
   HeadMessage,
+  Heartbeat,
+  HeartbeatAck,
   Hello,
   Refusal,
   UnknownMessage,
@@ -18,6 +20,10 @@ import { formatDuration } from "../util/units.ts";
 
 export interface LinkOptions {
   head: HostPort;
+  /** Where to connect instead, such as a relay to the head; messages speak of the head. */
+  dialAt?: HostPort;
+  /** Says more of why the head could not be reached, if there is more to say. */
+  explain?: () => string | null;
   /** Without TLS, whoever answers is believed and told everything. */
   tls: boolean;
   /** The heads that are trusted and what they are shown; asked anew for each dial. */
@@ -26,8 +32,10 @@ export interface LinkOptions {
   onVerified: (certificate: HeadCertificate) => void;
   /** The hello of the session with this epoch. */
   hello: (epoch: number) => Hello;
-  /** What a new session is told after its welcome. */
-  announce: (welcome: Welcome) => WorkerMessage[];
+  /** What a new session is told after its welcome; `reached` is the head's address. */
+  announce: (welcome: Welcome, reached: string | null) => WorkerMessage[];
+  /** What the next heartbeat carries; asked once for each. */
+  vitals?: () => Omit<Heartbeat, "sequence">;
   onMessage: (message: HeadMessage | UnknownMessage) => void;
   onRefusal: (refusal: Refusal) => void;
   log: Log;
@@ -57,8 +65,9 @@ export const LINK_DEFAULTS: LinkSettings = {
   repeatLogMs: 60_000,
 };
 
-/** Whatever a head says, a worker beats no faster. */
+/** Whatever a head says, a worker beats no faster and no more slowly. */
 const MIN_HEARTBEAT_MS = 50;
+const MAX_HEARTBEAT_MS = 60_000;
 
 export interface Link extends AsyncDisposable {
   readonly connected: boolean;
@@ -87,15 +96,21 @@ export function startLink(options: LinkOptions): Link {
   let spokenOf = { reason: "", at: Number.NEGATIVE_INFINITY };
   let retry: ReturnType<typeof setTimeout> | undefined;
   let beating: ReturnType<typeof setInterval> | undefined;
+  /** Between two beats; 0 without a session. */
+  let beatMs = 0;
   let watching: ReturnType<typeof setInterval> | undefined;
   let closed: PromiseWithResolvers<void> | null = null;
 
   const beat = () => {
     if (!session || !welcomed) return 0;
     sequence += 1;
-    session.send({ message: "heartbeat", heartbeat: { sequence } });
+    session.send({ message: "heartbeat", heartbeat: { ...options.vitals?.(), sequence } });
     return sequence;
   };
+
+  /** A head that has fewer beats sent answers as much more rarely. */
+  const patienceMs = ({ staleAfterMs, heartbeatIntervalMs }: Welcome) =>
+    staleAfterMs * Math.max(1, beatMs / Math.max(1, heartbeatIntervalMs));
 
   const connect = () => {
     epoch += 1;
@@ -105,6 +120,7 @@ export function startLink(options: LinkOptions): Link {
     session = dial({
       service,
       head: options.head,
+      ...(options.dialAt === undefined ? {} : { dialAt: options.dialAt }),
       tls: options.tls,
       keys: options.keys(),
       verifyTimeoutMs: settings.welcomeTimeoutMs,
@@ -119,7 +135,7 @@ export function startLink(options: LinkOptions): Link {
     const current = session;
     watching = setInterval(() => {
       const silentMs = performance.now() - lastHeardAt;
-      if (silentMs < (welcomed?.staleAfterMs ?? settings.welcomeTimeoutMs)) return;
+      if (silentMs < (welcomed ? patienceMs(welcomed) : settings.welcomeTimeoutMs)) return;
       const what = welcomed ? "heard nothing" : "no answer";
       current.drop(`${what} for ${formatDuration(silentMs)}`);
     }, 100);
@@ -131,7 +147,14 @@ export function startLink(options: LinkOptions): Link {
       // One is enough: a second one would start everything twice.
       if (!welcomed) up(message.welcome);
     } else if (message.message === "refusal") refuse(message.refusal);
-    else options.onMessage(message);
+    else {
+      if (message.message === "heartbeatAck" && welcomed) follow(message.heartbeatAck);
+      options.onMessage(message);
+    }
+  };
+
+  const follow = ({ heartbeatIntervalMs }: HeartbeatAck) => {
+    if (heartbeatIntervalMs > 0) beatEvery(heartbeatIntervalMs);
   };
 
   const refuse = (refusal: Refusal) => {
@@ -148,13 +171,23 @@ export function startLink(options: LinkOptions): Link {
       name: welcome.name,
       head_version: cleanLine(welcome.version, 64),
     });
-    for (const message of options.announce(welcome)) session?.send(message);
+    const reached = session?.reached() ?? null;
+    for (const message of options.announce(welcome, reached)) session?.send(message);
     beat();
-    beating = setInterval(beat, Math.max(MIN_HEARTBEAT_MS, welcome.heartbeatIntervalMs));
+    beatEvery(welcome.heartbeatIntervalMs);
+  };
+
+  const beatEvery = (wantedMs: number) => {
+    const everyMs = Math.min(MAX_HEARTBEAT_MS, Math.max(MIN_HEARTBEAT_MS, wantedMs));
+    if (everyMs === beatMs) return;
+    beatMs = everyMs;
+    clearInterval(beating);
+    beating = setInterval(beat, beatMs);
   };
 
   const down = (reason: string, refusal: Refusal | null) => {
     clearInterval(beating);
+    beatMs = 0;
     clearInterval(watching);
     const wasUp = welcomed !== null;
     session = null;
@@ -166,7 +199,7 @@ export function startLink(options: LinkOptions): Link {
     failures = Math.min(failures + 1, 30);
     const hopeless = refused !== null && !refused.retry;
     retry = setTimeout(connect, hopeless ? settings.refusedRetryMs : options.random() * cap);
-    if (!refused) speak(wasUp, reason);
+    if (!refused) speak(wasUp, options.explain?.() ?? reason);
   };
 
   const speak = (wasUp: boolean, reason: string) => {

@@ -1,13 +1,17 @@
 /** What a worker is started with, and its limits. */
 
-import type { SupervisorSettings } from "../engine/supervisor.ts";
+import type { RestartMode, SupervisorSettings } from "../engine/supervisor.ts";
+import type { TelemetrySettings } from "../telemetry/sampler.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { LinkSettings } from "./link.ts";
+import type { ViaProxySettings } from "./via-proxy.ts";
 
 export interface WorkerOptions {
   /** The head's session port. */
   head: HostPort;
+  /** An HTTP proxy through which the link goes, lanes included. Default: none. */
+  viaProxy?: URL | null;
   /** For a head with `--insecure`: nothing is encrypted, and whoever answers is believed. */
   insecure: boolean;
   /** A whole join token; null: the one of the head beside this worker, or its own credential. */
@@ -29,27 +33,63 @@ export interface WorkerOptions {
   env: Record<string, string | undefined>;
   /** How to start this very program, for an engine command of `llmnode ...`. */
   selfCommand: string[];
+  /** The GPUs that the engine may use: `0,1` or UUIDs. Default: those that its command says. */
+  gpus?: string | null;
+  /** Which ends of the engine are followed by a new start. Default: "always". */
+  restart?: RestartMode;
+  /** Whether an engine that an earlier worker of this slot left running is taken over. Default: yes. */
+  adopt?: boolean;
+  /** Ask a running worker of this slot to go, and take over from it. Default: no. */
+  handover?: boolean;
+  /** The engine's working directory. Default: this process's own. */
+  cwd?: string | null;
+  /** The path that answers 2xx when the engine is well. Default: by its kind. */
+  healthPath?: string | null;
+  /** How long the engine's start may go without any progress; 0: for ever. */
+  startTimeoutMs?: number | null;
+  /** Requests that the engine is given at once. Default: as it, its command or its kind tells. */
+  maxInFlight?: number | null;
+  /** The name under which the engine is offered as an HTTP server that serves no models. */
+  service?: string | null;
+  /** Unix milliseconds by which all is to be stopped; the worker leaves as early as that needs. */
+  until?: number | null;
   settings?: Partial<WorkerSettings>;
 }
 
 export interface WorkerSettings {
   link: Partial<LinkSettings>;
+  viaProxy: Partial<ViaProxySettings>;
   supervisor: Partial<SupervisorSettings>;
+  telemetry: TelemetrySettings;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
+  /** When an engine's load is said again that has not changed. */
+  loadRepeatMs: number;
   /** How long running requests may go on after `stop`. */
   drainTimeoutMs: number;
   /** How long `stop` waits for a head that is away, to learn what still runs. */
   drainWithoutHeadMs: number;
   /** Between two looks at the requests that still run. */
   drainPollMs: number;
+  /** Between two looks at the clock for `until`. */
+  untilPollMs: number;
+  /** What `until` leaves for saying goodbye. */
+  leaveMarginMs: number;
+  /** How long a worker that was asked to hand over may take to go. */
+  handoverTimeoutMs: number;
 }
 
 export const WORKER_DEFAULTS: WorkerSettings = {
   link: {},
+  viaProxy: {},
   supervisor: {},
+  telemetry: {},
   maxLanes: 512,
+  loadRepeatMs: 2000,
   drainTimeoutMs: 30_000,
   drainWithoutHeadMs: 5000,
   drainPollMs: 100,
+  untilPollMs: 1000,
+  leaveMarginMs: 2000,
+  handoverTimeoutMs: 15_000,
 };

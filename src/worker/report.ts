@@ -20,6 +20,7 @@ export interface Reporter {
 /** Room for a page of models below the 16 KiB that a message may have. */
 const PAGE_BYTES = 12 * 1024;
 const MAX_EXPECTED_BYTES = 4 * 1024;
+const MAX_GPUS = 64;
 
 export function createReporter(options: ReportOptions): Reporter {
   let lastReport = "";
@@ -29,7 +30,8 @@ export function createReporter(options: ReportOptions): Reporter {
   const report = (status: EngineStatus): WorkerMessage[] => {
     const engine = reportOf(options, status);
     // Its age grows by itself: only the rest can be news.
-    const key = JSON.stringify({ ...engine, sinceMs: status.sinceMs });
+    const ages = { sinceMs: status.sinceMs, phaseMs: status.phaseSinceMs };
+    const key = JSON.stringify({ ...engine, ...ages });
     if (key === lastReport) return [];
     lastReport = key;
     return [{ message: "engine", engine }];
@@ -81,7 +83,18 @@ function reportOf(options: ReportOptions, status: EngineStatus): EngineReport {
     apiKey: options.apiKey ?? "",
     restarts: status.restarts,
     expectedModels: bounded(status.expectedModels),
+    gpusWanted: status.gpusWanted ?? 0,
+    hostHeader: status.hostHeader ?? "",
+    gpus: status.gpus.slice(0, MAX_GPUS),
+    evidence: [...status.evidence],
+    hint: status.hint ?? "",
+    failure: status.failure ?? "",
+    phaseMs: status.phaseSinceMs === null ? 0 : Math.max(0, options.now() - status.phaseSinceMs),
+    pid: status.pid ?? 0,
+    adopted: status.adopted,
+    container: status.container ?? "",
   };
+  if (status.maxInFlight !== null) report.maxInFlight = status.maxInFlight;
   if (status.loopbackOnly !== null) report.loopbackOnly = status.loopbackOnly;
   return report;
 }

@@ -179,7 +179,7 @@ describe("failures", () => {
 describe("defaults in the table are those of the roles", () => {
   const defaults = (name: string) => {
     const command = commandTable().find((candidate) => candidate.name === name);
-    return createOptions(command?.options ?? [], new Map([["model", ["m"]]]), {});
+    return createOptions(command?.options ?? [], { flags: new Map([["model", ["m"]]]), env: {} });
   };
 
   test("sim", () => {

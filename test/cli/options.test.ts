@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { createOptions, type Options } from "../../src/cli/options.ts";
+import { createOptions, type Options, type SourcedText } from "../../src/cli/options.ts";
 import type { OptionSpec } from "../../src/cli/spec.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
 
@@ -7,6 +7,7 @@ const SPECS: OptionSpec[] = [
   { flag: "port", value: "<port>", env: "LLMNODE_PORT", default: "8000", summary: "" },
   { flag: "name", value: "<name>", env: "LLMNODE_NAME", summary: "" },
   { flag: "label", value: "<k=v>", repeat: true, env: "LLMNODE_LABEL", summary: "" },
+  { flag: "tag", value: "<t>", repeat: true, merges: true, env: "LLMNODE_TAG", summary: "" },
   { flag: "wait", value: "<duration>", env: "LLMNODE_WAIT", summary: "" },
   { flag: "size", value: "<size>", summary: "" },
   { flag: "rate", value: "<share>", summary: "" },
@@ -14,8 +15,12 @@ const SPECS: OptionSpec[] = [
   { flag: "insecure", env: "LLMNODE_INSECURE", summary: "" },
 ];
 
-function given(flags: Record<string, string[]>, env: Record<string, string> = {}): Options {
-  return createOptions(SPECS, new Map(Object.entries(flags)), env);
+function given(
+  flags: Record<string, string[]>,
+  env: Record<string, string> = {},
+  file: Map<string, SourcedText[]> = new Map(),
+): Options {
+  return createOptions(SPECS, { flags: new Map(Object.entries(flags)), env, file });
 }
 
 function failure(read: () => unknown): string {
@@ -45,10 +50,35 @@ test("an empty variable counts as absent", () => {
   expect(given({}, { LLMNODE_INSECURE: "" }).isOn("insecure")).toBe(false);
 });
 
+test("a variable that Kubernetes made counts as absent", () => {
+  const env = { LLMNODE_PORT: "tcp://10.43.0.9:8092" };
+  expect(given({}, env).integer("port", PORT)).toBe(8000);
+});
+
 test("repeatable options keep all values, others the last", () => {
   expect(given({ label: ["a=1", "b=2"] }).texts("label")).toEqual(["a=1", "b=2"]);
   expect(given({}, { LLMNODE_LABEL: "a=1,b=2" }).texts("label")).toEqual(["a=1", "b=2"]);
   expect(given({ name: ["x", "y"] }).text("name")).toBe("y");
+});
+
+test("a file stands between the environment and defaults", () => {
+  const file = new Map([["port", [{ text: "x", source: "f.toml: port" }]]]);
+  const env = { LLMNODE_PORT: "9000" };
+  expect(given({}, env, file).integer("port", PORT)).toBe(9000);
+  expect(failure(() => given({}, {}, file).integer("port", PORT))).toStartWith(
+    "f.toml: port needs a whole number",
+  );
+  expect([given({}, {}, file).from("port"), given({}).named("port")]).toEqual(["file", "--port"]);
+});
+
+test("options that merge keep the values of all sources, the strongest last", () => {
+  const values = (text: string) => [{ text, source: "f.toml: tag" }];
+  const file = new Map([["tag", values("a")]]);
+  const all = given({ tag: ["c"] }, { LLMNODE_TAG: "b" }, file);
+  expect(all.texts("tag")).toEqual(["a", "b", "c"]);
+  expect(all.each("tag").map(({ source }) => source)).toEqual([
+    ...["f.toml: tag", "LLMNODE_TAG", "--tag"],
+  ]);
 });
 
 test("switches understand what people write", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { resolve } from "node:path";
-import { withoutToken } from "../../src/cli/reexec.ts";
+import { withoutSecrets } from "../../src/cli/reexec.ts";
 import { runProcess } from "../helpers/process.ts";
 
 const FIXTURE = resolve(import.meta.dir, "fixtures/reexec.ts");
@@ -34,14 +34,35 @@ test.each([
   [["--token"], null],
   [[], null],
 ] as [string[], string | null][])("a join token is taken out of %p", (typed, token) => {
-  const found = withoutToken(typed);
-  expect(found.token).toBe(token);
+  const found = withoutSecrets(typed);
+  expect(found.secrets).toEqual(token === null ? {} : { LLMNODE_TOKEN: token });
   if (token === null) expect(found.args).toEqual(typed);
   else {
     const end = typed.indexOf("--");
     const before = found.args.slice(0, found.args.indexOf("--"));
     expect(before.some((word) => word.includes("token"))).toBe(false);
     expect(found.args.slice(before.length)).toEqual(typed.slice(end));
+  }
+});
+
+test("a proxy's credentials are taken out of the arguments, a proxy without any is not", () => {
+  const words = (...proxy: string[]) => [
+    "join",
+    ...proxy,
+    "h",
+    "--",
+    "x",
+    "--via-proxy",
+    "http://a:b@c",
+  ];
+  for (const typed of [["--via-proxy", "http://u:p@q:1"], ["--via-proxy=http://u:p@q:1"]]) {
+    expect(withoutSecrets(words(...typed))).toEqual({
+      args: words(),
+      secrets: { LLMNODE_VIA_PROXY: "http://u:p@q:1" },
+    });
+  }
+  for (const typed of [["--via-proxy"], ["--via-proxy", "http://q:1"], ["--via-proxy=env"]]) {
+    expect(withoutSecrets(words(...typed))).toEqual({ args: words(...typed), secrets: {} });
   }
 });
 
@@ -62,4 +83,18 @@ test("a join token moves from the arguments to the environment, in the same proc
 
 test("a raised limit is left alone: nothing starts twice", async () => {
   expect(await start("65535")).toMatchObject({ samePid: null, limit: "65535" });
+});
+
+test("variables for the engine move there too, so that no process list shows their values", async () => {
+  const args = ["join", "--env", "A=secret", "--env", "B", "--", "x", "--env", "C=engine's"];
+  for (const limit of [undefined, "65535"]) {
+    const { stdout } = await runProcess([process.execPath, FIXTURE, ...args], {
+      env: { BUN_CONFIG_MAX_HTTP_REQUESTS: limit },
+    });
+    expect(JSON.parse(stdout)).toMatchObject({
+      samePid: true,
+      args: ["join", "--env=B", "--", "x", "--env", "C=engine's"],
+      engine: { LLMNODE_SET_A: "secret" },
+    });
+  }
 });

@@ -44,6 +44,30 @@ test("the same signal come twice, and SIGHUP, are no second thought", async () =
   expect(child.stdout()).toBe("up\nstopping\n");
 });
 
+test("a signal may end it in a way of its own", async () => {
+  await using child = daemon("plain");
+  await child.waitForLine("up");
+  child.kill("SIGUSR2");
+  const { code, stdout, stderr } = await child.finished;
+  expect([code, stdout]).toEqual([0, "up\nhanding over\nhanded over\ncode 0\n"]);
+  expect(stderr).toContain("handing over, Ctrl-C again to stop now");
+});
+
+test("such a signal is no second thought, and one during the start gives the start up", async () => {
+  await using stopping = daemon("slow");
+  await stopping.waitForLine("up");
+  stopping.kill("SIGTERM");
+  await stopping.waitForLine("stopping");
+  await Bun.sleep(80); // more than the echo of a signal
+  stopping.kill("SIGUSR2");
+  await Bun.sleep(80);
+  expect(stopping.stdout()).toBe("up\nstopping\n");
+  await using starting = daemon("slow-start");
+  await starting.waitForLine("starting");
+  starting.kill("SIGUSR2");
+  expect((await starting.finished).stdout).toBe("starting\ncode 0\n");
+});
+
 test("a third signal ends what cannot even be forced", async () => {
   await using child = daemon("hang");
   await child.waitForLine("up");

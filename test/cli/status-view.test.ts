@@ -25,6 +25,27 @@ function status(workers: unknown[], models: unknown[]): StatusView {
 const QWEN = { name: "qwen", ready: 2, replicas: 2, in_flight: 3 };
 const WHERE = { url: "http://h:8092", columns: null };
 
+test("an engine's own word on its load is shown as far as it goes", () => {
+  const loads = [
+    { running: 12, waiting: 3, kv_usage: 0.404, age_ms: 100 },
+    { running: 0, waiting: null, kv_usage: null, age_ms: 100 },
+    { running: null, waiting: null, kv_usage: null, age_ms: 100 },
+    null,
+    "busy",
+  ];
+  const engines = loads.map((load, i) => engine(`gpu-01/${i + 1}`, { load }));
+  const lines = statusLines(status([worker("gpu-01", { engines })], [QWEN]), WHERE);
+  const column = lines.slice(lines.findIndex((line) => line.startsWith("ENGINE")));
+  expect(column.map((line) => line.split("   ").at(-1)?.trim())).toEqual([
+    "LOAD",
+    "12 run, 3 wait, cache 40%",
+    "0 run",
+    "0",
+    "0",
+    "0",
+  ]);
+});
+
 test("the screen", () => {
   const loading = engine("gpu-02/1", { state: "starting", phase: "load 40%", replicas: [] });
   const view = status(
@@ -57,6 +78,44 @@ ENGINE     KIND   STATE                 MODEL   REPLICA   INFL
 gpu-01/1   vllm   ready                 qwen    ready     3
 gpu-02/1   vllm   starting (load 40%)   -       -         -`,
   );
+});
+
+test("a phase shows its age where it is known", () => {
+  const loading = { state: "starting", phase: "load 40%", phase_ms: 130_000, replicas: [] };
+  const view = status([worker("w", { engines: [engine("w/1", loading)] })], []);
+  expect(statusLines(view, WHERE).join("\n")).toContain("starting (load 40%, 2m10s)");
+});
+
+test("an engine that crashes shows why, what to do, and on request what it printed", () => {
+  const crashed = engine("w/1", {
+    state: "backoff",
+    reason: "the model does not fit into GPU memory: CUDA out of memory",
+    failure: "gpu_oom",
+    hint: "lower --max-model-len",
+    evidence: ["Traceback", "\u001b[31mCUDA out of memory\u001b[0m", 7],
+    replicas: [],
+  });
+  const again = engine("w/2", { state: "starting", phase: "load", failure: "gpu_oom" });
+  const well = engine("w/3", { failure: null, hint: null, evidence: [] });
+  const view = status([worker("w", { engines: [crashed, again, well] })], []);
+  const shown = [
+    "",
+    "w/1 backoff: the model does not fit into GPU memory: CUDA out of memory",
+    "  next: lower --max-model-len",
+  ];
+  const narrow = { ...WHERE, columns: 40 };
+  expect(statusLines(view, narrow).slice(-5)).toEqual([
+    ...shown,
+    "",
+    "w/2 starting: ended before (gpu_oom)",
+  ]);
+  expect(statusLines(view, { ...narrow, verbose: true }).slice(-7)).toEqual([
+    ...shown,
+    "  | Traceback",
+    "  | CUDA out of memory",
+    "",
+    "w/2 starting: ended before (gpu_oom)",
+  ]);
 });
 
 test("an empty cluster is a line", () => {

@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test";
+import { createCatalogReader } from "../../src/cluster/catalog.ts";
+import { acquire, release } from "../../src/cluster/dispatch.ts";
 import { disconnect, goodbye, heard } from "../../src/cluster/registry.ts";
 import { tick } from "../../src/cluster/liveness.ts";
 import { accepted, addWorker, cluster, hello, refusal, T0, tryJoin } from "./fixtures.ts";
@@ -65,6 +67,40 @@ test("another run is accepted at once when the old one has said goodbye", () => 
   const { worker } = addWorker(state, "aaaa", { models: ["m"] });
   goodbye(state, worker, { left: true, reason: "", deadlineMs: 0 });
   expect(accepted(tryJoin(state, hello("aaaa", { run: "run-2" }), T0 + 1)).worker.left).toBe(false);
+});
+
+test("a run that took the engine over from the known one is accepted at once and goes on", () => {
+  const state = cluster();
+  const old = addWorker(state, "aaaa", { models: ["m"] });
+  const catalog = createCatalogReader(state)();
+  const want = {
+    model: "m",
+    oneModel: false,
+    kinds: null,
+    worker: null,
+    exclude: [],
+  };
+  const grant = acquire({ state, catalog }, want, { now: T0, random: () => 0 });
+  if (!grant.granted) throw new Error(grant.message);
+  goodbye(state, old.worker, { left: false, reason: "handed over", deadlineMs: 0 });
+  disconnect(state, old.worker);
+  const next = hello("aaaa", { run: "run-2", continues: "run-aaaa" });
+  const { worker } = accepted(tryJoin(state, next, T0 + 100));
+  expect([...worker.engines.keys()]).toEqual(["1"]);
+  expect([worker.run, worker.drain, worker.inFlight]).toEqual(["run-2", null, 1]);
+  // What runs on the engine is nobody's to recall, and is counted to its end.
+  expect(state.endedRuns.size).toBe(0);
+  release(state, grant.lease);
+  expect(worker.inFlight).toBe(0);
+});
+
+test("a run that continues another one than the known is a stranger like any", () => {
+  const state = cluster();
+  addWorker(state, "aaaa", { models: ["m"] });
+  for (const continues of ["", "run-other"]) {
+    const late = tryJoin(state, hello("aaaa", { run: "run-2", continues }), T0 + 100);
+    expect(refusal(late)).toMatchObject({ code: "worker_in_use" });
+  }
 });
 
 test("versions that do not meet are refused with who must update", () => {

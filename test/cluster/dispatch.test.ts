@@ -150,11 +150,27 @@ test("status shows workers, engines and models as the schema says", () => {
   reportEngine(state, { worker: b.worker, report: report(phase) }, T0);
   const catalog = createCatalogReader(state)();
   const status = statusJson({ state, catalog }, { id: "h", version: "1" }, T0 + 40);
-  expect(status).toEqual({
+  const UNKNOWN_ENGINE = {
+    phase_ms: null,
+    gpus: [],
+    failure: null,
+    hint: null,
+    evidence: [],
+    restarts: 0,
+    pid: null,
+    adopted: false,
+    max_in_flight: null,
+    gpus_wanted: null,
+    load: null,
+  };
+  const UNKNOWN_HARDWARE = { host: null, gpus: [], gpu_problem: null };
+  // What further fields hold has tests where it comes from.
+  expect(status).toMatchObject({
     schema: "llmnode.status/1",
     head: { id: "h", version: "1", time: new Date(T0 + 40).toISOString() },
     workers: [
       {
+        ...UNKNOWN_HARDWARE,
         id: a.worker.id,
         name: "a",
         state: "ready",
@@ -163,6 +179,7 @@ test("status shows workers, engines and models as the schema says", () => {
         age_ms: 40,
         engines: [
           {
+            ...UNKNOWN_ENGINE,
             id: "a/1",
             kind: "vllm",
             state: "ready",
@@ -173,6 +190,7 @@ test("status shows workers, engines and models as the schema says", () => {
         ],
       },
       {
+        ...UNKNOWN_HARDWARE,
         id: "worker-bbbb",
         name: "b",
         state: "ready",
@@ -181,6 +199,8 @@ test("status shows workers, engines and models as the schema says", () => {
         age_ms: 40,
         engines: [
           {
+            ...UNKNOWN_ENGINE,
+            phase_ms: 40,
             id: "b/1",
             kind: "vllm",
             state: "starting",

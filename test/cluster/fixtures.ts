@@ -28,6 +28,7 @@ export function hello(id: string, more: Partial<Hello> = {}): Hello {
     host: null,
     sentAt: 0,
     data: "auto",
+    continues: "",
     ...more,
   };
 }
@@ -47,6 +48,16 @@ export function report(more: Partial<EngineReport> = {}): EngineReport {
     apiKey: "",
     restarts: 0,
     expectedModels: [],
+    gpusWanted: 0,
+    gpus: [],
+    hostHeader: "",
+    evidence: [],
+    hint: "",
+    failure: "",
+    phaseMs: 0,
+    pid: 0,
+    adopted: false,
+    container: "",
     ...more,
   };
 }

@@ -80,6 +80,7 @@ test("above 500 workers everything slows in proportion", () => {
     intervalMs: 2000,
     staleAfterMs: 10_000,
     lostAfterMs: 30_000,
+    loadMaxAgeMs: 10_000,
   });
 });
 

@@ -141,8 +141,10 @@ async function binaryHead(flags: readonly string[]) {
     head: {
       id: "",
       url,
+      name: null,
       sessionAddress: { host, port: Number(port) },
       joinToken: () => joinToken,
+      reloadTls: () => Promise.resolve(),
       stop: end,
       [Symbol.asyncDispose]: end,
     },

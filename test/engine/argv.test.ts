@@ -149,7 +149,7 @@ describe("TensorRT-LLM, LMDeploy, Dynamo, sim", () => {
       { port: 5, host: "::" },
       { DYN_HTTP_PORT: "5", DYN_HTTP_HOST: "::" },
     ],
-    ["python -m dynamo.vllm --model m", { kind: "generic" }],
+    ["python -m dynamo.vllm --model m", { kind: "dynamo", noHttp: expect.any(String) }],
     ["llmnode sim --port 0 --model a --model b", { kind: "sim", port: 0, models: ["a", "b"] }],
     ["llmnode status", { kind: "generic" }],
   ]);
@@ -159,7 +159,7 @@ describe("unknown commands", () => {
   check([
     ["./serve.sh", { kind: "generic", port: null, models: [] }],
     ["python app.py --port 5000 --host 0.0.0.0", { kind: "generic", port: 5000, host: "0.0.0.0" }],
-    ["docker run -p 8000:8000 vllm/vllm-openai --port 9", { kind: "generic", port: null }],
+    ["ssh box vllm serve m --port 9", { kind: "generic", port: null }],
   ]);
   test("nothing at all", () => {
     expect(readEngineArgv([], {})).toMatchObject({ kind: "generic", port: null });

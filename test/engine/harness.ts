@@ -24,7 +24,9 @@ export const QUICK: Partial<SupervisorSettings> = {
   backoffMaxMs: 200,
   stopTimeoutMs: 1_500,
   groupStopTimeoutMs: 300,
+  interruptTimeoutMs: 200,
   killTimeoutMs: 5_000,
+  releasePollMs: 20,
   logPollMs: 20,
   treeMs: 50,
 };

@@ -24,17 +24,18 @@ function serve(routes: Routes, keys: Array<string | null> = []) {
   });
 }
 
-async function probe(routes: Routes, kind: EngineKind = "generic") {
+async function probe(routes: Routes, kind: EngineKind = "generic", healthPath?: string) {
   await using server = serve(routes);
   const target = {
     url: server.url.origin,
     apiKey: null,
     probeTimeoutMs: 2_000,
     answerMaxBytes: 10_000,
+    healthPath: healthPath ?? null,
   };
   try {
-    const { kind: actual, models } = await probeReady(target, kind, alive);
-    return { kind: actual, models: models.map((model) => model.id) };
+    const { kind: actual, models, capacity } = await probeReady(target, kind, alive);
+    return { kind: actual, models: models.map((model) => model.id), capacity };
   } catch (error) {
     if (error instanceof LlmnodeError) return { code: error.code, message: error.message };
     throw error;
@@ -58,28 +59,28 @@ test("engines are told by their answers", async () => {
   ];
   for (const [owner, kind] of owners) {
     const routes = { "/health": "", "/v1/models": list({ id: "m", owned_by: owner }) };
-    expect(await probe(routes)).toEqual({ kind, models: ["m"] });
+    expect(await probe(routes)).toMatchObject({ kind, models: ["m"] });
   }
   const card = { id: "org/m", owned_by: "org/m", created: 0 };
   const tgi = { "/health": "", "/v1/models": list(card), "/info": { max_total_tokens: 9 } };
-  expect(await probe(tgi)).toEqual({ kind: "tgi", models: ["org/m"] });
+  expect(await probe(tgi)).toMatchObject({ kind: "tgi", models: ["org/m"] });
   const tei = { "/health": "", "/info": { model_id: "e", model_type: {}, max_input_length: 512 } };
-  expect(await probe(tei)).toEqual({ kind: "tei", models: ["e"] });
+  expect(await probe(tei)).toMatchObject({ kind: "tei", models: ["e"] });
   const ollama = {
     "/": "Ollama is running",
     "/v1/models": list({ id: "l:latest", owned_by: "library" }),
     "/api/tags": { models: [{ name: "l:latest" }] },
     "/api/ps": { models: [] },
   };
-  expect(await probe(ollama)).toEqual({ kind: "ollama", models: ["l:latest"] });
+  expect(await probe(ollama)).toMatchObject({ kind: "ollama", models: ["l:latest"] });
   const dynamo = {
     "/health": { status: "healthy" },
     "/live": { status: "live" },
     "/v1/models": list({ id: "d", owned_by: "nvidia" }),
   };
-  expect(await probe(dynamo)).toEqual({ kind: "dynamo", models: ["d"] });
+  expect(await probe(dynamo)).toMatchObject({ kind: "dynamo", models: ["d"] });
   const other = { "/v1/models": list({ id: "x", owned_by: "toString" }) };
-  expect(await probe(other)).toEqual({ kind: "generic", models: ["x"] });
+  expect(await probe(other)).toMatchObject({ kind: "generic", models: ["x"] });
 });
 
 test("what a starting engine answers is told from what is wrong for good", async () => {
@@ -105,9 +106,9 @@ test("what a starting engine answers is told from what is wrong for good", async
 
 test("a missing health route leaves it to the model list; Ollama is ready without a model", async () => {
   const routes = { "/v1/models": list({ id: "m" }) };
-  expect(await probe(routes, "lmdeploy")).toEqual({ kind: "lmdeploy", models: ["m"] });
+  expect(await probe(routes, "lmdeploy")).toMatchObject({ kind: "lmdeploy", models: ["m"] });
   const ollama = { "/api/tags": { models: null }, "/api/ps": {} };
-  expect(await probe(ollama, "ollama")).toEqual({ kind: "ollama", models: [] });
+  expect(await probe(ollama, "ollama")).toMatchObject({ kind: "ollama", models: [] });
 });
 
 test("strange model lists do no harm", async () => {
@@ -122,7 +123,7 @@ test("strange model lists do no harm", async () => {
     { id: "__proto__" },
   );
   const routes = { "/health": "", "/v1/models": strange };
-  expect(await probe(routes, "vllm")).toEqual({ kind: "vllm", models: ["ok", "__proto__"] });
+  expect(await probe(routes, "vllm")).toMatchObject({ kind: "vllm", models: ["ok", "__proto__"] });
 });
 
 test("a card carries what the engine says beside, unless it is large", async () => {
@@ -207,4 +208,46 @@ test("the key goes along, a proxy in the environment is passed by, silence has a
   });
   const error = await client.get("/health").catch((reason: unknown) => reason);
   expect(error).toMatchObject({ code: "upstream_timeout" });
+});
+
+test("the path that its user names decides whether an engine is well", async () => {
+  const models = list({ id: "m", owned_by: "vllm" });
+  const cases: Array<[Routes, EngineKind, object]> = [
+    [{ "/ok": "", "/health": answer(500), "/v1/models": models }, "vllm", { models: ["m"] }],
+    [{ "/ok": answer(204), "/v1/models": models }, "generic", { kind: "vllm", models: ["m"] }],
+    // A service that is no engine at all.
+    [{ "/ok": "" }, "generic", { kind: "generic", models: [] }],
+    [{ "/ok": "", "/v1/models": "<html>" }, "generic", { kind: "generic", models: [] }],
+    [{ "/ok": "", "/v1/models": list() }, "generic", { kind: "generic", models: [] }],
+    // An engine must serve something whatever the path says.
+    [{ "/ok": "", "/v1/models": list() }, "vllm", { code: "upstream_unreachable" }],
+    [{ "/v1/models": models }, "generic", { code: "upstream_broken" }],
+    [{ "/ok": answer(503) }, "generic", { code: "upstream_unreachable" }],
+    [{ "/ok": answer(302) }, "generic", { code: "upstream_broken" }],
+  ];
+  for (const [routes, kind, expected] of cases) {
+    expect(await probe(routes, kind, "/ok")).toMatchObject(expected);
+  }
+});
+
+test("requests at once are what the engine says, where it says so", async () => {
+  const card = (owner: string) => ({
+    "/health": "",
+    "/v1/models": list({ id: "m", owned_by: owner }),
+  });
+  const slots = { loads: [{ max_running_requests: 8 }, { max_running_requests: 8 }] };
+  const tei = { "/health": "", "/info": { model_id: "e", model_type: {}, max_input_length: 1 } };
+  const cases: Array<[Routes, EngineKind, number | null]> = [
+    [{ ...card("llamacpp"), "/props": { total_slots: 6 } }, "llama-server", 6],
+    [{ ...card("llamacpp"), "/props": { total_slots: "many" } }, "llama-server", null],
+    [card("llamacpp"), "llama-server", null],
+    [{ ...card("sglang"), "/v1/loads": slots }, "sglang", 20],
+    [{ ...card("sglang"), "/v1/loads": answer(500) }, "sglang", null],
+    [{ ...card("m"), "/info": { max_concurrent_requests: 128 } }, "tgi", 128],
+    [{ ...tei, "/info": { ...tei["/info"], max_concurrent_requests: 512 } }, "tei", 512],
+    [card("vllm"), "vllm", null],
+  ];
+  for (const [routes, kind, capacity] of cases) {
+    expect(await probe(routes, kind)).toMatchObject({ kind, capacity });
+  }
 });

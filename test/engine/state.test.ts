@@ -6,6 +6,7 @@ import {
   transition,
   type EngineCondition,
   type EngineEvent,
+  type EngineProgress,
 } from "../../src/engine/state.ts";
 
 const STARTING: EngineCondition = { state: "starting", progress: null, reason: null };
@@ -30,6 +31,35 @@ group("health", () => {
     expect(describe(told)).toEqual({ state: "starting", phase: null, reason: "401" });
     expect(after(told, { type: "waiting", reason: null })).toEqual(STARTING);
     expect(after(READY, { type: "waiting", reason: "401" })).toEqual(READY);
+  });
+});
+
+group("a download that is only seen by its growth", () => {
+  const at = (phase: EngineProgress["phase"], more: Partial<EngineProgress> = {}): EngineEvent => ({
+    type: "progressed",
+    progress: { phase, percent: null, ...more },
+  });
+  const phase = (...events: EngineEvent[]) =>
+    describe(after(STARTING, { type: "spawned" }, ...events)).phase;
+  const GIB = 1024 ** 3;
+
+  test("shows its size, which only grows", () => {
+    expect(phase(at("download", { bytes: GIB }))).toBe("download 1.0 GiB");
+    expect(phase(at("download"), at("download", { bytes: GIB }))).toBe("download 1.0 GiB");
+    const less = at("download", { bytes: GIB / 2 });
+    expect(phase(at("download", { bytes: GIB }), less)).toBe("download 1.0 GiB");
+  });
+  test("gives way to a percentage", () => {
+    const events = [at("download", { bytes: GIB }), at("download", { percent: 5 })];
+    expect(phase(...events)).toBe("download 5%");
+    expect(phase(...events, at("download", { bytes: 2 * GIB }))).toBe("download 5%");
+  });
+  test("may come after the word that the model is being loaded, not after its progress", () => {
+    const grows = at("download", { bytes: GIB });
+    expect(phase(at("load"), grows)).toBe("download 1.0 GiB");
+    expect(phase(at("load"), grows, at("load", { percent: 0 }))).toBe("load 0%");
+    expect(phase(at("load", { percent: 0 }), grows)).toBe("load 0%");
+    expect(phase(at("compile"), grows)).toBe("compile");
   });
 });
 

@@ -118,7 +118,7 @@ test("a command that exits at once backs off, with its own words as the reason",
   await using engine = await startEngine({ argv: ["sh", "-c", script] });
   await until(() => engine.supervisor.status().restarts >= 2, "two restarts");
   const crashes = engine.changes.filter((status) => status.state === "backoff");
-  const reason = "exited with code 2: vllm: error: unrecognized arguments: --x";
+  const reason = "it does not accept its command: vllm: error: unrecognized arguments: --x";
   expect(crashes[0]?.reason).toBe(reason);
   expect(crashes[1]?.sinceMs).toBeGreaterThan(crashes[0]?.sinceMs ?? 0);
 });

@@ -177,6 +177,14 @@ const MESSAGE = fc.oneof(
       apiKey: TEXT,
       restarts: UINT,
       expectedModels: fc.array(TEXT, { maxLength: 4 }),
+      maxInFlight: UINT,
+      gpusWanted: UINT,
+      gpus: fc.array(TEXT, { maxLength: 4 }),
+      hostHeader: TEXT,
+      evidence: fc.array(TEXT, { maxLength: 9 }),
+      hint: TEXT,
+      failure: TEXT,
+      phaseMs: DOUBLE,
     }),
   }),
   fc.record({
@@ -198,7 +206,42 @@ const MESSAGE = fc.oneof(
       more: fc.boolean(),
     }),
   }),
-  fc.record({ message: fc.constant("heartbeat"), heartbeat: fc.record({ sequence: LONG }) }),
+  fc.record({
+    message: fc.constant("heartbeat"),
+    heartbeat: fc.record({
+      sequence: LONG,
+      host: fc.option(fc.record({ cpuPercent: DOUBLE, memoryBytes: DOUBLE, ageMs: DOUBLE })),
+      gpus: fc.array(
+        fc.record({
+          uuid: TEXT,
+          index: UINT,
+          name: TEXT,
+          utilizationPercent: DOUBLE,
+          memoryUsedBytes: DOUBLE,
+          unified: fc.boolean(),
+          migParent: TEXT,
+          ageMs: DOUBLE,
+        }),
+        { maxLength: 4 },
+      ),
+      gpuProblem: TEXT,
+      loads: fc.array(
+        fc.record(
+          {
+            engine: TEXT,
+            running: UINT,
+            waiting: UINT,
+            kvUsage: DOUBLE,
+            prefixHitTokens: DOUBLE,
+            prefixQueryTokens: DOUBLE,
+            sampleAgeMs: DOUBLE,
+          },
+          { requiredKeys: ["engine", "sampleAgeMs"] },
+        ),
+        { maxLength: 4 },
+      ),
+    }),
+  }),
   fc.record({
     message: fc.constant("goodbye"),
     goodbye: fc.record({ left: fc.boolean(), reason: TEXT, deadlineMs: DOUBLE }),
@@ -269,7 +312,9 @@ test.each(["its own name", "a model's name"])(
       await worker.next("welcome");
       worker.models(name);
     }
-    expect(await worker.closed).toContain("larger than max");
+    const { refusal } = await worker.next("refusal");
+    expect(refusal.reason).toMatch(/^a message of 1\d{6} bytes; at most 16384 are allowed$/);
+    await worker.closed;
     expect(head.lines.join("").length).toBeLessThan(100_000);
     await expectUndisturbed();
   },

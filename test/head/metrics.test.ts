@@ -1,9 +1,12 @@
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../src/cluster/catalog.ts";
+import { reportLoads } from "../../src/cluster/load.ts";
 import { acquire } from "../../src/cluster/dispatch.ts";
 import type { ClusterState } from "../../src/cluster/state.ts";
+import { withTelemetry } from "../../src/cluster/telemetry.ts";
 import { createMetrics, type Metrics, type MetricsLimits } from "../../src/head/metrics.ts";
 import { errorCodeOf } from "../../src/head/metrics-record.ts";
+import type { Heartbeat } from "../../src/protocol/messages.ts";
 import type { RequestRecord } from "../../src/proxy/record.ts";
 import { addWorker, cluster, T0 } from "../cluster/fixtures.ts";
 import { parseExposition, valueOf } from "../helpers/exposition.ts";
@@ -98,13 +101,47 @@ test("the text is exactly Prometheus'", async () => {
   expect(metrics.contentType).toBe("text/plain; version=0.0.4; charset=utf-8");
 });
 
+/** A heartbeat with all that can be measured. */
+const measured: Heartbeat = {
+  sequence: 1,
+  host: {
+    cpuPercent: 10,
+    memoryUsedBytes: 1,
+    memoryBytes: 2,
+    diskFreeBytes: 3,
+    netRxBytesPerS: 4,
+    netTxBytesPerS: 5,
+    ageMs: 0,
+  },
+  gpus: [
+    {
+      uuid: "GPU-1",
+      index: 0,
+      name: "NVIDIA H200",
+      utilizationPercent: 100,
+      memoryUsedBytes: 1,
+      memoryTotalBytes: 2,
+      engineMemoryBytes: 1,
+      powerWatts: 3,
+      powerLimitWatts: 4,
+      temperatureCelsius: 5,
+      unified: false,
+      migParent: "",
+      ageMs: 0,
+    },
+  ],
+};
+
 test("every line of a full scrape parses, each metric is told once, histograms add up", async () => {
   const state = cluster();
-  addWorker(state, "gpu-1", { models: ["qwen", "llama"] });
+  const { worker } = addWorker(state, "gpu-1", { models: ["qwen", "llama"] });
+  worker.hardware = withTelemetry(worker.hardware, measured, T0);
   using metrics = metricsOf(state);
   for (const one of eventful()) metrics.observe(one);
   const found = await scrape(metrics);
-  expect([...found.values()].filter(({ samples }) => samples.length === 0)).toEqual([]);
+  // What workers have not told yet has no sample.
+  const told = [...found].filter(([name]) => !/^llmnode_(?:engine|gpu|host)_/.test(name));
+  expect(told.filter(([, { samples }]) => samples.length === 0)).toEqual([]);
   expect(found.size).toBeGreaterThan(20);
 });
 
@@ -291,6 +328,29 @@ test("facts of the cluster are read at the scrape", async () => {
   const end = await scrape(metrics);
   expect(valueOf(end, "llmnode_worker_up", { worker: "gpu-1" })).toBeUndefined();
   expect(valueOf(end, "llmnode_worker_up", { worker: "gpu-2" })).toBe(1);
+});
+
+test("an engine's load is a fact while it is fresh; what it does not say is absent", async () => {
+  const state = cluster();
+  const { worker, engine } = addWorker(state, "gpu-1", { models: ["qwen"] });
+  engine.maxInFlight = 320;
+  reportLoads(
+    worker,
+    [{ engine: "1", running: 3, kvUsage: 0.25, prefixQueryTokens: 9, sampleAgeMs: 0 }],
+    T0,
+  );
+  const at = { worker: "gpu-1", engine: "1" };
+  using fresh = metricsOf(state, {}, T0 + 5000);
+  const now = await scrape(fresh);
+  expect(valueOf(now, "llmnode_engine_running", at)).toBe(3);
+  expect(valueOf(now, "llmnode_engine_kv_usage", at)).toBe(0.25);
+  expect(valueOf(now, "llmnode_engine_prefix_query_tokens_total", at)).toBe(9);
+  expect(valueOf(now, "llmnode_engine_waiting", at)).toBeUndefined();
+  expect(valueOf(now, "llmnode_engine_max_in_flight", at)).toBe(320);
+  using old = metricsOf(state, {}, T0 + 5001);
+  const later = await scrape(old);
+  expect(valueOf(later, "llmnode_engine_running", at)).toBeUndefined();
+  expect(valueOf(later, "llmnode_engine_max_in_flight", at)).toBe(320);
 });
 
 test("the series of a worker end with it, and its models are bounded", async () => {

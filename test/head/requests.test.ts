@@ -92,6 +92,23 @@ test("the engine's own key goes to the engine, the client's does not", async () 
   expect(head.lines.join("")).not.toContain("engine-key");
 });
 
+test("the Host that an engine insists on goes to it, whatever the client named", async () => {
+  await using engine = startEngine(() => chatAnswer("hello"));
+  await using head = await startTestHead(FAST);
+  await using worker = fakeWorker(head, { port: engine.port, models: ["m"] });
+  worker.report({ hostHeader: "127.0.0.1:11434", port: engine.port });
+  await head.ready("m");
+  await head.post(CHAT, ask(), { headers: { host: "models.example.org" } });
+  expect(engine.seen[0]?.headers.get("host")).toBe("127.0.0.1:11434");
+  worker.report({ hostHeader: "a\r\nx-evil: 1", port: engine.port });
+  // One that would break out of its header is none.
+  await waitFor(async () => {
+    await head.post(CHAT, ask());
+    return engine.seen.at(-1)?.headers.get("host") === `127.0.0.1:${engine.port}`;
+  });
+  expect(engine.seen.some(({ headers }) => headers.has("x-evil"))).toBe(false);
+});
+
 test("a stream passes untouched, and no chunk waits for the next", async () => {
   const chunks = [
     'data: {"a":1}\n\n',

@@ -1,5 +1,6 @@
 /** A head on free ports, and workers that are no more than a session, for tests. */
 
+import type { LoadJson } from "../../src/cluster/snapshot.ts";
 import { type Head, startHead } from "../../src/head/head.ts";
 import type { HeadSettings } from "../../src/head/options.ts";
 import type {
@@ -45,6 +46,12 @@ export interface WorkerRow {
     state: string;
     phase: string | null;
     reason: string | null;
+    pid: number | null;
+    restarts: number;
+    adopted: boolean;
+    max_in_flight: number | null;
+    gpus_wanted: number | null;
+    load: LoadJson | null;
     replicas: { model: string; state: string; in_flight: number }[];
   }[];
 }
@@ -183,6 +190,16 @@ export function fakeWorker(
         apiKey: "",
         restarts: 0,
         expectedModels: [],
+        gpusWanted: 0,
+        gpus: [],
+        hostHeader: "",
+        evidence: [],
+        hint: "",
+        failure: "",
+        phaseMs: 0,
+        pid: 0,
+        adopted: false,
+        container: "",
         ...more,
       },
     });
@@ -210,6 +227,7 @@ export function fakeWorker(
       sentAt: Date.now(),
       // It opens no lanes.
       data: "direct",
+      continues: "",
       ...options.hello,
     },
   });

@@ -2,6 +2,7 @@
 
 import { createLanePool, type LanePool, type LanePoolOptions } from "../../src/head/lane-pool.ts";
 import { startLaneServer } from "../../src/head/lane-server.ts";
+import type { Hello } from "../../src/protocol/messages.ts";
 import type { UpstreamRequest } from "../../src/proxy/upstream.ts";
 import { type LaneAddress, type Lanes, startLanes } from "../../src/worker/lanes.ts";
 import { type FakeWorker, fakeWorker, memoryLog, type TestHead } from "./cluster.ts";
@@ -76,13 +77,13 @@ export async function link(
 /** A worker that is a session and lanes to an engine. */
 export async function laneWorker(
   head: TestHead,
-  options: { port: number; models: string[] },
+  options: { port: number; models: string[]; hello?: Partial<Hello> },
 ): Promise<FakeWorker> {
   let address: LaneAddress | null = null;
   let lanes: Lanes | null = null;
   const worker = fakeWorker(head, {
     ...options,
-    hello: { data: "lane" },
+    hello: { data: "lane", ...options.hello },
     onMessage(message) {
       if (message.message === "welcome") {
         const { lanePort, laneKey } = message.welcome;

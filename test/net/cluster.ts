@@ -1,6 +1,8 @@
 /** The compiled binary as a head and workers on the machines of a test network. */
 
+import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import path from "node:path";
 import { binaryPath } from "../helpers/binary.ts";
 import { runProcess, spawnProcess, type TestProcess } from "../helpers/process.ts";
 import { type TempDir, tempDir } from "../helpers/temp.ts";
@@ -12,6 +14,10 @@ export interface Cluster extends AsyncDisposable {
   readonly head: Machine;
   /** What lets workers in. */
   readonly token: string;
+  /** What a person reads who starts the head on a terminal. */
+  readonly banner: string;
+  /** Runs what a person typed on that machine, in a shell that finds `llmnode` and `programs`. */
+  paste(machine: Machine, line: string, programs: Record<string, string>): TestProcess;
   /** Joins with an engine of model `m`; more flags are the engine's. */
   join(machine: Machine, options?: { address?: string; engine?: string[] }): TestProcess;
   status(): Promise<Status>;
@@ -38,15 +44,19 @@ function environment(home: string, extra: Record<string, string> = {}) {
   return { ...Object.fromEntries(settings.map((key) => [key, undefined])), HOME: home, ...extra };
 }
 
-export async function startCluster(): Promise<Cluster> {
+/** `onTerminal`: the head runs on a terminal, as a person would start it. */
+export async function startCluster({ onTerminal = false } = {}): Promise<Cluster> {
   await using stack = new AsyncDisposableStack();
   const binary = await binaryPath();
   const network = stack.use(openNetwork());
   const head = network.machine("head");
   const home: TempDir = stack.use(tempDir());
   const env = environment(home.path);
-  const child = stack.use(spawnProcess(head.run([binary, "head"]), { env }));
-  await child.waitForLine("head is up", { timeoutMs: 20_000 });
+  const command = onTerminal
+    ? ["script", "-qfec", `'${binary}' head`, "/dev/null"]
+    : [binary, "head"];
+  const child = stack.use(spawnProcess(head.run(command), { env }));
+  await child.waitForLine(onTerminal ? /^ +look +/ : "head is up", { timeoutMs: 20_000 });
   const shown = await runProcess(head.run([binary, "join-token", "show"]), { env });
   const token = shown.stdout.trim();
   const all = stack.move();
@@ -69,6 +79,16 @@ export async function startCluster(): Promise<Cluster> {
     network,
     head,
     token,
+    banner: child.output().replaceAll("\r", ""),
+    paste(machine, line, programs) {
+      const place = all.use(tempDir());
+      for (const [name, text] of Object.entries(programs)) {
+        writeFileSync(path.join(place.path, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+      }
+      const PATH = [place.path, path.dirname(binary), process.env["PATH"]].join(":");
+      const shell = machine.run(["sh", "-c", `exec env ${line}`]);
+      return all.use(spawnProcess(shell, { env: environment(place.path, { PATH }) }));
+    },
     join(machine, { address = head.address, engine = [] } = {}) {
       const place = all.use(tempDir());
       const sim = ["llmnode", "sim", "--model", "m", "--port", "0", ...engine];

@@ -32,6 +32,7 @@ const up: WorkerMessage[] = [
       },
       sentAt: 1763683200000.5,
       data: "lane",
+      continues: "r0",
     },
   },
   {
@@ -51,6 +52,17 @@ const up: WorkerMessage[] = [
       apiKey: "k",
       restarts: 3,
       expectedModels: ["Qwen/Qwen3-8B", "é"],
+      evidence: ["Traceback", "CUDA out of memory"],
+      hint: "lower --max-model-len",
+      failure: "gpu_oom",
+      phaseMs: 250.5,
+      pid: 4711,
+      adopted: true,
+      container: "llmnode-demo",
+      maxInFlight: 320,
+      gpusWanted: 8,
+      gpus: ["GPU-1", "GPU-2"],
+      hostHeader: "127.0.0.1:11434",
     },
   },
   {
@@ -66,7 +78,51 @@ const up: WorkerMessage[] = [
       more: true,
     },
   },
-  { message: "heartbeat", heartbeat: { sequence: 12 } },
+  {
+    message: "heartbeat",
+    heartbeat: {
+      sequence: 12,
+      host: {
+        cpuPercent: 12.5,
+        memoryUsedBytes: 2 ** 39,
+        memoryBytes: 2 ** 40,
+        diskFreeBytes: 2 ** 41,
+        netRxBytesPerS: 0,
+        netTxBytesPerS: 1.5,
+        ageMs: 20,
+      },
+      gpus: [
+        {
+          uuid: "MIG-1",
+          index: 7,
+          name: "NVIDIA H100 80GB HBM3",
+          utilizationPercent: 0,
+          memoryUsedBytes: 0,
+          memoryTotalBytes: 2 ** 36,
+          powerWatts: 71.15,
+          powerLimitWatts: 700,
+          temperatureCelsius: 42,
+          unified: true,
+          migParent: "GPU-1",
+          ageMs: 12.5,
+          engineMemoryBytes: 2 ** 30,
+        },
+        { uuid: "GPU-2", index: 0, name: "", unified: false, migParent: "", ageMs: 0 },
+      ],
+      gpuProblem: "GPU is lost",
+      loads: [
+        {
+          engine: "1",
+          running: 12,
+          waiting: 3,
+          kvUsage: 0.25,
+          prefixHitTokens: 2 ** 40,
+          prefixQueryTokens: 2 ** 41,
+          sampleAgeMs: 12.5,
+        },
+      ],
+    },
+  },
   { message: "goodbye", goodbye: { left: true, reason: "stopping", deadlineMs: 30000 } },
 ];
 
@@ -92,7 +148,10 @@ const down: HeadMessage[] = [
     message: "refusal",
     refusal: { code: "name_in_use", reason: "taken", hint: "another", retry: true },
   },
-  { message: "heartbeatAck", heartbeatAck: { sequence: 12, inFlight: 4 } },
+  {
+    message: "heartbeatAck",
+    heartbeatAck: { sequence: 12, inFlight: 4, heartbeatIntervalMs: 2000 },
+  },
   { message: "openLanes", openLanes: { count: 3 } },
   { message: "drain", drain: { active: true, reason: "operator" } },
   { message: "restartEngine", restartEngine: { engine: "1", reason: "stalled" } },
@@ -150,16 +209,21 @@ test("the samples set every field of every message", () => {
       if (typeof value !== "object" || value === null) throw new Error(name);
       see(typeOf[name] ?? `${name[0]?.toUpperCase()}${name.slice(1)}`, value);
       const host: unknown = Reflect.get(value, "host");
-      if (typeof host === "object" && host !== null) see("Host", host);
+      const hostType = name === "hello" ? "Host" : "HostTelemetry";
+      if (typeof host === "object" && host !== null) see(hostType, host);
+      const gpus: unknown = name === "heartbeat" ? Reflect.get(value, "gpus") : null;
+      if (Array.isArray(gpus)) for (const gpu of gpus) see("GpuTelemetry", gpu as object);
       const models: unknown = Reflect.get(value, "models");
       if (Array.isArray(models)) for (const model of models) see("Model", model as object);
+      const loads: unknown = Reflect.get(value, "loads");
+      if (Array.isArray(loads)) for (const load of loads) see("EngineLoad", load as object);
     }
   }
   const sorted = (fields: Iterable<string>) => [...fields].sort();
   for (const [name, fields] of messages) {
     expect([name, sorted(seen.get(name) ?? [])]).toEqual([name, sorted(fields)]);
   }
-  expect(messages.size).toBe(16);
+  expect(messages.size).toBe(19);
 });
 
 const varint = (field: number, value: number) => [(field << 3) | 0, value];
@@ -171,9 +235,9 @@ test("an unknown message from a newer peer has no case and breaks nothing", () =
 
 test("an unknown field is ignored, the known ones are kept", () => {
   const heartbeat = bytes(4, [...varint(1, 5), ...bytes(14, [1, 2, 3])]);
-  expect(join.requestDeserialize(Buffer.from(heartbeat))).toEqual({
+  expect(join.requestDeserialize(Buffer.from(heartbeat))).toMatchObject({
     message: "heartbeat",
-    heartbeat: { sequence: 5 },
+    heartbeat: { sequence: 5, loads: [] },
   });
 });
 

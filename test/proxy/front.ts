@@ -68,6 +68,7 @@ export function startFront(options: FrontOptions): Front {
         model: want.model ?? "m",
         upstream,
         apiKey: null,
+        hostHeader: null,
         onRecall: null,
         started() {},
         progress() {},

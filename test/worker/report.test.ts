@@ -16,8 +16,18 @@ const status = (more: Partial<EngineStatus> = {}): EngineStatus => ({
   url: "http://127.0.0.1:8000",
   loopbackOnly: null,
   restarts: 0,
+  adopted: false,
   models: [],
   expectedModels: [],
+  failure: null,
+  hint: null,
+  evidence: [],
+  phaseSinceMs: null,
+  container: null,
+  maxInFlight: null,
+  gpus: [],
+  gpusWanted: null,
+  hostHeader: null,
   ...more,
 });
 
@@ -39,7 +49,9 @@ test("a new session hears everything, later only what changed", () => {
 });
 
 test("unknown stays unknown on the wire", () => {
-  const [message] = reporter().all(status({ state: "starting", run: null, port: null, url: null }));
+  const [message] = reporter().all(
+    status({ state: "starting", run: null, pid: null, port: null, url: null }),
+  );
   expect(message).toEqual({
     message: "engine",
     engine: {
@@ -56,8 +68,24 @@ test("unknown stays unknown on the wire", () => {
       apiKey: "",
       restarts: 0,
       expectedModels: [],
+      gpus: [],
+      gpusWanted: 0,
+      hostHeader: "",
+      evidence: [],
+      hint: "",
+      failure: "",
+      phaseMs: 0,
+      pid: 0,
+      adopted: false,
+      container: "",
     },
   });
+});
+
+test("what it should have at once, its GPUs and its Host are told where they are known", () => {
+  const known = { maxInFlight: 320, gpusWanted: 2, hostHeader: "127.0.0.1:11434" };
+  const [message] = reporter().all(status(known));
+  expect(message).toMatchObject({ message: "engine", engine: known });
 });
 
 test("however many and long the models, no message is above the limit and none is lost", () => {

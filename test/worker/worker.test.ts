@@ -157,11 +157,11 @@ test("a name that another machine's worker has ends join with the reason, nothin
   await head.ready("m");
   await using second = await startTestWorker(head, there.path, { name: "gpu" });
   const error = await second.worker.ended;
-  expect([error.code, error.message]).toEqual([
+  expect([error?.code, error?.message]).toEqual([
     "join_failed",
     "the head refuses this worker: another worker is called gpu",
   ]);
-  expect(error.hints).toEqual(["choose another --name, or leave it out"]);
+  expect(error?.hints).toEqual(["choose another --name, or leave it out"]);
 });
 
 test("two workers on one machine, no flags: two workers, and one that comes back is the same", async () => {

@@ -1,13 +1,15 @@
 /** `llmnode doctor`: looks at everything between this machine and a head, and says what to mend. */
 
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
-import { type HostPort, parseHostPort } from "../../util/host-port.ts";
+import { speaksTls } from "../../protocol/pin.ts";
+import { formatHostPort, type HostPort, parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
-import { DEFAULT_HTTP_PORT, headClient } from "../api.ts";
+import { DEFAULT_HTTP_PORT, headClient, trustOptions } from "../api.ts";
 import { dataDirectory, DEFAULT_SESSION_PORT, originOption } from "../daemon.ts";
 import { isHealthy, reportJson, reportLines } from "../doctor/check.ts";
 import type { Examination } from "../doctor/examine.ts";
 import { EXIT } from "../exit-codes.ts";
+import { trustFor } from "../head-tls.ts";
 import { versionFacts } from "../program.ts";
 import { TOKEN_VARIABLE } from "../reexec.ts";
 import { type CommandSpec, DATA_DIR_OPTION, type Invocation } from "../spec.ts";
@@ -60,13 +62,17 @@ export const doctorCommand: CommandSpec = {
 };
 
 /** What the command line says; throws `usage`. */
-async function readSubject({ words, options, env }: Invocation): Promise<Examination> {
-  const client = headClient(options);
+async function readSubject(invocation: Invocation): Promise<Examination> {
+  const { words, options, env } = invocation;
+  const client = headClient(invocation);
   const session = sessionAddress(words[0], client.url);
   const isElsewhere = words[0] !== undefined && !options.isGiven("head");
   const lanePort = options.integer("lane-port", { min: 1, max: 65_535 });
+  const url = isElsewhere ? await clientUrl(session.host, client.timeoutMs) : client.url;
+  const tls = trustFor(url, trustOptions(invocation));
   return {
-    url: isElsewhere ? httpUrl(session.host) : client.url,
+    url,
+    ...(tls === null ? {} : { tls }),
     timeoutMs: client.timeoutMs,
     session,
     lane: { host: session.host, port: lanePort ?? Math.min(session.port + 1, 65_535) },
@@ -89,8 +95,11 @@ function sessionAddress(word: string | undefined, url: string): HostPort {
   );
 }
 
-function httpUrl(host: string): string {
-  return `http://${host.includes(":") ? `[${host}]` : host}:${DEFAULT_HTTP_PORT}`;
+/** The usual port of that machine, by TLS where it speaks that. */
+async function clientUrl(host: string, timeoutMs: number): Promise<string> {
+  const address = { host, port: DEFAULT_HTTP_PORT };
+  const scheme = (await speaksTls(address, Math.min(timeoutMs, 1000))) ? "https" : "http";
+  return `${scheme}://${formatHostPort(address)}`;
 }
 
 /** An empty variable counts as absent. */

@@ -16,9 +16,9 @@ export const forgetCommand: CommandSpec = {
   argument: { name: "worker", required: true },
   options: [],
   examples: ["llmnode forget gpu-03"],
-  async run({ words, options }, terminal) {
-    const worker = words[0] ?? "";
-    await postJson(headClient(options), "/api/v1/workers/forget", { worker });
+  async run(invocation, terminal) {
+    const worker = invocation.words[0] ?? "";
+    await postJson(headClient(invocation), "/api/v1/workers/forget", { worker });
     terminal.err.write(
       `${cleanLine(worker, 80)}: sent away (back again: start its join anew with a join token)\n`,
     );

@@ -2,16 +2,19 @@
 
 import { networkInterfaces } from "node:os";
 import type { Head } from "../../head/head.ts";
+import type { TlsFiles } from "../../head/client-tls.ts";
 import type { HeadOptions } from "../../head/options.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { DEFAULT_HTTP_PORT } from "../api.ts";
 import { shellWord } from "../argv.ts";
 import { addressOption, daemonLog, dataDirectory, DEFAULT_SESSION_PORT } from "../daemon.ts";
+import type { Options } from "../options.ts";
 import { typedName, versionFacts } from "../program.ts";
 import { restartInPlace } from "../reexec.ts";
 import { runDaemon } from "../shutdown.ts";
-import { type CommandSpec, DATA_DIR_OPTION, type Invocation, LOG_OPTIONS } from "../spec.ts";
+import { type CommandSpec, DAEMON_OPTIONS, DATA_DIR_OPTION, type Invocation } from "../spec.ts";
 import type { Terminal } from "../terminal.ts";
 
 export const headCommand: CommandSpec = {
@@ -45,6 +48,20 @@ export const headCommand: CommandSpec = {
       env: "LLMNODE_LANE_LISTEN",
       defaultNote: "the port above that of --session-listen: 0.0.0.0:8094",
       summary: "where workers open the connections that carry requests to them",
+    },
+    {
+      flag: "tls-cert",
+      value: "<pem>",
+      env: "LLMNODE_TLS_CERT",
+      isPath: true,
+      summary: "serve clients by TLS with this certificate, read anew when it changes or on SIGHUP",
+    },
+    {
+      flag: "tls-key",
+      value: "<pem>",
+      env: "LLMNODE_TLS_KEY",
+      isPath: true,
+      summary: "the key that belongs to --tls-cert",
     },
     { ...DATA_DIR_OPTION, summary: "where the head keeps its key, its join tokens and its state" },
     {
@@ -112,7 +129,7 @@ export const headCommand: CommandSpec = {
       env: "LLMNODE_OTLP",
       summary: "send traces there by OTLP/HTTP, such as http://127.0.0.1:4318",
     },
-    ...LOG_OPTIONS,
+    ...DAEMON_OPTIONS,
   ],
   examples: [
     "llmnode head",
@@ -131,6 +148,7 @@ export const headCommand: CommandSpec = {
     const maxRequestsPerAddress =
       options.integer("max-requests-per-address", { min: 1, max: 1_000_000 }) ?? 4096;
     const shutdownDelayMs = options.durationMs("shutdown-delay") ?? 0;
+    const tls = tlsFiles(options);
     const log = daemonLog(invocation, terminal);
     restartInPlace(env);
     const { startHead } = await import("../../head/head.ts");
@@ -140,6 +158,7 @@ export const headCommand: CommandSpec = {
       start: () =>
         startHead({
           listen,
+          tls,
           sessionListen,
           laneListen: addressOption(options, "lane-listen", above(sessionListen)),
           insecure: options.isOn("insecure"),
@@ -157,9 +176,26 @@ export const headCommand: CommandSpec = {
         }),
       started: (head) => announce(head, { invocation, terminal, log, clientHost: listen.host }),
       farewell: () => "stopping, running requests may end",
+      // On a terminal it says that the terminal has gone.
+      ...(tls === null || terminal.errIsTty
+        ? {}
+        : { onSignal: { SIGHUP: (head: Head) => void head.reloadTls() } }),
     });
   },
 };
+
+/** Both files or none. Throws `usage`. */
+function tlsFiles(options: Options): TlsFiles | null {
+  const cert = options.text("tls-cert");
+  const key = options.text("tls-key");
+  if (cert !== null && key !== null) return { cert, key };
+  if (cert === null && key === null) return null;
+  const missing = cert === null ? "--tls-cert" : "--tls-key";
+  throw new LlmnodeError(
+    "usage",
+    `head: --tls-cert and --tls-key go together, ${missing} is missing`,
+  );
+}
 
 /** One line per request on stdout, in the log's format; the log itself is on stderr. */
 function requestLogOf(
@@ -205,17 +241,24 @@ function announce(head: Head, { invocation, terminal, log, clientHost }: Announc
   }
   const { options, env } = invocation;
   const program = typedName(env);
-  const port = new URL(head.url).port;
+  const { protocol } = new URL(head.url);
+  const port = new URL(head.url).port || (protocol === "https:" ? "443" : "80");
   const local = isLoopback(sessions.host);
   const joinHost = isWildcard(sessions.host) ? machineAddress() : sessions.host;
   const joinPort = sessions.port === DEFAULT_SESSION_PORT ? "" : `:${sessions.port}`;
   const joinAddress = joinHost.includes(":") && joinPort !== "" ? `[${joinHost}]` : joinHost;
   const elsewhere = Number(port) === DEFAULT_HTTP_PORT ? "" : ` --head ${head.url}`;
-  const clients = isWildcard(clientHost) ? machineAddress() : clientHost;
+  // A client compares the name that it calls with the certificate's.
+  const clients = head.name ?? (isWildcard(clientHost) ? machineAddress() : clientHost);
   const insecure = options.isOn("insecure") ? " --insecure" : "";
   const dir = options.isGiven("data-dir")
     ? ` --data-dir ${shellWord(dataDirectory(options, env))}`
     : "";
+  // There commands find the certificate that they may trust.
+  const state =
+    protocol === "https:" && dir !== ""
+      ? `LLMNODE_DATA=${shellWord(dataDirectory(options, env))} `
+      : "";
   const engine = "-- vllm serve Qwen/Qwen3-8B --port 8080";
   // What goes to a file or a collector is read by others: there it is said how to get it.
   const token = terminal.errIsTty ? head.joinToken() : null;
@@ -225,13 +268,15 @@ function announce(head: Head, { invocation, terminal, log, clientHost }: Announc
     [
       `llmnode ${version}: the head is up`,
       "",
-      `  OpenAI API     http://${formatHostPort({ host: clients, port: Number(port) })}/v1`,
+      `  OpenAI API     ${protocol}//${formatHostPort({ host: clients, port: Number(port) })}/v1`,
       `  worker here    ${program} join ${here}${joinPort}${dir}${insecure} ${engine}`,
       local
         ? "  elsewhere      not possible: --session-listen is for this machine only"
         : `  elsewhere      LLMNODE_TOKEN=${token ?? "<join token>"} llmnode join ${joinAddress}${joinPort}${insecure} ${engine}`,
-      ...(token === null ? [`  join token     ${program} join-token ${how}${elsewhere}`] : []),
-      `  look           ${program} status${elsewhere}`,
+      ...(token === null
+        ? [`  join token     ${state}${program} join-token ${how}${elsewhere}`]
+        : []),
+      `  look           ${state}${program} status${elsewhere}`,
       "",
       "",
     ].join("\n"),

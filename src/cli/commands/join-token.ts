@@ -103,7 +103,7 @@ export const joinTokenCommand: CommandSpec = {
     if (extra !== undefined && word !== "revoke") {
       throw usage(`join-token ${word}: unexpected argument "${cleanLine(extra, 80)}"`);
     }
-    await action({ client: headClient(invocation.options), invocation, terminal });
+    await action({ client: headClient(invocation), invocation, terminal });
     return EXIT.ok;
   },
 };

@@ -1,17 +1,22 @@
 /** `llmnode join`: runs or watches an engine and serves it through a head. */
 
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
-import { formatHostPort, parseHostPort } from "../../util/host-port.ts";
+import { formatHostPort } from "../../util/host-port.ts";
+import type { Log } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
-import type { WorkerOptions } from "../../worker/options.ts";
+import type { Worker } from "../../worker/worker.ts";
 import { shellWord } from "../argv.ts";
-import { daemonLog, dataDirectory, DEFAULT_SESSION_PORT, originOption } from "../daemon.ts";
+import { daemonLog, dataDirectory } from "../daemon.ts";
 import { joinExitCode } from "../exit-codes.ts";
+import { JOIN_OPTIONS } from "../join/options.ts";
+import { readEngineVariables } from "../join/variables.ts";
+import { readWorker } from "../join/worker.ts";
 import type { Options } from "../options.ts";
 import { selfCommand, versionFacts } from "../program.ts";
-import { restartInPlace, TOKEN_VARIABLE } from "../reexec.ts";
-import { runDaemon } from "../shutdown.ts";
-import { type CommandSpec, DATA_DIR_OPTION, type Invocation, LOG_OPTIONS } from "../spec.ts";
+import { restartInPlace } from "../reexec.ts";
+import { type Ending, runDaemon } from "../shutdown.ts";
+import type { CommandSpec, Environment } from "../spec.ts";
+import { readViaProxy } from "../via-proxy.ts";
 
 const USAGE = "join <head> [options] -- <engine command...>";
 
@@ -27,76 +32,25 @@ export const joinCommand: CommandSpec = {
     'Everything after "--" is the engine\'s command: it is run as it stands, not through a shell.',
     "With --attach <url> an engine that already runs is used instead, and left alone at the end.",
     "",
-    "Exit codes: 0 stopped by a signal, 125 llmnode failed or the head refused, 126 the engine",
-    "program cannot be run, 127 there is no such program, 2 usage.",
+    "All of it may stand in a TOML file, which `llmnode join --config worker.toml` reads: the options",
+    'by their names without dashes, head = "10.0.0.5", command = ["vllm", "serve", ...], [env] and',
+    "[labels]. Flags win over LLMNODE_* variables, which win over the file.",
+    "",
+    "SIGTERM and Ctrl-C let requests end, then stop the engine; so does SIGUSR1, as Slurm sends it",
+    "before a job's end. SIGUSR2 ends the worker alone: the next one takes its engine over.",
+    "",
+    "Exit codes: 0 stopped by a signal or by --until, 125 llmnode failed, the head refused or the",
+    "engine ended for good, 126 the engine program cannot be run, 127 there is no such program,",
+    "2 usage.",
   ],
   argument: { name: "head", required: true },
   takesRest: true,
-  options: [
-    {
-      flag: "attach",
-      value: "<url>",
-      env: "LLMNODE_ATTACH",
-      summary: "use the engine that already runs there, such as http://127.0.0.1:11434",
-    },
-    {
-      flag: "name",
-      value: "<name>",
-      env: "LLMNODE_NAME",
-      defaultNote: "the host's name",
-      summary: "the worker's name",
-    },
-    {
-      flag: "label",
-      value: "<key=value>",
-      repeat: true,
-      env: "LLMNODE_LABEL",
-      summary: "a label for the worker",
-    },
-    {
-      flag: "port",
-      value: "<port>",
-      env: "LLMNODE_PORT",
-      defaultNote: "from the command or the engine's output",
-      summary: "the engine's port",
-    },
-    {
-      flag: "data",
-      value: "<way>",
-      env: "LLMNODE_DATA_WAY",
-      default: "auto",
-      summary:
-        "how requests reach the engine: direct (the head connects to it), lane (over connections that the worker opens), auto: direct on one machine, else lane",
-    },
-    {
-      flag: "advertise",
-      value: "<url>",
-      env: "LLMNODE_ADVERTISE",
-      summary: "the address at which the head reaches the engine",
-    },
-    {
-      flag: "token",
-      value: "<join token>",
-      env: TOKEN_VARIABLE,
-      defaultNote: "on the head's machine its own",
-      summary: "lets the worker in; taken out of the process list at once, the variable is better",
-    },
-    {
-      flag: "token-file",
-      value: "<file>",
-      summary: "a file with the join token, --token-file=- for standard input; wins over --token",
-    },
-    DATA_DIR_OPTION,
-    {
-      flag: "insecure",
-      env: "LLMNODE_INSECURE",
-      summary: "the head runs with --insecure: nothing is encrypted, whoever answers is believed",
-    },
-    ...LOG_OPTIONS,
-  ],
+  configKeys: { argument: "head", rest: "command" },
+  options: JOIN_OPTIONS,
   examples: [
     "llmnode join 127.0.0.1 -- vllm serve Qwen/Qwen3-8B --port 8080",
     "llmnode join 10.0.0.5 --token-file token --label rack=3 -- llama-server -m model.gguf --host 0.0.0.0",
+    "llmnode join 10.0.0.5 --gpus 0,1 --env HF_TOKEN -- vllm serve Qwen/Qwen3-32B -tp 2 --port 8080",
     "llmnode join 127.0.0.1 --attach http://127.0.0.1:11434",
     "llmnode join 127.0.0.1 -- llmnode sim --model demo --port 0     # no GPU needed",
   ],
@@ -113,7 +67,9 @@ export const joinCommand: CommandSpec = {
     const { options, env } = invocation;
     restartInPlace(env);
     const wanted = readWorker(invocation);
+    const viaProxy = readViaProxy(options, env);
     const log = daemonLog(invocation, terminal);
+    const variables = readVariables(options, env, { isOwn: "argv" in wanted.engine, log });
     const joinToken = await readJoinToken(options);
     const { startWorker } = await import("../../worker/worker.ts");
     return runDaemon({
@@ -121,104 +77,65 @@ export const joinCommand: CommandSpec = {
       start: () =>
         startWorker({
           ...wanted,
-          insecure: options.isOn("insecure"),
+          viaProxy,
           joinToken,
           dataDir: dataDirectory(options, env),
           version: versionFacts().version,
-          data: options.choice("data", ["auto", "direct", "lane"]),
           log,
           printLine: (line) => terminal.out.write(`e1| ${cleanLine(line, 4000)}\n`),
-          env,
+          env: variables,
           selfCommand: selfCommand(),
         }),
       started: (worker) => {
-        log.info(`worker ${cleanLine(worker.name, 100)} is up, Ctrl-C leaves`, {
-          head: formatHostPort(wanted.head),
-        });
+        const until = wanted.until ? new Date(wanted.until).toISOString() : undefined;
+        const head = formatHostPort(wanted.head);
+        log.info(`worker ${cleanLine(worker.name, 100)} is up, Ctrl-C leaves`, { head, until });
       },
       farewell: ({ inFlight }) =>
         inFlight === null ? "draining" : `draining ${count(inFlight, "request")}`,
+      endings: ENDINGS,
     });
   },
 };
 
-type Wanted = Pick<WorkerOptions, "head" | "name" | "labels" | "engine" | "port" | "advertise">;
+const ENDINGS: Partial<Record<NodeJS.Signals, Ending<Worker>>> = {
+  SIGUSR1: {
+    farewell: "leaving, as SIGUSR1 asks",
+    end: (worker, { force }) => worker.stop({ force, reason: "its time is over (SIGUSR1)" }),
+  },
+  SIGUSR2: {
+    farewell: "handing over, the engine runs on",
+    end: (worker) => worker.handover(),
+  },
+};
 
-/** What the command line says about the worker; throws `usage`. */
-function readWorker({ words, rest, options }: Invocation): Wanted {
-  const word = words[0] ?? "";
-  const head = parseHostPort(word, { port: DEFAULT_SESSION_PORT });
-  if (head === null || head.port === 0) {
-    throw usage(`join: "${cleanLine(word, 80)}" is no address: host, host:port or [v6]:port`);
+/** What the engine's environment is made of; says what it may be missed for. */
+function readVariables(
+  options: Options,
+  env: Environment,
+  { isOwn, log }: { isOwn: boolean; log: Log },
+): Environment {
+  const { env: variables, withheld } = readEngineVariables(options, env);
+  if (isOwn && withheld.length > 0) {
+    const flags = withheld.map((name) => `--env ${name}`).join(" ");
+    log.info(`the engine is not given ${withheld.join(" and ")} of this shell; ${flags} does that`);
   }
-  const shown = cleanLine(word, 200);
-  const engine = readEngine(shown, rest, originOption(options, "attach"));
-  const port = options.integer("port", { min: 1, max: 65_535 });
-  if (port !== null && "attach" in engine) {
-    throw usage("--port and --attach exclude each other: the port is in the URL");
-  }
-  return {
-    head,
-    name: readName(options),
-    labels: readLabels(options),
-    engine,
-    port,
-    advertise: originOption(options, "advertise"),
-  };
+  return variables;
 }
 
-function readEngine(
-  head: string,
-  rest: readonly string[] | null,
-  attach: string | null,
-): WorkerOptions["engine"] {
-  if (attach !== null && rest !== null) {
-    throw usage('either --attach or an engine command after "--", not both');
-  }
-  if (attach !== null) return { attach };
-  if (rest !== null && rest[0] !== undefined && rest[0] !== "") return { argv: [...rest] };
-  throw new LlmnodeError(
-    "usage",
-    rest === null ? "join needs an engine" : 'join needs an engine command after "--"',
-    {
-      hints: [
-        `run one:                  llmnode join ${head} -- vllm serve Qwen/Qwen3-8B --port 8080`,
-        `use one that runs:        llmnode join ${head} --attach http://127.0.0.1:11434`,
-        `try it without a GPU:     llmnode join ${head} -- llmnode sim --model demo --port 0`,
-      ],
-    },
-  );
-}
-
-/** Throws `usage` for a file that cannot be read or is empty. */
+/**
+ * A file wins over a token that comes from as far away. Throws `usage` for a file that cannot be
+ * read or is empty.
+ */
 async function readJoinToken(options: Options): Promise<string | null> {
   const file = options.text("token-file");
-  if (file === null) return options.text("token");
-  const shown = cleanLine(file, 200);
+  const isFileWeaker = options.from("token-file") === "file" && options.from("token") !== "file";
+  if (file === null || (isFileWeaker && options.isGiven("token"))) return options.text("token");
+  const shown = `${options.named("token-file")} ${cleanLine(file, 200)}`;
   const text = await (file === "-" ? Bun.stdin : Bun.file(file)).text().catch((error: unknown) => {
-    throw usage(`--token-file ${shown} cannot be read: ${messageOf(error)}`);
+    throw new LlmnodeError("usage", `${shown} cannot be read: ${messageOf(error)}`);
   });
   const token = text.trim();
-  if (token === "") throw usage(`--token-file ${shown} is empty`);
+  if (token === "") throw new LlmnodeError("usage", `${shown} is empty`);
   return token;
-}
-
-function readName(options: Options): string | null {
-  const name = options.text("name");
-  // Names become file names on the worker and words of commands, tables and labels elsewhere.
-  if (name === null || /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(name)) return name;
-  throw options.invalid("name", "at most 63 letters, digits, dots, dashes and underscores");
-}
-
-function readLabels(options: Options): Record<string, string> {
-  const pairs = options.texts("label").map((text): [string, string] => {
-    const match = /^([A-Za-z0-9][A-Za-z0-9._/-]{0,62})=([A-Za-z0-9._:/@+-]{0,63})$/.exec(text);
-    if (match) return [match[1] ?? "", match[2] ?? ""];
-    throw usage(`--label needs key=value, not "${cleanLine(text, 80)}"`);
-  });
-  return Object.fromEntries(pairs);
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,11 +1,13 @@
 /** `llmnode sim`: a simulated engine, for trying things out, load tests and fault drills. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { LIKE_PORTS, LIKES, type LoraAdapter, type SimOptions } from "../../sim/options.ts";
+import { FAILS, LIKE_PORTS, LIKES, type LoraAdapter, type SimOptions } from "../../sim/options.ts";
 import { createLog } from "../../util/log.ts";
-import type { Options } from "../options.ts";
+import { parseDuration } from "../../util/units.ts";
+import { type Options, parseBytes } from "../options.ts";
 import { runDaemon } from "../shutdown.ts";
 import type { CommandSpec } from "../spec.ts";
+import { FAULT_OPTIONS, SIM_OPTIONS } from "./sim-options.ts";
 
 const TOKENS = { min: 1, max: Number.MAX_SAFE_INTEGER };
 
@@ -19,128 +21,7 @@ export const simCommand: CommandSpec = {
     "A token is four bytes of text.",
     "With --like it has the routes, shapes, errors, streams and metrics of another engine.",
   ],
-  options: [
-    {
-      flag: "model",
-      value: "<name>",
-      repeat: true,
-      env: "LLMNODE_SIM_MODEL",
-      summary: "a model that it serves; needed at least once",
-    },
-    {
-      flag: "like",
-      value: "<engine>",
-      env: "LLMNODE_SIM_LIKE",
-      default: "vllm",
-      summary: `the engine it speaks like: ${LIKES.join(", ")}`,
-    },
-    {
-      flag: "lora",
-      value: "<name=model>",
-      repeat: true,
-      env: "LLMNODE_SIM_LORA",
-      summary: "a LoRA adapter of one of the models, listed beside it (vllm, sglang)",
-    },
-    {
-      flag: "host",
-      value: "<host>",
-      env: "LLMNODE_SIM_HOST",
-      default: "127.0.0.1",
-      summary: "the address it listens on",
-    },
-    {
-      flag: "port",
-      value: "<port>",
-      env: "LLMNODE_SIM_PORT",
-      defaultNote: "8000, or the one of the --like engine",
-      summary: "its port; 0 takes any free one and prints it",
-    },
-    {
-      flag: "ttft",
-      value: "<duration>",
-      env: "LLMNODE_SIM_TTFT",
-      default: "20ms",
-      summary: "time to the first token",
-    },
-    {
-      flag: "itl",
-      value: "<duration>",
-      env: "LLMNODE_SIM_ITL",
-      default: "10ms",
-      summary: "time between tokens; 0 is as fast as the client reads",
-    },
-    {
-      flag: "load-time",
-      value: "<duration>",
-      env: "LLMNODE_SIM_LOAD_TIME",
-      default: "0",
-      summary: "how long loading the model takes",
-    },
-    {
-      flag: "max-model-len",
-      value: "<tokens>",
-      env: "LLMNODE_SIM_MAX_MODEL_LEN",
-      default: "32768",
-      summary: "prompt and output tokens of one request, together",
-    },
-    {
-      flag: "crash-after",
-      value: "<tokens>",
-      env: "LLMNODE_SIM_CRASH_AFTER",
-      summary: "die when one request has produced so many tokens",
-    },
-    {
-      flag: "die-mid-stream",
-      value: "<tokens>",
-      env: "LLMNODE_SIM_DIE_MID_STREAM",
-      summary: "cut each stream's connection after so many tokens",
-    },
-    {
-      flag: "error-rate",
-      value: "<share>",
-      env: "LLMNODE_SIM_ERROR_RATE",
-      default: "0",
-      summary: "the share of requests that is answered with an error, 0 to 1",
-    },
-    {
-      flag: "error-in-stream",
-      value: "<tokens>",
-      env: "LLMNODE_SIM_ERROR_IN_STREAM",
-      summary: "end each stream with an error event after so many tokens",
-    },
-    {
-      flag: "silence",
-      value: "<duration>",
-      env: "LLMNODE_SIM_SILENCE",
-      default: "0",
-      summary: "fall silent for so long after each answer's first token",
-    },
-    {
-      flag: "keep-alive",
-      value: "<duration>",
-      env: "LLMNODE_SIM_KEEP_ALIVE",
-      defaultNote: "30s like llama-server, 15s like tgi, else never",
-      summary: "send a comment in a stream that was silent for so long; 0 is never",
-    },
-    {
-      flag: "health-time",
-      value: "<duration>",
-      env: "LLMNODE_SIM_HEALTH_TIME",
-      defaultNote: "1s like sglang, else 0",
-      summary: "how long a health check takes",
-    },
-    {
-      flag: "no-done",
-      env: "LLMNODE_SIM_NO_DONE",
-      summary: "end streams without their end mark, such as data: [DONE]",
-    },
-    {
-      flag: "refuse-stream-options",
-      env: "LLMNODE_SIM_REFUSE_STREAM_OPTIONS",
-      summary: "answer 400 to requests with stream_options",
-    },
-    { flag: "ignore-term", env: "LLMNODE_SIM_IGNORE_TERM", summary: "ignore SIGTERM" },
-  ],
+  options: [...SIM_OPTIONS, ...FAULT_OPTIONS],
   examples: [
     "llmnode sim --model demo",
     "llmnode sim --model demo --port 0 --ttft 300ms --itl 20ms",
@@ -156,6 +37,7 @@ export const simCommand: CommandSpec = {
       write: (line) => terminal.err.write(line),
     });
     const starting = new AbortController();
+    if (wanted.killOnTerm) process.on("SIGTERM", () => process.kill(process.pid, "SIGKILL"));
     return runDaemon({
       log,
       start: () =>
@@ -190,7 +72,6 @@ export function readSim(options: Options): Omit<SimOptions, "print"> {
     loadTimeMs: needed("load-time", options.durationMs("load-time")),
     crashAfterTokens: options.integer("crash-after", TOKENS),
     dieMidStreamTokens: options.integer("die-mid-stream", TOKENS),
-    ignoreTerm: options.isOn("ignore-term"),
     maxModelLen: needed("max-model-len", options.integer("max-model-len", TOKENS)),
     noDone: options.isOn("no-done"),
     refuseStreamOptions: options.isOn("refuse-stream-options"),
@@ -198,8 +79,48 @@ export function readSim(options: Options): Omit<SimOptions, "print"> {
     errorInStreamTokens: options.integer("error-in-stream", TOKENS),
     silenceMs: needed("silence", options.durationMs("silence")),
     keepAliveMs: options.durationMs("keep-alive"),
-    healthTimeMs: options.durationMs("health-time"),
+    healthTimeMs: options.durationMs("slow-health") ?? options.durationMs("health-time"),
+    ...readFaults(options),
   };
+}
+
+function readFaults(options: Options) {
+  return {
+    ignoreTerm: options.isOn("ignore-term"),
+    killOnTerm: options.isOn("kill-on-term"),
+    exitCode: options.integer("exit-code", { min: 0, max: 255 }),
+    exitAfterMs: options.durationMs("exit-after"),
+    fail: options.isGiven("fail") ? options.choice("fail", FAILS) : null,
+    ...readHang(options),
+    healthLies: options.isOn("health-lies"),
+    spamLog: readSpam(options),
+    bindLateMs: options.durationMs("bind-late") ?? 0,
+    boundOnlyMs: options.durationMs("bound-not-listening") ?? 0,
+    resetWhileLoading: options.isOn("reset-while-loading"),
+    idleCloseS: options.integer("idle-close", { min: 1, max: 255 }),
+    forkChild: options.isOn("fork-child"),
+    setsidChild: options.isOn("setsid-child"),
+    redrawProgress: options.isOn("progress-bar"),
+  };
+}
+
+/** A bare number counts requests, one with a unit is a time. */
+function readHang(options: Options): Pick<SimOptions, "hangAfterMs" | "hangAfterRequests"> {
+  const text = options.text("hang-after");
+  if (text === null) return { hangAfterMs: null, hangAfterRequests: null };
+  if (/^\d{1,15}$/.test(text)) return { hangAfterMs: null, hangAfterRequests: Number(text) };
+  const hangAfterMs = parseDuration(text);
+  if (hangAfterMs !== null) return { hangAfterMs, hangAfterRequests: null };
+  throw options.invalid("hang-after", "a duration such as 10s, or a number of requests");
+}
+
+function readSpam(options: Options): SimOptions["spamLog"] {
+  const text = options.text("spam-log");
+  if (text === null) return null;
+  const perSecond = text.endsWith("/s");
+  const bytes = parseBytes(perSecond ? text.slice(0, -2) : text);
+  if (bytes === null) throw options.invalid("spam-log", "a size such as 100MB, or 10MB/s");
+  return { bytes, perSecond };
 }
 
 function readAdapter(text: string, models: readonly string[], options: Options): LoraAdapter {

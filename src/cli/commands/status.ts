@@ -8,13 +8,17 @@ import { problems, readStatus, statusLines } from "../status-view.ts";
 
 export const statusCommand: CommandSpec = {
   name: "status",
-  usage: "status [--json] [--check]",
+  usage: "status [--json] [--check] [--verbose]",
   summary: "show the head, its workers, their engines and the models on one screen",
   details: [
     "--check makes the exit code tell: 7 when no model is ready, a model has no ready replica, a",
     "worker is stale or lost, or an engine is in trouble; what is wrong goes to stderr.",
   ],
   options: [
+    {
+      flag: "verbose",
+      summary: "with machines and GPUs, and an engine's log lines that show why it ended",
+    },
     { flag: "json", summary: "print the head's JSON as it is" },
     { flag: "check", summary: "exit 7 when the cluster is degraded or no model is ready" },
   ],
@@ -23,8 +27,9 @@ export const statusCommand: CommandSpec = {
     "llmnode status --check && echo fine",
     "llmnode --head 10.0.0.5 status --json",
   ],
-  async run({ options }, terminal) {
-    const client = headClient(options);
+  async run(invocation, terminal) {
+    const { options } = invocation;
+    const client = headClient(invocation);
     const body = await getJson(client, "/api/v1/status");
     const status = readStatus(JSON.parse(body));
     if (status === null) {
@@ -37,7 +42,10 @@ export const statusCommand: CommandSpec = {
       terminal.out.write(`${body.trimEnd()}\n`);
     } else {
       const { columns } = terminal;
-      terminal.out.write(`${statusLines(status, { url: client.url, columns }).join("\n")}\n`);
+      const verbose = options.isOn("verbose");
+      terminal.out.write(
+        `${statusLines(status, { url: client.url, columns, verbose }).join("\n")}\n`,
+      );
       if (status.workers.length === 0) {
         terminal.err.write(
           `no workers (yet). Add one: ${joinLine(client.url)} -- <engine command>\n`,

@@ -2,6 +2,7 @@
 
 import { messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
+import type { HeadTls } from "../head-tls.ts";
 import { type Check, failed, notChecked } from "./check.ts";
 import { checkHttp, checkStream, headVersion } from "./http.ts";
 import {
@@ -19,6 +20,8 @@ import { findTrust, type Shown } from "./trust.ts";
 export interface Examination {
   /** Where clients connect. */
   url: string;
+  /** What is trusted there; absent for plain http. */
+  tls?: HeadTls;
   session: HostPort;
   lane: HostPort;
   insecure: boolean;
@@ -52,7 +55,8 @@ export async function examine(subject: Examination): Promise<Check[]> {
 
 async function examineHead(subject: Examination): Promise<Check[]> {
   const { timeoutMs } = subject;
-  const http = { url: subject.url, timeoutMs };
+  const { url, tls } = subject;
+  const http = { url, timeoutMs, ...(tls === undefined ? {} : { tls }) };
   const [ports, [live, clock], stream, theirs, link] = await Promise.all([
     Promise.all(portsOf(subject).map((port) => checkPort(port, timeoutMs))),
     checkHttp(http),

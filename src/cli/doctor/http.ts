@@ -3,13 +3,16 @@
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { formatDuration } from "../../util/units.ts";
-import { getJson } from "../api.ts";
+import { getJson, tlsTrouble } from "../api.ts";
+import type { HeadTls } from "../head-tls.ts";
 import { type Check, failed, notChecked, ok, warning } from "./check.ts";
 
 export interface HttpHead {
   /** Origin, without a trailing slash. */
   url: string;
   timeoutMs: number;
+  /** What is trusted; absent for plain http. */
+  tls?: HeadTls;
 }
 
 /** Above this, logs of two machines are hard to read side by side; a day is what the head refuses. */
@@ -30,8 +33,10 @@ export async function checkHttp(head: HttpHead): Promise<Check[]> {
     }
     return [ok("http", `${head.url} answers`), clock(response.headers.get("date"), middle)];
   } catch (error) {
-    const hint = `is it running?   llmnode head   (clients use ${head.url})`;
-    return [failed("http", `${head.url}: ${reason(error, head)}`, hint), clockSkipped("no answer")];
+    const tls = await tlsTrouble(head.url, error);
+    const hint = tls?.hint ?? `is it running?   llmnode head   (clients use ${head.url})`;
+    const why = tls?.reason ?? reason(error, head);
+    return [failed("http", `${head.url}: ${why}`, hint), clockSkipped("no answer")];
   }
 }
 
@@ -121,6 +126,7 @@ async function ask(head: HttpHead, path: string): Promise<Response> {
     signal: AbortSignal.timeout(head.timeoutMs),
     // A proxy from the environment is for other machines: it cannot reach this one's loopback.
     ...(isLoopback(new URL(head.url).hostname) ? { proxy: false } : {}),
+    ...(head.tls === undefined ? {} : { tls: head.tls }),
   });
 }
 
@@ -130,6 +136,6 @@ function reason(error: unknown, head: HttpHead): string {
   }
   const code = systemCode(error);
   if (code === "ConnectionRefused" || code === "ECONNREFUSED") return "connection refused";
-  if (code === "ECONNRESET") return "it closes the connection: does it speak TLS?";
+  if (code === "ECONNRESET") return "it closes the connection";
   return messageOf(error);
 }

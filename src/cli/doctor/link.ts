@@ -95,6 +95,7 @@ export async function knock(target: LinkTarget, shown: Shown): Promise<Told> {
       host: null,
       sentAt: Date.now(),
       data: "auto",
+      continues: "",
     },
   });
   try {

@@ -5,7 +5,7 @@ import { openAiModels } from "./model-list.ts";
 import { COMMON, type EnginePreset } from "./preset.ts";
 
 // They start something elsewhere: a port in their arguments is not one of this machine.
-const REMOTE = new Set(["docker", "podman", "nerdctl", "kubectl", "ssh"]);
+const REMOTE = new Set(["docker", "docker-compose", "podman", "nerdctl", "kubectl", "ssh"]);
 
 export const generic: EnginePreset = {
   ...COMMON,
@@ -14,14 +14,10 @@ export const generic: EnginePreset = {
   // It may turn out to be the most patient one.
   probeTimeoutMs: 25_000,
   match: ({ program, args }) => (REMOTE.has(program) ? [] : args),
-  hints(args) {
-    return {
-      port: portNumber(lastFlag(args, ["--port"])),
-      host: lastFlag(args, ["--host"]),
-      https: false,
-      models: [],
-      apiKey: lastFlag(args, ["--api-key"]),
-    };
-  },
+  hints: (args) => ({
+    port: portNumber(lastFlag(args, ["--port"])),
+    host: lastFlag(args, ["--host"]),
+    apiKey: lastFlag(args, ["--api-key"]),
+  }),
   models: openAiModels,
 };

@@ -1,6 +1,15 @@
 /** LMDeploy: `lmdeploy serve api_server`. */
 
-import { firstPositional, hasFlag, lastFlag, listFlag, portNumber } from "../flags.ts";
+import {
+  firstPositional,
+  hasFlag,
+  lastFlag,
+  listFlag,
+  portNumber,
+  productOf,
+  wholeNumber,
+} from "../flags.ts";
+import { prometheus } from "../load-source.ts";
 import { openAiModels } from "./model-list.ts";
 import { COMMON, type EnginePreset } from "./preset.ts";
 
@@ -10,6 +19,17 @@ export const lmdeploy: EnginePreset = {
   ...COMMON,
   kind: "lmdeploy",
   defaultPort: 23_333,
+  image: { name: /(?:^|\/)lmdeploy$/, entrypoint: [] },
+  // Names: lmdeploy/metrics/loggers.py.
+  load: [
+    prometheus("/metrics", {
+      running: ["lmdeploy:num_requests_running"],
+      waiting: ["lmdeploy:num_requests_waiting"],
+      kvUsage: ["lmdeploy:gpu_cache_usage_perc"],
+      progress: ["lmdeploy:generation_tokens_total", "lmdeploy:prompt_tokens_total"],
+    }),
+  ],
+  loadHint: "start it without --disable-metrics",
   match({ program, args }) {
     if (program !== "lmdeploy" && program !== "lmdeploy.cli") return null;
     return args[0] === "serve" && args[1] === "api_server" ? args.slice(2) : null;
@@ -23,6 +43,9 @@ export const lmdeploy: EnginePreset = {
       https: hasFlag(args, ["--ssl"]),
       models: name === null ? [] : [name],
       apiKey: listFlag(args, ["--api-keys"], PREFIXES)[0] ?? null,
+      gpusWanted: productOf(lastFlag(args, ["--tp"]), lastFlag(args, ["--dp"])),
+      maxInFlight: wholeNumber(flag("--max-concurrent-requests")),
+      maxModelLen: wholeNumber(flag("--session-len")),
     };
   },
   models: openAiModels,

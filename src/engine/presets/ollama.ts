@@ -1,6 +1,7 @@
 /** Ollama: `ollama serve`, set by its environment only (ollama/envconfig/config.go). */
 
 import { parseHostPort } from "../../util/host-port.ts";
+import { wholeNumber } from "../flags.ts";
 import { cardOf, fieldOf, listOf, textOf, tidyModels, tokensOf } from "./model-list.ts";
 import { COMMON, type Ask, type EnginePreset } from "./preset.ts";
 
@@ -10,16 +11,31 @@ export const ollama: EnginePreset = {
   ...COMMON,
   kind: "ollama",
   defaultPort: PORT,
+  defaultHost: "127.0.0.1",
   healthPath: "/",
   // It answers before a model is loaded or even pulled.
   needsModels: false,
+  // On loopback it answers 403 to any name but its own (allowedHostsMiddleware).
+  wantsOwnHost: true,
+  image: {
+    name: /(?:^|\/)ollama$/,
+    entrypoint: ["ollama"],
+    command: ["serve"],
+    env: { OLLAMA_HOST: "0.0.0.0:11434" },
+  },
   match({ program, args }) {
     if (program !== "ollama") return null;
     return args[0] === "serve" || args[0] === "start" ? args.slice(1) : null;
   },
   hints(_args, env) {
-    const address = listenAddress(env["OLLAMA_HOST"] ?? "");
-    return { ...address, https: false, models: [], apiKey: null };
+    // What is beyond that waits in Ollama itself, unseen; 0 leaves the choice to it.
+    const parallel = wholeNumber(env["OLLAMA_NUM_PARALLEL"] ?? "1");
+    // As many for each model that it may hold at once.
+    const models = wholeNumber(env["OLLAMA_MAX_LOADED_MODELS"]) || 1;
+    return {
+      ...listenAddress(env["OLLAMA_HOST"] ?? ""),
+      maxInFlight: parallel ? parallel * models : null,
+    };
   },
   models: ollamaModels,
 };

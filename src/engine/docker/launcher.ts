@@ -1,0 +1,101 @@
+/** Chooses how an engine's command is started: in a container, as a compose project, or bare. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import type { EngineHints } from "../argv.ts";
+import { bareLauncher, type LaunchContext, type Launcher } from "../launch.ts";
+import type { Environment } from "../shell-words.ts";
+import { peelWrappers } from "../wrappers.ts";
+import { readContainerCommand } from "./command.ts";
+import { projectName, readComposeCommand } from "./compose-command.ts";
+import { composeLauncher } from "./compose.ts";
+import { containerLauncher } from "./container.ts";
+import { containersOf } from "./containers.ts";
+import { ENGINE_LABEL } from "./inject.ts";
+import { CONTAINER_DEFAULTS, type ContainerSettings } from "./settings.ts";
+import { createTool, wordsOf } from "./tool.ts";
+import { forgetTrace, readTrace, traceCommand, type ContainerTrace } from "./trace.ts";
+
+export interface LauncherOptions {
+  argv: readonly string[];
+  env: Environment;
+  engineId: string;
+  hints: EngineHints;
+  settings?: Partial<ContainerSettings>;
+}
+
+/** Whatever the command is, containers that an earlier command of the engine left are removed. */
+export function launcherFor(options: LauncherOptions): Launcher {
+  const launcher = chooseLauncher(options);
+  const settings = { ...CONTAINER_DEFAULTS, ...options.settings };
+  return {
+    ...launcher,
+    async removeLeftovers(context) {
+      const own = (await launcher.removeLeftovers?.(context)) ?? [];
+      return [...own, ...(await removeTraced(context, settings))];
+    },
+  };
+}
+
+function chooseLauncher({ argv, env, engineId, hints, settings }: LauncherOptions): Launcher {
+  const given = settings ? { settings } : {};
+  const container = readContainerCommand(argv, env);
+  if (container !== null) return containerLauncher({ command: container, facts: hints, ...given });
+  const compose = readComposeCommand(argv, env, projectName(engineId));
+  if (compose !== null) return composeLauncher({ command: compose, ...given });
+  return startsHidden(argv, env) ? hiddenLauncher : bareLauncher;
+}
+
+/** Whether a container is started where nothing can be added to the command. */
+function startsHidden(argv: readonly string[], env: Environment): boolean {
+  return peelWrappers(argv, env).some((peeled) => readContainerCommand(peeled.argv) !== null);
+}
+
+const hiddenLauncher: Launcher = {
+  ...bareLauncher,
+  start(context) {
+    context.log.warn(
+      "a container that a shell starts can outlive this worker: write its command after -- as it is, without the shell",
+    );
+    return bareLauncher.start(context);
+  },
+};
+
+/** Ends what an earlier run has left; a daemon that does not answer is told, and asked next time. */
+async function removeTraced(
+  context: LaunchContext,
+  settings: ContainerSettings,
+): Promise<string[]> {
+  const trace = readTrace(context.dir);
+  if (trace === null) return [];
+  try {
+    const removed = await removeTrace(trace, context, settings);
+    forgetTrace(context.dir);
+    return removed;
+  } catch (error) {
+    if (!(error instanceof LlmnodeError)) throw error;
+    context.log.warn(`containers of an earlier run may be left: ${error.message}`);
+    return [];
+  }
+}
+
+async function removeTrace(
+  trace: ContainerTrace,
+  context: LaunchContext,
+  settings: ContainerSettings,
+): Promise<string[]> {
+  const fail = (why: string) => new LlmnodeError("engine_not_executable", why);
+  const command = traceCommand(trace, context.command);
+  if (trace.down !== null) {
+    const answer = await createTool(trace.down, command, settings)([]);
+    if (answer.code !== 0) throw fail(wordsOf(answer, trace.tool));
+    return ["a compose project"];
+  }
+  const tool = createTool(trace.prefix, command, settings);
+  const containers = containersOf({ tool, waiting: tool, name: trace.tool }, settings);
+  const found = await containers.labelled(`${ENGINE_LABEL}=${context.engineId}`);
+  for (const info of found) {
+    const why = await containers.remove(info.id);
+    if (why !== null) throw fail(why);
+  }
+  return found.map((info) => `container ${info.name}`);
+}

@@ -1,0 +1,76 @@
+/** When a worker leaves that is to be gone by a certain time. */
+
+import { readEngineArgv } from "../engine/argv.ts";
+import { PRESETS } from "../engine/presets/all.ts";
+import { SUPERVISOR_DEFAULTS } from "../engine/settings.ts";
+import type { EngineKind } from "../engine/status.ts";
+import { LlmnodeError } from "../protocol/errors.ts";
+import { sleep } from "../util/sleep.ts";
+import { formatDuration } from "../util/units.ts";
+import type { WorkerOptions, WorkerSettings } from "./options.ts";
+
+/**
+ * How long leaving takes at most, in milliseconds, as long as nothing hangs: requests end, then the
+ * engine, unless it is another's and stays. Asked with the kind that the engine turned out to be;
+ * null: not known yet.
+ */
+export function leavingTime(
+  worker: WorkerOptions,
+  settings: WorkerSettings,
+): (kind: EngineKind | null) => number {
+  const drainMs = settings.drainTimeoutMs + settings.leaveMarginMs;
+  if (!("argv" in worker.engine)) return () => drainMs;
+  const supervisor = { ...SUPERVISOR_DEFAULTS, ...settings.supervisor };
+  const cwd = worker.cwd ?? process.cwd();
+  const hints = readEngineArgv(worker.engine.argv, worker.env, { cwd });
+  const restMs = supervisor.interruptTimeoutMs + supervisor.groupStopTimeoutMs;
+  return (kind) => {
+    const ofKind = PRESETS[hints.kind === "generic" ? (kind ?? hints.kind) : hints.kind];
+    const stopMs = supervisor.stopTimeoutMs ?? hints.stopTimeoutMs ?? ofKind.stopTimeoutMs;
+    return drainMs + stopMs + restMs;
+  };
+}
+
+/** Throws LlmnodeError `usage` if a worker that starts now would have to leave at once. */
+export function checkDeparture(worker: WorkerOptions, settings: WorkerSettings): void {
+  const { until = null } = worker;
+  if (until === null) return;
+  const takesMs = leavingTime(worker, settings)(null);
+  const leftMs = until - Date.now();
+  if (leftMs > takesMs) return;
+  const when = leftMs <= 0 ? "is in the past" : `is in ${formatDuration(leftMs)}`;
+  throw new LlmnodeError(
+    "usage",
+    `the time of --until ${when}, and leaving takes up to ${formatDuration(takesMs)}`,
+    { hints: ["name a later time, or let requests go on for less long:   --drain-timeout 5s"] },
+  );
+}
+
+export interface Departure extends Disposable {
+  /** Settles when it is time to go. */
+  readonly due: Promise<null>;
+}
+
+/** Goes by the wall clock, which may be set, and which goes on while a machine sleeps. */
+export function awaitDeparture(
+  worker: WorkerOptions,
+  settings: WorkerSettings,
+  kind: () => EngineKind,
+): Departure {
+  const over = new AbortController();
+  const due = Promise.withResolvers<null>();
+  const watch = async (until: number) => {
+    const takesMs = leavingTime(worker, settings);
+    for (;;) {
+      const leftMs = until - takesMs(kind()) - Date.now();
+      if (leftMs <= 0) break;
+      await sleep(Math.min(leftMs, settings.untilPollMs), over.signal);
+      if (over.signal.aborted) return;
+    }
+    const at = new Date(until).toISOString();
+    worker.log.info("leaving, so that all is stopped in time", { until: at });
+    due.resolve(null);
+  };
+  if (worker.until) void watch(worker.until);
+  return { due: due.promise, [Symbol.dispose]: () => over.abort() };
+}
