@@ -55,6 +55,8 @@ test.each(["direct", "lane"] as const)(
     expect(shown).toMatchObject({ max_in_flight: 7, load: { waiting: 0 } });
     expect(shown?.load?.age_ms).toBeLessThan(5000);
     stop.abort();
+    // Held until here: an answer that nobody holds is collected, and its request ends with it.
+    await stream.text().catch(() => "left");
     await waitFor(async () => (await read())?.load?.running === 0);
   },
 );
