@@ -1,6 +1,6 @@
 /** Asks the head's HTTP API, with errors that say what was tried and what to try next. */
 
-import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import { type ErrorCode, LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
 import { speaksTls } from "../protocol/pin.ts";
 import { formatHostPort, isLoopback, parseHostPort } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
@@ -77,11 +77,38 @@ export async function postJson(client: HeadClient, path: string, body: object): 
   return await ask(client, { path, body });
 }
 
+/**
+ * The answer of `path` as it comes, for as long as it takes; only its beginning must come in time.
+ * `signal` ends it. Throws as `getJson`, and what the head says of the worker that it asks.
+ */
+export async function getStream(
+  client: HeadClient,
+  path: string,
+  signal: AbortSignal,
+): Promise<Response> {
+  const response = await connect(client, { path, endless: signal });
+  if (response.ok) return response;
+  const body = await readBounded(response);
+  throw refusalOf(client, { path, status: response.status, body }, [...OWN_WORDS, ...ON_THE_WAY]);
+}
+
 interface Question {
   path: string;
   /** Sent as JSON; without one it is a GET. */
   body?: object;
+  /** The answer may take any time, until this aborts. */
+  endless?: AbortSignal;
 }
+
+/** What the head says in words that need no others. */
+const OWN_WORDS: readonly ErrorCode[] = ["not_found", "refused"];
+/** The same of what lies between it and an engine. */
+const ON_THE_WAY: readonly ErrorCode[] = [
+  "upstream_unreachable",
+  "upstream_broken",
+  "not_supported",
+  "shutting_down",
+];
 
 async function ask(client: HeadClient, question: Question): Promise<string> {
   const { path } = question;
@@ -91,36 +118,49 @@ async function ask(client: HeadClient, question: Question): Promise<string> {
     if (error instanceof LlmnodeError) throw error;
     throw await unreachable(client, { error, tries: 1, elapsed: performance.now() - started });
   });
-  if (response.ok && parse(body) !== undefined) return body;
+  const { status, ok } = response;
+  if (ok && parse(body) !== undefined) return body;
+  throw refusalOf(client, { path, status, body }, OWN_WORDS);
+}
+
+/** What is not the answer that was asked for; the codes in `own` keep the head's words. */
+function refusalOf(
+  client: HeadClient,
+  { path, status, body }: { path: string; status: number; body: string },
+  own: readonly ErrorCode[],
+): LlmnodeError {
   const { message: told, code } = errorOf(body);
-  if (told !== null && (code === "not_found" || code === "refused")) {
-    throw new LlmnodeError(code, told);
-  }
-  if (response.status === 401 || response.status === 403) {
-    throw new LlmnodeError(
+  const known = own.find((one) => one === code);
+  if (told !== null && known !== undefined) return new LlmnodeError(known, told);
+  if (status === 401 || status === 403) {
+    return new LlmnodeError(
       "forbidden",
-      `the head at ${client.url} does not allow this: ${told ?? `status ${response.status}`}`,
+      `the head at ${client.url} does not allow this: ${told ?? `status ${status}`}`,
       { hints: ["run the same command on the head's own machine"] },
     );
   }
-  if (response.ok || response.status === 404 || told === null) {
-    throw new LlmnodeError(
+  if (status < 300 || status === 404 || told === null) {
+    return new LlmnodeError(
       "bad_message",
-      `what answers at ${client.url} is not an llmnode head (${path}: status ${response.status})`,
+      `what answers at ${client.url} is not an llmnode head (${path}: status ${status})`,
       { hints: ["other address?   llmnode --head <url> ..."] },
     );
   }
-  throw new LlmnodeError("bad_message", `the head at ${client.url} answers: ${told}`);
+  return new LlmnodeError("bad_message", `the head at ${client.url} answers: ${told}`);
 }
 
-async function connect(client: HeadClient, { path, body }: Question): Promise<Response> {
+async function connect(client: HeadClient, { path, body, endless }: Question): Promise<Response> {
   const started = performance.now();
-  const signal = AbortSignal.timeout(client.timeoutMs);
+  const limit = new AbortController();
+  const tooLate = () => limit.abort(new DOMException("no answer", "TimeoutError"));
+  const timer = setTimeout(tooLate, client.timeoutMs);
+  timer.unref();
+  const signal = endless === undefined ? limit.signal : AbortSignal.any([limit.signal, endless]);
   const pauses = client.retryPausesMs ?? [200, 400];
   const host = new URL(client.url).hostname;
   for (let tries = 1; ; tries += 1) {
     try {
-      return await fetch(client.url + path, {
+      const response = await fetch(client.url + path, {
         signal,
         redirect: "manual",
         headers: {
@@ -131,7 +171,10 @@ async function connect(client: HeadClient, { path, body }: Question): Promise<Re
         // A proxy from the environment is for other machines: it cannot reach this one's loopback.
         ...(isLoopback(host) ? { proxy: false } : {}),
         ...(client.tls === undefined ? {} : { tls: client.tls }),
+        ...(endless === undefined ? {} : { timeout: false }),
       });
+      if (endless !== undefined) clearTimeout(timer);
+      return response;
     } catch (error) {
       const pause = pauses[tries - 1];
       const elapsed = performance.now() - started;

@@ -6,6 +6,7 @@ import { forgetCommand } from "./commands/forget.ts";
 import { helpCommand } from "./commands/help.ts";
 import { joinCommand } from "./commands/join.ts";
 import { joinTokenCommand } from "./commands/join-token.ts";
+import { logsCommand } from "./commands/logs.ts";
 import { simCommand } from "./commands/sim.ts";
 import { statusCommand } from "./commands/status.ts";
 import { versionCommand } from "./commands/version.ts";
@@ -16,6 +17,7 @@ export function commandTable(): CommandSpec[] {
     headCommand,
     joinCommand,
     statusCommand,
+    logsCommand,
     joinTokenCommand,
     forgetCommand,
     doctorCommand,

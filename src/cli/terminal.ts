@@ -10,6 +10,8 @@ export interface Output {
   write(text: string): void;
   /** Settles when everything taken so far is written, or the reader is gone. */
   flush(): Promise<void>;
+  /** Whether it was found closed by its reader: what is written goes nowhere. */
+  readonly isGone: boolean;
 }
 
 export interface Terminal {
@@ -95,6 +97,9 @@ export function createOutput(sink: Sink, limitChars = BACKLOG_LIMIT_CHARS): Outp
     },
     async flush() {
       while (writing !== null) await writing;
+    },
+    get isGone() {
+      return gone;
     },
   };
 }

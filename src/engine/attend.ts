@@ -117,7 +117,7 @@ async function tellFailure(
   const words = event.type === "exit" ? describeExit(event.exit) : "ended";
   const reason = failure?.reason ?? words;
   report.dispatch({ type: "crashed", reason }, { ...GONE, ...(failure && factsOf(failure)) });
-  log.warn(`engine ${reason}`, { hint: failure?.hint || undefined });
+  log.warn(`engine ended: ${reason}`, { hint: failure?.hint || undefined });
   return failure;
 }
 

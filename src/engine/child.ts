@@ -8,6 +8,7 @@ import { expectedPort } from "./addresses.ts";
 import type { EngineHints } from "./argv.ts";
 import { attend, type RunEnd } from "./attend.ts";
 import type { Launcher } from "./launch.ts";
+import type { LogIndex } from "./log-index.ts";
 import { describeHolders, type GpuHold, type Holder, waitForRelease } from "./leftovers.ts";
 import { refuseTakenPort } from "./port-check.ts";
 import { bootId, readProcessNow } from "./proc.ts";
@@ -34,6 +35,7 @@ export interface ChildOptions {
   /** This life of the worker. */
   workerRun: string;
   dir: string;
+  logIndex: LogIndex;
   record: RecordFile;
   restart: RestartMode;
   /** Whether what an earlier life of the worker left running is taken over. */

@@ -1,5 +1,6 @@
 /** Puts together what keeps one engine: from what its user says, its command, and the defaults. */
 
+import path from "node:path";
 import { readEngineArgv, refuseWithoutHttp } from "./argv.ts";
 import { continueAttached } from "./attach-record.ts";
 import { parseAttachUrl, watchAttached } from "./attached.ts";
@@ -8,6 +9,7 @@ import { launcherFor } from "./docker/launcher.ts";
 import { NO_FAILURE } from "./failure.ts";
 import { type GpuPin, pinGpus } from "./gpu-pin.ts";
 import { printableModels } from "./presets/model-list.ts";
+import { ENGINE_LOG, openLogIndex } from "./log-index.ts";
 import { isOnPath } from "./process.ts";
 import { hashCommand, openRecord } from "./record.ts";
 import { createReport, type EngineFacts, type StatusReport } from "./report.ts";
@@ -114,6 +116,7 @@ async function keepCommand(
       engineId,
       workerRun: options.workerRun ?? crypto.randomUUID(),
       dir,
+      logIndex: options.logIndex ?? openLogIndex(path.join(dir, ENGINE_LOG), { log }),
       record: openRecord(dir, log),
       restart: options.restart ?? "always",
       adopt: options.adopt ?? true,

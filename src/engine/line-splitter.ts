@@ -63,7 +63,12 @@ export function foldLines(maxBytes: number): LineFolder {
       });
       return lines;
     },
-    flush: () => [finish()].filter((line) => line !== ""),
+    flush() {
+      const line = finish();
+      const isWhole = !isSkipping;
+      isSkipping = false;
+      return isWhole && line !== "" ? [line] : [];
+    },
     live: () => (isSkipping ? "" : piece.peek() || shown),
     skipToNextLine() {
       finish();
@@ -123,4 +128,11 @@ function createPiece(maxBytes: number) {
       isSkipping = true;
     },
   };
+}
+
+/** Line ends in these bytes. */
+export function countLines(bytes: Uint8Array): number {
+  let count = 0;
+  for (let i = bytes.indexOf(NEWLINE); i !== -1; i = bytes.indexOf(NEWLINE, i + 1)) count += 1;
+  return count;
 }

@@ -1,12 +1,12 @@
 /** One run of an engine: its process, what it started, and the reading of its output. */
 
-import { join } from "node:path";
 import { messageOf } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
 import { sleep } from "../util/sleep.ts";
 import type { Failure } from "./failure.ts";
 import type { LaunchContext, Launched, Launcher } from "./launch.ts";
 import { openEngineLog, type EngineLog } from "./log-file.ts";
+import type { LogIndex } from "./log-index.ts";
 import { readAddress, readProgress, type PrintedAddress } from "./log-lines.ts";
 import type { EngineCommandLine, EngineExit } from "./process.ts";
 import { explainFailure } from "./reasons.ts";
@@ -21,8 +21,10 @@ export interface RunOptions {
   commandHash: string;
   /** How the command is started. */
   launcher: Launcher;
-  /** The engine's folder; its log is `engine.log` in it. */
+  /** The engine's folder. */
   dir: string;
+  /** Of the file that takes its output. */
+  logIndex: LogIndex;
   settings: SupervisorSettings;
   log: Log;
   onLine: (line: string) => void;
@@ -34,7 +36,7 @@ export interface RunOptions {
 export interface EngineRun extends AsyncDisposable {
   readonly id: string;
   readonly launched: Launched;
-  /** The length of the log when it started. */
+  /** Where its output starts in the log's file, when it was started. */
   readonly logStart: number;
   /** Where this run says that it listens. */
   printedAddress(): PrintedAddress | null;
@@ -50,11 +52,16 @@ const MAX_EVIDENCE = 200;
 /** Starts the program. Throws what the launcher throws, and `data_dir_unusable`; then nothing runs. */
 export async function startRun(options: RunOptions): Promise<EngineRun> {
   await using undo = new AsyncDisposableStack();
+  const { logIndex } = options;
   const file = undo.use(await openLog(options));
-  const logStart = await file.size();
+  const position = await file.end();
+  const id = crypto.randomUUID();
+  // Before its first line, or a reader would take that for the last run's.
+  logIndex.beginRun({ id, position, startedAt: Date.now() });
+  undo.defer(() => logIndex.dropRun(id));
   const launched = await launch(options, file, options.launcher.start);
   undo.move();
-  return follow(options, { launched, file, logStart, id: crypto.randomUUID() });
+  return follow(options, { launched, file, logStart: position - logIndex.base, id });
 }
 
 /**
@@ -63,8 +70,10 @@ export async function startRun(options: RunOptions): Promise<EngineRun> {
  */
 export async function adoptRun(options: RunOptions, record: RunRecord): Promise<EngineRun | null> {
   await using undo = new AsyncDisposableStack();
+  const { logIndex } = options;
   const logStart = record.log_start;
-  const file = undo.use(await openLog(options, logStart));
+  const known = logIndex.runs.find(({ id }) => id === record.run);
+  const file = undo.use(await openLog(options, known?.position ?? logIndex.base + logStart));
   const launched = await launch(options, file, (context) =>
     options.launcher.adopt(context, record),
   );
@@ -81,8 +90,8 @@ export async function removeLeftovers(options: RunOptions): Promise<string[]> {
   return launch(options, file, remove);
 }
 
-function openLog({ dir, settings }: RunOptions, from?: number): Promise<EngineLog> {
-  return openEngineLog(join(dir, "engine.log"), settings, from);
+function openLog({ logIndex, settings }: RunOptions, from?: number): Promise<EngineLog> {
+  return openEngineLog(logIndex, settings, from);
 }
 
 async function launch<T>(

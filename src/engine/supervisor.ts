@@ -6,6 +6,7 @@ import { GONE } from "./attend.ts";
 import type { FinalExit } from "./child.ts";
 import type { MachineGpu } from "./gpu-pin.ts";
 import { startKeeper } from "./keeper.ts";
+import type { LogIndex } from "./log-index.ts";
 import type { GpuHold } from "./leftovers.ts";
 import { type LoadReader, type LoadSample, startLoadReader } from "./load.ts";
 import type { RestartMode } from "./restart.ts";
@@ -26,6 +27,8 @@ export interface SupervisorOptions {
   engineId: string;
   /** An existing folder of this engine alone, for its log. */
   dir: string;
+  /** Of its log, where somebody else reads it too. Default: one of its own. */
+  logIndex?: LogIndex;
   /** The environment to start from. Default: this process's own. */
   env?: Record<string, string | undefined>;
   /** The engine's working directory. Default: this process's own. */

@@ -81,7 +81,7 @@ export function createAdmin(options: AdminOptions): Admin {
  * A page in an operator's browser can send requests to this machine, under a name of its own that
  * leads here too; a proxy in front of the head makes the whole world look like this machine.
  */
-function requireOperator(request: Request): void {
+export function requireOperator(request: Request): void {
   const host = request.headers.get("host") ?? "";
   const origin = request.headers.get("origin");
   const name = host.replace(/:\d+$/, "");

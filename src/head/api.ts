@@ -12,9 +12,10 @@ import { ROUTES } from "../proxy/routes.ts";
 import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { AddressLimit } from "./address-limit.ts";
-import type { Admin } from "./admin.ts";
+import { type Admin, requireOperator } from "./admin.ts";
 import { allowOrigin, preflight } from "./cors.ts";
 import { dntTable } from "./dnt-table.ts";
+import type { Logs } from "./logs.ts";
 import { modelCard, modelCards } from "./models.ts";
 import type { OllamaLists } from "./ollama-lists.ts";
 import { decode, readPath, type RequestPath } from "./paths.ts";
@@ -26,6 +27,8 @@ export interface ApiOptions {
   ollamaLists: OllamaLists;
   /** What operators ask for; answered on the head's own machine only. */
   admin: Admin;
+  /** What engines print; as for operators. */
+  logs: Logs;
   metrics: () => Response | Promise<Response>;
   head: { id: string; version: string };
   now: () => number;
@@ -157,6 +160,11 @@ function resourceAt(
         requireLoopback(incoming);
         return Response.json(statusJson({ state, catalog: catalog() }, head, now()));
       };
+    case "/api/v1/workers/logs":
+      return () => {
+        requireLoopback(incoming);
+        return readLogs(options, incoming);
+      };
     case "/v1/realtime":
       return () => {
         throw new LlmnodeError(
@@ -167,6 +175,17 @@ function resourceAt(
     default:
       return pathname.startsWith("/v1/models/") ? () => oneModel(catalog(), pathname) : null;
   }
+}
+
+function readLogs(options: ApiOptions, incoming: Incoming): Promise<Response> {
+  const { request, connection, path } = incoming;
+  requireOperator(request);
+  if (request.method !== "GET") throw notAllowed(request, path.pathname, "GET");
+  // A quiet engine prints nothing for hours.
+  connection.timeout(request, 0);
+  return options.logs.read(request, path.search, () =>
+    connection.timeout(request, options.idleTimeoutS),
+  );
 }
 
 /** How long after the first comment of `/health/stream` the second one is due. */

@@ -19,6 +19,7 @@ import { openMembership } from "./membership.ts";
 import { createMetrics } from "./metrics.ts";
 import { startLaneServer } from "./lane-server.ts";
 import { createLaneSwitch, LANE_SETTINGS } from "./lane-switch.ts";
+import { createLogs } from "./logs.ts";
 import { createOllamaLists } from "./ollama-lists.ts";
 import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
@@ -127,6 +128,14 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       )
     : null;
   const addressLimit = createAddressLimit(settings.maxRequestsPerAddress);
+  const logs = createLogs({
+    state,
+    now,
+    upstream: (worker, engineNumber) =>
+      lanes.upstream({ workerId: worker.id, workerRun: worker.run, engineNumber }),
+    timeoutMs: settings.logTimeoutMs,
+    maxReaders: settings.maxLogReaders,
+  });
   let leaving = false;
   let draining = false;
   const api = createApi({
@@ -140,6 +149,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     draining: () => draining,
     corsOrigin: options.corsOrigin ?? null,
     admin: createAdmin({ ...membership, state, sessions, now }),
+    logs,
     metricsOpen: options.metricsOpen ?? false,
     addressLimit,
     metrics: async () =>
@@ -217,6 +227,8 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     // A balancer in front is to look elsewhere before requests are refused here.
     await until(() => false, { timeoutMs: settings.shutdownDelayMs, force });
     draining = true;
+    // They may go on for ever, and can be read on later.
+    logs.endAll();
     const busy = () => server.pendingRequests > 0;
     await until(() => !busy(), { timeoutMs: settings.stopTimeoutMs, force });
     if (busy()) {

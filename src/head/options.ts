@@ -67,6 +67,10 @@ export interface HeadSettings {
   lanes: Partial<LaneSettings>;
   /** How long an engine may take to list its models for Ollama's clients. */
   listTimeoutMs: number;
+  /** How long a worker may take to begin to show its engine's log. */
+  logTimeoutMs: number;
+  /** Engines' logs that may be read at once. */
+  maxLogReaders: number;
 }
 
 export const HEAD_DEFAULTS: HeadSettings = {
@@ -85,4 +89,7 @@ export const HEAD_DEFAULTS: HeadSettings = {
   proxy: {},
   lanes: {},
   listTimeoutMs: 2000,
+  // Below the 5 s that commands wait for an answer: this one says more.
+  logTimeoutMs: 4000,
+  maxLogReaders: 64,
 };

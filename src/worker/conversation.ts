@@ -21,6 +21,7 @@ import type { Slot } from "./identity.ts";
 import type { EngineTarget } from "./lane.ts";
 import { type LaneAddress, startLanes } from "./lanes.ts";
 import { startLink } from "./link.ts";
+import type { AnswerItself } from "./logs.ts";
 import { createLoadReport } from "./load.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
 import { createReporter } from "./report.ts";
@@ -46,6 +47,8 @@ export interface ConversationOptions {
   load: () => LoadSample | null;
   /** What was measured of the machine. */
   hardware: HardwareReport;
+  /** Answers what the head asks of the worker itself, over a lane. */
+  itself: AnswerItself;
   /** The head wants the engine stopped and started again. */
   onRestart: (reason: string) => void;
 }
@@ -101,6 +104,7 @@ export function startConversation(options: ConversationOptions): Conversation {
     address: () => laneAddress,
     maxLanes: settings.maxLanes,
     log,
+    itself: options.itself,
     engine(number): EngineTarget | null {
       const { url } = options.status();
       return number === options.engine && url !== null ? { url, apiKey: options.apiKey } : null;

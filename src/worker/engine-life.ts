@@ -1,7 +1,9 @@
 /** A worker's engine through its supervisors: one after the other where the head asks for a restart. */
 
+import path from "node:path";
 import { readEngineArgv } from "../engine/argv.ts";
 import type { LoadSample } from "../engine/load.ts";
+import { ENGINE_LOG, type LogIndex, openLogIndex } from "../engine/log-index.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import {
   startSupervisor,
@@ -34,6 +36,8 @@ export interface EngineLife extends AsyncDisposable {
   load(): LoadSample | null;
   /** What the engine wants as bearer. A secret. */
   readonly apiKey: string | null;
+  /** Of what the engine prints; null: somebody else has started it. */
+  readonly logIndex: LogIndex | null;
   /** The life of the worker from which the engine was taken over; null: started by this one. */
   readonly continues: string | null;
   /** Settles when the engine has ended for good: null if it was done, else with the reason. */
@@ -54,6 +58,8 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
   const apiKey = "argv" in engine ? readEngineArgv(engine.argv, env, { cwd }).apiKey : null;
   const ended = Promise.withResolvers<LlmnodeError | null>();
   const logEngine = createEngineLog(log);
+  const logIndex =
+    "argv" in engine ? openLogIndex(path.join(options.dir, ENGINE_LOG), { log }) : null;
   let isLeaving = false;
   let restarting: Promise<void> | null = null;
 
@@ -64,6 +70,7 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
       engineId: options.engineId,
       workerRun: options.workerRun,
       dir: options.dir,
+      ...(logIndex && { logIndex }),
       env,
       cwd,
       log,
@@ -105,6 +112,7 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
     status: () => supervisor.status(),
     load: () => supervisor.load(),
     apiKey,
+    logIndex,
     continues,
     ended: ended.promise,
     restart(reason) {

@@ -1,5 +1,6 @@
 /** One lane at the worker: takes a request of the head, asks the engine, sends the answer back. */
 
+import { WORKER_ITSELF } from "../protocol/engine-log.ts";
 import {
   encodeFrame,
   LANE_CREDIT_BYTES,
@@ -12,6 +13,7 @@ import { type ByteQueue, createByteQueue } from "../util/byte-queue.ts";
 import { type Credit, createCredit } from "../util/credit.ts";
 import type { AnswerBody } from "../util/answer-body.ts";
 import type { HttpAnswer, HttpClient } from "../util/http-client.ts";
+import type { AnswerItself, OwnAnswer } from "./logs.ts";
 
 /** Where a request of the head goes: null when there is no such engine, or it has no address yet. */
 export interface EngineTarget {
@@ -25,6 +27,8 @@ export interface WorkerLaneOptions {
   /** A frame that breaks the rules, and which: the lane cannot go on. */
   close: (fault: string) => void;
   engine: (number: string) => EngineTarget | null;
+  /** Answers what is for the worker itself. */
+  itself?: AnswerItself;
   /** Shared by the lanes of a worker. */
   http: HttpClient;
 }
@@ -87,13 +91,19 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
     return current;
   };
 
+  const answer = async (current: Serving, head: RequestHead): Promise<OwnAnswer> => {
+    const isForItself = head.engine === WORKER_ITSELF;
+    if (isForItself && options.itself) return await options.itself(head, current.abort.signal);
+    const target = isForItself ? null : options.engine(head.engine);
+    if (!target)
+      throw Object.assign(new Error("the engine is not there"), { code: "ECONNREFUSED" });
+    return await ask(options.http, { current, head, target });
+  };
+
   const serve = async (current: Serving, head: RequestHead) => {
     const { number, abort, credit } = current;
     try {
-      const target = options.engine(head.engine);
-      if (!target)
-        throw Object.assign(new Error("the engine is not there"), { code: "ECONNREFUSED" });
-      const { status, headers, body } = await ask(options.http, { current, head, target });
+      const { status, headers, body } = await answer(current, head);
       send({ kind: "response", number, head: { status, headers } });
       await pass(current, body);
       if (!abort.signal.aborted) send({ kind: "end", number });

@@ -5,6 +5,7 @@ import { HEAD_TLS_NAME } from "../protocol/pin.ts";
 import { createHttpClient } from "../util/http-client.ts";
 import type { Log } from "../util/log.ts";
 import { createWorkerLane, type EngineTarget, type WorkerLane } from "./lane.ts";
+import type { AnswerItself } from "./logs.ts";
 
 /** Where lanes lead, and what opens them; each session may bring another. */
 export interface LaneAddress {
@@ -21,6 +22,8 @@ export interface LanesOptions {
   address: () => LaneAddress | null;
   workerId: string;
   engine: (number: string) => EngineTarget | null;
+  /** Answers what is for the worker itself. */
+  itself?: AnswerItself;
   log: Log;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
@@ -82,6 +85,7 @@ export function startLanes(options: LanesOptions): Lanes {
     socket.binaryType = "arraybuffer";
     const lane = createWorkerLane({
       engine: options.engine,
+      ...(options.itself && { itself: options.itself }),
       http,
       send: (bytes) => {
         if (socket.readyState === WebSocket.OPEN) socket.send(bytes);

@@ -5,6 +5,7 @@ import type { TelemetrySettings } from "../telemetry/sampler.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { LinkSettings } from "./link.ts";
+import type { LogDeskSettings } from "./logs.ts";
 import type { ViaProxySettings } from "./via-proxy.ts";
 
 export interface WorkerOptions {
@@ -61,6 +62,7 @@ export interface WorkerSettings {
   viaProxy: Partial<ViaProxySettings>;
   supervisor: Partial<SupervisorSettings>;
   telemetry: TelemetrySettings;
+  logs: Partial<LogDeskSettings>;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
   /** When an engine's load is said again that has not changed. */
@@ -84,6 +86,7 @@ export const WORKER_DEFAULTS: WorkerSettings = {
   viaProxy: {},
   supervisor: {},
   telemetry: {},
+  logs: {},
   maxLanes: 512,
   loadRepeatMs: 2000,
   drainTimeoutMs: 30_000,

@@ -9,6 +9,7 @@ import { openKeyring } from "./credential.ts";
 import { type EngineLife, startEngineLife } from "./engine-life.ts";
 import { type Slot, type SlotOptions, takeSlot } from "./identity.ts";
 import { takeOverSlot } from "./handover.ts";
+import { createLogDesk } from "./logs.ts";
 import { WORKER_DEFAULTS, type WorkerOptions, type WorkerSettings } from "./options.ts";
 import { createHardwareReport } from "./telemetry.ts";
 
@@ -140,6 +141,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
         engineId,
         path: options.env["PATH"],
       }),
+      itself: createLogDesk({ index: life.logIndex, settings: settings.logs }),
       onRestart: (reason) => void life.restart(reason),
     }),
   );

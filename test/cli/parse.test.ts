@@ -58,7 +58,7 @@ test.each([
   [["stauts"], 'unknown command "stauts": did you mean "status"?'],
   [
     ["deploy"],
-    'unknown command "deploy"; there are: head, join, status, join-token, forget, doctor, sim, version, help',
+    'unknown command "deploy"; there are: head, join, status, logs, join-token, forget, doctor, sim, version, help',
   ],
   [["status", "--jsno"], "unknown option --jsno for status: did you mean --json?"],
   [["--verson"], "unknown option --verson: did you mean --version?"],

@@ -2,6 +2,8 @@ import { expect, test } from "bun:test";
 import { appendFile, readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openEngineLog, type LogLimits } from "../../src/engine/log-file.ts";
+import { openLogIndex } from "../../src/engine/log-index.ts";
+import { silentLog } from "../../src/util/log.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
 import { scratchFolder, startEngine, until } from "./harness.ts";
 
@@ -15,7 +17,8 @@ const LIMITS: LogLimits = {
 async function withLog(limits: Partial<LogLimits> = {}) {
   const folder = await scratchFolder();
   const path = join(folder.path, "engine.log");
-  return { folder, path, open: () => openEngineLog(path, { ...LIMITS, ...limits }) };
+  const index = openLogIndex(path, { log: silentLog });
+  return { folder, path, index, open: () => openEngineLog(index, { ...LIMITS, ...limits }) };
 }
 
 test("only what is new is read, line by line, whole lines only", async () => {
@@ -75,7 +78,10 @@ test("long lines are cut, and a file that somebody else cut is read from its sta
 });
 
 test("a folder that is not there is an expected failure", async () => {
-  const opening = openEngineLog("/no/such/folder/engine.log", LIMITS);
+  const opening = openEngineLog(
+    openLogIndex("/no/such/folder/engine.log", { log: silentLog }),
+    LIMITS,
+  );
   const error = await opening.then(
     () => null,
     (reason: unknown) => reason,

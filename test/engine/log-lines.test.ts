@@ -107,7 +107,7 @@ test("a long line is cut, and skipping drops the rest of one", () => {
   const encode = (text: string) => new TextEncoder().encode(text);
   const splitter = splitLines(5);
   expect(splitter.push(encode("abcdefgh"))).toEqual([]);
-  expect(splitter.push(encode("ij\nnext\n"))).toEqual(["abcde", "next"]);
+  expect(splitter.push(encode("ij\nnext\n"))).toEqual(["abcde…", "next"]);
   splitter.push(encode("half"));
   splitter.skipToNextLine();
   expect(splitter.push(encode("of another\nwhole\n"))).toEqual(["whole"]);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { systemCode } from "../../protocol/errors.ts";
 import { sleep } from "../../util/sleep.ts";
 import type { LaunchContext } from "../launch.ts";
+import { ENGINE_LOG } from "../log-index.ts";
 import { findProgram, spawnEngine, type EngineProcess } from "../process.ts";
 
 export interface FollowOptions {
@@ -56,7 +57,7 @@ export async function spawnIntoLog(
 ): Promise<EngineProcess> {
   const command = { ...context.command, argv };
   const program = await findProgram(command);
-  const log = await open(join(context.dir, "engine.log"), "a", 0o600);
+  const log = await open(join(context.dir, ENGINE_LOG), "a", 0o600);
   try {
     return spawnEngine(command, program, { engineId: context.engineId, logFd: log.fd });
   } finally {
