@@ -66,6 +66,7 @@ function add({ sessions, dir, prefix, enginePort }: SessionsOrder): void {
             expectedModels: [],
             gpusWanted: 0,
             hostHeader: "",
+            service: "",
             gpus: [],
             evidence: [],
             hint: "",

@@ -2,7 +2,7 @@
 
 import { cleanLine, count } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
-import { fields, list, number, text, texts } from "./json-fields.ts";
+import { type Fields, fields, list, number, text, texts } from "./json-fields.ts";
 import { failureLines, type FailedEngine } from "./status-failures.ts";
 import { gpuText, hardwareTables, type HardwareView, readHardware } from "./status-hardware.ts";
 import { type ProcessView, processTable, readProcess } from "./status-processes.ts";
@@ -13,6 +13,7 @@ export interface StatusView {
   headVersion: string | null;
   workers: WorkerView[];
   models: ModelView[];
+  services: ModelView[];
 }
 
 export interface WorkerView {
@@ -43,6 +44,7 @@ export interface LoadView {
 }
 
 export interface ReplicaView {
+  /** Or the service. */
   model: string;
   state: string;
   reason: string | null;
@@ -64,12 +66,17 @@ export function readStatus(json: unknown): StatusView | null {
   return {
     headVersion: text(fields(root["head"])["version"]),
     workers: list(root["workers"]).map(readWorker),
-    models: list(root["models"]).map((entry) => ({
-      name: text(entry["name"]) ?? "?",
-      ready: number(entry["ready"]),
-      replicas: number(entry["replicas"]),
-      inFlight: number(entry["in_flight"]),
-    })),
+    models: list(root["models"]).map(readModel),
+    services: list(root["services"]).map(readModel),
+  };
+}
+
+function readModel(entry: Fields): ModelView {
+  return {
+    name: text(entry["name"]) ?? "?",
+    ready: number(entry["ready"]),
+    replicas: number(entry["replicas"]),
+    inFlight: number(entry["in_flight"]),
   };
 }
 
@@ -85,14 +92,19 @@ export function statusLines(
   const add = (header: readonly string[], rows: string[][]) => {
     if (rows.length > 0) lines.push("", ...textTable(header, rows, columns));
   };
-  add(
-    ["MODEL", "READY", "INFL"],
-    status.models.map((model) => [
-      model.name,
-      `${shown(model.ready)}/${shown(model.replicas)}`,
-      shown(model.inFlight),
-    ]),
-  );
+  for (const [title, offers] of [
+    ["MODEL", status.models],
+    ["SERVICE", status.services],
+  ] as const) {
+    add(
+      [title, "READY", "INFL"],
+      offers.map(({ name, ready, replicas, inFlight }) => [
+        name,
+        `${shown(ready)}/${shown(replicas)}`,
+        shown(inFlight),
+      ]),
+    );
+  }
   add(
     ["WORKER", "STATE", "VIA", "SEEN", "GPU", "REASON"],
     status.workers.map((worker) => [
@@ -117,9 +129,13 @@ export function statusLines(
 /** What is wrong, in words; empty when every model and every worker is as it should be. */
 export function problems(status: StatusView): string[] {
   const found: string[] = [];
-  if (!status.models.some((model) => (model.ready ?? 0) > 0)) found.push("no model is ready");
+  const offers = [...status.models, ...status.services];
+  if (!offers.some(({ ready }) => (ready ?? 0) > 0)) found.push("no model is ready");
   for (const model of status.models) {
     if (model.ready === 0) found.push(`model ${model.name} has no ready replica`);
+  }
+  for (const service of status.services) {
+    if (service.ready === 0) found.push(`service ${service.name} has no ready replica`);
   }
   for (const worker of status.workers) {
     const why = worker.reason === null ? "" : ` (${worker.reason})`;
@@ -190,13 +206,21 @@ function readWorker(entry: Record<string, unknown>): WorkerView {
       evidence: texts(engine["evidence"]),
       load: readLoad(engine["load"]),
       process: readProcess(engine),
-      replicas: list(engine["replicas"]).map((replica) => ({
-        model: text(replica["model"]) ?? "?",
-        state: text(replica["state"]) ?? "?",
-        reason: text(replica["reason"]),
-        inFlight: number(replica["in_flight"]),
-      })),
+      replicas: [
+        ...list(engine["replicas"]).map((replica) => readReplica(replica, "model")),
+        // Null for an engine with models.
+        ...(engine["service"] ? [readReplica(fields(engine["service"]), "name")] : []),
+      ],
     })),
+  };
+}
+
+function readReplica(entry: Fields, name: "model" | "name"): ReplicaView {
+  return {
+    model: text(entry[name]) ?? "?",
+    state: text(entry["state"]) ?? "?",
+    reason: text(entry["reason"]),
+    inFlight: number(entry["in_flight"]),
   };
 }
 

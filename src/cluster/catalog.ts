@@ -59,19 +59,20 @@ export function buildCatalog(state: ClusterState): Catalog {
   return catalog;
 }
 
-/** What one engine offers, or will offer once it is ready. */
+/** The models that one engine offers, or will offer once it is ready; none for a service. */
 export function replicasOf(worker: Worker, engine: Engine): Replica[] {
   const { state, reason } = replicaState(worker, engine);
   return cardsOf(engine).map((card) => ({ worker, engine, card, state, reason }));
 }
 
 function cardsOf(engine: Engine): readonly ModelCard[] {
+  if (engine.service !== null) return [];
   if (engine.models.length > 0) return engine.models;
   const unknown = { parent: null, maxModelLen: null, loaded: null, extra: {} };
   return engine.expectedModels.map((id) => ({ id, ...unknown }));
 }
 
-function replicaState(
+export function replicaState(
   worker: Worker,
   engine: Engine,
 ): { state: ReplicaState; reason: string | null } {

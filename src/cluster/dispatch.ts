@@ -4,12 +4,17 @@ import type { ErrorCode } from "../protocol/errors.ts";
 import { type Catalog, findReplicas, type Replica } from "./catalog.ts";
 import { isKnownModel } from "./registry.ts";
 import { pickReplica } from "./routing.ts";
+import { serviceCatalog } from "./services.ts";
 import { type ClusterState, heartbeatPlan, type Lease } from "./state.ts";
 
 /** What a request needs. Plain data, so that another process could ask. */
 export interface Want {
   /** Null: any model that an engine of these kinds has. */
   model: string | null;
+  /** A service in place of a model. */
+  service: string | null;
+  /** Whether it must not be tried elsewhere once it may have arrived. */
+  once: boolean;
   /** Whether `model: null` is for one model only: several are then a question to the client. */
   oneModel: boolean;
   /** Engine kinds that will do; null: any. */
@@ -30,9 +35,8 @@ export function acquire(
   want: Want,
   at: { now: number; random: () => number },
 ): Grant {
-  const { state, catalog } = context;
-  const known =
-    want.model === null ? [...catalog.values()].flat() : findReplicas(catalog, want.model);
+  const { state } = context;
+  const known = replicasFor(context, want);
   const fitting = known.filter((replica) => fits(replica, want));
   const candidates = fitting.filter(
     ({ state: replica, engine }) => replica === "ready" && !want.exclude.includes(engine.key),
@@ -72,6 +76,14 @@ export function acquire(
   return { granted: true, lease };
 }
 
+function replicasFor(
+  { state, catalog }: { state: ClusterState; catalog: Catalog },
+  want: Want,
+): readonly Replica[] {
+  if (want.service !== null) return serviceCatalog(state).get(want.service) ?? [];
+  return want.model === null ? [...catalog.values()].flat() : findReplicas(catalog, want.model);
+}
+
 function fits({ worker, engine }: Replica, want: Want): boolean {
   if (want.kinds !== null && !want.kinds.includes(engine.kind)) return false;
   return want.worker === null || worker.name === want.worker || worker.id === want.worker;
@@ -96,19 +108,19 @@ export interface Recall {
 
 /**
  * The requests that must leave the place they are at. Each is named once:
- *  * not started, on a silent or lost worker, and another replica can have it;
+ *  * not started, on a silent or lost worker, and another replica can and may have it;
  *  * on a lost worker, and its own connection has been silent for as long;
  *  * its engine's or worker's process has ended, and its own connection did not say so meanwhile.
  */
 export function recalls(context: { state: ClusterState; catalog: Catalog }, now: number): Recall[] {
-  const { state, catalog } = context;
+  const { state } = context;
   const lostAfterMs = heartbeatPlan(state).lostAfterMs;
   const found: Recall[] = [];
   for (const lease of state.leases.values()) {
     if (lease.recalled) continue;
     const worker = state.workers.get(lease.workerId);
     const ended = state.endedRuns.get(lease.engineRun) ?? state.endedRuns.get(lease.workerRun);
-    const mayMove = !lease.started && canMove(catalog, lease);
+    const mayMove = !lease.started && !lease.want.once && canMove(context, lease);
     if (ended !== undefined) {
       if (now - ended < state.limits.endedGraceMs) continue;
       const kind = mayMove ? "move" : "fail";
@@ -125,8 +137,13 @@ export function recalls(context: { state: ClusterState; catalog: Catalog }, now:
   return found;
 }
 
-function canMove(catalog: Catalog, { want, model, engineKey }: Lease): boolean {
-  return findReplicas(catalog, model).some(
+function canMove(
+  context: { state: ClusterState; catalog: Catalog },
+  { want, model, engineKey }: Lease,
+): boolean {
+  // One of any models stays with the model that it has.
+  const same = want.service === null ? { ...want, model } : want;
+  return replicasFor(context, same).some(
     (replica) =>
       replica.state === "ready" &&
       replica.engine.key !== engineKey &&
@@ -146,6 +163,7 @@ function explain(
     const retryAfterMs = code === "no_ready_replica" ? 1000 : null;
     return { granted: false, code, message, retryAfterMs };
   };
+  if (want.service !== null) return refuse(...explainService({ state, fitting }, want, now));
   if (want.model === null) {
     if (fitting.length > 0)
       return refuse("no_ready_replica", `No engine can answer this now: ${reasons(fitting)}.`);
@@ -183,6 +201,31 @@ function explain(
   }
   return refuse("model_not_found", `The model ${name} does not exist.`);
 }
+
+function explainService(
+  { state, fitting }: { state: ClusterState; fitting: readonly Replica[] },
+  { service, worker }: Want,
+  now: number,
+): [code: ErrorCode, message: string] {
+  const name = JSON.stringify(service);
+  if (fitting.length > 0) {
+    return ["no_ready_replica", `The service ${name} cannot answer now: ${reasons(fitting)}.`];
+  }
+  const names = [...serviceCatalog(state).keys()].sort();
+  if (service !== null && names.includes(service)) {
+    return ["not_found", `The worker that was asked for (${worker}) has no service ${name}.`];
+  }
+  if (now - state.startedAt < state.limits.settleMs) {
+    const why = "the head has just started, and its workers may be on their way back";
+    return ["no_ready_replica", `The service ${name} is not here yet: ${why}.`];
+  }
+  const others = names.length > MAX_NAMES ? ", ..." : "";
+  const known = names.length > 0 ? names.slice(0, MAX_NAMES).join(", ") + others : "there is none";
+  return ["not_found", `There is no service ${name}; services here: ${known}.`];
+}
+
+/** Services that are named to who asked for another. */
+const MAX_NAMES = 20;
 
 function reasons(replicas: readonly Replica[]): string {
   return [...new Set(replicas.map(describe))].slice(0, 3).join("; ");

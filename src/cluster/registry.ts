@@ -1,6 +1,7 @@
 /** What each worker said last; the session layer feeds it. */
 
 import type { EngineReport, Goodbye, Model, ModelList } from "../protocol/messages.ts";
+import { isServiceName } from "../protocol/service-name.ts";
 import { cleanLine } from "../util/text.ts";
 import type { ClusterState, Engine, EngineState, ModelCard, Route, Worker } from "./state.ts";
 
@@ -56,6 +57,7 @@ export function reportEngine(
     number: report.engine,
     run: report.run,
     kind: report.kind,
+    service: null,
     state: "starting",
     phase: null,
     reason: null,
@@ -102,6 +104,7 @@ export function reportEngine(
   }
   engine.run = report.run;
   engine.kind = cleanLine(report.kind, 32);
+  engine.service = isServiceName(report.service) ? report.service : null;
   engine.state = next;
   engine.phase = cleanLine(report.phase, 100) || null;
   engine.reason = cleanLine(report.reason, 500) || null;
@@ -115,7 +118,7 @@ export function reportEngine(
   engine.pid = report.pid || null;
   engine.adopted = report.adopted;
   engine.container = cleanLine(report.container, 128) || null;
-  engine.expectedModels = report.expectedModels.filter(isSoundName);
+  engine.expectedModels = engine.service ? [] : report.expectedModels.filter(isSoundName);
   engine.maxInFlight = report.maxInFlight ?? null;
   engine.gpusWanted = report.gpusWanted || null;
   engine.hostHeader = isHostHeader(report.hostHeader) ? report.hostHeader : null;
@@ -138,7 +141,7 @@ export function reportModels(
 ): boolean {
   const { worker, list } = where;
   const engine = worker.engines.get(list.engine);
-  if (!engine) return true;
+  if (!engine || engine.service !== null) return true;
   if (engine.pages?.revision !== list.revision) {
     engine.pages = { revision: list.revision, models: [] };
   }

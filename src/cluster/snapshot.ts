@@ -3,6 +3,7 @@
 import type { Catalog } from "./catalog.ts";
 import { replicasOf } from "./catalog.ts";
 import { loadOf } from "./load.ts";
+import { serviceCatalog, serviceReplicaOf } from "./services.ts";
 import type { ClusterState, Engine, Worker } from "./state.ts";
 import { hardwareJson, type HardwareJson } from "./telemetry.ts";
 
@@ -12,6 +13,7 @@ export interface StatusJson {
   head: { id: string; version: string; time: string };
   workers: WorkerJson[];
   models: ModelJson[];
+  services: ServiceJson[];
 }
 
 export interface WorkerJson {
@@ -56,6 +58,15 @@ export interface EngineJson {
   /** What it says itself about its load; null where it does not, or not lately. */
   load: LoadJson | null;
   replicas: { model: string; state: string; in_flight: number }[];
+  /** The service that it is offered as; null for an engine with models. */
+  service: ServiceReplicaJson | null;
+}
+
+/** An engine's part in a service. */
+export interface ServiceReplicaJson {
+  name: string;
+  state: string;
+  in_flight: number;
 }
 
 export interface LoadJson {
@@ -76,6 +87,9 @@ export interface ModelJson {
   in_flight: number;
 }
 
+/** HTTP servers that are asked for by name; the figures are those of models. */
+export type ServiceJson = ModelJson;
+
 export function statusJson(
   context: { state: ClusterState; catalog: Catalog },
   head: { id: string; version: string },
@@ -84,12 +98,19 @@ export function statusJson(
   const { state, catalog } = context;
   const inFlight = countInFlight(state);
   const workers = [...state.workers.values()].sort((a, b) => a.name.localeCompare(b.name));
-  const models = [...catalog].sort(([a], [b]) => a.localeCompare(b));
   return {
     schema: "llmnode.status/1",
     head: { ...head, time: new Date(now).toISOString() },
     workers: workers.map((worker) => workerJson(worker, { state, inFlight }, now)),
-    models: models.map(([name, replicas]) => ({
+    models: offersJson(catalog, inFlight),
+    services: offersJson(serviceCatalog(state), inFlight),
+  };
+}
+
+function offersJson(offers: Catalog, inFlight: Map<string, number>): ModelJson[] {
+  return [...offers]
+    .sort(([a], [b]) => a.localeCompare(b))
+    .map(([name, replicas]) => ({
       name,
       ready: replicas.filter((replica) => replica.state === "ready").length,
       replicas: replicas.length,
@@ -97,8 +118,7 @@ export function statusJson(
         (sum, { engine }) => sum + (inFlight.get(replicaKey(engine.key, name)) ?? 0),
         0,
       ),
-    })),
-  };
+    }));
 }
 
 function workerJson(
@@ -139,8 +159,14 @@ function workerJson(
         state: replica.state,
         in_flight: inFlight.get(replicaKey(engine.key, replica.card.id)) ?? 0,
       })),
+      service: serviceJson(worker, engine),
     })),
   };
+}
+
+function serviceJson(worker: Worker, engine: Engine): ServiceReplicaJson | null {
+  const replica = serviceReplicaOf(worker, engine);
+  return replica && { name: replica.card.id, state: replica.state, in_flight: engine.inFlight };
 }
 
 function loadJson(state: ClusterState, engine: Engine, now: number): LoadJson | null {

@@ -57,6 +57,8 @@ export interface Engine {
   number: string;
   run: string;
   kind: string;
+  /** The name under which it is offered as an HTTP server; then it has no models. */
+  service: string | null;
   state: EngineState;
   phase: string | null;
   reason: string | null;

@@ -18,6 +18,8 @@ export interface EngineAnswer {
 export interface EngineClient {
   /** Any answer, whatever its status. Throws when there is none. */
   get(path: string): Promise<EngineAnswer>;
+  /** Throws unless there is an answer, whatever it says; its body is not read. */
+  reach(path: string): Promise<void>;
   /** The JSON of a 2xx answer. Throws for any other. */
   json(path: string): Promise<unknown>;
 }
@@ -32,7 +34,7 @@ export interface EngineClientOptions {
 }
 
 export function engineClient(options: EngineClientOptions): EngineClient {
-  const get = async (path: string): Promise<EngineAnswer> => {
+  const ask = async <T>(path: string, read: (response: Response) => Promise<T>): Promise<T> => {
     const timeout = AbortSignal.timeout(options.timeoutMs);
     try {
       const response = await fetch(`${options.url}${path}`, {
@@ -46,13 +48,19 @@ export function engineClient(options: EngineClientOptions): EngineClient {
         tls: { rejectUnauthorized: !isLoopback(new URL(options.url).hostname) },
         signal: AbortSignal.any([timeout, options.signal]),
       });
-      return { status: response.status, text: await readText(response, options.answerMaxBytes) };
+      return await read(response);
     } catch (error) {
       throw toFailure(error, { path, timedOut: timeout.aborted, timeoutMs: options.timeoutMs });
     }
   };
+  const get = (path: string): Promise<EngineAnswer> =>
+    ask(path, async (response) => ({
+      status: response.status,
+      text: await readText(response, options.answerMaxBytes),
+    }));
   return {
     get,
+    reach: (path) => ask(path, async (response) => void (await response.body?.cancel())),
     async json(path) {
       const answer = await get(path);
       throwUnlessOk(path, answer);

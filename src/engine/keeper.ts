@@ -32,6 +32,7 @@ const UNKNOWN: EngineFacts = {
   maxInFlight: null,
   gpusWanted: null,
   hostHeader: null,
+  service: null,
   gpus: [],
   container: null,
   ...NO_FAILURE,
@@ -70,7 +71,8 @@ async function keepAttached(
   const target = parseAttachUrl(at);
   const { uuids: gpus } = await pin(options, null, null);
   const { run, continues, forget } = continueAttached({ dir, url: target.url, workerRun }, log);
-  const facts = { ...UNKNOWN, run, port: target.port, url: target.url, gpus };
+  const { port, url } = target;
+  const facts = { ...UNKNOWN, run, port, url, gpus, service: options.service ?? null };
   const report = createReport(facts, options);
   const over = AbortSignal.any([signals.stop, signals.release]);
   const told = toldBy(options);
@@ -92,10 +94,12 @@ async function keepCommand(
   const hints = readEngineArgv(words, env, { cwd });
   refuseWithoutHttp(hints, port);
   const pinned = await pin(options, words, hints.gpusWanted);
+  const told = { ...toldBy(options), hints };
   const facts = {
     ...UNKNOWN,
     kind: hints.kind,
-    expectedModels: printableModels(hints.models),
+    expectedModels: told.isService ? [] : printableModels(hints.models),
+    service: options.service ?? null,
     maxInFlight: options.maxInFlight ?? hints.maxInFlight,
     gpusWanted: hints.gpusWanted,
     gpus: pinned.uuids,
@@ -111,7 +115,7 @@ async function keepCommand(
       commandHash: hashCommand(typed, { port, inherited: process.env }),
       launcher: launcherFor({ argv, env, engineId, hints, settings: container }),
       hints,
-      told: { ...toldBy(options), hints },
+      told,
       port,
       engineId,
       workerRun: options.workerRun ?? crypto.randomUUID(),
@@ -141,8 +145,12 @@ function pin(
   return pinGpus({ gpus, argv, env, wanted, listGpus: list, log });
 }
 
-function toldBy({ maxInFlight, healthPath }: SupervisorOptions): ToldFacts {
-  return { maxInFlight: maxInFlight ?? null, healthPath: healthPath ?? null };
+function toldBy({ maxInFlight, healthPath, service }: SupervisorOptions): ToldFacts {
+  return {
+    maxInFlight: maxInFlight ?? null,
+    healthPath: healthPath ?? null,
+    isService: (service ?? null) !== null,
+  };
 }
 
 /** An engine that is only watched does not end. */

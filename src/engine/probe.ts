@@ -18,6 +18,8 @@ export interface ProbeTarget {
    * server need not list models. Default: by kind.
    */
   healthPath?: string | null;
+  /** An HTTP server that serves no models: it is well when it answers at all. Default: no. */
+  isService?: boolean;
 }
 
 export interface ReadyEngine {
@@ -41,6 +43,7 @@ export async function probeReady(
 ): Promise<ReadyEngine> {
   const client = clientFor(target, kind, signal);
   await checkHealth(client, kind, target);
+  if (target.isService) return { kind, models: [], capacity: null };
   const mayBeSilent = kind === "generic" && isGiven(target.healthPath);
   let actual = kind;
   try {
@@ -73,6 +76,7 @@ export async function probeModels(
   kind: EngineKind,
   signal: AbortSignal,
 ): Promise<EngineModel[]> {
+  if (target.isService) return [];
   try {
     return await PRESETS[kind].models(clientFor(target, kind, signal).json);
   } catch (error) {
@@ -104,6 +108,7 @@ async function checkHealth(
     throwUnlessOk(target.healthPath, await client.get(target.healthPath));
     return;
   }
+  if (target.isService) return await client.reach("/");
   const { healthPath, needsModels, unwell } = PRESETS[kind];
   const answer = await client.get(healthPath);
   // An engine that is ready without a model is ready when it answers at all.

@@ -65,6 +65,8 @@ export interface EngineStatus {
   gpus: readonly string[];
   /** GPUs that its command asks for; null where it does not tell. */
   gpusWanted: number | null;
+  /** The name under which it is offered as a plain HTTP server; null: it serves models. */
+  service: string | null;
   /** The `Host` that requests to it must have; null: any. */
   hostHeader: string | null;
   /** Why it ended last, until it is ready again; `reason` says it in words. */

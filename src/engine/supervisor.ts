@@ -46,6 +46,8 @@ export interface SupervisorOptions {
    * need not list models. Default: by kind.
    */
   healthPath?: string | null;
+  /** The name under which it is offered as an HTTP server; its models are not asked for then. */
+  service?: string | null;
   /** This life of the worker: told to the one that takes the engine over. Default: random. */
   workerRun?: string;
   /**

@@ -28,6 +28,7 @@ export interface ToldFacts {
   hints?: { maxInFlight: number | null; maxModelLen: number | null };
   /** See ProbeTarget. */
   healthPath?: string | null;
+  isService?: boolean;
 }
 
 export interface WatchOptions {
@@ -155,7 +156,14 @@ function withLengths(models: EngineModel[], told: ToldFacts | undefined): Engine
 
 function targetOf({ apiKey, settings, told }: WatchOptions, url: string): ProbeTarget {
   const { probeTimeoutMs, answerMaxBytes } = settings;
-  return { url, apiKey, probeTimeoutMs, answerMaxBytes, healthPath: told?.healthPath ?? null };
+  return {
+    url,
+    apiKey,
+    probeTimeoutMs,
+    answerMaxBytes,
+    healthPath: told?.healthPath ?? null,
+    isService: told?.isService ?? false,
+  };
 }
 
 function describeFailure(error: LlmnodeError): { reason: string; pending: boolean } {

@@ -6,9 +6,10 @@ import type { ClusterState } from "../cluster/state.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { errorResponse } from "../proxy/error-answer.ts";
 import { requestIdOf } from "../proxy/headers.ts";
-import type { Proxy } from "../proxy/proxy.ts";
+import type { Proxy, ProxyCall } from "../proxy/proxy.ts";
 import { KEEP_ALIVE } from "../proxy/relay.ts";
-import { ROUTES } from "../proxy/routes.ts";
+import { type Dialect, ROUTES } from "../proxy/routes.ts";
+import type { ServiceProxy } from "../proxy/service.ts";
 import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { AddressLimit } from "./address-limit.ts";
@@ -24,6 +25,7 @@ export interface ApiOptions {
   state: ClusterState;
   catalog: () => Catalog;
   proxy: Proxy;
+  services: ServiceProxy;
   ollamaLists: OllamaLists;
   /** What operators ask for; answered on the head's own machine only. */
   admin: Admin;
@@ -80,6 +82,14 @@ interface Incoming {
 
 async function route(options: ApiOptions, incoming: Incoming): Promise<Response> {
   const { request, path } = incoming;
+  const { service } = path;
+  // First: a service may have paths of its own that are the head's elsewhere.
+  if (service !== null) {
+    return await pass(options, incoming, {
+      dialect: "openai",
+      send: (call) => options.services(request, { ...call, service }),
+    });
+  }
   const inference = ROUTES.get(path.pathname);
   const admin = options.admin(request, path.pathname);
   if (admin) {
@@ -92,15 +102,26 @@ async function route(options: ApiOptions, incoming: Incoming): Promise<Response>
   if (request.method !== method && !isRead) {
     return errorResponse(notAllowed(request, path.pathname, method), dialect);
   }
-  if (options.draining()) return errorResponse(stopping(), dialect);
+  return await pass(options, incoming, {
+    dialect,
+    send: (call) => options.proxy(request, { ...call, route: inference }),
+  });
+}
+
+/** What is not the head's to answer, within the head's limits. */
+async function pass(
+  options: ApiOptions,
+  incoming: Incoming,
+  to: { dialect: Dialect; send: (call: Omit<ProxyCall, "route">) => Promise<Response> },
+): Promise<Response> {
+  if (options.draining()) return errorResponse(stopping(), to.dialect);
   const address = addressOf(incoming);
   // Given back when the request's record is complete.
-  if (!options.addressLimit.take(address)) return errorResponse(tooMany(), dialect);
-  const { connection, requestId } = incoming;
+  if (!options.addressLimit.take(address)) return errorResponse(tooMany(), to.dialect);
+  const { request, connection, requestId, path } = incoming;
   // Engines may be silent for minutes before the first token; our own rules end a request.
   connection.timeout(request, 0);
-  return await options.proxy(request, {
-    route: inference,
+  return await to.send({
     path: `${path.pathname}${path.search}`,
     requestId,
     clientAddress: address,

@@ -2,6 +2,7 @@
 
 import { replicasOf } from "../cluster/catalog.ts";
 import type { ClusterState, Worker } from "../cluster/state.ts";
+import { ALL_MODELS } from "../protocol/service-name.ts";
 
 const NO_HARDWARE = {
   gpus: null,
@@ -59,7 +60,7 @@ function row(of: {
 
 function servicesOf(worker: Worker): unknown[] {
   return [...worker.engines.values()].map((engine) => ({
-    name: "llm",
+    name: engine.service ?? ALL_MODELS,
     hardware: NO_HARDWARE,
     status: engine.state === "ready" ? "connected" : "disconnected",
     host: "localhost",

@@ -6,7 +6,8 @@ import { messageOf } from "../protocol/errors.ts";
 import { writeFrontNote } from "../protocol/front-note.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import { createBodyBudget } from "../proxy/body.ts";
-import { createProxy, PROXY_DEFAULTS } from "../proxy/proxy.ts";
+import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../proxy/proxy.ts";
+import { createServiceProxy } from "../proxy/service.ts";
 import { directUpstream } from "../proxy/upstream.ts";
 import { readHostFacts } from "../telemetry/host.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
@@ -138,6 +139,28 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   });
   let leaving = false;
   let draining = false;
+  const proxyOptions: ProxyOptions = {
+    ...PROXY_DEFAULTS,
+    infoHeaders: options.infoHeaders ?? true,
+    logBodies: options.logBodies ?? false,
+    ...settings.proxy,
+    now,
+    acquire: dispatch.acquire,
+    body: {
+      maxBytes: settings.maxBodyBytes,
+      budget: createBodyBudget(settings.maxHeldBytes),
+      timeoutMs: settings.bodyTimeoutMs,
+    },
+    traced: tracing !== null,
+    onRecord: (record) => {
+      addressLimit.give(record.clientAddress);
+      // Also when no replica was ready: that is when it matters which model it was.
+      if (record.model !== null) record.modelKnown ||= isKnownModel(state, record.model, now());
+      metrics.observe(record);
+      requestLog?.onRecord(record);
+      tracing?.onRecord(record);
+    },
+  };
   const api = createApi({
     state,
     head,
@@ -165,28 +188,8 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       timeoutMs: settings.listTimeoutMs,
       maxAgeMs: 1000,
     }),
-    proxy: createProxy({
-      ...PROXY_DEFAULTS,
-      infoHeaders: options.infoHeaders ?? true,
-      logBodies: options.logBodies ?? false,
-      ...settings.proxy,
-      now,
-      acquire: dispatch.acquire,
-      body: {
-        maxBytes: settings.maxBodyBytes,
-        budget: createBodyBudget(settings.maxHeldBytes),
-        timeoutMs: settings.bodyTimeoutMs,
-      },
-      traced: tracing !== null,
-      onRecord: (record) => {
-        addressLimit.give(record.clientAddress);
-        // Also when no replica was ready: that is when it matters which model it was.
-        if (record.model !== null) record.modelKnown ||= isKnownModel(state, record.model, now());
-        metrics.observe(record);
-        requestLog?.onRecord(record);
-        tracing?.onRecord(record);
-      },
-    }),
+    proxy: createProxy(proxyOptions),
+    services: createServiceProxy(proxyOptions),
   });
   let certificate: string | null = null;
   let url: string | null = null;

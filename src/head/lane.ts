@@ -229,7 +229,7 @@ function headOf(request: UpstreamRequest, engine: string) {
     method: request.method,
     path: request.path,
     headers: [...request.headers],
-    length: body === null ? 0 : body instanceof Uint8Array ? body.length : null,
+    length: body === null ? 0 : body instanceof Uint8Array ? body.length : (request.length ?? null),
     fresh: request.fresh === true,
   };
 }

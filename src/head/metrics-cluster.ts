@@ -1,6 +1,7 @@
 /** The metrics that are facts of the cluster: read at each scrape, kept nowhere. */
 
 import type { Catalog } from "../cluster/catalog.ts";
+import { serviceCatalog } from "../cluster/services.ts";
 import type { ClusterState, WorkerState } from "../cluster/state.ts";
 import type { LabelGuard } from "./metrics-labels.ts";
 import type { Registry } from "./prometheus.ts";
@@ -61,11 +62,11 @@ export function registerClusterMetrics(
   registry.collected(
     {
       name: "llmnode_replica_ready",
-      help: "Replicas of the model on the worker that can be picked now.",
+      help: "Replicas of the model, or service, on the worker that can be picked now.",
       labelNames: ["worker", "model"],
     },
     (gauge) => {
-      for (const [model, replicas] of catalog()) {
+      for (const [model, replicas] of [...catalog(), ...serviceCatalog(state)]) {
         const label = modelLabel(model);
         for (const replica of replicas) {
           const ready = replica.state === "ready" ? 1 : 0;

@@ -5,7 +5,7 @@ import { globMatcher } from "../util/glob.ts";
 import { cleanLine } from "../util/text.ts";
 
 export interface ModelGate {
-  /** The report with only the expected models that are allowed. */
+  /** The report with only the expected models that are allowed, or without its service. */
   engine(report: EngineReport): EngineReport;
   /** The page with only the models that are allowed. */
   models(page: ModelList): ModelList;
@@ -22,13 +22,23 @@ interface Tally {
 }
 
 const MAX_NAMES = 5;
+const MAX_ENGINES = 64;
 
 /** `pattern` is that of the join token; null allows everything. */
 export function createModelGate(pattern: string | null): ModelGate {
   const allows = pattern === null ? () => true : globMatcher(pattern);
   const tallies = new Map<string, Tally>();
+  /** Services that are not allowed, by engine. */
+  const services = new Map<string, string>();
   return {
-    engine: (report) => ({ ...report, expectedModels: report.expectedModels.filter(allows) }),
+    engine(report) {
+      const { engine, service } = report;
+      const isRefused = service !== "" && !allows(service);
+      if (!isRefused) services.delete(engine);
+      else if (services.size < MAX_ENGINES) services.set(engine, service);
+      const expectedModels = report.expectedModels.filter(allows);
+      return { ...report, expectedModels, service: isRefused ? "" : service };
+    },
     models(page) {
       if (pattern === null) return page;
       const last = tallies.get(page.engine);
@@ -43,10 +53,16 @@ export function createModelGate(pattern: string | null): ModelGate {
         if (!allows(id) && tally.names.length < MAX_NAMES) tally.names.push(cleanLine(id, 60));
       }
       // As many engines as may exist at all; a worker that invents more is refused elsewhere.
-      if (tallies.size < 64 || last) tallies.set(page.engine, tally);
+      if (tallies.size < MAX_ENGINES || last) tallies.set(page.engine, tally);
       return { ...page, models };
     },
     verdict(engine) {
+      const service = services.get(engine);
+      if (service !== undefined) {
+        const name = cleanLine(service, 60);
+        const text = `its join token allows only names like ${pattern}, not the service ${name}`;
+        return { none: true, text };
+      }
       const tally = tallies.get(engine);
       if (!tally || tally.refused === 0) return null;
       const more = tally.refused - tally.names.length;

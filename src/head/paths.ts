@@ -1,6 +1,7 @@
 /** Reads a request's path: other systems' forms of it become ours. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
+import { ALL_MODELS, isServiceName } from "../protocol/service-name.ts";
 
 export interface RequestPath {
   pathname: string;
@@ -8,6 +9,8 @@ export interface RequestPath {
   search: string;
   /** The worker that the path insists on, by name or id. */
   worker: string | null;
+  /** The service that the path is for; then `pathname` is the path at that service. */
+  service: string | null;
 }
 
 /** The path as it was sent, which `new URL` would normalise. Throws `unknown_url`, `bad_request`. */
@@ -18,19 +21,39 @@ export function readPath(url: string): RequestPath {
   const mark = path.indexOf("?");
   const pathname = mark === -1 ? path : path.slice(0, mark);
   const search = mark === -1 ? "" : path.slice(mark);
-  return { ...foreign(pathname), search };
+  return { ...target(pathname), search };
 }
 
-/** OpenTela: `/v1/service/llm/v1/...` and, for one worker, `/v1/p2p/<id>/v1/_service/llm/v1/...`. */
-function foreign(pathname: string): { pathname: string; worker: string | null } {
+const SERVICE = /^\/v1\/service\/([^/]+)(\/.*)?$/;
+const PINNED_SERVICE = /^\/v1\/p2p\/([^/]+)\/v1\/_service\/([^/]+)(\/.*)?$/;
+
+/**
+ * OpenTela: `/v1/service/<name>/...` and, for one worker, `/v1/p2p/<id>/v1/_service/<name>/...`;
+ * the service `llm` is all models.
+ */
+function target(pathname: string): Omit<RequestPath, "search"> {
   if (!pathname.startsWith("/v1/service/") && !pathname.startsWith("/v1/p2p/")) {
-    return { pathname, worker: null };
+    return { pathname, worker: null, service: null };
   }
-  const service = /^\/v1\/service\/llm(\/.*)$/.exec(pathname);
-  if (service) return { pathname: service[1] ?? "", worker: null };
-  const pinned = /^\/v1\/p2p\/([^/]+)\/v1\/_service\/llm(\/.*)$/.exec(pathname);
-  if (pinned) return { pathname: pinned[2] ?? "", worker: decode(pinned[1] ?? "") };
+  const service = SERVICE.exec(pathname);
+  if (service) return served({ name: service[1], rest: service[2], worker: null });
+  const pinned = PINNED_SERVICE.exec(pathname);
+  if (pinned) {
+    return served({ name: pinned[2], rest: pinned[3], worker: decode(pinned[1] ?? "") });
+  }
   throw new LlmnodeError("unknown_url", `There is no service at ${pathname.slice(0, 200)}.`);
+}
+
+/** The name counts as it stands: an escape in it makes it another one, which nobody has. */
+function served(of: {
+  name: string | undefined;
+  rest: string | undefined;
+  worker: string | null;
+}): Omit<RequestPath, "search"> {
+  const { name = "", rest = "/", worker } = of;
+  if (name === ALL_MODELS) return { pathname: rest, worker, service: null };
+  if (isServiceName(name)) return { pathname: rest, worker, service: name };
+  throw new LlmnodeError("not_found", `There is no service ${JSON.stringify(name.slice(0, 80))}.`);
 }
 
 /** A part of a path as it was meant. Throws `bad_request`. */

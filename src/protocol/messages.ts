@@ -67,6 +67,7 @@ export interface EngineReport {
   /** 0: none, or not told. */
   gpusWanted: number;
   hostHeader: string;
+  service: string;
 }
 
 export interface ModelList {

@@ -13,6 +13,7 @@ import {
 import { errorIn, readFirst } from "./first-frame.ts";
 import { formatOf } from "./frames.ts";
 import { requestHeaders, responseHeaders } from "./headers.ts";
+import { type Attempted, clientGone, type Hold, startHold, tooLate } from "./hold.ts";
 import type { Lease } from "./lease.ts";
 import type { BodyContent, Payload } from "./payload.ts";
 import type { AttemptRecord } from "./record.ts";
@@ -52,41 +53,17 @@ export interface AttemptJob {
   onEnd: (outcome: Outcome, watch: StreamWatch) => void;
 }
 
-export type Attempted =
-  | { kind: "answer"; response: Response }
-  | { kind: "failure"; failure: AttemptFailure }
-  | { kind: "moved" };
-
 /** Throws only `client_gone`; the lease is given back in every case, here or by the answer's end. */
 export async function attempt(
   options: AttemptOptions,
   job: AttemptJob,
-  hold: { lease: Lease; record: AttemptRecord },
+  { lease, record }: { lease: Lease; record: AttemptRecord },
 ): Promise<Attempted> {
-  const { lease, record } = hold;
   const client = job.request.signal;
-  const controller = new AbortController();
-  let recall: "move" | "fail" | "late" | null = null;
-  const abort = () => controller.abort();
-  const take = (kind: "move" | "fail" | "late") => {
-    recall = kind;
-    controller.abort();
-  };
-  client.addEventListener("abort", abort);
-  lease.onRecall = take;
+  const { startedAt, now } = job;
   const { totalTimeoutMs } = options;
-  const timer =
-    totalTimeoutMs === null
-      ? undefined
-      : setTimeout(take, job.startedAt + totalTimeoutMs - job.now(), "late");
-  const done = (outcome: Outcome) => {
-    clearTimeout(timer);
-    client.removeEventListener("abort", abort);
-    lease.onRecall = null;
-    record.outcome = outcome;
-    record.endedAt = job.now();
-    lease.release(outcome);
-  };
+  const subject = "engine";
+  const hold = startHold({ lease, record, client, startedAt, now, totalTimeoutMs, subject });
   try {
     if (client.aborted) throw clientGone();
     const askUsage = job.payload.canAskUsage && !job.refusesUsage.has(lease.engineRun);
@@ -101,7 +78,7 @@ export async function attempt(
         traceparent: traceparentOf(job.trace, record),
       }),
       body: content,
-      signal: controller.signal,
+      signal: hold.signal,
     });
     let response = await send(lease, upstream(job.payload.content({ askUsage })), job.payload);
     let failure = await failureOf(response, options, job.route);
@@ -114,35 +91,12 @@ export async function attempt(
     }
     record.status = response.status;
     if (failure) {
-      done(failure.outcome);
+      hold.done(failure.outcome);
       return { kind: "failure", failure };
     }
-    const isLate = () => recall === "late";
-    return await answer({
-      options,
-      job,
-      lease,
-      done,
-      controller,
-      response,
-      isLate,
-      dropUsage: asked,
-    });
+    return await answer({ options, job, lease, hold, response, dropUsage: asked });
   } catch (error) {
-    if (client.aborted) {
-      done("client_gone");
-      controller.abort();
-      throw clientGone();
-    }
-    if (recall === "move" || recall === "late") {
-      done("recalled");
-      return recall === "move" ? { kind: "moved" } : { kind: "failure", failure: lateFailure() };
-    }
-    const failure = connectionFailure(error);
-    done(failure.outcome);
-    // A connection that is still being made, or a body that is still being sent, is for nobody.
-    controller.abort();
-    return { kind: "failure", failure };
+    return hold.failed(error);
   }
 }
 
@@ -154,7 +108,7 @@ async function send(lease: Lease, request: UpstreamRequest, payload: Payload): P
   try {
     return await lease.upstream(request);
   } catch (error) {
-    const { outcome } = connectionFailure(error);
+    const { outcome } = connectionFailure(error, "engine");
     if (request.signal.aborted || outcome !== "broken" || !payload.repeatable) throw error;
     return await lease.upstream({ ...request, fresh: true });
   }
@@ -177,17 +131,14 @@ interface Answering {
   options: AttemptOptions;
   job: AttemptJob;
   lease: Lease;
-  done: (outcome: Outcome) => void;
-  controller: AbortController;
+  hold: Hold;
   response: Response;
-  /** Whether the request has taken longer than it may. */
-  isLate: () => boolean;
   dropUsage: boolean;
 }
 
 /** Waits for the first data, so that a failure before it can still be repaired elsewhere. */
 async function answer(on: Answering): Promise<Attempted> {
-  const { options, job, lease, response } = on;
+  const { options, job, lease, hold, response } = on;
   const format = formatOf(response.headers);
   const init = { status: response.status, headers: responseHeaders(response.headers, format) };
   const watch = createStreamWatch({
@@ -199,8 +150,8 @@ async function answer(on: Answering): Promise<Attempted> {
     const { dialect } = job.route;
     const failure = format === null ? null : errorIn(first, { format, dialect });
     if (!failure) return null;
-    on.controller.abort();
-    on.done(failure.outcome);
+    hold.abort();
+    hold.done(failure.outcome);
     return { kind: "failure", failure };
   };
   const whole = (bytes: Uint8Array<ArrayBuffer>): Attempted => {
@@ -209,7 +160,7 @@ async function answer(on: Answering): Promise<Attempted> {
     lease.started();
     job.onFirstData();
     const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
-    on.done("ok");
+    hold.done("ok");
     job.onEnd("ok", watch);
     // Most often the very bytes that came, which need no copy.
     const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
@@ -236,14 +187,14 @@ async function answer(on: Answering): Promise<Attempted> {
     watch,
     keepAliveMs: options.keepAliveMs,
     slowClientMs: options.slowClientMs,
-    breakFrame: () => errorFrame(on.isLate() ? tooLate() : brokenStream(), job.route.dialect),
+    breakFrame: () => errorFrame(hold.isLate() ? tooLate() : brokenStream(), job.route.dialect),
     onProgress: lease.progress,
     onEnd: (end) => {
       const left = end === "broken" && job.request.signal.aborted;
-      const outcome = left ? "client_gone" : end === "broken" && on.isLate() ? "recalled" : end;
-      on.done(outcome);
+      const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;
+      hold.done(outcome);
       // Whatever the engine still does for this request is for nobody.
-      if (end !== "ok") on.controller.abort();
+      if (end !== "ok") hold.abort();
       job.onEnd(outcome, watch);
     },
   });
@@ -263,19 +214,6 @@ async function readSome(response: Response, maxBytes: number): Promise<Uint8Arra
 
 function brokenStream(): LlmnodeError {
   return new LlmnodeError("upstream_broken", "The engine died before its answer was complete.");
-}
-
-function tooLate(): LlmnodeError {
-  return new LlmnodeError("upstream_timeout", "The request has taken longer than it may.");
-}
-
-function lateFailure(): AttemptFailure {
-  const { message } = tooLate();
-  return { outcome: "recalled", status: null, retry: false, respond: tooLate, message };
-}
-
-export function clientGone(): LlmnodeError {
-  return new LlmnodeError("client_gone", "The client has gone.");
 }
 
 /** What makes the engine's spans children of the attempt's; null leaves the client's own. */

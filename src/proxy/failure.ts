@@ -49,7 +49,8 @@ const REFUSED: ReadonlySet<string> = new Set([
   "ETIMEDOUT",
 ]);
 
-export function connectionFailure(error: unknown): AttemptFailure {
+/** `subject` is what was asked, for the client's words. */
+export function connectionFailure(error: unknown, subject: "engine" | "service"): AttemptFailure {
   if (error instanceof LlmnodeError) {
     // It is the request that broke off, not the engine.
     const respond = () => error;
@@ -57,8 +58,10 @@ export function connectionFailure(error: unknown): AttemptFailure {
   }
   const refused = REFUSED.has(systemCode(error) ?? "");
   const message = refused
-    ? "No engine that has this model could be reached."
-    : "The engine broke the connection before it answered.";
+    ? subject === "engine"
+      ? "No engine that has this model could be reached."
+      : "The service could not be reached."
+    : `The ${subject} broke the connection before it answered.`;
   return {
     outcome: refused ? "unreachable" : "broken",
     status: null,

@@ -7,6 +7,10 @@ import type { Upstream } from "./upstream.ts";
 export interface Want {
   /** Null: any model that an engine of these kinds has. */
   model: string | null;
+  /** A service in place of a model. */
+  service: string | null;
+  /** Whether it must not be tried elsewhere once it may have arrived. */
+  once: boolean;
   /** Whether `model: null` is for one model only: several are then a question to the client. */
   oneModel: boolean;
   /** Engine kinds that will do; null: any. */

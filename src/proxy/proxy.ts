@@ -1,35 +1,35 @@
 /** Carries one client request to an engine and its answer back; tries elsewhere while it may. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import { beginTrace, newSpanId, type Trace } from "../util/traceparent.ts";
-import { type AttemptJob, type AttemptOptions, attempt, clientGone } from "./attempt.ts";
+import { type AttemptJob, type AttemptOptions, attempt } from "./attempt.ts";
 import type { BodyLimits } from "./body.ts";
-import { errorResponse, HTTP_MEANING } from "./error-answer.ts";
 import type { AttemptFailure } from "./failure.ts";
+import { clientGone } from "./hold.ts";
 import type { Acquire, Lease, Want } from "./lease.ts";
 import { type Payload, readPayload } from "./payload.ts";
-import type { AttemptRecord, RequestRecord } from "./record.ts";
+import type { RequestRecord } from "./record.ts";
+import {
+  type End,
+  finisher,
+  MAX_LOGGED_BYTES,
+  type RecordingOptions,
+  refusal,
+  startAttempt,
+  startRecord,
+  withInfo,
+} from "./recording.ts";
 import { OPEN_KINDS, type Route } from "./routes.ts";
 import { withKeepAlive } from "./silence.ts";
-import type { StreamWatch } from "./stream-watch.ts";
 
-export interface ProxyOptions extends AttemptOptions {
+export interface ProxyOptions extends AttemptOptions, RecordingOptions {
   acquire: Acquire;
   body: BodyLimits;
   /** Attempts that may fail at an engine; requests that the head moves do not count. */
   maxAttempts: number;
   /** Silence before the engine's first data after which a stream's client gets a comment. */
   firstKeepAliveMs: number;
-  /** Whether answers tell worker, attempts and waiting time. */
-  infoHeaders: boolean;
   /** Whether records carry what was asked and answered. */
   logBodies: boolean;
-  /** Whether attempts are spans of their own, which the engine is told. */
-  traced: boolean;
-  /** Milliseconds since 1970, never going back. */
-  now: () => number;
-  /** Called once for every request, when it is over. */
-  onRecord: (record: RequestRecord) => void;
 }
 
 export const PROXY_DEFAULTS = {
@@ -91,8 +91,6 @@ export function createProxy(options: ProxyOptions): Proxy {
       : await answering;
   };
 }
-
-type End = (status: number, error: string | null, watch?: StreamWatch) => void;
 
 interface Job {
   request: Request;
@@ -161,7 +159,8 @@ function attemptJob(options: ProxyOptions, job: Job): AttemptJob {
 function wantOf({ route, worker }: ProxyCall, payload: Payload, exclude: readonly string[]): Want {
   const { model, kind } = payload;
   const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
-  return { model, kinds, worker, exclude, oneModel: model === null && route.method === "POST" };
+  const oneModel = model === null && route.method === "POST";
+  return { model, service: null, once: false, kinds, worker, exclude, oneModel };
 }
 
 /** Kinds that may be anything are asked too, where the model says that they are meant. */
@@ -176,101 +175,6 @@ function finish(options: ProxyOptions, job: Job, failure: AttemptFailure): Respo
   return withInfo(options, job.record, answer);
 }
 
-function withInfo(options: ProxyOptions, record: RequestRecord, response: Response): Response {
-  if (!options.infoHeaders) return response;
-  const { headers } = response;
-  headers.set("x-llmnode-worker", record.attempts.at(-1)?.worker ?? "");
-  headers.set("x-llmnode-attempts", String(record.attempts.length));
-  headers.set("x-llmnode-queue-ms", String(Math.round(record.queueMs)));
-  return response;
-}
-
-/** The answer to a request that failed otherwise than by an engine's word. */
-function refusal(error: unknown, { call, end }: { call: ProxyCall; end: End }): Response {
-  const known = error instanceof LlmnodeError ? error : call.onBug(error);
-  end(HTTP_MEANING[known.code].status, known.code);
-  return errorResponse(known, call.route.dialect);
-}
-
-function startRecord(options: ProxyOptions, request: Request, call: ProxyCall): RequestRecord {
-  return {
-    id: call.requestId,
-    startedAt: options.now(),
-    durationMs: 0,
-    method: request.method,
-    route: call.route.path,
-    operation: call.route.operation,
-    model: null,
-    modelKnown: false,
-    stream: false,
-    status: 0,
-    error: null,
-    attempts: [],
-    queueMs: 0,
-    bodyMs: 0,
-    firstByteMs: null,
-    bytesIn: 0,
-    bytesOut: 0,
-    chunks: 0,
-    usage: null,
-    usageEstimated: false,
-    finishReason: null,
-    clientAddress: call.clientAddress,
-    traceparent: request.headers.get("traceparent"),
-    trace: options.traced ? beginTrace(request.headers.get("traceparent")) : null,
-    bodies: null,
-  };
-}
-
-function startAttempt(
-  options: ProxyOptions,
-  { lease, trace }: { lease: Lease; trace: Trace | null },
-): AttemptRecord {
-  const now = options.now();
-  return {
-    worker: lease.worker,
-    engineKind: lease.engineKind,
-    model: lease.model,
-    startedAt: now,
-    endedAt: now,
-    firstByteAt: null,
-    outcome: "ok",
-    status: null,
-    spanId: trace === null ? null : newSpanId(),
-  };
-}
-
-/** Completes the record and hands it over, once. */
-function finisher(
-  options: ProxyOptions,
-  { record, onEnd }: { record: RequestRecord; onEnd: () => void },
-): End {
-  let ended = false;
-  return (status, error, watch) => {
-    if (ended) return;
-    ended = true;
-    record.status = status;
-    record.error = error;
-    record.durationMs = options.now() - record.startedAt;
-    if (watch) {
-      const facts = watch.facts();
-      record.bytesOut = watch.bytes;
-      record.chunks = watch.chunks;
-      record.finishReason = facts.finishReason;
-      record.usage = facts.usage;
-      record.error ??= facts.error?.message ?? null;
-      if (record.bodies) record.bodies.answer = decoder.decode(watch.tail(MAX_LOGGED_BYTES));
-      if (record.stream && error !== null) estimate(record, watch);
-    }
-    onEnd();
-    options.onRecord(record);
-  };
-}
-
-/** How much of a body goes into the log. */
-const MAX_LOGGED_BYTES = 16 * 1024;
-const decoder = new TextDecoder();
-
 /** A form that is passed on as it comes is not held, and so not told. */
 function beginningOf(payload: Payload): string {
   if (!payload.repeatable) return "";
@@ -278,13 +182,4 @@ function beginningOf(payload: Payload): string {
   return content instanceof Uint8Array ? decoder.decode(content.subarray(0, MAX_LOGGED_BYTES)) : "";
 }
 
-/**
- * What a stream that was cut has cost: no engine has come to say it, and those that begin with
- * usage (Anthropic's) say one token at most.
- */
-function estimate(record: RequestRecord, watch: StreamWatch): void {
-  if ((record.usage?.output ?? 0) > 1) return;
-  const unknown = { input: null, cachedInput: null, reasoning: null };
-  record.usage = { ...unknown, ...record.usage, output: watch.frames() };
-  record.usageEstimated = true;
-}
+const decoder = new TextDecoder();

@@ -10,8 +10,8 @@ export interface ChunkReader {
 
 export interface RelayOptions {
   reader: ChunkReader;
-  /** What was waited for before the client got its status. */
-  first: Uint8Array;
+  /** What was waited for before the client got its status; null: nothing. */
+  first: Uint8Array | null;
   /** Null for an answer that is no stream of frames: its break cannot be told in it. */
   format: StreamFormat | null;
   watch: StreamWatch;
@@ -31,6 +31,7 @@ export type RelayEnd = "ok" | "broken" | "client_gone" | "slow_client";
 
 export const KEEP_ALIVE = new TextEncoder().encode(": keep-alive\n\n");
 const encoder = new TextEncoder();
+const NOTHING = new Uint8Array();
 const LF = 0x0a;
 const CR = 0x0d;
 
@@ -41,7 +42,7 @@ const CR = 0x0d;
  */
 export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
   const { reader, format, watch, keepAliveMs, slowClientMs, onProgress, onEnd } = options;
-  let last = options.first;
+  let last = options.first ?? NOTHING;
   let ended = false;
   let pulling = false;
   let movedAt = performance.now();
@@ -108,7 +109,7 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
     {
       start(controller) {
         timer = setInterval(look, Math.min(keepAliveMs, slowClientMs) / 5, controller);
-        const out = watch.push(options.first);
+        const out = options.first === null ? null : watch.push(options.first);
         if (out !== null) controller.enqueue(out);
       },
       pull(controller) {

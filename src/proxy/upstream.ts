@@ -13,6 +13,8 @@ export interface UpstreamRequest {
   method: string;
   headers: Headers;
   body: BodyContent;
+  /** Of a streamed body, where it is known. */
+  length?: number | null;
   signal: AbortSignal;
   /** A connection of its own, where a pooled one may have been closed meanwhile. */
   fresh?: boolean;
@@ -63,6 +65,10 @@ function addressOf(baseUrl: string): HostPort {
 }
 
 function send(baseUrl: string, request: UpstreamRequest): Promise<Response> {
+  const { length = null } = request;
+  if (request.body instanceof ReadableStream && length !== null) {
+    request.headers.set("content-length", String(length));
+  }
   return fetch(`${baseUrl}${request.path}`, {
     method: request.method,
     headers: request.headers,

@@ -55,7 +55,9 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
   const { worker } = options;
   const { log, engine, env } = worker;
   const cwd = worker.cwd ?? process.cwd();
-  const apiKey = "argv" in engine ? readEngineArgv(engine.argv, env, { cwd }).apiKey : null;
+  // A service gets its clients' own credentials.
+  const hasKey = "argv" in engine && (worker.service ?? null) === null;
+  const apiKey = hasKey ? readEngineArgv(engine.argv, env, { cwd }).apiKey : null;
   const ended = Promise.withResolvers<LlmnodeError | null>();
   const logEngine = createEngineLog(log);
   const logIndex =
@@ -81,6 +83,7 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
       onLine: worker.printLine,
       settings: supervisorSettings(options),
       healthPath: worker.healthPath ?? null,
+      service: worker.service ?? null,
       maxInFlight: worker.maxInFlight ?? null,
       selfCommand: worker.selfCommand,
       restart: worker.restart ?? "always",

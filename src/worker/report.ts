@@ -85,6 +85,7 @@ function reportOf(options: ReportOptions, status: EngineStatus): EngineReport {
     expectedModels: bounded(status.expectedModels),
     gpusWanted: status.gpusWanted ?? 0,
     hostHeader: status.hostHeader ?? "",
+    service: status.service ?? "",
     gpus: status.gpus.slice(0, MAX_GPUS),
     evidence: [...status.evidence],
     hint: status.hint ?? "",

@@ -46,6 +46,21 @@ test("an engine's own word on its load is shown as far as it goes", () => {
   ]);
 });
 
+test("services stand beside models, and one without a ready replica is a problem", () => {
+  const tts = { name: "tts", state: "starting", in_flight: 2 };
+  const workers = [worker("w", { engines: [engine("w/1", { replicas: [], service: tts })] })];
+  const head = { id: "x", version: "0.1.0", time: "2026-01-01T00:00:00Z" };
+  const services = [{ name: "tts", ready: 0, replicas: 1, in_flight: 2 }];
+  const schema = "llmnode.status/1";
+  const view = readStatus({ schema, head, workers, models: [], services });
+  if (view === null) throw new Error("not read");
+  const lines = statusLines(view, WHERE).map((line) => line.split(/ {2,}/));
+  expect(lines).toContainEqual(["SERVICE", "READY", "INFL"]);
+  expect(lines).toContainEqual(["tts", "0/1", "2"]);
+  expect(lines.find(([id]) => id === "w/1")?.slice(3, 6)).toEqual(["tts", "starting", "2"]);
+  expect(problems(view)).toContain("service tts has no ready replica");
+});
+
 test("the screen", () => {
   const loading = engine("gpu-02/1", { state: "starting", phase: "load 40%", replicas: [] });
   const view = status(

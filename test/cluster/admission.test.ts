@@ -75,6 +75,8 @@ test("a run that took the engine over from the known one is accepted at once and
   const catalog = createCatalogReader(state)();
   const want = {
     model: "m",
+    service: null,
+    once: false,
     oneModel: false,
     kinds: null,
     worker: null,

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { createCatalogReader } from "../../src/cluster/catalog.ts";
+import { buildCatalog, createCatalogReader } from "../../src/cluster/catalog.ts";
 import { acquire, type Grant, recalls, release, type Want } from "../../src/cluster/dispatch.ts";
 import { settle, tick } from "../../src/cluster/liveness.ts";
 import { disconnect, goodbye, heard, reportEngine, setRoute } from "../../src/cluster/registry.ts";
@@ -120,6 +120,40 @@ test("a model that has just gone is not unknown", () => {
   const ask = asker(state);
   expect(ask("m", { now: T0 + 61_000 })).toMatchObject({ code: "no_ready_replica" });
   expect(ask("never", { now: T0 + 61_000 })).toMatchObject({ code: "model_not_found" });
+});
+
+test("what must not run twice stays on a silent worker, and fails with a lost one", () => {
+  const state = cluster();
+  const at = { now: T0, random: () => 0 };
+  const workers = ["a", "b"].map((id) => addWorker(state, id, { models: [] }));
+  for (const { worker, engine } of workers) {
+    const { run } = engine;
+    reportEngine(state, { worker, report: report({ run, service: "tts" }) }, T0);
+    setRoute(state, engine, { via: "lane" });
+  }
+  const take = (once: boolean) => {
+    const { engine } = workers[0] ?? {};
+    const context = { state, catalog: buildCatalog(state) };
+    const exclude = workers[1] ? [workers[1].engine.key] : [];
+    const asked = { ...want("x"), model: null, service: "tts", once, exclude };
+    const grant = acquire(context, asked, at);
+    if (!grant.granted) throw new Error(grant.message);
+    expect(grant.lease).toMatchObject({ model: "tts", engineKey: engine?.key ?? "" });
+    grant.lease.want = { ...grant.lease.want, exclude: [] };
+    return grant.lease;
+  };
+  const twice = take(false);
+  const once = take(true);
+  const silent = workers[0]?.worker;
+  if (silent) silent.state = "stale";
+  const found = () =>
+    recalls({ state, catalog: buildCatalog(state) }, T0 + 20_000).map(({ lease, kind }) => [
+      lease.id,
+      kind,
+    ]);
+  expect(found()).toEqual([[twice.id, "move"]]);
+  if (silent) silent.state = "lost";
+  expect(found()).toEqual([[once.id, "fail"]]);
 });
 
 test("a lease is released once, and never against a later run of its worker", () => {

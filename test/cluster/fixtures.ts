@@ -51,6 +51,7 @@ export function report(more: Partial<EngineReport> = {}): EngineReport {
     gpusWanted: 0,
     gpus: [],
     hostHeader: "",
+    service: "",
     evidence: [],
     hint: "",
     failure: "",
@@ -99,7 +100,16 @@ export function addWorker(
 
 /** A request for a model, anywhere. */
 export function want(model: string, more: Partial<Want> = {}): Want {
-  return { model, oneModel: false, kinds: null, worker: null, exclude: [], ...more };
+  return {
+    model,
+    service: null,
+    once: false,
+    oneModel: false,
+    kinds: null,
+    worker: null,
+    exclude: [],
+    ...more,
+  };
 }
 
 let revision = 0;

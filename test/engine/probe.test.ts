@@ -48,6 +48,28 @@ const answer =
   () =>
     new Response(body, { status });
 
+test("a service is ready when it answers at all, and by its health path where it has one", async () => {
+  const cases: [routes: Routes, healthPath: string | null, isReady: boolean][] = [
+    [{ "/": answer(500) }, null, true],
+    [{ "/": "x".repeat(1_000_000) }, null, true],
+    [{}, "/healthz", false],
+    [{ "/healthz": answer(204) }, "/healthz", true],
+    [{ "/healthz": answer(503) }, "/healthz", false],
+  ];
+  for (const [routes, healthPath, isReady] of cases) {
+    await using server = serve({ "/v1/models": list({ id: "m", owned_by: "vllm" }), ...routes });
+    const limits = { apiKey: null, probeTimeoutMs: 2_000, answerMaxBytes: 10_000 };
+    const target = { url: server.url.origin, ...limits, healthPath, isService: true };
+    const ready = await probeReady(target, "generic", alive).catch(() => null);
+    expect(ready).toEqual(isReady ? { kind: "generic", models: [], capacity: null } : null);
+    const isWell = await probeHealth(target, "generic", alive).then(
+      () => true,
+      () => false,
+    );
+    expect(isWell).toBe(isReady);
+  }
+});
+
 test("engines are told by their answers", async () => {
   const owners: Array<[string, EngineKind]> = [
     ["vllm", "vllm"],

@@ -181,6 +181,7 @@ const MESSAGE = fc.oneof(
       gpusWanted: UINT,
       gpus: fc.array(TEXT, { maxLength: 4 }),
       hostHeader: TEXT,
+      service: TEXT,
       evidence: fc.array(TEXT, { maxLength: 9 }),
       hint: TEXT,
       failure: TEXT,

@@ -303,7 +303,15 @@ test("facts of the cluster are read at the scrape", async () => {
   engine.restarts = 3;
   using metrics = metricsOf(state, {}, T0 + 1500);
   const catalog = createCatalogReader(state);
-  const want = { model: "qwen", oneModel: false, kinds: null, worker: "gpu-1", exclude: [] };
+  const want = {
+    model: "qwen",
+    service: null,
+    once: false,
+    oneModel: false,
+    kinds: null,
+    worker: "gpu-1",
+    exclude: [],
+  };
   const grant = acquire({ state, catalog: catalog() }, want, { now: T0, random: () => 0 });
   expect(grant.granted).toBe(true);
 

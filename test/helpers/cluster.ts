@@ -193,6 +193,7 @@ export function fakeWorker(
         gpusWanted: 0,
         gpus: [],
         hostHeader: "",
+        service: "",
         evidence: [],
         hint: "",
         failure: "",

@@ -63,6 +63,7 @@ const up: WorkerMessage[] = [
       gpusWanted: 8,
       gpus: ["GPU-1", "GPU-2"],
       hostHeader: "127.0.0.1:11434",
+      service: "tts",
     },
   },
   {

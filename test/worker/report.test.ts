@@ -28,6 +28,7 @@ const status = (more: Partial<EngineStatus> = {}): EngineStatus => ({
   gpus: [],
   gpusWanted: null,
   hostHeader: null,
+  service: null,
   ...more,
 });
 
@@ -71,6 +72,7 @@ test("unknown stays unknown on the wire", () => {
       gpus: [],
       gpusWanted: 0,
       hostHeader: "",
+      service: "",
       evidence: [],
       hint: "",
       failure: "",

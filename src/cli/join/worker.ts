@@ -2,6 +2,7 @@
 
 import { resolve } from "node:path";
 import { LlmnodeError } from "../../protocol/errors.ts";
+import { ALL_MODELS, isServiceName } from "../../protocol/service-name.ts";
 import { parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { WorkerOptions } from "../../worker/options.ts";
@@ -116,12 +117,10 @@ function readLabels(options: Options): Record<string, string> {
 function readService(options: Options): string | null {
   const name = options.text("service");
   if (name === null) return null;
-  if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(name)) {
-    throw options.invalid("service", "at most 63 small letters, digits and dashes");
-  }
-  // OpenTela's path for models is /v1/service/llm.
-  if (name === "llm") throw usage(`${options.named("service")}: "llm" is the name of all models`);
-  return name;
+  if (isServiceName(name)) return name;
+  if (name === ALL_MODELS)
+    throw usage(`${options.named("service")}: "llm" is the name of all models`);
+  throw options.invalid("service", "at most 63 small letters, digits and dashes");
 }
 
 function readHealthPath(options: Options): string | null {

@@ -1,0 +1,97 @@
+/** What can end one attempt from outside: its client, the head, and the request's own deadline. */
+
+import { LlmnodeError } from "../protocol/errors.ts";
+import { type AttemptFailure, connectionFailure, type Outcome } from "./failure.ts";
+import type { Lease } from "./lease.ts";
+import type { AttemptRecord } from "./record.ts";
+
+export type Attempted =
+  | { kind: "answer"; response: Response }
+  | { kind: "failure"; failure: AttemptFailure }
+  | { kind: "moved" };
+
+export interface Hold {
+  /** Aborts with the client, a recall or the deadline. */
+  readonly signal: AbortSignal;
+  /** Whatever is still being done for this attempt is for nobody. */
+  abort(): void;
+  /** Whether the request has taken longer than it may. */
+  isLate(): boolean;
+  /** Gives the lease back and completes the attempt's record. */
+  done(outcome: Outcome): void;
+  /** Ends an attempt that has no answer. Throws `client_gone`. */
+  failed(error: unknown): Attempted;
+}
+
+export interface HoldOptions {
+  lease: Lease;
+  record: AttemptRecord;
+  client: AbortSignal;
+  /** When the request arrived, by `now`. */
+  startedAt: number;
+  now: () => number;
+  /** How long a request may take in all; null: as long as it likes. */
+  totalTimeoutMs: number | null;
+  /** What is asked, in words for the client. */
+  subject: "engine" | "service";
+}
+
+export function startHold(options: HoldOptions): Hold {
+  const { lease, record, client, now, totalTimeoutMs } = options;
+  const controller = new AbortController();
+  let recall: "move" | "fail" | "late" | null = null;
+  const abort = () => controller.abort();
+  const take = (kind: "move" | "fail" | "late") => {
+    recall = kind;
+    controller.abort();
+  };
+  client.addEventListener("abort", abort);
+  lease.onRecall = take;
+  const timer =
+    totalTimeoutMs === null
+      ? undefined
+      : setTimeout(take, options.startedAt + totalTimeoutMs - now(), "late");
+  const done = (outcome: Outcome) => {
+    clearTimeout(timer);
+    client.removeEventListener("abort", abort);
+    lease.onRecall = null;
+    record.outcome = outcome;
+    record.endedAt = now();
+    lease.release(outcome);
+  };
+  return {
+    signal: controller.signal,
+    abort,
+    isLate: () => recall === "late",
+    done,
+    failed(error) {
+      if (client.aborted) {
+        done("client_gone");
+        controller.abort();
+        throw clientGone();
+      }
+      if (recall === "move" || recall === "late") {
+        done("recalled");
+        return recall === "move" ? { kind: "moved" } : { kind: "failure", failure: lateFailure() };
+      }
+      const failure = connectionFailure(error, options.subject);
+      done(failure.outcome);
+      // A connection that is still being made, or a body that is still being sent, is for nobody.
+      controller.abort();
+      return { kind: "failure", failure };
+    },
+  };
+}
+
+export function tooLate(): LlmnodeError {
+  return new LlmnodeError("upstream_timeout", "The request has taken longer than it may.");
+}
+
+function lateFailure(): AttemptFailure {
+  const { message } = tooLate();
+  return { outcome: "recalled", status: null, retry: false, respond: tooLate, message };
+}
+
+export function clientGone(): LlmnodeError {
+  return new LlmnodeError("client_gone", "The client has gone.");
+}
