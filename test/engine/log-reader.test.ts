@@ -320,6 +320,29 @@ test("the run before this one, also when this one has just crashed", async () =>
   expect(again.runs.map(({ id }) => id)).toEqual(index.runs.map(({ id }) => id));
 });
 
+test("a run that is taken over stays the run it was", async () => {
+  await using folder = await scratchFolder();
+  const path = join(folder.path, ENGINE_LOG);
+  const words = { argv: ["sh", "-c", "echo first; sleep 0.3; echo second; exec sleep 60"] };
+  const told = { dir: folder.path, engineId: `test-${crypto.randomUUID()}` };
+  await using first = await startEngine(words, told);
+  await until(() => first.lines.includes("first"), "its first line");
+  const [run] = openLogIndex(path, { log: silentLog }).runs;
+  // What comes now is written while no worker is there.
+  await first.supervisor.release();
+  await until(async () => (await Bun.file(path).text()).includes("second"), "its second line");
+  const index = openLogIndex(path, { log: silentLog });
+  await using again = await startEngine(words, { ...told, logIndex: index });
+  expect(again.supervisor.status().adopted).toBe(true);
+  expect(index.runs).toEqual(run ? [run] : []);
+  expect([index.end, index.runs.length]).toEqual([13, 1]);
+  const signal = AbortSignal.timeout(10_000);
+  expect(linesOf(await drain(await openLogReader(index, ALL, { signal })))).toEqual([
+    "first",
+    "second",
+  ]);
+});
+
 test("there is no run before the first, and none of what is cut away", async () => {
   await using log = await startLog();
   const previous = () =>
