@@ -3,26 +3,22 @@
 import type { ErrorCode } from "../protocol/errors.ts";
 import { type Catalog, findReplicas, type Replica } from "./catalog.ts";
 import { isKnownModel } from "./registry.ts";
-import { pickReplica } from "./routing.ts";
+import type { Router } from "./routing.ts";
 import { serviceCatalog } from "./services.ts";
-import { type ClusterState, heartbeatPlan, type Lease } from "./state.ts";
+import {
+  type ClusterState,
+  type Engine,
+  heartbeatPlan,
+  type Lease,
+  type LeaseEnd,
+} from "./state.ts";
+import type { Want } from "./want.ts";
 
-/** What a request needs. Plain data, so that another process could ask. */
-export interface Want {
-  /** Null: any model that an engine of these kinds has. */
-  model: string | null;
-  /** A service in place of a model. */
-  service: string | null;
-  /** Whether it must not be tried elsewhere once it may have arrived. */
-  once: boolean;
-  /** Whether `model: null` is for one model only: several are then a question to the client. */
-  oneModel: boolean;
-  /** Engine kinds that will do; null: any. */
-  kinds: readonly string[] | null;
-  /** A worker that the client insists on, by name or id. */
-  worker: string | null;
-  /** Engines that this request has tried already, by key. */
-  exclude: readonly string[];
+/** What decides: who is there, and where requests do best. */
+export interface DispatchContext {
+  state: ClusterState;
+  catalog: Catalog;
+  router: Router;
 }
 
 export type Grant =
@@ -31,11 +27,11 @@ export type Grant =
 
 /** Gives a replica out, or says why there is none. */
 export function acquire(
-  context: { state: ClusterState; catalog: Catalog },
+  context: DispatchContext,
   want: Want,
   at: { now: number; random: () => number },
 ): Grant {
-  const { state } = context;
+  const { state, router } = context;
   const known = replicasFor(context, want);
   const fitting = known.filter((replica) => fits(replica, want));
   const candidates = fitting.filter(
@@ -45,12 +41,12 @@ export function acquire(
     const message = "Several models can answer this: say which one by 'model'.";
     return { granted: false, code: "bad_request", message, retryAfterMs: null };
   }
-  const picked = pickReplica(candidates, at.random);
-  const route = picked?.engine.route;
-  if (!picked || (route?.via !== "direct" && route?.via !== "lane")) {
+  const choice = router.choose(candidates, want, at);
+  const route = choice?.replica.engine.route;
+  if (!choice || (route?.via !== "direct" && route?.via !== "lane")) {
     return explain({ state, known, fitting }, want, at.now);
   }
-  const { worker, engine } = picked;
+  const { worker, engine, card } = choice.replica;
   const lease: Lease = {
     id: state.nextLease,
     workerId: worker.id,
@@ -59,13 +55,18 @@ export function acquire(
     engineKey: engine.key,
     engineRun: engine.run,
     engineKind: engine.kind,
-    model: picked.card.id,
+    model: card.id,
     url: route.via === "direct" ? route.url : null,
     engineNumber: engine.number,
     apiKey: engine.apiKey,
     hostHeader: engine.hostHeader,
+    grantedAt: at.now,
+    promptTokens: choice.promptTokens,
+    missTokens: choice.missTokens,
+    explanation: choice.explanation,
     started: false,
     progressAt: at.now,
+    reading: true,
     recalled: false,
     want,
   };
@@ -73,6 +74,8 @@ export function acquire(
   state.leases.set(lease.id, lease);
   worker.inFlight += 1;
   engine.inFlight += 1;
+  engine.pendingTokens += lease.missTokens;
+  router.sent(lease, at.now);
   return { granted: true, lease };
 }
 
@@ -89,14 +92,41 @@ function fits({ worker, engine }: Replica, want: Want): boolean {
   return want.worker === null || worker.name === want.worker || worker.id === want.worker;
 }
 
+/** The engine's first byte is here: its prompt has been read. */
+export function started(
+  { state, router }: Pick<DispatchContext, "state" | "router">,
+  lease: Lease,
+  now: number,
+): void {
+  if (lease.started || !state.leases.has(lease.id)) return;
+  lease.started = true;
+  lease.progressAt = now;
+  const engine = engineOf(state, lease);
+  if (engine) engine.pendingTokens -= lease.missTokens;
+  router.started(lease, now);
+}
+
 /** Takes a lease back; a second time does nothing. */
-export function release(state: ClusterState, lease: Lease): void {
+export function release(
+  { state, router }: Pick<DispatchContext, "state" | "router">,
+  lease: Lease,
+  end: LeaseEnd & { now: number },
+): void {
   if (!state.leases.delete(lease.id)) return;
+  router.released(lease, end);
   const worker = state.workers.get(lease.workerId);
   if (worker?.run !== lease.workerRun) return;
   worker.inFlight -= 1;
-  const engine = worker.engines.get(lease.engineKey.slice(worker.id.length + 1));
-  if (engine) engine.inFlight -= 1;
+  const engine = engineOf(state, lease);
+  if (!engine) return;
+  engine.inFlight -= 1;
+  if (!lease.started) engine.pendingTokens -= lease.missTokens;
+}
+
+function engineOf(state: ClusterState, lease: Lease): Engine | null {
+  const worker = state.workers.get(lease.workerId);
+  if (worker?.run !== lease.workerRun) return null;
+  return worker.engines.get(lease.engineNumber) ?? null;
 }
 
 export interface Recall {

@@ -85,6 +85,7 @@ export function reportEngine(
     pages: null,
     route: { via: "unknown" },
     inFlight: 0,
+    pendingTokens: 0,
   };
   const ended = known !== undefined && known.run !== "" && known.run !== report.run;
   if (ended) endRun(state, known.run, now);

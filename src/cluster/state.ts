@@ -1,10 +1,10 @@
 /** What the head knows of its cluster: plain data, each part with the one file that writes it. */
 
 import type { ErrorCode } from "../protocol/errors.ts";
-import type { Want } from "./dispatch.ts";
 import type { LoadFigures } from "./load.ts";
 import type { Hardware } from "./telemetry.ts";
 import type { Host } from "../protocol/messages.ts";
+import type { Want } from "./want.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
 
@@ -98,6 +98,8 @@ export interface Engine {
   route: Route;
   /** Leases held on it. Written by dispatch. */
   inFlight: number;
+  /** Prompt tokens that its leases without a first byte are reckoned to cost. Written by dispatch. */
+  pendingTokens: number;
 }
 
 export interface ModelCard {
@@ -125,15 +127,44 @@ export interface Lease {
   engineNumber: string;
   apiKey: string | null;
   hostHeader: string | null;
+  /** When it was given out. */
+  grantedAt: number;
+  /** Tokens that the prompt is reckoned to have, and those that no cache is reckoned to hold. */
+  promptTokens: number;
+  missTokens: number;
+  /** Why this replica, where the request wants to know. */
+  explanation: string | null;
   /** Whether an engine byte has come back. */
   started: boolean;
   /** When the request last made progress on its own connection. */
   progressAt: number;
+  /** Whether the engine's next byte is waited for; false while the client takes none. */
+  reading: boolean;
   /** Set once the request was told to go elsewhere or to end. */
   recalled: boolean;
   /** What the request had asked for. */
   want: Want;
 }
+
+/** How a lease ended. */
+export interface LeaseEnd {
+  outcome: LeaseOutcome;
+  /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
+  promptTokens: number | null;
+  cachedTokens: number | null;
+}
+
+/** As the proxy has it; see `proxy/failure.ts`. */
+export type LeaseOutcome =
+  | "ok"
+  | "rejected"
+  | "busy"
+  | "engine_error"
+  | "unreachable"
+  | "broken"
+  | "recalled"
+  | "slow_client"
+  | "client_gone";
 
 export interface ClusterLimits {
   heartbeatIntervalMs: number;

@@ -1,13 +1,13 @@
 /** Drives the pure dispatch of `cluster/`: the clock, the tick, and the promises of requests. */
 
 import { type Catalog, createCatalogReader } from "../cluster/catalog.ts";
-import { acquire, type Recall, recalls, release } from "../cluster/dispatch.ts";
+import { acquire, type Recall, recalls, release, started } from "../cluster/dispatch.ts";
 import { tick, type Transition } from "../cluster/liveness.ts";
 import { setRoute } from "../cluster/registry.ts";
+import { createRouter } from "../cluster/routing.ts";
 import type { ClusterState, Engine, Lease as Held, Worker } from "../cluster/state.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
-import type { Outcome } from "../proxy/failure.ts";
-import type { Acquire, Lease } from "../proxy/lease.ts";
+import type { Acquire, Lease, LeaseEnd } from "../proxy/lease.ts";
 import { directUpstream } from "../proxy/upstream.ts";
 import type { Log } from "../util/log.ts";
 import type { LaneSwitch } from "./lane-switch.ts";
@@ -38,6 +38,8 @@ export interface Dispatch extends Disposable {
 export function startDispatch(options: DispatchOptions): Dispatch {
   const { state, now, log } = options;
   const catalog = createCatalogReader(state);
+  const router = createRouter();
+  const context = () => ({ state, catalog: catalog(), router });
   /** The requests that hold a lease, to be told when it is taken back. */
   const holders = new Map<number, Lease>();
   /** Engines whose way is being found out. */
@@ -74,7 +76,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
 
   const timer = setInterval(() => {
     for (const transition of tick(state, now())) changed(transition);
-    recall(recalls({ state, catalog: catalog() }, now()));
+    recall(recalls(context(), now()));
   }, state.limits.tickIntervalMs);
 
   const reprobe = setInterval(() => {
@@ -96,10 +98,10 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     else log.info(`worker ${to}`, fields);
   };
 
-  const settle = (held: Held, outcome: Outcome) => {
+  const settle = (held: Held, end: LeaseEnd) => {
     holders.delete(held.id);
-    release(state, held);
-    if (outcome !== "unreachable") return;
+    release(context(), held, { ...end, now: now() });
+    if (end.outcome !== "unreachable") return;
     // A refused connection says that the way is wrong or the engine gone: no request goes there
     // until one or the other is known.
     const worker = state.workers.get(held.workerId);
@@ -120,7 +122,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     findWay: (worker, engine) => void look(worker, engine),
     async acquire(want) {
       if (closed) throw new LlmnodeError("shutting_down", "The head is stopping.");
-      const grant = acquire({ state, catalog: catalog() }, want, {
+      const grant = acquire(context(), want, {
         now: now(),
         random: options.random,
       });
@@ -140,18 +142,19 @@ export function startDispatch(options: DispatchOptions): Dispatch {
         // By lane the worker adds the engine's key and `Host` itself.
         apiKey: held.url === null ? null : held.apiKey,
         hostHeader: held.url === null ? null : held.hostHeader,
+        explanation: held.explanation,
         onRecall: null,
-        started() {
-          held.started = true;
-          held.progressAt = now();
-        },
+        started: () => started(context(), held, now()),
         progress() {
           held.progressAt = now();
         },
-        release(outcome) {
+        reading(isReading) {
+          held.reading = isReading;
+        },
+        release(end) {
           if (released) return;
           released = true;
-          settle(held, outcome);
+          settle(held, end);
         },
       };
       holders.set(held.id, lease);

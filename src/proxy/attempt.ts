@@ -160,7 +160,7 @@ async function answer(on: Answering): Promise<Attempted> {
     lease.started();
     job.onFirstData();
     const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
-    hold.done("ok");
+    hold.done("ok", watch.facts().usage);
     job.onEnd("ok", watch);
     // Most often the very bytes that came, which need no copy.
     const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
@@ -192,7 +192,7 @@ async function answer(on: Answering): Promise<Attempted> {
     onEnd: (end) => {
       const left = end === "broken" && job.request.signal.aborted;
       const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;
-      hold.done(outcome);
+      hold.done(outcome, watch.facts().usage);
       // Whatever the engine still does for this request is for nobody.
       if (end !== "ok") hold.abort();
       job.onEnd(outcome, watch);

@@ -4,6 +4,7 @@ import { LlmnodeError } from "../protocol/errors.ts";
 import { type AttemptFailure, connectionFailure, type Outcome } from "./failure.ts";
 import type { Lease } from "./lease.ts";
 import type { AttemptRecord } from "./record.ts";
+import type { Usage } from "./usage.ts";
 
 export type Attempted =
   | { kind: "answer"; response: Response }
@@ -17,8 +18,8 @@ export interface Hold {
   abort(): void;
   /** Whether the request has taken longer than it may. */
   isLate(): boolean;
-  /** Gives the lease back and completes the attempt's record. */
-  done(outcome: Outcome): void;
+  /** Gives the lease back and completes the attempt's record; `usage` as far as the engine told it. */
+  done(outcome: Outcome, usage?: Usage | null): void;
   /** Ends an attempt that has no answer. Throws `client_gone`. */
   failed(error: unknown): Attempted;
 }
@@ -51,13 +52,14 @@ export function startHold(options: HoldOptions): Hold {
     totalTimeoutMs === null
       ? undefined
       : setTimeout(take, options.startedAt + totalTimeoutMs - now(), "late");
-  const done = (outcome: Outcome) => {
+  const done = (outcome: Outcome, usage: Usage | null = null) => {
     clearTimeout(timer);
     client.removeEventListener("abort", abort);
     lease.onRecall = null;
     record.outcome = outcome;
     record.endedAt = now();
-    lease.release(outcome);
+    const promptTokens = usage?.input ?? null;
+    lease.release({ outcome, promptTokens, cachedTokens: usage?.cachedInput ?? null });
   };
   return {
     signal: controller.signal,

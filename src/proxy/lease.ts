@@ -3,10 +3,12 @@
 import type { Outcome } from "./failure.ts";
 import type { Upstream } from "./upstream.ts";
 
-/** What a request needs; plain data. */
+/** What a request needs; plain data, as `cluster/want.ts` has it. */
 export interface Want {
   /** Null: any model that an engine of these kinds has. */
   model: string | null;
+  /** Models that will do where no replica of `model` can be had, the first one first. */
+  fallbacks: readonly string[];
   /** A service in place of a model. */
   service: string | null;
   /** Whether it must not be tried elsewhere once it may have arrived. */
@@ -17,8 +19,35 @@ export interface Want {
   kinds: readonly string[] | null;
   /** A worker that the client insists on, by name or id. */
   worker: string | null;
-  /** Engines that the request has tried, by key. */
+  /** Engines that this request has tried already, by key. */
   exclude: readonly string[];
+  /** What the router may know of its prompt; null: it has none, and goes where least is to do. */
+  prompt: PromptFacts | null;
+  /** The client's name for a conversation; null: it gave none. */
+  session: string | null;
+  /** Who asks: places in a queue are shared fairly between parties. */
+  party: string;
+  /** Names the body; the same bytes for the same model have the same hash. Null: not known. */
+  bodyHash: string | null;
+  /** What is held for it while it waits. */
+  bodyBytes: number;
+  /** Whether the choice is to be explained. */
+  explain: boolean;
+}
+
+/** A prompt as far as bytes tell it: no tokenizer is asked. */
+export interface PromptFacts {
+  /** Bytes that become tokens of the prompt. */
+  bytes: number;
+  /**
+   * A chained hash of all that lies before each boundary, in two halves of 32 bits each, high half
+   * first; empty: it is not looked for in caches.
+   */
+  hashes: Uint32Array;
+  /** How many bytes of the prompt lie before each boundary, in ascending order. */
+  ends: Uint32Array;
+  /** The most tokens that the client wants back; null: it does not say. */
+  maxTokens: number | null;
 }
 
 /** One request's hold on a replica. */
@@ -35,13 +64,24 @@ export interface Lease {
   readonly apiKey: string | null;
   /** The `Host` that the engine insists on; null: the one of its address. */
   readonly hostHeader: string | null;
+  /** Why this replica, in a line; null where nobody wanted to know. */
+  readonly explanation: string | null;
   /** Set by the holder; called when the head takes the request away from this replica. */
   onRecall: ((kind: "move" | "fail") => void) | null;
   /** The engine's first byte is here. */
   started(): void;
   progress(): void;
+  /** Whether the engine's next byte is waited for, or the client; true at first. */
+  reading(isReading: boolean): void;
   /** Gives the replica back; only the first call counts. */
-  release(outcome: Outcome): void;
+  release(end: LeaseEnd): void;
+}
+
+export interface LeaseEnd {
+  outcome: Outcome;
+  /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
+  promptTokens: number | null;
+  cachedTokens: number | null;
 }
 
 /** Throws LlmnodeError when there is none to be had. */

@@ -156,11 +156,30 @@ function attemptJob(options: ProxyOptions, job: Job): AttemptJob {
   };
 }
 
-function wantOf({ route, worker }: ProxyCall, payload: Payload, exclude: readonly string[]): Want {
+function wantOf(
+  { route, worker, clientAddress }: ProxyCall,
+  payload: Payload,
+  exclude: readonly string[],
+): Want {
   const { model, kind } = payload;
   const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
   const oneModel = model === null && route.method === "POST";
-  return { model, service: null, once: false, kinds, worker, exclude, oneModel };
+  return {
+    model,
+    fallbacks: [],
+    service: null,
+    once: false,
+    oneModel,
+    kinds,
+    worker,
+    exclude,
+    prompt: null,
+    session: null,
+    party: clientAddress,
+    bodyHash: null,
+    bodyBytes: payload.length,
+    explain: false,
+  };
 }
 
 /** Kinds that may be anything are asked too, where the model says that they are meant. */

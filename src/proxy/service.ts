@@ -132,8 +132,22 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
 }
 
 function wantOf(
-  { service, worker }: ServiceCall,
+  { service, worker, clientAddress }: ServiceCall,
   rest: { exclude: readonly string[]; once: boolean },
 ): Want {
-  return { model: null, service, oneModel: false, kinds: null, worker, ...rest };
+  return {
+    model: null,
+    fallbacks: [],
+    service,
+    oneModel: false,
+    kinds: null,
+    worker,
+    prompt: null,
+    session: null,
+    party: clientAddress,
+    bodyHash: null,
+    bodyBytes: 0,
+    explain: false,
+    ...rest,
+  };
 }

@@ -1,9 +1,20 @@
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../src/cluster/catalog.ts";
-import { acquire, release } from "../../src/cluster/dispatch.ts";
+import { acquire } from "../../src/cluster/dispatch.ts";
 import { disconnect, goodbye, heard } from "../../src/cluster/registry.ts";
 import { tick } from "../../src/cluster/liveness.ts";
-import { accepted, addWorker, cluster, hello, refusal, T0, tryJoin } from "./fixtures.ts";
+import {
+  accepted,
+  addWorker,
+  cluster,
+  giveBack,
+  hello,
+  refusal,
+  router,
+  T0,
+  tryJoin,
+  want,
+} from "./fixtures.ts";
 
 test("two workers of one host name get two names, and the same ones again", () => {
   const state = cluster();
@@ -73,16 +84,8 @@ test("a run that took the engine over from the known one is accepted at once and
   const state = cluster();
   const old = addWorker(state, "aaaa", { models: ["m"] });
   const catalog = createCatalogReader(state)();
-  const want = {
-    model: "m",
-    service: null,
-    once: false,
-    oneModel: false,
-    kinds: null,
-    worker: null,
-    exclude: [],
-  };
-  const grant = acquire({ state, catalog }, want, { now: T0, random: () => 0 });
+  const wanted = want("m");
+  const grant = acquire({ state, catalog, router }, wanted, { now: T0, random: () => 0 });
   if (!grant.granted) throw new Error(grant.message);
   goodbye(state, old.worker, { left: false, reason: "handed over", deadlineMs: 0 });
   disconnect(state, old.worker);
@@ -92,7 +95,7 @@ test("a run that took the engine over from the known one is accepted at once and
   expect([worker.run, worker.drain, worker.inFlight]).toEqual(["run-2", null, 1]);
   // What runs on the engine is nobody's to recall, and is counted to its end.
   expect(state.endedRuns.size).toBe(0);
-  release(state, grant.lease);
+  giveBack(state, grant.lease);
   expect(worker.inFlight).toBe(0);
 });
 

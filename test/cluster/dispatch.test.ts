@@ -1,18 +1,21 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { buildCatalog, createCatalogReader } from "../../src/cluster/catalog.ts";
-import { acquire, type Grant, recalls, release, type Want } from "../../src/cluster/dispatch.ts";
+import { acquire, type Grant, recalls, started } from "../../src/cluster/dispatch.ts";
 import { settle, tick } from "../../src/cluster/liveness.ts";
 import { disconnect, goodbye, heard, reportEngine, setRoute } from "../../src/cluster/registry.ts";
 import { type ClusterState, type Lease } from "../../src/cluster/state.ts";
 import type { EngineReport } from "../../src/protocol/messages.ts";
 import { statusJson } from "../../src/cluster/snapshot.ts";
+import type { Want } from "../../src/cluster/want.ts";
 import {
   accepted,
   addWorker,
   cluster,
+  giveBack,
   hello,
   report,
+  router,
   setModels,
   T0,
   tryJoin,
@@ -23,7 +26,7 @@ function asker(state: ClusterState, random: () => number = Math.random) {
   const catalog = createCatalogReader(state);
   return (model: string, more: Partial<Want> & { now?: number } = {}): Grant => {
     const { now = T0, ...rest } = more;
-    return acquire({ state, catalog: catalog() }, want(model, rest), { now, random });
+    return acquire({ state, catalog: catalog(), router }, want(model, rest), { now, random });
   };
 }
 
@@ -51,7 +54,7 @@ test("ties fall at random and evenly", () => {
   for (let i = 0; i < 3000; i += 1) {
     const lease = held(ask("m"));
     counts.set(lease.workerName, (counts.get(lease.workerName) ?? 0) + 1);
-    release(state, lease);
+    giveBack(state, lease);
   }
   for (const n of counts.values()) expect(Math.abs(n - 1000)).toBeLessThan(200);
   expect(counts.size).toBe(3);
@@ -133,7 +136,7 @@ test("what must not run twice stays on a silent worker, and fails with a lost on
   }
   const take = (once: boolean) => {
     const { engine } = workers[0] ?? {};
-    const context = { state, catalog: buildCatalog(state) };
+    const context = { state, catalog: buildCatalog(state), router };
     const exclude = workers[1] ? [workers[1].engine.key] : [];
     const asked = { ...want("x"), model: null, service: "tts", once, exclude };
     const grant = acquire(context, asked, at);
@@ -161,12 +164,12 @@ test("a lease is released once, and never against a later run of its worker", ()
   const a = addWorker(state, "a", { models: ["m"] });
   const ask = asker(state);
   const [first, second] = [held(ask("m")), held(ask("m"))];
-  release(state, first);
-  release(state, first);
+  giveBack(state, first);
+  giveBack(state, first);
   expect([a.worker.inFlight, a.engine.inFlight]).toEqual([1, 1]);
   goodbye(state, a.worker, { left: true, reason: "", deadlineMs: 0 });
   accepted(tryJoin(state, hello("a", { run: "run-2" })));
-  release(state, second);
+  giveBack(state, second);
   const worker = state.workers.get(a.worker.id);
   expect([worker?.inFlight, state.leases.size]).toEqual([0, 0]);
 });
@@ -250,7 +253,7 @@ test("status shows workers, engines and models as the schema says", () => {
       { name: "n", ready: 0, replicas: 1, in_flight: 0 },
     ],
   });
-  release(state, lease);
+  giveBack(state, lease);
 });
 
 /** One thing that can happen; numbers pick among what is there. */
@@ -278,13 +281,13 @@ test("whatever happens in whatever order, counters are never negative and end at
         const worker = pickWorker(pick);
         const lease = leases[pick % Math.max(1, leases.length)];
         if (kind === "ask") {
-          const grant = acquire({ state, catalog: catalog() }, want("m"), {
+          const grant = acquire({ state, catalog: catalog(), router }, want("m"), {
             now,
             random: Math.random,
           });
           if (grant.granted) leases.push(grant.lease);
-        } else if (kind === "release" && lease) release(state, lease);
-        else if (kind === "start" && lease) lease.started = true;
+        } else if (kind === "release" && lease) giveBack(state, lease);
+        else if (kind === "start" && lease) started({ state, router }, lease, now);
         else if (kind === "join" && state.workers.size < 5)
           addWorker(state, `w${run}x`, { models: ["m"], now });
         else if (kind === "rejoin" && worker) {
@@ -315,16 +318,19 @@ test("whatever happens in whatever order, counters are never negative and end at
             now = Math.min(end, now + 250);
             tick(state, now);
             for (const { lease } of recalls({ state, catalog: catalog() }, now)) {
-              if (pick % 3 > 0) release(state, lease);
+              if (pick % 3 > 0) giveBack(state, lease);
             }
           }
         }
         for (const { inFlight, engines } of state.workers.values()) {
           expect(inFlight).toBeGreaterThanOrEqual(0);
-          for (const engine of engines.values()) expect(engine.inFlight).toBeGreaterThanOrEqual(0);
+          for (const engine of engines.values()) {
+            expect(engine.inFlight).toBeGreaterThanOrEqual(0);
+            expect(engine.pendingTokens).toBeGreaterThanOrEqual(0);
+          }
         }
       }
-      for (const lease of leases) release(state, lease);
+      for (const lease of leases) giveBack(state, lease);
       expect(state.leases.size).toBe(0);
       for (const { inFlight, engines } of state.workers.values()) {
         expect(inFlight).toBe(0);

@@ -1,13 +1,17 @@
 /** A cluster in a few words, for tests of the pure code. */
 
 import { join, type JoinResult } from "../../src/cluster/admission.ts";
-import type { Want } from "../../src/cluster/dispatch.ts";
+import { release } from "../../src/cluster/dispatch.ts";
+import type { Want } from "../../src/cluster/want.ts";
+import { createRouter } from "../../src/cluster/routing.ts";
 import { reportEngine, reportModels, setRoute } from "../../src/cluster/registry.ts";
 import {
   type ClusterLimits,
   type ClusterState,
   createCluster,
   type Engine,
+  type Lease,
+  type LeaseEnd,
   type Worker,
 } from "../../src/cluster/state.ts";
 import type { EngineReport, Hello } from "../../src/protocol/messages.ts";
@@ -98,16 +102,32 @@ export function addWorker(
   return { worker, engine: change.engine, session: result.session };
 }
 
+/** A router without a past. */
+export const router = createRouter();
+
+/** Gives a lease back. */
+export function giveBack(state: ClusterState, lease: Lease, more: Partial<LeaseEnd> = {}): void {
+  const end: LeaseEnd = { outcome: "ok", promptTokens: null, cachedTokens: null, ...more };
+  release({ state, router }, lease, { ...end, now: T0 });
+}
+
 /** A request for a model, anywhere. */
 export function want(model: string, more: Partial<Want> = {}): Want {
   return {
     model,
+    fallbacks: [],
     service: null,
     once: false,
     oneModel: false,
     kinds: null,
     worker: null,
     exclude: [],
+    prompt: null,
+    session: null,
+    party: "",
+    bodyHash: null,
+    bodyBytes: 0,
+    explain: false,
     ...more,
   };
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../src/cluster/catalog.ts";
-import { acquire, recalls, release } from "../../src/cluster/dispatch.ts";
+import { acquire, recalls } from "../../src/cluster/dispatch.ts";
 import { settle, tick } from "../../src/cluster/liveness.ts";
 import {
   disconnect,
@@ -10,7 +10,18 @@ import {
   reportEngine,
 } from "../../src/cluster/registry.ts";
 import { type ClusterState, heartbeatPlan } from "../../src/cluster/state.ts";
-import { accepted, addWorker, cluster, hello, report, T0, tryJoin, want } from "./fixtures.ts";
+import {
+  accepted,
+  addWorker,
+  cluster,
+  giveBack,
+  hello,
+  report,
+  router,
+  T0,
+  tryJoin,
+  want,
+} from "./fixtures.ts";
 
 /** Ticks on time until `to`; returns the transitions as words. */
 function run(state: ClusterState, to: number): string[] {
@@ -61,12 +72,12 @@ test("goodbye drains, then the worker has left", () => {
   const { worker } = addWorker(state, "a", { models: ["m"] });
   const catalog = createCatalogReader(state);
   const at = { now: T0, random: () => 0 };
-  const grant = acquire({ state, catalog: catalog() }, want("m"), at);
+  const grant = acquire({ state, catalog: catalog(), router }, want("m"), at);
   if (!grant.granted) throw new Error(grant.message);
   goodbye(state, worker, { left: false, reason: "stopping", deadlineMs: 30_000 });
   expect(settle(state, worker, T0)?.to).toBe("draining");
-  expect(acquire({ state, catalog: catalog() }, want("m"), at).granted).toBe(false);
-  release(state, grant.lease);
+  expect(acquire({ state, catalog: catalog(), router }, want("m"), at).granted).toBe(false);
+  giveBack(state, grant.lease);
   expect(run(state, T0 + 250)).toEqual(["a draining>drained"]);
   goodbye(state, worker, { left: true, reason: "stopping", deadlineMs: 0 });
   expect(run(state, T0 + 500)).toEqual(["a drained>left"]);
@@ -106,7 +117,7 @@ test("a starting engine makes the models of its command known", () => {
 
 function lease(state: ClusterState, catalog: ReturnType<typeof createCatalogReader>) {
   const at = { now: T0, random: () => 0.99 };
-  const grant = acquire({ state, catalog: catalog() }, want("m"), at);
+  const grant = acquire({ state, catalog: catalog(), router }, want("m"), at);
   if (!grant.granted) throw new Error(grant.message);
   return grant.lease;
 }
@@ -132,7 +143,10 @@ test("a request does not move back to where it has failed", () => {
   const a = addWorker(state, "a", { models: ["m"] });
   const b = addWorker(state, "b", { models: ["m"] });
   const wanted = want("m", { exclude: [b.engine.key] });
-  const grant = acquire({ state, catalog: catalog() }, wanted, { now: T0, random: Math.random });
+  const grant = acquire({ state, catalog: catalog(), router }, wanted, {
+    now: T0,
+    random: Math.random,
+  });
   expect(grant.granted && grant.lease.engineKey).toBe(a.engine.key);
   disconnect(state, a.worker);
   settle(state, a.worker, T0 + 1);

@@ -8,7 +8,7 @@ import { createMetrics, type Metrics, type MetricsLimits } from "../../src/head/
 import { errorCodeOf } from "../../src/head/metrics-record.ts";
 import type { Heartbeat } from "../../src/protocol/messages.ts";
 import type { RequestRecord } from "../../src/proxy/record.ts";
-import { addWorker, cluster, T0 } from "../cluster/fixtures.ts";
+import { addWorker, cluster, router, T0, want } from "../cluster/fixtures.ts";
 import { parseExposition, valueOf } from "../helpers/exposition.ts";
 import { AT, attempt, eventful, record } from "../helpers/record.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -303,16 +303,11 @@ test("facts of the cluster are read at the scrape", async () => {
   engine.restarts = 3;
   using metrics = metricsOf(state, {}, T0 + 1500);
   const catalog = createCatalogReader(state);
-  const want = {
-    model: "qwen",
-    service: null,
-    once: false,
-    oneModel: false,
-    kinds: null,
-    worker: "gpu-1",
-    exclude: [],
-  };
-  const grant = acquire({ state, catalog: catalog() }, want, { now: T0, random: () => 0 });
+  const wanted = want("qwen", { worker: "gpu-1" });
+  const grant = acquire({ state, catalog: catalog(), router }, wanted, {
+    now: T0,
+    random: () => 0,
+  });
   expect(grant.granted).toBe(true);
 
   const before = await scrape(metrics);

@@ -69,10 +69,12 @@ export function startFront(options: FrontOptions): Front {
         upstream,
         apiKey: null,
         hostHeader: null,
+        explanation: null,
         onRecall: null,
         started() {},
         progress() {},
-        release(outcome) {
+        reading() {},
+        release({ outcome }) {
           if (leases.delete(lease)) outcomes.push(outcome);
         },
       };
