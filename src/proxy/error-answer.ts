@@ -23,10 +23,12 @@ export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
   forbidden: { status: 403, type: INVALID, code: "forbidden" },
   rate_limited: { status: 429, type: "rate_limit_exceeded", code: "rate_limit_exceeded" },
   no_ready_replica: { status: 503, type: "service_unavailable", code: "no_ready_replica" },
+  queue_full: { status: 503, type: "service_unavailable", code: "queue_full" },
   overloaded: { status: 503, type: "service_unavailable", code: "overloaded" },
   shutting_down: { status: 503, type: "service_unavailable", code: "shutting_down" },
   upstream_unreachable: { status: 502, type: "upstream_error", code: "upstream_unreachable" },
   upstream_broken: { status: 502, type: "upstream_error", code: "upstream_broken" },
+  engine_crashed: { status: 502, type: "upstream_error", code: "engine_crashed" },
   upstream_auth: { status: 502, type: "upstream_error", code: "upstream_auth" },
   upstream_timeout: { status: 504, type: "timeout", code: "upstream_timeout" },
   // Nobody reads this answer; the number is for the log.
@@ -78,7 +80,7 @@ export function errorResponse(error: LlmnodeError, dialect: Dialect = "openai"):
     headers["retry-after"] = String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)));
     headers["retry-after-ms"] = String(Math.max(1, Math.round(error.retryAfterMs)));
   }
-  if (status === 501) headers["x-should-retry"] = "false";
+  if (status === 501 || error.code === "engine_crashed") headers["x-should-retry"] = "false";
   return new Response(bodyFor(dialect, fieldsOf(error), status), { status, headers });
 }
 
