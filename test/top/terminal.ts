@@ -1,0 +1,84 @@
+/** As much of a terminal as `llmnode top` needs: what its bytes leave on the screen. */
+
+import type { Cell } from "../../src/top/screen.ts";
+
+export class Terminal {
+  readonly columns: number;
+  readonly rows: number;
+  cells: Cell[][];
+  /** How often the screen was cleared. */
+  clears = 0;
+  alternate = false;
+  cursorShown = true;
+  #row = 0;
+  #column = 0;
+  #style = "";
+
+  constructor(columns: number, rows: number) {
+    this.columns = columns;
+    this.rows = rows;
+    this.cells = Array.from({ length: rows }, () => this.#blank());
+  }
+
+  #blank(): Cell[] {
+    return Array.from({ length: this.columns }, () => ({ text: " ", style: "" }));
+  }
+
+  /** Throws at a sequence that `llmnode top` has no business to send. */
+  write(bytes: string): void {
+    // oxlint-disable-next-line no-control-regex
+    const pieces = /\u001b\[([?\d;]*)([A-Za-z])|([^\u001b])/gsu;
+    let at = 0;
+    for (const piece of bytes.matchAll(pieces)) {
+      if (piece.index !== at)
+        throw new Error(`unknown bytes: ${JSON.stringify(bytes.slice(at, at + 20))}`);
+      at += piece[0].length;
+      const [, parameters = "", command, char] = piece;
+      if (char !== undefined) this.#put(char);
+      else this.#obey(command ?? "", parameters);
+    }
+    if (at !== bytes.length)
+      throw new Error(`unknown bytes: ${JSON.stringify(bytes.slice(at, at + 20))}`);
+  }
+
+  #obey(command: string, parameters: string): void {
+    const [first = 1, second = 1] = parameters.split(";").map(Number);
+    if (command === "H") {
+      this.#row = first - 1;
+      this.#column = second - 1;
+    } else if (command === "m") {
+      this.#style = parameters.replace(/^0;?/, "");
+    } else if (command === "J" && parameters === "2") {
+      this.clears += 1;
+      this.cells = this.cells.map(() => this.#blank());
+    } else if (parameters === "?1049") this.alternate = command === "h";
+    else if (parameters === "?25") this.cursorShown = command === "h";
+    else if (parameters !== "?2026" && parameters !== "?7" && parameters !== "?2004")
+      throw new Error(`unknown sequence: ${parameters}${command}`);
+  }
+
+  #put(char: string): void {
+    const line = this.cells[this.#row];
+    if (!line) throw new Error(`row ${this.#row} is outside`);
+    const width = Bun.stringWidth(char);
+    if (width === 0) {
+      const before = line.slice(0, this.#column).findLast(({ text }) => text !== "");
+      if (before) before.text += char;
+      return;
+    }
+    if (this.#column + width > this.columns) throw new Error("it wraps");
+    // Writing over one half of a wide character destroys the other half.
+    const lead = line[this.#column];
+    if (lead?.text === "") line[this.#column - 1] = { text: " ", style: "" };
+    const next = line[this.#column + width];
+    if (next?.text === "") line[this.#column + width] = { text: " ", style: "" };
+    line[this.#column] = { text: char, style: this.#style };
+    for (let i = 1; i < width; i += 1) line[this.#column + i] = { text: "", style: this.#style };
+    this.#column += width;
+  }
+
+  /** The screen as text. */
+  text(): string[] {
+    return this.cells.map((line) => line.map(({ text }) => text).join(""));
+  }
+}
