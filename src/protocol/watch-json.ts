@@ -22,6 +22,8 @@ export interface WatchQuery {
   interval_ms: number;
   /** Whether workers that have left are shown. */
   gone: boolean;
+  /** How many models are wanted beside the rows, the busiest first; at most 50. */
+  models_beside: number;
   /** A worker (by name) or a model of which the detail is wanted with every frame; null: none. */
   detail: string | null;
 }
@@ -66,6 +68,8 @@ export interface WatchFrame {
   matching: number;
   offset: number;
   rows: WorkerRow[] | ModelRow[] | RequestRow[] | EventRow[];
+  /** As many as the query wants, the busiest first. */
+  models_beside: ModelRow[];
   /** What is wrong with the filter, if anything: then the one before goes on to hold. */
   filter_problem: { message: string; at: number } | null;
   /** The newest events, the latest last; at most 20. */

@@ -1,0 +1,228 @@
+/** `llmnode top`: the cluster live, on a terminal or as text and JSON. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { VIEWS } from "../../protocol/watch-json.ts";
+import { getStream, headClient, postJson } from "../api.ts";
+import { EXIT } from "../exit-codes.ts";
+import type { CommandSpec, Invocation } from "../spec.ts";
+import type { Terminal } from "../terminal.ts";
+import { topLogs } from "../top-logs.ts";
+
+const THEMES = ["auto", "mono", "high-contrast", "colorblind"] as const;
+
+export const topCommand: CommandSpec = {
+  name: "top",
+  usage: "top [--view <view>] [--filter <words>] [--once] [--json] [--watch] [-n <frames>]",
+  summary: "watch the cluster live",
+  details: [
+    "Keys are shown by ?. Without a terminal, in CI or with TERM=dumb it prints one snapshot and ends.",
+    "A process that is killed by SIGKILL leaves the terminal as it was: `reset` mends that.",
+  ],
+  options: [
+    {
+      flag: "interval",
+      value: "<duration>",
+      env: "LLMNODE_TOP_INTERVAL",
+      defaultNote: "1s to 3s, by the number of workers",
+      summary: "between two refreshes",
+    },
+    {
+      flag: "view",
+      value: "<view>",
+      default: "workers",
+      summary: "workers, models, requests or events",
+    },
+    {
+      flag: "filter",
+      value: "<words>",
+      summary: "only rows with these words, such as 'state:lost|failed gpu>80'",
+    },
+    {
+      flag: "sort",
+      value: "<field>",
+      defaultNote: "problems",
+      summary: "the order of the rows; -field turns it round",
+    },
+    {
+      flag: "readonly",
+      env: "LLMNODE_TOP_READONLY",
+      summary: "keys that change something do nothing",
+    },
+    { flag: "once", summary: "one snapshot as text" },
+    { flag: "watch", summary: "one snapshot after the other, without moving the cursor" },
+    { flag: "frames", short: "n", value: "<frames>", summary: "end after so many of them" },
+    { flag: "json", summary: "one JSON object; with --watch one a line" },
+    {
+      flag: "accessible",
+      env: "LLMNODE_ACCESSIBLE",
+      summary: "for screen readers: only what changes, in sentences",
+    },
+    { flag: "ascii", env: "LLMNODE_ASCII", summary: "no other characters than ASCII" },
+    {
+      flag: "theme",
+      value: "<theme>",
+      env: "LLMNODE_THEME",
+      default: "auto",
+      summary: `one of ${THEMES.join(", ")}`,
+    },
+  ],
+  examples: [
+    "llmnode top",
+    "llmnode top --view requests",
+    "llmnode top --once",
+    "llmnode top --json --watch -n 10",
+  ],
+  run,
+};
+
+async function run(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const { options, env } = invocation;
+  const view = oneOf(options.text("view"), VIEWS, "view") ?? "workers";
+  const theme = oneOf(options.text("theme"), THEMES, "theme") ?? "auto";
+  const intervalMs = options.durationMs("interval");
+  if (intervalMs !== null && (intervalMs < 200 || intervalMs > 60_000)) {
+    throw options.invalid("interval", "from 200ms to 60s");
+  }
+  const frames = options.integer("frames", { min: 1, max: 1_000_000 });
+  const client = headClient(invocation);
+  const head = {
+    stream: (path: string, signal: AbortSignal) =>
+      getStream({ ...client, retryPausesMs: [] }, path, signal),
+    post: (path: string, body: object) => postJson(client, path, body),
+  };
+  const accessible = options.isOn("accessible") || env["INK_SCREEN_READER"] === "true";
+  const ascii = options.isOn("ascii") || accessible || !speaksUtf8(env);
+  const draw = ascii
+    ? ({ charset: "ascii", graphs: "ascii" } as const)
+    : ({ charset: "utf8", graphs: env["TERM"] === "linux" ? "block" : "braille" } as const);
+  const filter = options.text("filter") ?? "";
+  const sort = options.text("sort");
+  const json = options.isOn("json");
+  const watch = options.isOn("watch") || (accessible && !options.isOn("once"));
+  const { paletteOf } = await import("../../top/palette.ts");
+  const palette = paletteOf(theme, terminal.color);
+  const ending = new AbortController();
+  const stop = endOn(ending);
+
+  try {
+    if (json || watch || options.isOn("once") || !isInteractive(terminal, env)) {
+      const { runPlain } = await import("../../top/plain.ts");
+      if (
+        terminal.outIsTty &&
+        process.stdin.isTTY !== true &&
+        !json &&
+        !watch &&
+        !options.isOn("once")
+      ) {
+        terminal.err.write("no keyboard here: --watch goes on, this is one snapshot\n");
+      }
+      await runPlain({
+        head,
+        query: {
+          view: view === "workers" || json ? view : "workers",
+          sort: sort ?? "problems",
+          filter,
+          offset: 0,
+          limit: 1000,
+          interval_ms: intervalMs ?? 1000,
+          gone: false,
+          models_beside: 50,
+          detail: null,
+        },
+        frames: frames ?? (watch ? null : 1),
+        format: json ? "json" : accessible ? "changes" : "text",
+        pretty: terminal.outIsTty,
+        width: terminal.columns ?? 120,
+        palette: terminal.outIsTty ? palette : { sgr: NO_COLORS },
+        draw,
+        async write(text) {
+          terminal.out.write(text);
+          await terminal.out.flush();
+        },
+        isGone: () => terminal.out.isGone,
+        signal: ending.signal,
+      });
+      return EXIT.ok;
+    }
+    // Ink's colours come from us; what it finds in the environment must not take them away.
+    process.env["FORCE_COLOR"] = "1";
+    const { openTty, terminalSize } = await import("../../top/tty.ts");
+    const { runTop } = await import("../../top/top.ts");
+    const tty = openTty();
+    const giveBack = () => tty.restore();
+    process.once("exit", giveBack);
+    process.stdin.setRawMode(true);
+    try {
+      await runTop({
+        options: {
+          head: client.url,
+          view,
+          sort,
+          filter,
+          intervalMs,
+          readonly: options.isOn("readonly"),
+        },
+        head,
+        logs: topLogs({ ...client, retryPausesMs: [] }),
+        palette,
+        draw,
+        tty,
+        keyboard: {
+          onBytes: (listener) => void process.stdin.on("data", listener),
+          onEnd: (listener) => void process.stdin.on("end", listener),
+        },
+        size: () => terminalSize(process.stdout, env),
+        onResize: (listener) => void process.stdout.on("resize", listener),
+        signal: ending.signal,
+      });
+    } finally {
+      tty.restore();
+      process.stdin.setRawMode(false);
+      process.stdin.pause();
+    }
+    return EXIT.ok;
+  } finally {
+    stop();
+  }
+}
+
+const NO_COLORS = {
+  plain: "",
+  strong: "",
+  dim: "",
+  good: "",
+  changing: "",
+  intended: "",
+  broken: "",
+  stale: "",
+  lost: "",
+  graph: "",
+  chosen: "",
+};
+
+function oneOf<T extends string>(text: string | null, all: readonly T[], flag: string): T | null {
+  if (text === null) return null;
+  const found = all.find((one) => one === text);
+  if (found !== undefined) return found;
+  throw new LlmnodeError("usage", `--${flag} must be one of ${all.join(", ")}, not ${text}`);
+}
+
+function isInteractive(terminal: Terminal, env: Invocation["env"]): boolean {
+  const isCi = (env["CI"] ?? "") !== "" && env["CI"] !== "0" && env["CI"] !== "false";
+  return terminal.outIsTty && process.stdin.isTTY === true && env["TERM"] !== "dumb" && !isCi;
+}
+
+/** By the locale; a terminal that says nothing of it is taken to be of this century. */
+function speaksUtf8(env: Invocation["env"]): boolean {
+  const locale = env["LC_ALL"] || env["LC_CTYPE"] || env["LANG"] || "";
+  return locale === "" || /utf-?8/i.test(locale);
+}
+
+function endOn(ending: AbortController): () => void {
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const end = () => ending.abort();
+  for (const signal of signals) process.on(signal, end);
+  return () => {
+    for (const signal of signals) process.off(signal, end);
+  };
+}

@@ -1,0 +1,62 @@
+/** Follows the log that is looked at, and lets go of it when another one is, or none. */
+
+import { messageOf } from "../protocol/errors.ts";
+import type { TopEvent } from "./reduce.ts";
+import type { LogsState } from "./state.ts";
+
+export interface LogWanted {
+  engine: string;
+  previous: boolean;
+  sinceMs: number | null;
+}
+
+export interface LogPiece {
+  lines: { time: string | null; text: string }[];
+  /** Lines that were left out before these. */
+  skipped: number;
+}
+
+/** An engine's log, followed unless it is a previous run's. Throws where there is none. */
+export type LogSource = (wanted: LogWanted, signal: AbortSignal) => AsyncIterable<LogPiece>;
+
+export interface LogReader extends Disposable {
+  /** What is looked at now. */
+  wanted(logs: LogsState | null): void;
+}
+
+export function startLogReader(source: LogSource, onEvent: (event: TopEvent) => void): LogReader {
+  let reading: { what: string; abort: AbortController } | null = null;
+
+  const read = async (wanted: LogWanted, abort: AbortController) => {
+    const { engine } = wanted;
+    let reason = "the end";
+    try {
+      for await (const { lines, skipped } of source(wanted, abort.signal)) {
+        if (abort.signal.aborted) return;
+        if (lines.length > 0 || skipped > 0) onEvent({ type: "log", engine, lines, skipped });
+      }
+    } catch (error) {
+      reason = messageOf(error);
+    }
+    if (!abort.signal.aborted) onEvent({ type: "log_ended", engine, reason });
+  };
+
+  return {
+    wanted(logs) {
+      const next = logs && { engine: logs.engine, previous: logs.previous, sinceMs: logs.sinceMs };
+      const what = JSON.stringify(next);
+      if (what === (reading?.what ?? "null")) return;
+      reading?.abort.abort();
+      reading = null;
+      if (next === null) return;
+      const abort = new AbortController();
+      reading = { what, abort };
+      // After the state that asks for it has been taken over.
+      queueMicrotask(() => void read(next, abort));
+    },
+    [Symbol.dispose]() {
+      reading?.abort.abort();
+      reading = null;
+    },
+  };
+}
