@@ -1,6 +1,6 @@
 /** Asks before something is changed, saying what it is and what it will do. */
 
-import type { RequestRow, WorkerRow } from "../protocol/watch-json.ts";
+import type { RequestRow, WorkerRow } from "../protocol/watch-rows.ts";
 import { flash } from "./reduce.ts";
 import { chosenRow, rowId } from "./rows.ts";
 import { type Action, mayAct, shownFrame, type TopState } from "./state.ts";

@@ -107,7 +107,7 @@ export function startClient(options: ClientOptions): WatchClient {
         const pause = pauseOf(settings, { attempt, isAuth, random: options.random() });
         onEvent({
           type: "down",
-          reason: messageOf(error),
+          reason: shortReason(error),
           attempt,
           retryAt: now() + pause,
           isAuth,
@@ -157,6 +157,12 @@ export function startClient(options: ClientOptions): WatchClient {
       stream?.abort.abort(AGAIN);
     },
   };
+}
+
+/** The head's address is on the screen already: what is in brackets says why. */
+function shortReason(error: unknown): string {
+  const text = messageOf(error);
+  return /^cannot reach the head at \S+ \(([^),]+)/.exec(text)?.[1] ?? text;
 }
 
 /** The connection is opened anew because we want it so. */

@@ -1,6 +1,6 @@
 /** What each key does, in each place. */
 
-import { type View, VIEWS } from "../protocol/watch-json.ts";
+import { type View, VIEWS } from "../protocol/watch-rows.ts";
 import { ask } from "./asking.ts";
 import { dialogKey } from "./dialogs.ts";
 import { editingKey, startEditing } from "./editing.ts";

@@ -1,7 +1,8 @@
 /** `llmnode top` without a terminal: one snapshot, one after the other, JSON, or what changes. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import type { ModelRow, WatchFrame, WatchQuery, WorkerRow } from "../protocol/watch-json.ts";
+import type { WatchFrame, WatchQuery } from "../protocol/watch-json.ts";
+import type { ModelRow, WorkerRow } from "../protocol/watch-rows.ts";
 import { type HeadCalls, wordsOf } from "./client.ts";
 import { type DrawnLine, type DrawOptions, exactly } from "./frame/drawn.ts";
 import { eventLine } from "./frame/events.ts";

@@ -1,13 +1,7 @@
 /** The rows of a view: what names one, and where it is in the whole list. */
 
-import type {
-  EventRow,
-  ModelRow,
-  RequestRow,
-  View,
-  WatchFrame,
-  WorkerRow,
-} from "../protocol/watch-json.ts";
+import type { WatchFrame } from "../protocol/watch-json.ts";
+import type { EventRow, ModelRow, RequestRow, View, WorkerRow } from "../protocol/watch-rows.ts";
 import type { Tab, TopState } from "./state.ts";
 
 export type Row = WorkerRow | ModelRow | RequestRow | EventRow;

@@ -1,6 +1,6 @@
 /** By what the rows of each view can be sorted. */
 
-import type { View } from "../protocol/watch-json.ts";
+import type { View } from "../protocol/watch-rows.ts";
 
 export interface SortChoice {
   /** As the head knows it. */

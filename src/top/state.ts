@@ -1,12 +1,7 @@
 /** What `llmnode top` knows and shows, as data; `reduce.ts` is its only writer. */
 
-import type {
-  HistoryPoint,
-  View,
-  WatchFrame,
-  WatchHello,
-  WatchQuery,
-} from "../protocol/watch-json.ts";
+import type { HistoryPoint, WatchFrame, WatchHello, WatchQuery } from "../protocol/watch-json.ts";
+import type { View } from "../protocol/watch-rows.ts";
 import type { Tone } from "./styled.ts";
 
 export interface TopOptions {

@@ -55,7 +55,7 @@ export async function runTop(run: RunTop): Promise<void> {
   const now = () => performance.now();
   const over = Promise.withResolvers<void>();
   await using stack = new AsyncDisposableStack();
-  stack.defer(() => tty.restore());
+  stack.defer(() => void tty.restore());
 
   let state = startState(run.options, { now: now(), size: run.size() });
   const sink = createFrameSink(tty.write, () => over.resolve());

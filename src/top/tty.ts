@@ -9,9 +9,9 @@ export interface Tty {
   enter(): Promise<void>;
   /**
    * Back to the screen that was there before, at once, on every way out; safe to call again. A
-   * terminal that takes nothing is left as it is.
+   * terminal that takes nothing, or is gone, is left as it is: then this is false.
    */
-  restore(): void;
+  restore(): boolean;
 }
 
 const ESC = "\u001b";
@@ -47,14 +47,16 @@ export function openTty(path = "/dev/tty"): Tty {
     write: send,
     enter: () => send(ENTER),
     restore() {
-      if (!isOpen) return;
+      if (!isOpen) return true;
       isOpen = false;
       try {
         writeSync(lastWord, LEAVE);
+        return true;
       } catch {
-        // It is gone or takes nothing: there is nobody left to tell.
+        return false;
+      } finally {
+        closeSync(lastWord);
       }
-      closeSync(lastWord);
     },
   };
 }

@@ -1,6 +1,7 @@
 /** A head that says what a test wants it to say, by the contract of `protocol/watch-json.ts`. */
 
-import type { View, WatchFrame, WatchHello, WatchQuery } from "../../src/protocol/watch-json.ts";
+import type { WatchFrame, WatchHello, WatchQuery } from "../../src/protocol/watch-json.ts";
+import type { View } from "../../src/protocol/watch-rows.ts";
 import { cluster, frame, hello, type SampleCluster } from "./sample.ts";
 
 export interface FakeHead extends AsyncDisposable {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { VIEWS } from "../../src/protocol/watch-json.ts";
+import { VIEWS } from "../../src/protocol/watch-rows.ts";
 import type { TopEvent } from "../../src/top/reduce.ts";
 import {
   cluster,

@@ -1,20 +1,22 @@
 /** A cluster as the head would tell of it: nine workers, one lost, one loading, one draining. */
 
 import {
+  type HistoryPoint,
+  WATCH_SCHEMA,
+  type WatchFrame,
+  type WatchHello,
+} from "../../src/protocol/watch-json.ts";
+import {
   type EngineRow,
   type EventRow,
   type GpuRow,
-  type HistoryPoint,
   type ModelRow,
   type RequestRow,
   type RowState,
   STATE_MARKS,
   type View,
-  WATCH_SCHEMA,
-  type WatchFrame,
-  type WatchHello,
   type WorkerRow,
-} from "../../src/protocol/watch-json.ts";
+} from "../../src/protocol/watch-rows.ts";
 
 const GIB = 1024 ** 3;
 export const TIME = "2026-02-03T14:02:31.000Z";

@@ -1,7 +1,7 @@
 /** `llmnode top`: the cluster live, on a terminal or as text and JSON. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { VIEWS } from "../../protocol/watch-json.ts";
+import { VIEWS } from "../../protocol/watch-rows.ts";
 import { getStream, headClient, postJson } from "../api.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { CommandSpec, Invocation } from "../spec.ts";

@@ -1,6 +1,6 @@
 /** The pages of one worker, one model, one request. */
 
-import type { EngineRow, ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-json.ts";
+import type { EngineRow, ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-rows.ts";
 import { formatDuration } from "../../util/units.ts";
 import { bar } from "../bars.ts";
 import { cutEnd, fitText } from "../columns.ts";

@@ -1,6 +1,6 @@
 /** Events, one a line. */
 
-import type { EventRow } from "../../protocol/watch-json.ts";
+import type { EventRow } from "../../protocol/watch-rows.ts";
 import { cutEnd, fitText } from "../columns.ts";
 import { clean, line, span, type Tone } from "../styled.ts";
 import { type DrawnLine, drawn, drawnText, rule } from "./drawn.ts";

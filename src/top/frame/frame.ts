@@ -4,13 +4,8 @@ import { paint, type Palette } from "../palette.ts";
 import { layoutOf, type Layout } from "../layout.ts";
 import { rowId, rowsOf } from "../rows.ts";
 import { freshness, shownFrame, type TopState } from "../state.ts";
-import type {
-  EventRow,
-  ModelRow,
-  RequestRow,
-  WatchFrame,
-  WorkerRow,
-} from "../../protocol/watch-json.ts";
+import type { WatchFrame } from "../../protocol/watch-json.ts";
+import type { EventRow, ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-rows.ts";
 import { modelDetail, requestDetail, workerDetail } from "./detail.ts";
 import {
   BLANK,

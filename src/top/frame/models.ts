@@ -1,6 +1,6 @@
 /** The table of models, and that of requests. */
 
-import type { ModelRow, RequestRow } from "../../protocol/watch-json.ts";
+import type { ModelRow, RequestRow } from "../../protocol/watch-rows.ts";
 import { cutEnd, cutMiddle, fitText } from "../columns.ts";
 import { countText, rateText, timeText, tokenRateText, UNKNOWN } from "../figures.ts";
 import { clean, span, type Tone } from "../styled.ts";

@@ -1,6 +1,6 @@
 /** A state as it is shown: its mark, its word, and what they mean. */
 
-import { type RowState, STATE_MARKS } from "../../protocol/watch-json.ts";
+import { type RowState, STATE_MARKS } from "../../protocol/watch-rows.ts";
 import { fitText } from "../columns.ts";
 import { clean, type Line, span, type Tone } from "../styled.ts";
 

@@ -1,6 +1,6 @@
 /** The line with the views, and the one with the keys. */
 
-import type { View } from "../../protocol/watch-json.ts";
+import type { View } from "../../protocol/watch-rows.ts";
 import { sortText } from "../sorts.ts";
 import { mayAct, shownFrame, type TopState } from "../state.ts";
 import { clean, fitLine, span, spread, type Span, textOf } from "../styled.ts";

@@ -1,6 +1,6 @@
 /** The table of workers. */
 
-import type { WorkerRow } from "../../protocol/watch-json.ts";
+import type { WorkerRow } from "../../protocol/watch-rows.ts";
 import { bar } from "../bars.ts";
 import { cutEnd, cutMiddle, fitText } from "../columns.ts";
 import { countText, percentText, rateText, timeText, tokenRateText, UNKNOWN } from "../figures.ts";
