@@ -4,6 +4,7 @@ import { simulatedFailure } from "./faults.ts";
 import { generate, type Engine, type Generation, type Outcome, type Output } from "./generate.ts";
 import type { Choice, GenerationRequest } from "./request.ts";
 import { createKeepAlive, type KeepAlive } from "./keep-alive.ts";
+import { tokensOf } from "./prompt.ts";
 import { textOf, tokenAt } from "./text.ts";
 import { SSE, type FinishedChoice, type Summary, type Usage, type Wire } from "./wire/wire.ts";
 
@@ -115,7 +116,8 @@ function streamOutput(
   controller: ReadableStreamDirectController,
   { engine, signal }: AnswerContext,
 ): Output {
-  const { choices, continuousUsage, promptTokens } = generation;
+  const { choices, continuousUsage, prompts } = generation;
+  const promptTokens = tokensOf(prompts);
   const { noDone } = engine.options;
   const closed = new Set<number>();
   const counts = choices.map(() => 0);
@@ -123,7 +125,9 @@ function streamOutput(
   let blocked = false;
 
   const usageOf = (choice: number): Usage | null =>
-    continuousUsage ? { promptTokens, completionTokens: counts[choice] ?? 0 } : null;
+    continuousUsage
+      ? { promptTokens, completionTokens: counts[choice] ?? 0, cachedTokens: null }
+      : null;
 
   const keepAlive: KeepAlive | null =
     engine.keepAliveMs !== null && wire.contentType === SSE
@@ -136,7 +140,8 @@ function streamOutput(
       : null;
 
   return {
-    open() {
+    open(cachedTokens) {
+      wire.begin?.(cachedTokens);
       for (const i of choices.keys()) pending += wire.opening(i, usageOf(i));
     },
     token(choice, index) {

@@ -64,17 +64,17 @@ export async function embed(
   request: EmbeddingRequest,
   context: AnswerContext,
 ): Promise<Float32Array[]> {
-  await prefilled(request, context);
-  const { model, dimensions } = request;
-  return request.inputs.map((input) => embeddingOf(model, input.text, dimensions));
+  const { model, inputs, dimensions } = request;
+  await prefilled({ model, prompts: inputs }, context);
+  return inputs.map((input) => embeddingOf(model, input.text, dimensions));
 }
 
 /** The time and the bookkeeping of a request that generates nothing. */
 export async function prefilled(
-  { model, promptTokens }: { model: string; promptTokens: number },
+  { model, prompts }: { model: string; prompts: readonly Prompt[] },
   context: AnswerContext,
 ): Promise<void> {
-  const request = { model, promptTokens, choices: [], stream: false, continuousUsage: false };
+  const request = { model, prompts, choices: [], stream: false, continuousUsage: false };
   const { outcome } = await settled(request, context);
   if (outcome === "shutdown") throw simulatedFailure();
 }

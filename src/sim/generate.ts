@@ -1,10 +1,13 @@
 /** Produces an answer token by token at its pace, keeps its figures, and lets faults strike. */
 
-import { faultOf } from "./faults.ts";
+import { faultOf, GPU_FAULT_LINES, isPoison } from "./faults.ts";
 import { observe, type FinishedReason, type ModelMetrics } from "./metrics.ts";
 import type { SimOptions } from "./options.ts";
 import type { Pacer } from "./pacer.ts";
+import { tokensOf } from "./prompt.ts";
 import type { GenerationRequest } from "./request.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { textOf } from "./text.ts";
 import type { Summary } from "./wire/wire.ts";
 
 /** Tokens of one answer that are made before others get their turn. */
@@ -19,13 +22,14 @@ export interface Engine {
   /** Silence after which a stream of events carries a comment; null: never. */
   keepAliveMs: number | null;
   pacer: Pacer;
+  scheduler: Scheduler;
   metrics: ReadonlyMap<string, ModelMetrics>;
   /** The figures of a model; those of its base for an adapter. */
   metricsOf(model: string): ModelMetrics;
   /** All answers that have not ended. */
   running: Set<Generation>;
-  /** Ends the process. */
-  crash(): void;
+  /** Ends the process; `why` is the log's word for it, `lines` what the engine says before. */
+  crash(why: string, lines?: readonly string[]): void;
   /** A stream has ended, of the request with this signal. */
   onStreamEnd?: (signal: AbortSignal) => void;
 }
@@ -36,7 +40,7 @@ export type Outcome = "done" | "shutdown" | "error" | "cut" | "gone";
 /** Where an answer goes. */
 export interface Output {
   /** Before the first token. */
-  open(): void;
+  open(cachedTokens: number | null): void;
   /** The choice's next token; `index` counts from 0. */
   token(choice: number, index: number): void;
   /** The choice is complete. */
@@ -54,21 +58,29 @@ export interface Generation {
   shutdown(): void;
 }
 
-/** Starts an answer; its first token is due `ttftMs` after `receivedAt` (`performance.now()`). */
+/**
+ * Starts an answer. Its first token is due `ttftMs` after `receivedAt` (`performance.now()`), or
+ * after its prefill where the engine has a queue or takes its time for that.
+ */
 export function generate(
   request: GenerationRequest,
   output: Output,
   { engine, receivedAt }: { engine: Engine; receivedAt: number },
 ): Generation {
-  const { options, pacer } = engine;
-  const { choices, promptTokens } = request;
+  const { options, pacer, scheduler } = engine;
+  const { choices, prompts } = request;
+  const promptTokens = tokensOf(prompts);
   const metrics = engine.metricsOf(request.model);
   const fault = faultOf(options, request.stream);
+  const poison = isPoison(options, prompts);
   const longest = Math.max(0, ...choices.map((choice) => choice.length));
   const produced = choices.map(() => 0);
+  /** Where the cache has no limit, the figure for it is counted here. */
+  const kvCounted = options.kvTokens === null ? 1 : 0;
   let total = 0;
   let made = 0; // tokens of the longest choice so far
-  let dueAt = receivedAt + options.ttftMs;
+  let dueAt = 0;
+  let admittedAt = 0;
   let firstAt = 0;
   let lastAt = 0;
   let crashAt = 0;
@@ -79,8 +91,8 @@ export function generate(
     ended = true;
     pacer.cancel(step);
     engine.running.delete(generation);
-    metrics.running -= 1;
-    metrics.kvTokens -= promptTokens + total;
+    if (admittedAt > 0) metrics.kvTokens -= kvCounted * (promptTokens + total);
+    ticket.leave(saidText);
     metrics.finished[reason] += 1;
     if (reason === "stop" || reason === "length") observeFinished();
     output.end(outcome, summary());
@@ -88,19 +100,28 @@ export function generate(
 
   const summary = (): Summary => ({
     promptTokens,
+    cachedTokens: ticket.cachedTokens,
     completionTokens: total,
     produced,
     prefillMs: firstAt === 0 ? 0 : firstAt - receivedAt,
     decodeMs: lastAt - firstAt,
   });
 
+  /** What the next request of this conversation begins with, if it is as simple as that. */
+  const saidText = (): string | null => {
+    const [prompt, ...more] = prompts;
+    const [choice, ...others] = choices;
+    if (!prompt || !choice || more.length + others.length + choice.lead.length > 0) return null;
+    return prompt.text + textOf(choice.origin, made);
+  };
+
   const observeFinished = () => {
     const now = performance.now();
     const began = firstAt === 0 ? now : firstAt;
     observe(metrics.e2e, (now - receivedAt) / 1000);
-    observe(metrics.inference, (now - receivedAt) / 1000);
-    observe(metrics.queue, 0);
-    observe(metrics.prefill, (began - receivedAt) / 1000);
+    observe(metrics.inference, (now - admittedAt) / 1000);
+    observe(metrics.queue, (admittedAt - receivedAt) / 1000);
+    observe(metrics.prefill, (began - admittedAt) / 1000);
     observe(metrics.decode, (now - began) / 1000);
     if (longest > 1) observe(metrics.tpot, (lastAt - began) / (longest - 1) / 1000);
     observe(metrics.requestPromptTokens, promptTokens);
@@ -115,7 +136,7 @@ export function generate(
   /** A step of its own: the engine dies even if this client leaves or reads no more. */
   const crash = (now: number): number | null => {
     if (now < crashAt) return crashAt;
-    engine.crash();
+    engine.crash(`after ${options.crashAfterTokens} tokens of one request`);
     return null;
   };
 
@@ -128,7 +149,7 @@ export function generate(
       produced[i] = made + 1;
       total += 1;
       metrics.generationTokens += 1;
-      metrics.kvTokens += 1;
+      metrics.kvTokens += kvCounted;
       if (fault && total >= fault.afterTokens) return false;
       if (made + 1 === length) output.finish(i);
     }
@@ -141,21 +162,28 @@ export function generate(
     lastAt = now;
     metrics.promptTokens += promptTokens;
     observe(metrics.ttft, (now - receivedAt) / 1000);
-    output.open();
+    output.open(ticket.cachedTokens);
   };
+
+  const paceOf = () => options.itlMs + options.itlPerSeqMs * (scheduler.running() - 1);
 
   /** Tokens are due at fixed times from the first one on, so that lateness does not add up. */
   const burst = (now: number): number => {
     if (made === 0) return 1;
     const most = Math.ceil(BURST_TOKENS / choices.length);
-    if (options.itlMs <= 0) return most;
-    return Math.min(most, 1 + Math.floor((now - dueAt) / options.itlMs));
+    const itlMs = paceOf();
+    if (itlMs <= 0) return most;
+    return Math.min(most, 1 + Math.floor((now - dueAt) / itlMs));
   };
 
   const step = (now: number): number | null => {
     if (ended) return null;
     if (fault && total >= fault.afterTokens) return strike();
     if (now < dueAt) return dueAt;
+    if (made === 0 && poison) {
+      engine.crash("of a prompt that it was told to die of", GPU_FAULT_LINES);
+      return null;
+    }
     const count = Math.min(burst(now), longest - made);
     if (made === 0) prefilled(now);
     else observe(metrics.itl, (now - lastAt) / count / 1000, count);
@@ -164,7 +192,7 @@ export function generate(
     for (let i = 0; i < count; i++) {
       if (!round()) return struck(output.flush());
     }
-    dueAt += (made - before) * options.itlMs;
+    dueAt += (made - before) * paceOf();
     if (before === 0) dueAt += options.silenceMs;
     return paused(output.flush());
   };
@@ -201,10 +229,23 @@ export function generate(
     abort: () => end("gone", "abort"),
     shutdown: () => end("shutdown", "abort"),
   };
-  metrics.running += 1;
-  metrics.kvTokens += promptTokens;
   engine.running.add(generation);
-  pacer.start(step, dueAt);
+  const ticket = scheduler.enter({
+    model: request.model,
+    metrics,
+    prompts,
+    outputTokens: choices.reduce((sum, choice) => sum + choice.length, 0),
+    choices: choices.length,
+    arrivedAt: receivedAt,
+    admitted(at) {
+      admittedAt = at;
+      metrics.kvTokens += kvCounted * promptTokens;
+    },
+    prefilled(at) {
+      dueAt = at + options.ttftMs;
+      pacer.start(step, dueAt);
+    },
+  });
   return generation;
 }
 

@@ -55,7 +55,7 @@ function read({ body, id }: Received, { serving }: Served, nameOf: ErrorName): A
   return {
     generation: {
       model,
-      promptTokens: prompt.tokens,
+      prompts: [prompt],
       choices: planBounded({ model, prompt, atMost }, serving),
       stream,
       continuousUsage: false,

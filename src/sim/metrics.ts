@@ -12,10 +12,8 @@ const LATENCY_BUCKETS = [
   0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
 ];
 
-/** The size that the simulated cache is said to have, in blocks and in tokens a block. */
-export const KV_BLOCKS = 65_536;
-export const KV_BLOCK_TOKENS = 16;
-export const KV_TOKENS = KV_BLOCKS * KV_BLOCK_TOKENS;
+/** The size that the cache is said to have where it has no limit. */
+const UNLIMITED_KV_TOKENS = 1_048_576;
 
 export type FinishedReason = "stop" | "length" | "abort" | "error";
 
@@ -28,8 +26,14 @@ export interface Histogram {
 /** All figures of one model; the engine writes the plain fields, `observe` the histograms. */
 export interface ModelMetrics {
   running: number;
-  /** Prompt and output tokens of all running requests. */
+  waiting: number;
+  /** What running requests hold of the cache; where it has no limit, their tokens so far. */
   kvTokens: number;
+  /** All that the cache holds. */
+  readonly kvCapacity: number;
+  /** Prompt tokens that were looked for in the cache, and those that were found. */
+  prefixQueries: number;
+  prefixHits: number;
   promptTokens: number;
   generationTokens: number;
   finished: Record<FinishedReason, number>;
@@ -46,11 +50,15 @@ export interface ModelMetrics {
 }
 
 /** Figures at zero. `maxModelLen` bounds the buckets that count tokens. */
-export function createModelMetrics(maxModelLen: number): ModelMetrics {
+export function createModelMetrics(maxModelLen: number, kvTokens: number | null): ModelMetrics {
   const perRequest = oneTwoFive(maxModelLen);
   return {
     running: 0,
+    waiting: 0,
     kvTokens: 0,
+    kvCapacity: kvTokens ?? UNLIMITED_KV_TOKENS,
+    prefixQueries: 0,
+    prefixHits: 0,
     promptTokens: 0,
     generationTokens: 0,
     finished: { stop: 0, length: 0, abort: 0, error: 0 },
@@ -89,8 +97,8 @@ function oneTwoFive(max: number): number[] {
 }
 
 /** The share of the simulated cache that running requests take, 0 to 1. */
-export function kvUsage({ kvTokens }: ModelMetrics): number {
-  return Math.min(1, kvTokens / KV_TOKENS);
+export function kvUsage({ kvTokens, kvCapacity }: ModelMetrics): number {
+  return Math.min(1, kvTokens / kvCapacity);
 }
 
 /** Requests that have ended, whatever the reason. */

@@ -60,6 +60,17 @@ export interface SimOptions {
   ttftMs: number;
   /** Time from one token to the next. 0: as fast as the client reads. */
   itlMs: number;
+  /** What each other running request adds to that. */
+  itlPerSeqMs: number;
+  /** Prompt tokens that are computed in a second, for all requests together; null: in no time. */
+  prefillRate: number | null;
+  /** Sequences that run at once; more wait their turn. Null: no limit. */
+  maxNumSeqs: number | null;
+  /**
+   * Tokens that the cache holds, in blocks of 16: prompts are found again by their beginnings, and
+   * requests wait that do not fit. Null: no limit, and no prompt is found again.
+   */
+  kvTokens: number | null;
   /**
    * How long a model takes to load, filled with the log lines of the engine. Most load before they
    * open the port; llama-server answers 503 meanwhile, SGLang at the end of it, and Ollama loads
@@ -99,6 +110,11 @@ export interface SimOptions {
   idleCloseS: number | null;
   /** The whole process dies when one request has produced so many output tokens. */
   crashAfterTokens: number | null;
+  /**
+   * The whole process dies, as of a CUDA fault, when the prefill of a prompt with this text is
+   * done: before the request's first byte.
+   */
+  crashOnText: string | null;
   /** Each stream's connection is reset after so many output tokens; the engine lives on. */
   dieMidStreamTokens: number | null;
   /** For whoever wires the signals: SIGTERM is to be ignored. `startSim` itself wires none. */
@@ -148,6 +164,10 @@ export const SIM_DEFAULTS = {
   port: LIKE_PORTS.vllm,
   ttftMs: 20,
   itlMs: 10,
+  itlPerSeqMs: 0,
+  prefillRate: null,
+  maxNumSeqs: null,
+  kvTokens: null,
   loadTimeMs: 0,
   exitCode: null,
   exitAfterMs: null,
@@ -164,6 +184,7 @@ export const SIM_DEFAULTS = {
   redrawProgress: false,
   idleCloseS: null,
   crashAfterTokens: null,
+  crashOnText: null,
   dieMidStreamTokens: null,
   ignoreTerm: false,
   killOnTerm: false,

@@ -99,6 +99,11 @@ function partText(part: unknown): string {
   return `<${String(part["type"])} ${Bun.hash.xxHash64(JSON.stringify(part)).toString(16)}>`;
 }
 
+/** All tokens of some prompts. */
+export function tokensOf(prompts: readonly Prompt[]): number {
+  return prompts.reduce((sum, prompt) => sum + prompt.tokens, 0);
+}
+
 export function textPrompt(text: string): Prompt {
   return { text, tokens: countTokens(text) };
 }

@@ -33,7 +33,7 @@ export interface Choice {
 /** What the engine has to produce, whatever the format. */
 export interface GenerationRequest {
   model: string;
-  promptTokens: number;
+  prompts: readonly Prompt[];
   choices: Choice[];
   stream: boolean;
   /** Usage in every frame. */
@@ -71,7 +71,7 @@ export function readGeneration(
     wanted: { includeUsage, logprobs: logprobsOf(kind, body) },
     generation: {
       model,
-      promptTokens: prompts.reduce((sum, prompt) => sum + prompt.tokens, 0),
+      prompts,
       choices,
       stream,
       continuousUsage,

@@ -22,7 +22,7 @@ function read({ body, id }: Received, { serving }: Served): Asked {
   return {
     generation: {
       model,
-      promptTokens: prompt.tokens,
+      prompts: [prompt],
       choices: planAll({ model, prompts: [prompt], n: 1, maxTokens }, serving),
       stream: flag(body, "stream"),
       continuousUsage: false,
@@ -99,7 +99,7 @@ function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wi
     metadata: {},
     usage: summary && {
       input_tokens: summary.promptTokens,
-      input_tokens_details: { cached_tokens: 0 },
+      input_tokens_details: { cached_tokens: summary.cachedTokens ?? 0 },
       output_tokens: summary.completionTokens,
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens: summary.promptTokens + summary.completionTokens,

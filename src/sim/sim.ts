@@ -16,6 +16,7 @@ import { createModelMetrics, type ModelMetrics } from "./metrics.ts";
 import type { SimOptions } from "./options.ts";
 import { createPacer } from "./pacer.ts";
 import { createHandler } from "./routes.ts";
+import { createScheduler } from "./scheduler.ts";
 import { spamLog } from "./spam.ts";
 
 export { SIM_DEFAULTS, type SimOptions } from "./options.ts";
@@ -152,10 +153,18 @@ function checkOptions({ models, adapters, like, ...options }: SimOptions): void 
       throw refuse(`the adapter ${cleanLine(name, 80)} needs the model ${cleanLine(base, 80)}`);
     }
   }
+  if (options.crashOnText === "")
+    throw refuse("every prompt contains the empty text: --crash-on-text");
   const { crashAfterTokens, dieMidStreamTokens, errorInStreamTokens } = options;
   for (const tokens of [crashAfterTokens, dieMidStreamTokens, errorInStreamTokens]) {
     if (tokens !== null && tokens < 1)
       throw refuse("a fault strikes after 1 token at the earliest");
+  }
+  const { maxModelLen, kvTokens } = options;
+  if (kvTokens !== null && kvTokens < maxModelLen) {
+    throw refuse(
+      `--kv-tokens ${kvTokens} does not hold one request of --max-model-len ${maxModelLen}`,
+    );
   }
   failureToPlay({ ...options, models, adapters, like });
   if (options.resetWhileLoading && options.port === 0) {
@@ -165,14 +174,19 @@ function checkOptions({ models, adapters, like, ...options }: SimOptions): void 
 
 function createEngine(options: SimOptions, dialect: Dialect): Engine {
   const metrics = new Map<string, ModelMetrics>(
-    options.models.map((model) => [model, createModelMetrics(options.maxModelLen)]),
+    options.models.map((model) => [
+      model,
+      createModelMetrics(options.maxModelLen, options.kvTokens),
+    ]),
   );
   const bases = new Map(options.adapters.map(({ name, base }) => [name, base]));
   const keepAliveMs = options.keepAliveMs ?? dialect.keepAliveMs;
+  const pacer = createPacer();
   return {
     options,
     keepAliveMs: keepAliveMs === 0 ? null : keepAliveMs,
-    pacer: createPacer(),
+    pacer,
+    scheduler: createScheduler(options, pacer),
     running: new Set<Generation>(),
     metrics,
     metricsOf(model) {
@@ -180,8 +194,8 @@ function createEngine(options: SimOptions, dialect: Dialect): Engine {
       if (!found) throw new LlmnodeError("model_not_found", model);
       return found;
     },
-    crash() {
-      const why = `after ${options.crashAfterTokens} tokens of one request`;
+    crash(why, lines = []) {
+      for (const line of lines) options.print(line);
       die(options, why, options.exitCode ?? 1);
     },
   };

@@ -30,8 +30,7 @@ export interface Origin {
  * elsewhere can be compared byte for byte with one that was never broken.
  */
 export function originOf(model: string, prompt: string, choice = 0): Origin {
-  const at = prompt.lastIndexOf(MARK);
-  if (at >= 0 && choice === 0) {
+  for (const at of choice === 0 ? beginnings(prompt) : []) {
     const begun = prompt.slice(at);
     const position = begun.length / TOKEN_BYTES;
     const seed = seedOf(model, prompt.slice(0, at), choice);
@@ -40,6 +39,16 @@ export function originOf(model: string, prompt: string, choice = 0): Origin {
     }
   }
   return { seed: seedOf(model, prompt, choice), position: 0 };
+}
+
+/** Where an answer may begin in a prompt; one that was broken off may have no whole mark yet. */
+function beginnings(prompt: string): number[] {
+  const cut = [2, 1]
+    .map((tokens) => MARK_TOKENS.slice(0, tokens).join(""))
+    .filter((begun) => prompt.endsWith(begun))
+    .map((begun) => prompt.length - begun.length);
+  const whole = prompt.lastIndexOf(MARK);
+  return whole >= 0 ? [whole, ...cut] : cut;
 }
 
 /** The token at an index of the answer, counted from the origin. */

@@ -76,6 +76,9 @@ describe("refusals", () => {
     [{ like: "gpt" }, '--like needs one of vllm, sglang, tgi, ollama, llama-server, not "gpt"'],
     [{ lora: "a" }, '--lora needs name=model with one of the models, not "a"'],
     [{ lora: "a=x" }, '--lora needs name=model with one of the models, not "a=x"'],
+    [{ "prefill-rate": "0" }, '--prefill-rate needs a whole number of at least 1, not "0"'],
+    [{ "max-num-seqs": "0" }, '--max-num-seqs needs a whole number of at least 1, not "0"'],
+    [{ "kv-tokens": "x" }, '--kv-tokens needs a whole number of at least 1, not "x"'],
     [{ "crash-after": "0" }, '--crash-after needs a whole number of at least 1, not "0"'],
     [{ "die-mid-stream": "-1" }, '--die-mid-stream needs a whole number of at least 1, not "-1"'],
     [

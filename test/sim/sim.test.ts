@@ -181,6 +181,27 @@ describe("a process of its own", () => {
     expect(await other.child.exited).toBe(1);
   });
 
+  test("crash-on-text ends it before the first byte of a prompt that has the text", async () => {
+    const sim = await spawnSim({ crashOnText: "poison", itlMs: 5 });
+    const { status } = await chat({ ...stub, ...sim }, { max_tokens: 5 });
+    expect(status).toBe(200);
+    const client = await rawPost({ ...stub, ...sim }, "/v1/completions", {
+      prompt: "some poison here",
+      stream: true,
+    });
+    await client.closed;
+    expect(await sim.child.exited).toBe(1);
+    await sim.read;
+    expect(client.text()).not.toContain("data:");
+    expect(sim.log()).toContain("CUDA error: an illegal memory access was encountered");
+    expect(sim.log()).toContain("dying now, of a prompt that it was told to die of (simulated)");
+  });
+
+  test("crash-on-text needs a text", async () => {
+    const refused = await quickSim({ crashOnText: "" }).catch((error: unknown) => String(error));
+    expect(refused).toContain("every prompt contains the empty text");
+  });
+
   test("ends by itself after a stop: nothing keeps it alive", async () => {
     const sim = await spawnSim({});
     sim.child.kill("SIGTERM");

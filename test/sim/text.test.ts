@@ -67,7 +67,7 @@ describe("the answer", () => {
 
   test("goes on where a prompt breaks it off", () => {
     const whole = textOf(origin, 30);
-    for (const begun of [3, 4, 17, 29]) {
+    for (const begun of [1, 2, 3, 4, 17, 29]) {
       const again = originOf("m", `what?${whole.slice(0, begun * 4)}`);
       expect(again).toEqual({ seed: origin.seed, position: begun });
       expect(textOf(again, 30 - begun)).toBe(whole.slice(begun * 4));

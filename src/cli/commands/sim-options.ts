@@ -55,6 +55,34 @@ export const SIM_OPTIONS: readonly OptionSpec[] = [
     summary: "time between tokens; 0 is as fast as the client reads",
   },
   {
+    flag: "itl-per-seq",
+    value: "<duration>",
+    env: "LLMNODE_SIM_ITL_PER_SEQ",
+    default: "0",
+    summary: "added to that for each other request that runs",
+  },
+  {
+    flag: "prefill-rate",
+    value: "<tokens>",
+    env: "LLMNODE_SIM_PREFILL_RATE",
+    defaultNote: "prompts take no time",
+    summary: "prompt tokens computed a second, one prompt after the other, before --ttft begins",
+  },
+  {
+    flag: "max-num-seqs",
+    value: "<count>",
+    env: "LLMNODE_SIM_MAX_NUM_SEQS",
+    defaultNote: "no limit",
+    summary: "requests that run at once; more of them wait, first come, first served",
+  },
+  {
+    flag: "kv-tokens",
+    value: "<tokens>",
+    env: "LLMNODE_SIM_KV_TOKENS",
+    defaultNote: "no limit, no prefix cache",
+    summary: "size of the KV cache: prompts are found again by prefix, what does not fit waits",
+  },
+  {
     flag: "load-time",
     value: "<duration>",
     env: "LLMNODE_SIM_LOAD_TIME",
@@ -77,6 +105,12 @@ export const FAULT_OPTIONS: readonly OptionSpec[] = [
     value: "<tokens>",
     env: "LLMNODE_SIM_CRASH_AFTER",
     summary: "die when one request has produced so many tokens",
+  },
+  {
+    flag: "crash-on-text",
+    value: "<text>",
+    env: "LLMNODE_SIM_CRASH_ON_TEXT",
+    summary: "die of each prompt that contains this text, once it is read",
   },
   {
     flag: "die-mid-stream",

@@ -32,7 +32,11 @@ export function embeddingsRoute(
           object: "embedding",
           embedding: request.base64 ? base64Of(vector) : [...vector],
         })),
-        usage: usage({ promptTokens: request.promptTokens, completionTokens: 0 }),
+        usage: usage({
+          promptTokens: request.promptTokens,
+          completionTokens: 0,
+          cachedTokens: null,
+        }),
       };
     },
     options,

@@ -2,11 +2,17 @@
 
 import { createExposition } from "../exposition.ts";
 import type { ModelMetrics } from "../metrics.ts";
+import type { SimOptions } from "../options.ts";
 import { timingsOf } from "./llama-server-style.ts";
 import type { Served } from "./dialect.ts";
 
 /** Its `--parallel` when left to itself. */
 export const SLOTS = 4;
+
+/** As many as requests may run at once. */
+export function slotsOf({ maxNumSeqs }: SimOptions): number {
+  return maxNumSeqs ?? SLOTS;
+}
 
 const BUILD = "b0-llmnode.sim";
 
@@ -57,7 +63,7 @@ export function modelList({ options, createdAt }: Served): object {
 export function props({ options }: Served): object {
   return {
     default_generation_settings: { n_ctx: options.maxModelLen, params: { n_predict: -1 } },
-    total_slots: SLOTS,
+    total_slots: slotsOf(options),
     model_alias: options.models[0],
     model_path: options.models[0],
     modalities: { vision: false, audio: false },
@@ -67,18 +73,18 @@ export function props({ options }: Served): object {
   };
 }
 
-/** The body of `/slots`; this engine takes more requests than it has slots. */
-export function slots(running: number, contextTokens: number): object[] {
-  return Array.from({ length: SLOTS }, (_, id) => ({
+/** The body of `/slots`; without a limit this engine takes more requests than it has slots. */
+export function slots(running: number, options: SimOptions): object[] {
+  return Array.from({ length: slotsOf(options) }, (_, id) => ({
     id,
-    n_ctx: contextTokens,
+    n_ctx: options.maxModelLen,
     speculative: false,
     is_processing: id < running,
   }));
 }
 
 /** The text of `/metrics`, as with `--metrics`. Names: tools/server/server-task.cpp. */
-export function llamaMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
+export function llamaMetrics(models: ReadonlyMap<string, ModelMetrics>, slotCount: number): string {
   const [metrics] = models.values();
   const show = createExposition(metrics ? [{ labels: "", metrics }] : []);
   const { gauge, counter } = show;
@@ -87,7 +93,11 @@ export function llamaMetrics(models: ReadonlyMap<string, ModelMetrics>): string 
     "Number of prompt tokens processed.",
     (m) => m.promptTokens,
   );
-  counter("llamacpp:prompt_tokens_cached_total", "Number of prompt tokens reused.", () => 0);
+  counter(
+    "llamacpp:prompt_tokens_cached_total",
+    "Number of prompt tokens reused.",
+    (m) => m.prefixHits,
+  );
   counter("llamacpp:prompt_seconds_total", "Prompt process time", (m) => m.prefill.sum);
   counter(
     "llamacpp:tokens_predicted_total",
@@ -102,10 +112,12 @@ export function llamaMetrics(models: ReadonlyMap<string, ModelMetrics>): string 
   );
   // One engine, many streams: what is beyond the slots waits.
   gauge("llamacpp:requests_processing", "Number of requests processing.", (m) =>
-    Math.min(SLOTS, m.running),
+    Math.min(slotCount, m.running),
   );
-  gauge("llamacpp:requests_deferred", "Number of requests deferred.", (m) =>
-    Math.max(0, m.running - SLOTS),
+  gauge(
+    "llamacpp:requests_deferred",
+    "Number of requests deferred.",
+    (m) => Math.max(0, m.running - slotCount) + m.waiting,
   );
   return show.text();
 }

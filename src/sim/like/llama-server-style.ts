@@ -29,6 +29,7 @@ export const llamaStyle: OpenAiStyle = {
     tail: ',"logprobs":null,"finish_reason":null',
     finish: (reason) => `,"text":"","logprobs":null,"finish_reason":"${reason}"`,
   },
+  tellsCached: true,
   nullUsage: () => false,
   timings: (summary) => ({ timings: timings(summary) }),
   errorFrame: (error) => dataFrame({ error: llamaError(error) }),
@@ -79,12 +80,14 @@ export function timingsOf({ tokens, ms }: { tokens: number; ms: number }) {
   };
 }
 
-function timings({ promptTokens, completionTokens, prefillMs, decodeMs }: Summary): object {
-  const prompt = timingsOf({ tokens: promptTokens, ms: prefillMs });
+function timings({ prefillMs, decodeMs, ...summary }: Summary): object {
+  const { promptTokens, cachedTokens, completionTokens } = summary;
+  const computed = promptTokens - (cachedTokens ?? 0);
+  const prompt = timingsOf({ tokens: computed, ms: prefillMs });
   const predicted = timingsOf({ tokens: completionTokens, ms: decodeMs });
   return {
-    cache_n: 0,
-    prompt_n: promptTokens,
+    cache_n: cachedTokens ?? 0,
+    prompt_n: computed,
     prompt_ms: prefillMs,
     prompt_per_token_ms: prompt.perToken,
     prompt_per_second: prompt.perSecond,

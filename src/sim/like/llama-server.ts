@@ -23,7 +23,7 @@ import type { RouteTable } from "../routes.ts";
 import { decodeTokens, encodeTokens } from "../text.ts";
 import { findAnything, type Dialect, type Served } from "./dialect.ts";
 import { embeddingsRoute } from "./embeddings.ts";
-import { llamaMetrics, modelList, props, slots, SLOTS } from "./llama-server-info.ts";
+import { llamaMetrics, modelList, props, slots, SLOTS, slotsOf } from "./llama-server-info.ts";
 import { completionWire, llamaError, llamaStyle } from "./llama-server-style.ts";
 import { poolingRoutes } from "./pooling.ts";
 import { transcriptionRoute } from "./media.ts";
@@ -89,12 +89,12 @@ function routes(served: Served): RouteTable {
       GET: (req) => {
         const busy = engine.running.size;
         const wantsOne = new URL(req.url).searchParams.get("fail_on_no_slot") === "1";
-        if (!wantsOne || busy < SLOTS) return Response.json(slots(busy, options.maxModelLen));
+        if (!wantsOne || busy < slotsOf(options)) return Response.json(slots(busy, options));
         const error = { code: 503, message: "no slot available", type: "unavailable_error" };
         return Response.json({ error }, { status: 503 });
       },
     },
-    "/metrics": { GET: metricsRoute(() => llamaMetrics(served.metrics)) },
+    "/metrics": { GET: metricsRoute(() => llamaMetrics(served.metrics, slotsOf(options))) },
     "/chat/completions": chat,
     "/v1/chat/completions": chat,
     "/v1/completions": {
@@ -145,7 +145,7 @@ function readCompletion({ body }: Received, { serving }: Served): Asked {
   return {
     generation: {
       model,
-      promptTokens,
+      prompts,
       choices: planAll({ model, prompts, n: 1, maxTokens }, serving),
       stream: flag(body, "stream"),
       continuousUsage: false,

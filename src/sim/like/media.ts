@@ -71,7 +71,7 @@ export function transcriptionRoute(served: Served): Route {
     maybeFail(served.options);
     const said = `[simulated] ${parts.sort().join("; ")}`;
     const context = { engine: served.engine, receivedAt: performance.now(), signal: req.signal };
-    await prefilled({ model, promptTokens: 1 }, context);
+    await prefilled({ model, prompts: [{ text: said, tokens: 1 }] }, context);
     if (fields["response_format"] === "text") return new Response(said);
     return Response.json({ text: said, usage: { type: "duration", seconds: 1 } });
   };
@@ -88,7 +88,7 @@ function readSpeech({ body }: Received, { serving }: Served) {
       `Input should be ${Object.keys(SPEECH_TYPES).join(", ")}`,
     );
   }
-  return { ...modelOf(body, serving), input, type, promptTokens: textPrompt(input).tokens };
+  return { ...modelOf(body, serving), input, type, prompts: [textPrompt(input)] };
 }
 
 async function speech(asked: ReturnType<typeof readSpeech>, context: AnswerContext) {
@@ -99,16 +99,14 @@ async function speech(asked: ReturnType<typeof readSpeech>, context: AnswerConte
 }
 
 function readInput({ body, id }: Received, { serving }: Served, field: string) {
-  const inputs = promptList(body[field], field);
-  const promptTokens = inputs.reduce((sum, input) => sum + input.tokens, 0);
-  return { id, ...modelOf(body, serving), inputs, promptTokens };
+  return { id, ...modelOf(body, serving), prompts: promptList(body[field], field) };
 }
 
 async function picture(asked: ReturnType<typeof readInput>, context: AnswerContext) {
   await prefilled(asked, context);
   return {
     created: Math.floor(Date.now() / 1000),
-    data: asked.inputs.map(({ text: prompt }) => ({
+    data: asked.prompts.map(({ text: prompt }) => ({
       b64_json: PICTURE,
       revised_prompt: `[simulated] ${prompt}`,
     })),
@@ -121,7 +119,7 @@ async function moderation(asked: ReturnType<typeof readInput>, context: AnswerCo
   return {
     id: `modr-${asked.id}`,
     model: asked.named,
-    results: asked.inputs.map(() => ({
+    results: asked.prompts.map(() => ({
       flagged: false,
       categories: each(false),
       category_scores: each(0),

@@ -67,7 +67,7 @@ function readNative(body: JsonObject, { serving }: Served, chat: boolean): Gener
   const maxTokens = limit > 0 ? limit : null;
   return {
     model,
-    promptTokens: prompt.tokens,
+    prompts: [prompt],
     choices: planAll({ model, prompts: [prompt], n: 1, maxTokens }, serving),
     stream: flag(body, "stream", true),
     continuousUsage: false,

@@ -30,6 +30,7 @@ export const ollamaStyle: OpenAiStyle = {
     tail: ',"finish_reason":null',
     finish: (reason) => `,"text":"","finish_reason":"${reason}"`,
   },
+  tellsCached: false,
   nullUsage: () => false,
   timings: null,
   errorFrame: (error) => dataFrame({ error: ollamaError(error) }),

@@ -54,12 +54,13 @@ interface Texts {
   id: string;
   named: string;
   model: string;
+  prompts: Prompt[];
   promptTokens: number;
 }
 
 function textsHead({ body, id }: Received, { serving }: Served, prompts: Prompt[]): Texts {
   const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.tokens, 0);
-  return { id, ...modelOf(body, serving), promptTokens };
+  return { id, ...modelOf(body, serving), prompts, promptTokens };
 }
 
 function readRerank(received: Received, served: Served) {

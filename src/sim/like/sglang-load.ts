@@ -1,11 +1,13 @@
 /** What SGLang tells about itself and its load, in JSON and as metrics. */
 
 import { createExposition, escapeLabel } from "../exposition.ts";
-import { endedRequests, KV_TOKENS, kvUsage, type ModelMetrics } from "../metrics.ts";
+import { endedRequests, kvUsage, type ModelMetrics } from "../metrics.ts";
 import type { SimOptions } from "../options.ts";
 
 const VERSION = "0.5.0+llmnode.sim";
+/** Where the number is not limited, and the size of the cache is not either. */
 const MAX_RUNNING = 4096;
+const MAX_TOKENS = 1_048_576;
 
 export function modelInfo({ models }: SimOptions): object {
   return {
@@ -20,24 +22,28 @@ export function modelInfo({ models }: SimOptions): object {
   };
 }
 
-export function serverInfo({ models, host, port, maxModelLen }: SimOptions): object {
+export function serverInfo({ models, host, port, maxModelLen, ...limits }: SimOptions): object {
   return {
     model_path: models[0],
     served_model_name: models[0],
     host,
     port,
     context_length: maxModelLen,
-    max_total_num_tokens: KV_TOKENS,
-    max_running_requests: MAX_RUNNING,
+    max_total_num_tokens: limits.kvTokens ?? MAX_TOKENS,
+    max_running_requests: limits.maxNumSeqs ?? MAX_RUNNING,
     version: VERSION,
   };
 }
 
 /** The body of `/v1/loads`. */
-export function sglangLoads(models: ReadonlyMap<string, ModelMetrics>): object {
+export function sglangLoads(
+  models: ReadonlyMap<string, ModelMetrics>,
+  { maxNumSeqs, kvTokens }: SimOptions,
+): object {
   const sum = (read: (metrics: ModelMetrics) => number) =>
     [...models.values()].reduce((total, metrics) => total + read(metrics), 0);
   const running = sum((m) => m.running);
+  const waiting = sum((m) => m.waiting);
   return {
     timestamp: new Date().toISOString(),
     version: VERSION,
@@ -46,16 +52,23 @@ export function sglangLoads(models: ReadonlyMap<string, ModelMetrics>): object {
       {
         dp_rank: 0,
         num_running_reqs: running,
-        num_waiting_reqs: 0,
+        num_waiting_reqs: waiting,
         num_used_tokens: sum((m) => m.kvTokens),
-        max_total_num_tokens: KV_TOKENS,
+        max_total_num_tokens: kvTokens ?? MAX_TOKENS,
         token_usage: Math.min(1, sum(kvUsage)),
         gen_throughput: 0,
-        cache_hit_rate: 0,
-        max_running_requests: MAX_RUNNING,
+        cache_hit_rate: share(
+          sum((m) => m.prefixHits),
+          sum((m) => m.prefixQueries),
+        ),
+        max_running_requests: maxNumSeqs ?? MAX_RUNNING,
       },
     ],
-    aggregate: { total_running_reqs: running, total_waiting_reqs: 0, total_reqs: running },
+    aggregate: {
+      total_running_reqs: running,
+      total_waiting_reqs: waiting,
+      total_reqs: running + waiting,
+    },
   };
 }
 
@@ -68,19 +81,21 @@ export function sglangMetrics(models: ReadonlyMap<string, ModelMetrics>): string
     })),
   );
   gauge("sglang:num_running_reqs", "The number of running requests.", (m) => m.running);
-  gauge("sglang:num_queue_reqs", "The number of requests in the waiting queue.", () => 0);
+  gauge("sglang:num_queue_reqs", "The number of requests in the waiting queue.", (m) => m.waiting);
   gauge("sglang:num_used_tokens", "The number of used tokens.", (m) => m.kvTokens);
   gauge("sglang:token_usage", "The token usage.", kvUsage);
   gauge("sglang:gen_throughput", "The generation throughput (token/s).", () => 0);
-  gauge("sglang:cache_hit_rate", "The prefix cache hit rate.", () => 0);
-  gauge("sglang:max_total_num_tokens", "Maximum total number of tokens.", () => KV_TOKENS);
+  gauge("sglang:cache_hit_rate", "The prefix cache hit rate.", (m) =>
+    share(m.prefixHits, m.prefixQueries),
+  );
+  gauge("sglang:max_total_num_tokens", "Maximum total number of tokens.", (m) => m.kvCapacity);
   gauge("sglang:num_retracted_reqs", "The number of retracted requests.", () => 0);
   counter(
     "sglang:prompt_tokens_total",
     "Number of prefill tokens processed.",
     (m) => m.promptTokens,
   );
-  counter("sglang:cached_tokens_total", "Number of cached prompt tokens.", () => 0);
+  counter("sglang:cached_tokens_total", "Number of cached prompt tokens.", (m) => m.prefixHits);
   counter(
     "sglang:generation_tokens_total",
     "Number of generation tokens processed.",
@@ -109,4 +124,8 @@ export function sglangMetrics(models: ReadonlyMap<string, ModelMetrics>): string
   );
   histogram("sglang:queue_time_seconds", "Histogram of queueing time in seconds.", (m) => m.queue);
   return text();
+}
+
+function share(part: number, all: number): number {
+  return all > 0 ? part / all : 0;
 }

@@ -1,7 +1,7 @@
 /** How SGLang writes chats, completions and errors. */
 
 import { failureOf } from "../refuse.ts";
-import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
+import { promptDetails, toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame } from "../wire/wire.ts";
 import { pythonError } from "./pydantic.ts";
 
@@ -32,6 +32,7 @@ export const sglangStyle: OpenAiStyle = {
     finish: (reason) =>
       `,"text":"","logprobs":null,"finish_reason":"${reason}","matched_stop":null`,
   },
+  tellsCached: true,
   nullUsage: () => true,
   timings: null,
   // Flat outside of streams, nested inside.
@@ -58,7 +59,11 @@ export const sglangStyle: OpenAiStyle = {
       finish_reason: choice.reason,
       matched_stop: null,
     })),
-    usage: { ...usageBody(usage), prompt_tokens_details: null, reasoning_tokens: 0 },
+    usage: {
+      ...usageBody(usage),
+      prompt_tokens_details: promptDetails(usage),
+      reasoning_tokens: 0,
+    },
     metadata: { weight_version: "default" },
   }),
 };

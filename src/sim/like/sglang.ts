@@ -92,7 +92,7 @@ function routes(served: Served): RouteTable {
     "/health_generate": { GET: health },
     "/ping": { GET: emptyAnswer },
     "/metrics": { GET: metricsRoute(() => sglangMetrics(metrics)) },
-    "/v1/loads": { GET: () => Response.json(sglangLoads(metrics)) },
+    "/v1/loads": { GET: () => Response.json(sglangLoads(metrics, served.options)) },
     "/model_info": { GET: () => Response.json(modelInfo(options)) },
     "/get_model_info": { GET: () => Response.json(modelInfo(options)) },
     "/server_info": { GET: () => Response.json(serverInfo(options)) },
@@ -143,7 +143,7 @@ function readGenerate({ body, id }: Received, { serving }: Served): Asked {
   return {
     generation: {
       model,
-      promptTokens: prompts.reduce((sum, prompt) => sum + prompt.tokens, 0),
+      prompts,
       choices: planAll({ model, prompts, n: 1, maxTokens }, serving),
       stream: flag(body, "stream"),
       continuousUsage: false,
@@ -160,6 +160,7 @@ function readGenerate({ body, id }: Received, { serving }: Served): Asked {
 function generateWire(id: string, promptTokens: readonly number[], several: boolean): Wire {
   const said = promptTokens.map(() => "");
   const counts = promptTokens.map(() => 0);
+  let cachedTokens = 0;
   const state = (choice: number, reason: FinishReason | null) => ({
     ...(several ? { index: choice } : {}),
     text: said[choice] ?? "",
@@ -170,11 +171,14 @@ function generateWire(id: string, promptTokens: readonly number[], several: bool
       prompt_tokens: promptTokens[choice] ?? 0,
       weight_version: "default",
       completion_tokens: counts[choice] ?? 0,
-      cached_tokens: 0,
+      cached_tokens: cachedTokens,
     },
   });
   return {
     contentType: SSE,
+    begin(cached) {
+      cachedTokens = cached ?? 0;
+    },
     opening: () => "",
     token(choice, text) {
       said[choice] = (said[choice] ?? "") + text;
@@ -185,7 +189,8 @@ function generateWire(id: string, promptTokens: readonly number[], several: bool
     finish: (choice, reason) => dataFrame(state(choice, reason)),
     end: (_, noDone) => (noDone ? "" : DONE),
     error: (error, noDone) => dataFrame(nativeError(error)) + (noDone ? "" : DONE),
-    whole(choices, { produced }) {
+    whole(choices, { produced, cachedTokens: cached }) {
+      cachedTokens = cached ?? 0;
       const bodies = choices.map(({ text, reason }, choice) => {
         said[choice] = text;
         counts[choice] = produced[choice] ?? 0;

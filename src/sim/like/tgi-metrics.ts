@@ -1,7 +1,7 @@
 /** The engine's figures under TGI's names. */
 
 import { createExposition } from "../exposition.ts";
-import { endedRequests, KV_TOKENS, type ModelMetrics } from "../metrics.ts";
+import { endedRequests, type ModelMetrics } from "../metrics.ts";
 
 /** The text of `/metrics`; TGI serves one model and puts no label. Source: its metrics reference. */
 export function tgiMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
@@ -14,9 +14,13 @@ export function tgiMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
     "Maximum number of tokens the current batch will grow to",
     (m) => m.kvTokens,
   );
-  gauge("tgi_batch_max_total_tokens", "Maximum tokens of a batch", () => KV_TOKENS);
-  gauge("tgi_queue_size", "Current number of requests in the internal queue", () => 0);
-  counter("tgi_request_count", "Total number of requests", (m) => endedRequests(m) + m.running);
+  gauge("tgi_batch_max_total_tokens", "Maximum tokens of a batch", (m) => m.kvCapacity);
+  gauge("tgi_queue_size", "Current number of requests in the internal queue", (m) => m.waiting);
+  counter(
+    "tgi_request_count",
+    "Total number of requests",
+    (m) => endedRequests(m) + m.running + m.waiting,
+  );
   counter(
     "tgi_request_success",
     "Number of successful requests",

@@ -33,6 +33,7 @@ export const tgiStyle: OpenAiStyle = {
     tail: ',"logprobs":null,"finish_reason":""',
     finish: (reason) => `,"text":"","logprobs":null,"finish_reason":"${reason}"`,
   },
+  tellsCached: false,
   nullUsage: (kind) => kind === "chat",
   timings: null,
   errorFrame: (error) => dataFrame(tgiError(error)),

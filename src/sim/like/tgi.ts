@@ -126,7 +126,7 @@ function readGenerate(
   return {
     generation: {
       model,
-      promptTokens: prompt.tokens,
+      prompts: [prompt],
       choices,
       stream: stream ?? flag(body, "stream"),
       continuousUsage: false,

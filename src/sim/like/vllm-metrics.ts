@@ -1,13 +1,8 @@
 /** The engine's figures under vLLM's names. */
 
 import { createExposition, escapeLabel, type Read } from "../exposition.ts";
-import {
-  KV_BLOCK_TOKENS,
-  KV_BLOCKS,
-  kvUsage,
-  type Histogram,
-  type ModelMetrics,
-} from "../metrics.ts";
+import { BLOCK_TOKENS } from "../kv-cache.ts";
+import { kvUsage, type Histogram, type ModelMetrics } from "../metrics.ts";
 
 // Names and help texts: vLLM's vllm/v1/metrics/loggers.py.
 const SECONDS: [string, string, Read<Histogram>][] = [
@@ -36,17 +31,21 @@ export function vllmMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
     "Number of requests in model execution batches.",
     (m) => m.running,
   );
-  gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed.", none);
+  gauge(
+    "vllm:num_requests_waiting",
+    "Number of requests waiting to be processed.",
+    (m) => m.waiting,
+  );
   gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", kvUsage);
   counter(
     "vllm:prefix_cache_queries_total",
     "Prefix cache queries, in terms of number of queried tokens.",
-    none,
+    (m) => m.prefixQueries,
   );
   counter(
     "vllm:prefix_cache_hits_total",
     "Prefix cache hits, in terms of number of cached tokens.",
-    none,
+    (m) => m.prefixHits,
   );
   counter("vllm:num_preemptions_total", "Cumulative number of preemption from the engine.", none);
   counter("vllm:prompt_tokens_total", "Number of prefill tokens processed.", (m) => m.promptTokens);
@@ -74,8 +73,14 @@ export function vllmMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
     histogram(`vllm:${name}_seconds`, `Histogram of ${what} in seconds.`, read);
   }
   show.fact("vllm:cache_config_info", "Information of the LLMEngine CacheConfig", {
-    labels: `block_size="${KV_BLOCK_TOKENS}",engine="0",num_gpu_blocks="${KV_BLOCKS}"`,
+    labels: `block_size="${BLOCK_TOKENS}",engine="0",num_gpu_blocks="${blocksOf(models)}"`,
     value: 1,
   });
   return show.text();
+}
+
+/** One cache for all models of the engine. */
+function blocksOf(models: ReadonlyMap<string, ModelMetrics>): number {
+  const [metrics] = models.values();
+  return Math.floor((metrics?.kvCapacity ?? 0) / BLOCK_TOKENS);
 }

@@ -1,7 +1,7 @@
 /** How vLLM writes chats, completions and errors. */
 
 import { failureOf } from "../refuse.ts";
-import { toolCallsOf, type OpenAiStyle, type StyledChoice } from "../wire/openai.ts";
+import { promptDetails, toolCallsOf, type OpenAiStyle, type StyledChoice } from "../wire/openai.ts";
 import type { Usage } from "../wire/wire.ts";
 import { pythonError } from "./pydantic.ts";
 
@@ -32,6 +32,7 @@ export const vllmStyle: OpenAiStyle = {
     finish: (reason) =>
       `,"text":"","logprobs":null,"finish_reason":"${reason}","stop_reason":null,"prompt_token_ids":null,"token_ids":null`,
   },
+  tellsCached: true,
   nullUsage: (kind) => kind === "completion",
   timings: null,
   // Python's json.dumps spacing.
@@ -103,11 +104,13 @@ export function vllmError(error: unknown) {
   return { message, type, param, code: status };
 }
 
-export function vllmUsage({ promptTokens, completionTokens }: Usage): object {
+export function vllmUsage(usage: Usage): object {
+  const { promptTokens, completionTokens } = usage;
   return {
     prompt_tokens: promptTokens,
     total_tokens: promptTokens + completionTokens,
     completion_tokens: completionTokens,
-    prompt_tokens_details: null,
+    // As with --enable-prompt-tokens-details, where there is a cache.
+    prompt_tokens_details: promptDetails(usage),
   };
 }

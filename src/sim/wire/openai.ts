@@ -50,6 +50,8 @@ export interface OpenAiStyle {
     reasoning: readonly string[];
   };
   completion: ChoiceStyle;
+  /** Whether it tells how much of a prompt was found in its cache. */
+  tellsCached: boolean;
   /** Whether frames without usage say `"usage":null`. */
   nullUsage: (kind: AnswerKind) => boolean;
   /** More fields of the last frame, or of the whole body, with a comma before each. */
@@ -73,6 +75,7 @@ export interface Wanted {
 
 export function openAiWire(head: AnswerHead, style: OpenAiStyle, wanted: Wanted): Wire {
   const chat = head.kind === "chat";
+  const told = (usage: Usage) => (style.tellsCached ? usage : { ...usage, cachedTokens: null });
   const { before, after, tail, finish } = style[head.kind];
   const [frameStart, frameEnd] = style.frame(head);
   const open = `data: {${frameStart}[`;
@@ -128,7 +131,7 @@ export function openAiWire(head: AnswerHead, style: OpenAiStyle, wanted: Wanted)
     end(summary, noDone) {
       const timings = style.timings ? members(style.timings(summary)) : "";
       const last = wanted.includeUsage
-        ? `${open}]${frameEnd},"usage":${usageText(summary)}${timings}}\n\n`
+        ? `${open}]${frameEnd},"usage":${usageText(told(summary))}${timings}}\n\n`
         : held.replace(/\}\n\n$/, () => `${timings}}\n\n`);
       return last + (noDone ? "" : DONE);
     },
@@ -141,7 +144,7 @@ export function openAiWire(head: AnswerHead, style: OpenAiStyle, wanted: Wanted)
         logprobs: one.calls.length > 0 ? null : logprobsOf(one.tokens),
       }));
       const timings = style.timings ? style.timings(summary) : {};
-      return { ...style.body(head, styled, summary), ...timings };
+      return { ...style.body(head, styled, told(summary)), ...timings };
     },
   };
 }
@@ -165,16 +168,27 @@ export function toolCallsOf(choice: FinishedChoice): object[] {
   }));
 }
 
-export function usageBody({ promptTokens, completionTokens }: Usage): object {
+/** Null where the engine has no cache, or was not told to tell. */
+export function promptDetails({ cachedTokens }: Usage): { cached_tokens: number } | null {
+  return cachedTokens === null ? null : { cached_tokens: cachedTokens };
+}
+
+export function usageBody(usage: Usage): object {
+  const { promptTokens, completionTokens } = usage;
+  const details = promptDetails(usage);
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    ...(details ? { prompt_tokens_details: details } : {}),
   };
 }
 
-function usageText({ promptTokens, completionTokens }: Usage): string {
-  return `{"prompt_tokens":${promptTokens},"total_tokens":${promptTokens + completionTokens},"completion_tokens":${completionTokens}}`;
+function usageText(usage: Usage): string {
+  const { promptTokens, completionTokens } = usage;
+  const details = promptDetails(usage);
+  const cached = details ? `,"prompt_tokens_details":${JSON.stringify(details)}` : "";
+  return `{"prompt_tokens":${promptTokens},"total_tokens":${promptTokens + completionTokens},"completion_tokens":${completionTokens}${cached}}`;
 }
 
 /** The rest of a choice with log probabilities in the place of its null, or added. */

@@ -6,6 +6,8 @@ export type FinishReason = "stop" | "length" | "abort" | "tool_calls";
 export interface Usage {
   promptTokens: number;
   completionTokens: number;
+  /** Prompt tokens that were found in the cache; null where that is not told. */
+  cachedTokens: number | null;
 }
 
 /** All of an answer in figures. */
@@ -48,6 +50,8 @@ export interface FinishedChoice {
  */
 export interface Wire {
   contentType: string;
+  /** Before anything else, with what was found in the cache. */
+  begin?(cachedTokens: number | null): void;
   /** Once for each choice, before its first token. */
   opening(choice: number, usage: Usage | null): string;
   /** `text` needs no JSON escapes: on the hot path nothing is serialised. */
