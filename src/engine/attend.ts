@@ -34,6 +34,7 @@ export const GONE = { pid: null, url: null, loopbackOnly: null, models: [] };
 type Event =
   | { type: "exit"; exit: EngineExit }
   | { type: "stalled"; failure: Failure }
+  | { type: "condemned"; failure: Failure }
   | { type: "stop" }
   | { type: "release" };
 
@@ -109,7 +110,7 @@ async function tellFailure(
   { report, log }: AttendOptions,
 ): Promise<Failure | null> {
   const failure =
-    event.type === "stalled"
+    "failure" in event
       ? event.failure
       : event.type === "exit"
         ? await run.explain(report.status().kind, event.exit)
@@ -176,6 +177,7 @@ async function nextEvent(
   void stalled.then((failure) => {
     if (failure !== null) resolve({ type: "stalled", failure });
   });
+  void run.condemned.then((failure) => resolve({ type: "condemned", failure }));
   const event = await promise;
   // The signals outlive many runs: nothing of this one may stay with them.
   over.abort();

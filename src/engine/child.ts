@@ -68,6 +68,8 @@ export interface EngineKeeper {
   readonly final: Promise<FinalExit>;
   /** The life of the worker from which the engine was taken over; null: it was started. */
   readonly continues: string | null;
+  /** What runs now; null between two runs, and for an engine that others run. */
+  run(): EngineRun | null;
 }
 
 export interface StopSignals {
@@ -86,14 +88,17 @@ export async function keepChild(
 ): Promise<EngineKeeper> {
   const final = Promise.withResolvers<FinalExit>();
   const found = await findEarlier(options, runOptionsOf(options), signals.force);
-  const rest = { signals, onFinal: final.resolve };
+  let present: EngineRun | null = null;
+  const onRun = (run: EngineRun | null) => void (present = run);
+  const rest = { signals, onFinal: final.resolve, onRun };
+  const keeper = { final: final.promise, run: () => present };
   if (found.type === "stuck") {
     const done = giveUp(found.tree, found.holders, { options, signals });
-    return { done, final: final.promise, continues: null };
+    return { ...keeper, done, continues: null };
   }
   if (found.type === "nothing") {
     const run = await begin(options, 0);
-    return { done: keep(options, run, rest), final: final.promise, continues: null };
+    return { ...keeper, done: keep(options, run, rest), continues: null };
   }
   const { run, record } = found;
   options.record.write({ ...record, worker_run: options.workerRun });
@@ -113,12 +118,13 @@ export async function keepChild(
     await Promise.race([answered.promise, late, done]);
     over.abort();
   }
-  return { done, final: final.promise, continues: record.worker_run };
+  return { ...keeper, done, continues: record.worker_run };
 }
 
 interface KeepRest {
   signals: StopSignals;
   onFinal: (exit: FinalExit) => void;
+  onRun: (run: EngineRun | null) => void;
   /** Where the first run is known to answer. */
   address?: RunEnd["address"];
   /** Called when the first run answers as a ready engine does. */
@@ -128,7 +134,7 @@ interface KeepRest {
 async function keep(
   options: ChildOptions,
   first: EngineRun,
-  { signals, onFinal, onReady, address: known = null }: KeepRest,
+  { signals, onFinal, onRun, onReady, address: known = null }: KeepRest,
 ): Promise<string | null> {
   const { settings, log, report } = options;
   const leaving = AbortSignal.any([signals.stop, signals.release]);
@@ -137,7 +143,9 @@ async function keep(
   let address = known;
   for (;;) {
     if (run !== null) {
+      onRun(run);
       const end: RunEnd = await attend(run, { ...options, address, onReady }, signals);
+      onRun(null);
       if (end.type === "released") return null;
       if (end.held.length > 0 && !signals.stop.aborted) {
         return giveUp(run.launched.tree, end.held, { options, signals });

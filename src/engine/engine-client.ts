@@ -18,6 +18,8 @@ export interface EngineAnswer {
 export interface EngineClient {
   /** Any answer, whatever its status. Throws when there is none. */
   get(path: string): Promise<EngineAnswer>;
+  /** The same for a JSON body. */
+  post(path: string, body: object): Promise<EngineAnswer>;
   /** Throws unless there is an answer, whatever it says; its body is not read. */
   reach(path: string): Promise<void>;
   /** The JSON of a 2xx answer. Throws for any other. */
@@ -33,12 +35,25 @@ export interface EngineClientOptions {
   signal: AbortSignal;
 }
 
+interface Asked {
+  path: string;
+  /** With it the request is a POST. */
+  body?: object;
+}
+
 export function engineClient(options: EngineClientOptions): EngineClient {
-  const ask = async <T>(path: string, read: (response: Response) => Promise<T>): Promise<T> => {
+  const ask = async <T>(
+    { path, body }: Asked,
+    read: (response: Response) => Promise<T>,
+  ): Promise<T> => {
     const timeout = AbortSignal.timeout(options.timeoutMs);
     try {
       const response = await fetch(`${options.url}${path}`, {
-        headers: requestHeaders(options.apiKey),
+        ...(body && { method: "POST", body: JSON.stringify(body) }),
+        headers: {
+          ...requestHeaders(options.apiKey),
+          ...(body && { "content-type": "application/json" }),
+        },
         // Engines are on this machine or next to it; a fresh connection also shows at once when one
         // no longer listens.
         proxy: false,
@@ -50,17 +65,19 @@ export function engineClient(options: EngineClientOptions): EngineClient {
       });
       return await read(response);
     } catch (error) {
-      throw toFailure(error, { path, timedOut: timeout.aborted, timeoutMs: options.timeoutMs });
+      const what = `${body ? "POST" : "GET"} ${path}`;
+      throw toFailure(error, { what, timedOut: timeout.aborted, timeoutMs: options.timeoutMs });
     }
   };
-  const get = (path: string): Promise<EngineAnswer> =>
-    ask(path, async (response) => ({
-      status: response.status,
-      text: await readText(response, options.answerMaxBytes),
-    }));
+  const answered = async (response: Response): Promise<EngineAnswer> => ({
+    status: response.status,
+    text: await readText(response, options.answerMaxBytes),
+  });
+  const get = (path: string) => ask({ path }, answered);
   return {
     get,
-    reach: (path) => ask(path, async (response) => void (await response.body?.cancel())),
+    post: (path, body) => ask({ path, body }, answered),
+    reach: (path) => ask({ path }, async (response) => void (await response.body?.cancel())),
     async json(path) {
       const answer = await get(path);
       throwUnlessOk(path, answer);
@@ -113,13 +130,13 @@ async function readText(response: Response, maxBytes: number): Promise<string> {
 
 function toFailure(
   error: unknown,
-  { path, timedOut, timeoutMs }: { path: string; timedOut: boolean; timeoutMs: number },
+  { what, timedOut, timeoutMs }: { what: string; timedOut: boolean; timeoutMs: number },
 ): LlmnodeError {
   if (error instanceof LlmnodeError) return error;
   if (timedOut) {
-    const message = `GET ${path} was not answered within ${formatDuration(timeoutMs)}`;
+    const message = `${what} was not answered within ${formatDuration(timeoutMs)}`;
     return new LlmnodeError("upstream_timeout", message, { cause: error });
   }
   const why = systemCode(error) ?? cleanLine(messageOf(error), 120);
-  return new LlmnodeError("upstream_unreachable", `GET ${path} failed: ${why}`, { cause: error });
+  return new LlmnodeError("upstream_unreachable", `${what} failed: ${why}`, { cause: error });
 }

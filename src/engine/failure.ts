@@ -22,6 +22,7 @@ export const FAILURE_CLASSES = [
   "host_oom",
   "engine_died",
   "start_timeout",
+  "stalled",
   "crash",
 ] as const;
 export type FailureClass = (typeof FAILURE_CLASSES)[number];

@@ -78,7 +78,7 @@ async function keepAttached(
   const told = toldBy(options);
   const done = watchAttached({ target, settings, report, log, told, flowAgeMs }, over);
   signals.stop.addEventListener("abort", forget, { once: true });
-  return { report, apiKey: null, done, continues, final: NEVER };
+  return { report, apiKey: null, done, continues, final: NEVER, run: () => null };
 }
 
 async function keepCommand(

@@ -4,6 +4,7 @@ import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import { adoptProcess, findProgram, spawnEngine } from "./process.ts";
 import type { EngineCommandLine, EngineExit, EngineProcess } from "./process.ts";
+import type { ProcessEntry } from "./proc.ts";
 import { type ProcessTree, trackTree } from "./process-tree.ts";
 import type { ContainerEnd } from "./reasons.ts";
 import { isRecorded, type RunRecord } from "./record.ts";
@@ -39,6 +40,8 @@ export interface Launched {
   addresses?: () => Promise<HostPort[]>;
   /** Ends what goes with it on this side, and leaves it running. Default: there is nothing. */
   release?: () => void;
+  /** What runs in its containers, as far as this machine sees it. Default: it has none. */
+  container?: () => Promise<{ isPaused: boolean; processes: ProcessEntry[] }>;
   /** Looks up, after the process has exited, what its exit alone does not tell. */
   explainExit?: (exit: EngineExit) => Promise<ContainerEnd | null>;
 }

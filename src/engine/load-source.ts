@@ -20,6 +20,11 @@ export interface LoadReading {
 
 export interface LoadSource {
   path: string;
+  /**
+   * Whether its `progress` moves with every token. Many engines count a request's tokens when it
+   * ends: such a figure that stands still says nothing. Default: no.
+   */
+  isLive?: boolean;
   /** Null: the answer does not tell the load. Never throws for any text. */
   read(text: string): LoadReading | null;
 }
@@ -43,8 +48,12 @@ export interface SeriesNames {
  * A source in Prometheus' text format. Series of one name are added up (ranks, models), shares of
  * the cache are averaged. Histograms, which are nearly all of such a text, are passed over.
  */
-export function prometheus(path: string, names: SeriesNames): LoadSource {
-  return { path, read: (text) => readSeries(text, names) };
+export function prometheus(
+  path: string,
+  names: SeriesNames,
+  facts: Pick<LoadSource, "isLive"> = {},
+): LoadSource {
+  return { path, ...facts, read: (text) => readSeries(text, names) };
 }
 
 function readSeries(text: string, names: SeriesNames): LoadReading | null {

@@ -37,6 +37,8 @@ export const LOAD_DEFAULTS: LoadSettings = {
 
 export interface LoadSample {
   load: LoadNumbers;
+  /** A figure that moves with every token; null where there is none. */
+  flow: number | null;
   /** Since it was asked for. */
   ageMs: number;
 }
@@ -71,7 +73,7 @@ interface Known {
   failures: number;
   retryAt: number;
   isTold: boolean;
-  sample: { load: LoadNumbers; at: number } | null;
+  sample: (Omit<LoadSample, "ageMs"> & { at: number }) | null;
   progress: number | null;
   flowedAt: number | null;
 }
@@ -107,7 +109,9 @@ export function startLoadReader(options: LoadReaderOptions): LoadReader {
   return {
     latest() {
       const sample = now()?.sample ?? null;
-      return sample && { load: sample.load, ageMs: performance.now() - sample.at };
+      if (sample === null) return null;
+      const { load, flow, at } = sample;
+      return { load, flow, ageMs: performance.now() - at };
     },
     flowAgeMs() {
       const at = now()?.flowedAt ?? null;
@@ -189,7 +193,7 @@ async function ask(
 }
 
 function take(known: Known, { load, progress }: LoadReading, at: number): void {
-  known.sample = { load, at };
+  known.sample = { load, flow: known.source?.isLive ? progress : null, at };
   if (progress === null) return;
   if (known.progress !== null && progress !== known.progress) known.flowedAt = at;
   known.progress = progress;

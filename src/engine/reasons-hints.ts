@@ -108,6 +108,8 @@ export function adviseOn(failure: FailureClass, context: HintContext): string {
         : "free memory or take a smaller model; dmesg | grep -i 'out of memory' shows what was ended";
     case "start_timeout":
       return "if it only needs longer, raise --start-timeout; the log shows where it stands";
+    case "stalled":
+      return "the log and nvidia-smi may show what it hangs on; --stall-restart off leaves it as it is";
     case "engine_died":
     case "crash":
       return "";

@@ -50,6 +50,7 @@ export const CLASSES: Readonly<Record<FailureClass, { words: string; determinist
   docker: { words: "the container cannot be started", deterministic: false },
   host_oom: { words: "memory ran out (not the GPU's)", deterministic: false },
   engine_died: { words: "the engine died inside", deterministic: false },
+  stalled: { words: "nothing came out of it any more", deterministic: false },
   start_timeout: { words: "its start makes no progress", deterministic: false },
   crash: { words: "it crashed", deterministic: false },
 };

@@ -76,6 +76,22 @@ export function explainFailure(ending: EngineEnding): Failure | null {
   return exit && explainCrash(exit, verdict, told);
 }
 
+/** Of an engine that runs and does nothing: `why` that is known. */
+export function describeStall(
+  why: string,
+  { kind, lines }: Pick<EngineEnding, "kind" | "lines">,
+): Failure {
+  const failure = "stalled";
+  const masked = lines.slice(-MAX_LINES).map((line) => maskSecrets(cleanLine(line, 2_000)));
+  return {
+    failure,
+    reason: cleanLine(`${CLASSES[failure].words}: ${why}`, MAX_REASON),
+    hint: adviseOn(failure, { kind, lines: masked, line: "", container: null }),
+    deterministic: CLASSES[failure].deterministic,
+    evidence: collectEvidence(masked, null),
+  };
+}
+
 interface Told extends Pick<EngineEnding, "kind" | "container"> {
   lines: readonly string[];
 }

@@ -5,13 +5,16 @@ import type { Log } from "../util/log.ts";
 import { GONE } from "./attend.ts";
 import type { FinalExit } from "./child.ts";
 import type { MachineGpu } from "./gpu-pin.ts";
+import { type Generation, generateOne } from "./generation-probe.ts";
 import { startKeeper } from "./keeper.ts";
 import type { LogIndex } from "./log-index.ts";
 import type { GpuHold } from "./leftovers.ts";
 import { type LoadReader, type LoadSample, startLoadReader } from "./load.ts";
+import { describeStall } from "./reasons.ts";
 import type { RestartMode } from "./restart.ts";
 import type { SupervisorSettings } from "./settings.ts";
 import type { EngineStatus } from "./status.ts";
+import { readVitalSigns, type VitalSigns } from "./vital-signs.ts";
 
 export type { EngineKind, EngineModel, EngineState, EngineStatus } from "./status.ts";
 export type { FinalExit } from "./child.ts";
@@ -76,6 +79,15 @@ export interface Supervisor extends AsyncDisposable {
   readonly pid: number | null;
   /** What the engine says about its load; null: not known. */
   load(): LoadSample | null;
+  /** What its processes show; null between runs and for an attached engine. */
+  vitalSigns(): Promise<VitalSigns | null>;
+  /** Asks it for one token; null while it does not run. Throws only if `signal` is aborted. */
+  generate(timeoutMs: number, signal: AbortSignal): Promise<Generation | null>;
+  /**
+   * Gives the present run up as stalled, with the reason: it is ended at once, and what follows is
+   * what follows any end that nobody asked for. Nothing happens between runs.
+   */
+  condemn(reason: string): void;
   /** The key that the engine wants, from its command or environment. A secret: never show it. */
   readonly apiKey: string | null;
   /** Settles if the engine ends for good by itself, as `restart` has it; then nothing is left. */
@@ -150,6 +162,20 @@ export async function startSupervisor(
     apiKey,
     status: report.status,
     load: reader.latest,
+    async vitalSigns() {
+      const run = kept.run();
+      return run && readVitalSigns(run.launched, report.status().port);
+    },
+    async generate(timeoutMs, generating) {
+      const { url, kind, models } = report.status();
+      return url === null
+        ? null
+        : generateOne({ url, kind, models, apiKey, timeoutMs }, generating);
+    },
+    condemn(reason) {
+      const run = kept.run();
+      run?.condemn(describeStall(reason, { kind: report.status().kind, ...run.output() }));
+    },
     get pid() {
       return report.status().pid;
     },

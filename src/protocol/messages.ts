@@ -133,6 +133,10 @@ export interface EngineLoad {
   prefixHitTokens?: number;
   prefixQueryTokens?: number;
   sampleAgeMs: number;
+  /** Its size means nothing. */
+  flow?: number;
+  /** Absent: none has ended. */
+  failedGenerations?: number;
 }
 
 export interface Goodbye {
@@ -185,6 +189,12 @@ export interface RestartEngine {
   reason: string;
 }
 
+export interface Examine {
+  engine: string;
+  look: boolean;
+  ask: boolean;
+}
+
 export interface Notice {
   code: string;
   text: string;
@@ -206,7 +216,8 @@ export type HeadMessage =
   | { message: "openLanes"; openLanes: OpenLanes }
   | { message: "drain"; drain: Drain }
   | { message: "restartEngine"; restartEngine: RestartEngine }
-  | { message: "notice"; notice: Notice };
+  | { message: "notice"; notice: Notice }
+  | { message: "examine"; examine: Examine };
 
 /** What arrives from a newer peer: no case that this binary knows. */
 export interface UnknownMessage {

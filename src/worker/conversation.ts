@@ -4,6 +4,7 @@ import type { LoadSample } from "../engine/load.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import {
+  type Examine,
   type HeadMessage,
   type HeartbeatAck,
   type Hello,
@@ -24,6 +25,7 @@ import { startLink } from "./link.ts";
 import type { AnswerItself } from "./logs.ts";
 import { createLoadReport } from "./load.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
+import { takeOrder } from "./orders.ts";
 import { createReporter } from "./report.ts";
 import type { HardwareReport } from "./telemetry.ts";
 import { startViaProxy } from "./via-proxy.ts";
@@ -51,6 +53,10 @@ export interface ConversationOptions {
   itself: AnswerItself;
   /** The head wants the engine stopped and started again. */
   onRestart: (reason: string) => void;
+  /** The head wants to know more of the engine. */
+  onExamine: (examine: Examine) => void;
+  /** One-token generations for that which failed in a row; null: none has ended. */
+  failedGenerations: () => number | null;
 }
 
 export interface Conversation extends AsyncDisposable {
@@ -82,6 +88,7 @@ export function startConversation(options: ConversationOptions): Conversation {
   const loads = createLoadReport({
     engine: options.engine,
     latest: options.load,
+    failedGenerations: options.failedGenerations,
     repeatMs: settings.loadRepeatMs,
   });
   const proxy = worker.viaProxy
@@ -115,36 +122,19 @@ export function startConversation(options: ConversationOptions): Conversation {
     goodbye: { left, reason, deadlineMs: left ? 0 : settings.drainTimeoutMs },
   });
 
-  const take = (message: HeadMessage | UnknownMessage) => {
-    switch (message.message) {
-      case "heartbeatAck":
-        lastAck = message.heartbeatAck;
-        break;
-      case "drain": {
-        const { active, reason } = message.drain;
-        log.info(active ? "the head gives no new requests" : "the head gives requests again", {
-          reason: reason || undefined,
-        });
-        break;
-      }
-      case "openLanes":
-        lanes.add(message.openLanes.count);
-        break;
-      case "restartEngine":
-        options.onRestart(message.restartEngine.reason);
-        break;
-      case "notice": {
-        const hint = cleanLine(message.notice.hint, 500) || undefined;
-        log.warn(`the head says: ${cleanLine(message.notice.text, 500)}`, { hint });
-        break;
-      }
-      case "welcome":
-      case "refusal":
-        break;
-      case undefined:
-        log.debug("a message of a newer head was ignored");
-    }
-  };
+  const take = (message: HeadMessage | UnknownMessage) =>
+    takeOrder(
+      {
+        log,
+        onAck(ack) {
+          lastAck = ack;
+        },
+        openLanes: lanes.add,
+        onRestart: options.onRestart,
+        onExamine: options.onExamine,
+      },
+      message,
+    );
   const onRefusal = (refusal: Refusal) => {
     const reason = cleanLine(refusal.reason, 500);
     const hint = cleanLine(refusal.hint, 500);

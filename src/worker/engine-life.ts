@@ -2,6 +2,7 @@
 
 import path from "node:path";
 import { readEngineArgv } from "../engine/argv.ts";
+import type { Generation } from "../engine/generation-probe.ts";
 import type { LoadSample } from "../engine/load.ts";
 import { ENGINE_LOG, type LogIndex, openLogIndex } from "../engine/log-index.ts";
 import type { EngineStatus } from "../engine/status.ts";
@@ -11,6 +12,7 @@ import {
   type Supervisor,
   type SupervisorSettings,
 } from "../engine/supervisor.ts";
+import type { VitalSigns } from "../engine/vital-signs.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import type { GpuProcess } from "../telemetry/gpu.ts";
 import { listGpus } from "../telemetry/known-gpus.ts";
@@ -34,6 +36,12 @@ export interface EngineLife extends AsyncDisposable {
   status(): EngineStatus;
   /** What the engine says about its load; null: not known. */
   load(): LoadSample | null;
+  /** What its processes show; null: it does not run, or others run it. */
+  vitalSigns(): Promise<VitalSigns | null>;
+  /** Asks it for one token; null: it does not run. Throws only if `signal` is aborted. */
+  generate(timeoutMs: number, signal: AbortSignal): Promise<Generation | null>;
+  /** Gives it up as stalled, with the reason: it is ended at once and started again. */
+  condemn(reason: string): void;
   /** What the engine wants as bearer. A secret. */
   readonly apiKey: string | null;
   /** Of what the engine prints; null: somebody else has started it. */
@@ -114,6 +122,9 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
   return {
     status: () => supervisor.status(),
     load: () => supervisor.load(),
+    vitalSigns: () => supervisor.vitalSigns(),
+    generate: (timeoutMs, signal) => supervisor.generate(timeoutMs, signal),
+    condemn: (reason) => supervisor.condemn(reason),
     apiKey,
     logIndex,
     continues,

@@ -1,12 +1,13 @@
 /** Which of an engine's load figures go into the next heartbeat. */
 
 import type { LoadSample } from "../engine/load.ts";
-import type { LoadNumbers } from "../engine/load-source.ts";
 import type { EngineLoad } from "../protocol/messages.ts";
 
 export interface LoadReportOptions {
   engine: string;
   latest: () => LoadSample | null;
+  /** One-token generations that failed in a row; null: none is known of. */
+  failedGenerations: () => number | null;
   /** Unchanged figures are said again after this: less than the head lets them hold. */
   repeatMs: number;
 }
@@ -18,17 +19,26 @@ export interface LoadReport {
   forget(): void;
 }
 
-export function createLoadReport({ engine, latest, repeatMs }: LoadReportOptions): LoadReport {
-  let last: { load: LoadNumbers; at: number } | null = null;
+export function createLoadReport(options: LoadReportOptions): LoadReport {
+  const { engine, latest, failedGenerations, repeatMs } = options;
+  type Said = Omit<EngineLoad, "engine" | "sampleAgeMs">;
+  let last: { load: Said; at: number } | null = null;
   return {
     next() {
       const sample = latest();
-      if (sample === null) return [];
+      const failed = failedGenerations();
+      if (sample === null && failed === null) return [];
+      const flow = sample?.flow ?? null;
+      const load: Said = {
+        ...sample?.load,
+        ...(flow !== null && { flow }),
+        ...(failed !== null && { failedGenerations: failed }),
+      };
       const now = performance.now();
       const isOld = last === null || now - last.at >= repeatMs;
-      if (!isOld && Bun.deepEquals(last?.load, sample.load)) return [];
-      last = { load: sample.load, at: now };
-      return [{ engine, ...sample.load, sampleAgeMs: sample.ageMs }];
+      if (!isOld && Bun.deepEquals(last?.load, load)) return [];
+      last = { load, at: now };
+      return [{ engine, ...load, sampleAgeMs: sample?.ageMs ?? 0 }];
     },
     forget() {
       last = null;

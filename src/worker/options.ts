@@ -4,6 +4,7 @@ import type { RestartMode, SupervisorSettings } from "../engine/supervisor.ts";
 import type { TelemetrySettings } from "../telemetry/sampler.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
+import type { ExamineSettings, StallRestart } from "./examine.ts";
 import type { LinkSettings } from "./link.ts";
 import type { LogDeskSettings } from "./logs.ts";
 import type { ViaProxySettings } from "./via-proxy.ts";
@@ -38,6 +39,8 @@ export interface WorkerOptions {
   gpus?: string | null;
   /** Which ends of the engine are followed by a new start. Default: "always". */
   restart?: RestartMode;
+  /** Whether an engine out of which nothing comes any more is started again. Default: "auto". */
+  stallRestart?: StallRestart;
   /** Whether an engine that an earlier worker of this slot left running is taken over. Default: yes. */
   adopt?: boolean;
   /** Ask a running worker of this slot to go, and take over from it. Default: no. */
@@ -63,6 +66,7 @@ export interface WorkerSettings {
   supervisor: Partial<SupervisorSettings>;
   telemetry: TelemetrySettings;
   logs: Partial<LogDeskSettings>;
+  examine: Partial<ExamineSettings>;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
   /** When an engine's load is said again that has not changed. */
@@ -87,6 +91,7 @@ export const WORKER_DEFAULTS: WorkerSettings = {
   supervisor: {},
   telemetry: {},
   logs: {},
+  examine: {},
   maxLanes: 512,
   loadRepeatMs: 2000,
   drainTimeoutMs: 30_000,

@@ -65,6 +65,21 @@ export function createHardwareReport(options: HardwareReportOptions): HardwareRe
   };
 }
 
+/**
+ * The highest utilisation of the GPUs that the engine may use, of readings since then, by
+ * `performance.now()`; null where none of them tells.
+ */
+export function gpuPercentSince(
+  { telemetry, status }: Pick<HardwareReportOptions, "telemetry" | "status">,
+  since: number,
+): number | null {
+  const readings = ofEngine(telemetry.read().gpus, status().gpus)
+    .filter(({ at }) => at >= since)
+    .map(({ gpu }) => gpu.utilizationPercent)
+    .filter((percent) => percent !== null);
+  return readings.length === 0 ? null : Math.max(...readings);
+}
+
 /** Those that the engine may use; of a GPU also its MIG instances. Empty: it may use all. */
 function ofEngine(gpus: readonly AgedGpu[], allowed: readonly string[]): readonly AgedGpu[] {
   if (allowed.length === 0) return gpus;

@@ -8,10 +8,11 @@ import { awaitDeparture, checkDeparture } from "./departure.ts";
 import { openKeyring } from "./credential.ts";
 import { type EngineLife, startEngineLife } from "./engine-life.ts";
 import { type Slot, type SlotOptions, takeSlot } from "./identity.ts";
+import { createExaminer } from "./examine.ts";
 import { takeOverSlot } from "./handover.ts";
 import { createLogDesk } from "./logs.ts";
 import { WORKER_DEFAULTS, type WorkerOptions, type WorkerSettings } from "./options.ts";
-import { createHardwareReport } from "./telemetry.ts";
+import { createHardwareReport, gpuPercentSince } from "./telemetry.ts";
 
 export interface Worker extends AsyncDisposable {
   readonly name: string;
@@ -121,6 +122,18 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       computeProcesses: telemetry.computeProcesses,
     }),
   );
+  const examiner = stack.use(
+    createExaminer({
+      status: life.status,
+      vitalSigns: life.vitalSigns,
+      generate: life.generate,
+      gpuPercent: (since) => gpuPercentSince({ telemetry, status: life.status }, since),
+      condemn: life.condemn,
+      restart: options.stallRestart ?? "auto",
+      settings: settings.examine,
+      log: options.log,
+    }),
+  );
   // Disposed of before the engine: the head is told no more than it was.
   const session = stack.use(
     startConversation({
@@ -143,6 +156,10 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       }),
       itself: createLogDesk({ index: life.logIndex, settings: settings.logs }),
       onRestart: (reason) => void life.restart(reason),
+      onExamine(order) {
+        if (order.engine === ENGINE) examiner.examine(order);
+      },
+      failedGenerations: examiner.failedGenerations,
     }),
   );
   talk = session;

@@ -120,6 +120,8 @@ const up: WorkerMessage[] = [
           prefixHitTokens: 2 ** 40,
           prefixQueryTokens: 2 ** 41,
           sampleAgeMs: 12.5,
+          flow: 1e9,
+          failedGenerations: 2,
         },
       ],
     },
@@ -156,6 +158,7 @@ const down: HeadMessage[] = [
   { message: "openLanes", openLanes: { count: 3 } },
   { message: "drain", drain: { active: true, reason: "operator" } },
   { message: "restartEngine", restartEngine: { engine: "1", reason: "stalled" } },
+  { message: "examine", examine: { engine: "1", look: true, ask: true } },
   { message: "notice", notice: { code: "model_not_allowed", text: "not here", hint: "ask" } },
 ];
 
@@ -224,7 +227,7 @@ test("the samples set every field of every message", () => {
   for (const [name, fields] of messages) {
     expect([name, sorted(seen.get(name) ?? [])]).toEqual([name, sorted(fields)]);
   }
-  expect(messages.size).toBe(19);
+  expect(messages.size).toBe(20);
 });
 
 const varint = (field: number, value: number) => [(field << 3) | 0, value];

@@ -58,6 +58,7 @@ test("every message of protocol 1 is recorded", () => {
   expect(cases("up", "message")).toEqual(["engine", "goodbye", "heartbeat", "hello", "models"]);
   expect(cases("down", "message")).toEqual([
     "drain",
+    "examine",
     "heartbeatAck",
     "notice",
     "openLanes",

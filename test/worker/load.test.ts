@@ -7,14 +7,20 @@ import { sim, startTestWorker, tempDir } from "../helpers/worker.ts";
 
 test("figures are said when they change, again after a while, and anew to a new session", async () => {
   let sample: LoadSample | null = null;
-  const report = createLoadReport({ engine: "1", latest: () => sample, repeatMs: 50 });
+  let failed: number | null = null;
+  const report = createLoadReport({
+    engine: "1",
+    latest: () => sample,
+    failedGenerations: () => failed,
+    repeatMs: 50,
+  });
   expect(report.next()).toEqual([]);
-  sample = { load: { running: 1, kvUsage: 0.5 }, ageMs: 10 };
+  sample = { load: { running: 1, kvUsage: 0.5 }, flow: null, ageMs: 10 };
   expect(report.next()).toEqual([{ engine: "1", running: 1, kvUsage: 0.5, sampleAgeMs: 10 }]);
-  sample = { load: { running: 1, kvUsage: 0.5 }, ageMs: 20 };
+  sample = { load: { running: 1, kvUsage: 0.5 }, flow: null, ageMs: 20 };
   expect(report.next()).toEqual([]);
-  sample = { load: { running: 2, kvUsage: 0.5 }, ageMs: 5 };
-  expect(report.next()).toMatchObject([{ running: 2, sampleAgeMs: 5 }]);
+  sample = { load: { running: 2, kvUsage: 0.5 }, flow: 7, ageMs: 5 };
+  expect(report.next()).toMatchObject([{ running: 2, flow: 7, sampleAgeMs: 5 }]);
   await Bun.sleep(60);
   expect(report.next()).toMatchObject([{ running: 2 }]);
   expect(report.next()).toEqual([]);
@@ -24,6 +30,12 @@ test("figures are said when they change, again after a while, and anew to a new 
   sample = null;
   report.forget();
   expect(report.next()).toEqual([]);
+  // An engine without figures has those of an examination.
+  failed = 1;
+  expect(report.next()).toEqual([{ engine: "1", failedGenerations: 1, sampleAgeMs: 0 }]);
+  expect(report.next()).toEqual([]);
+  failed = 2;
+  expect(report.next()).toMatchObject([{ failedGenerations: 2 }]);
 });
 
 test.each(["direct", "lane"] as const)(

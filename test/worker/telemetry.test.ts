@@ -5,7 +5,7 @@ import { MAX_MESSAGE_BYTES } from "../../src/protocol/messages.ts";
 import { loadService } from "../../src/protocol/schema.ts";
 import type { GpuProcess, GpuSample } from "../../src/telemetry/gpu.ts";
 import type { Telemetry } from "../../src/telemetry/sampler.ts";
-import { createHardwareReport, type Vitals } from "../../src/worker/telemetry.ts";
+import { createHardwareReport, gpuPercentSince, type Vitals } from "../../src/worker/telemetry.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { toolDir, writeTool } from "../telemetry/fake-tools.ts";
 
@@ -187,4 +187,23 @@ test("however many GPUs, the heartbeat stays below the limit", () => {
     ),
   );
   expect(setUp({ gpus: usual }).report.next().gpus).toHaveLength(64);
+});
+
+test("how busy the engine's GPUs were since then: the busiest reading, null where none tells", () => {
+  const telling = (gpus: Reading["gpus"], own: string[] = []) =>
+    gpuPercentSince(
+      {
+        telemetry: { read: () => ({ host: null, gpus, problem: null, processes: null }) },
+        status: () => ({ gpus: own }) as unknown as EngineStatus,
+      },
+      100,
+    );
+  const busy = at(sample("GPU-0", { utilizationPercent: 7 }), 100);
+  const idle = at(sample("GPU-1", { utilizationPercent: 0 }), 150);
+  const silent = at(sample("MIG-2", { utilizationPercent: null }), 150);
+  const old = at(sample("GPU-3", { utilizationPercent: 90 }), 99);
+  expect(telling([busy, idle, silent, old])).toBe(7);
+  expect(telling([busy, idle, silent, old], ["GPU-1"])).toBe(0);
+  expect(telling([silent, old])).toBeNull();
+  expect(telling([])).toBeNull();
 });

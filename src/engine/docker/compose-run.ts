@@ -96,6 +96,11 @@ export function runProject(project: Project, client: EngineProcess): Launched {
         return [...(await hostProcesses(left)), ...still];
       },
     },
+    async container() {
+      const infos = await look(settings.pollMs);
+      const isPaused = infos.some(({ status }) => status === "paused");
+      return { isPaused, processes: await hostProcesses(infos) };
+    },
     release: () => stopping.abort(),
     readProgress: createPullReader(),
     async addresses(): Promise<HostPort[]> {

@@ -225,6 +225,10 @@ export function runContainer(options: ContainerRunOptions): Launched {
       stopping.abort();
       over.abort();
     },
+    async container() {
+      const info = await look(settings.pollMs);
+      return { isPaused: info?.status === "paused", processes: await hostProcesses() };
+    },
     ...(options.pullsImage && { firstPhase: "pull" as const }),
     readProgress: createPullReader(),
     async addresses(): Promise<HostPort[]> {

@@ -25,7 +25,7 @@ export const llamaServer: EnginePreset = {
   },
   // Slots first: two of its metrics are averages since they were last read, by whoever it was.
   load: [
-    { path: "/slots", read: readLlamaSlots },
+    { path: "/slots", isLive: true, read: readLlamaSlots },
     prometheus("/metrics", {
       running: ["llamacpp:requests_processing"],
       waiting: ["llamacpp:requests_deferred"],

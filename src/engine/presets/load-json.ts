@@ -52,6 +52,7 @@ export function readLlamaSlots(text: string): LoadReading | null {
  */
 export const trtllmIterations: LoadSource = {
   path: "/metrics",
+  isLive: true,
   read(text) {
     const last = listOf(jsonOrNull(text)).at(-1);
     const cache = fieldOf(last, "kvCacheStats");

@@ -26,7 +26,7 @@ export const sglang: EnginePreset = {
   stopTimeoutMs: 30_000,
   image: { name: /(?:^|\/)sglang$/, entrypoint: [] },
   load: [
-    { path: "/v1/loads?include=core", read: readSglangLoads },
+    { path: "/v1/loads?include=core", isLive: true, read: readSglangLoads },
     // Names: srt/observability/metrics_collector.py; only with --enable-metrics.
     prometheus("/metrics", {
       running: ["sglang:num_running_reqs"],

@@ -30,14 +30,22 @@ export const vllm: EnginePreset = {
   },
   // Names: vllm/v1/metrics/loggers.py; `gpu_` before 0.9.2.
   load: [
-    prometheus("/metrics", {
-      running: ["vllm:num_requests_running"],
-      waiting: ["vllm:num_requests_waiting"],
-      kvUsage: ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"],
-      prefixHitTokens: ["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"],
-      prefixQueryTokens: ["vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"],
-      progress: ["vllm:generation_tokens_total", "vllm:prompt_tokens_total"],
-    }),
+    prometheus(
+      "/metrics",
+      {
+        running: ["vllm:num_requests_running"],
+        waiting: ["vllm:num_requests_waiting"],
+        kvUsage: ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"],
+        prefixHitTokens: ["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"],
+        prefixQueryTokens: [
+          "vllm:prefix_cache_queries_total",
+          "vllm:gpu_prefix_cache_queries_total",
+        ],
+        progress: ["vllm:generation_tokens_total", "vllm:prompt_tokens_total"],
+      },
+      // Counted in each step (IterationStats).
+      { isLive: true },
+    ),
   ],
   loadHint: "start it without --disable-log-stats",
   match({ program, args }) {

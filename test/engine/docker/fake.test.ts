@@ -12,7 +12,7 @@ import type { SupervisorOptions } from "../../../src/engine/supervisor.ts";
 import { tempDir, type TempDir } from "../../helpers/temp.ts";
 import { fixture, freePort, startEngine, until } from "../harness.ts";
 
-type Mode = "" | "down" | "denied" | "hang" | "pull" | "late";
+type Mode = "" | "down" | "denied" | "hang" | "pull" | "late" | "paused";
 
 interface Fake extends AsyncDisposable {
   env: Record<string, string>;
@@ -181,5 +181,24 @@ test("a crash is one whatever its code, and its container stays until the next s
   expect(fake.containers()).toEqual(kept);
   await until(() => engine.supervisor.status().restarts === 1, "the restart");
   await until(() => fake.containers().length === 1, "one container");
+  expect(fake.containers()).not.toEqual(kept);
+});
+
+test("a container that was paused shows, and makes room when it is given up", async () => {
+  await using fake = fakeDocker();
+  await using engine = await start(fake);
+  await engine.reaches("ready");
+  const kept = fake.containers();
+  expect(await engine.supervisor.vitalSigns()).toMatchObject({ stopped: null, cpuMs: null });
+  fake.set("paused");
+  await until(
+    async () => (await engine.supervisor.vitalSigns())?.stopped === "its container is paused",
+    "the pause",
+  );
+  engine.supervisor.condemn("its container is paused");
+  await until(() => engine.supervisor.status().restarts === 1, "the restart");
+  fake.set("");
+  await engine.reaches("ready");
+  expect(fake.containers()).toHaveLength(1);
   expect(fake.containers()).not.toEqual(kept);
 });
