@@ -80,6 +80,12 @@ export function replicaState(
     return { state: "unreachable", reason: `worker ${worker.state}: ${worker.reason ?? ""}` };
   }
   if (worker.state !== "ready") return { state: "draining", reason: worker.reason };
+  if (engine.state === "ready" && engine.suspect) {
+    return { state: "excluded", reason: engine.suspect.reason };
+  }
+  if (engine.state === "ready" && engine.refusesKey !== null) {
+    return { state: "excluded", reason: engine.refusesKey };
+  }
   switch (engine.state) {
     case "ready":
       break;

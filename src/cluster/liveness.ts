@@ -1,6 +1,7 @@
 /** Who is alive, from when each worker was last heard; nothing here reads a clock. */
 
 import { formatDuration } from "../util/units.ts";
+import { drainReason } from "./drains.ts";
 import { remember } from "./registry.ts";
 import { type ClusterState, heartbeatPlan, type Worker, type WorkerState } from "./state.ts";
 
@@ -64,6 +65,7 @@ function derive(
   const why = `${worker.connected ? "silent" : "connection lost"} for ${formatDuration(silentMs)}`;
   if (silentMs >= plan.lostAfterMs) return { to: "lost", reason: why };
   if (!worker.connected || silentMs >= plan.staleAfterMs) return { to: "stale", reason: why };
-  if (worker.drain === null) return { to: "ready", reason: null };
-  return { to: worker.inFlight > 0 ? "draining" : "drained", reason: worker.drain };
+  const draining = drainReason(state, worker);
+  if (draining === null) return { to: "ready", reason: null };
+  return { to: worker.inFlight > 0 ? "draining" : "drained", reason: draining };
 }

@@ -13,6 +13,10 @@ export interface LoadFigures {
   /** Prompt tokens found in its prefix cache since its start, and looked up. */
   prefixHitTokens: number | null;
   prefixQueryTokens: number | null;
+  /** A figure that moves with every token that it reads or writes. */
+  flow: number | null;
+  /** Tokens that its worker asked it for and did not get, in a row; null: none was asked for. */
+  failedGenerations: number | null;
   /** When the engine said so. */
   sampledAt: number;
 }
@@ -22,15 +26,32 @@ export function reportLoads(worker: Worker, loads: readonly EngineLoad[], now: n
   for (const load of loads) {
     const engine = worker.engines.get(load.engine);
     if (!engine) continue;
-    engine.load = {
+    const before = engine.load;
+    const said = {
       running: figure(load.running),
       waiting: figure(load.waiting),
       kvUsage: figure(load.kvUsage, 1),
       prefixHitTokens: figure(load.prefixHitTokens),
       prefixQueryTokens: figure(load.prefixQueryTokens),
+      flow: figure(load.flow),
+      failedGenerations: figure(load.failedGenerations),
       sampledAt: now - (figure(load.sampleAgeMs) ?? 0),
     };
+    engine.load = said;
+    // The worker's own generations are not a part of the sample, and may be newer.
+    if (said.failedGenerations === 0 && before?.failedGenerations !== 0) engine.flowedAt = now;
+    else if (before !== null && hasMoved(before, said)) engine.flowedAt = said.sampledAt;
   }
+}
+
+/**
+ * Whether its tokens flow. What it runs, and what waits, also changes as requests arrive at a dead
+ * engine.
+ */
+function hasMoved(before: LoadFigures, after: LoadFigures): boolean {
+  return (["flow", "kvUsage", "prefixHitTokens", "prefixQueryTokens"] as const).some(
+    (name) => before[name] !== null && after[name] !== null && before[name] !== after[name],
+  );
 }
 
 /** The engine's load, or null where it is not known any more. */

@@ -3,6 +3,7 @@
 import type { EngineReport, Goodbye, Model, ModelList } from "../protocol/messages.ts";
 import { isServiceName } from "../protocol/service-name.ts";
 import { cleanLine } from "../util/text.ts";
+import { newRunFacts, noteRun } from "./engine-runs.ts";
 import type { ClusterState, Engine, EngineState, ModelCard, Route, Worker } from "./state.ts";
 
 /** The worker of a session, or null when the session is not the one that counts. */
@@ -86,10 +87,23 @@ export function reportEngine(
     route: { via: "unknown" },
     inFlight: 0,
     pendingTokens: 0,
+    prefillRate: null,
+    progressAt: null,
+    flowedAt: null,
+    suspect: null,
+    emptiedAt: null,
+    // Known from the start, so that the first one shows as an increase.
+    restartReasons: new Map([
+      ["crash", 0],
+      ["stalled", 0],
+    ]),
+    ...newRunFacts(now),
   };
-  const ended = known !== undefined && known.run !== "" && known.run !== report.run;
-  if (ended) endRun(state, known.run, now);
   const next = stateFromWire(report.state);
+  const phase = cleanLine(report.phase, 100) || null;
+  const isAnother = known !== undefined && known.run !== "" && known.run !== report.run;
+  const hasEnded = noteRun(state, { engine, report: { ...report, state: next, phase } }, now);
+  if ((isAnother || hasEnded) && !state.endedRuns.has(engine.run)) endRun(state, engine.run, now);
   const stateChanged = !known || known.state !== next || known.run !== report.run;
   const routeStale =
     next === "ready" &&
@@ -99,15 +113,18 @@ export function reportEngine(
       known.port !== (report.port || null) ||
       known.advertise !== (report.advertise || null) ||
       known.loopbackOnly !== (report.loopbackOnly ?? null));
-  if (ended) {
+  if (isAnother) {
     engine.route = { via: "unknown" };
     engine.load = null;
+    engine.progressAt = null;
+    engine.flowedAt = null;
+    engine.suspect = null;
   }
   engine.run = report.run;
   engine.kind = cleanLine(report.kind, 32);
   engine.service = isServiceName(report.service) ? report.service : null;
   engine.state = next;
-  engine.phase = cleanLine(report.phase, 100) || null;
+  engine.phase = phase;
   engine.reason = cleanLine(report.reason, 500) || null;
   engine.stateSince = now - Math.max(0, report.sinceMs);
   engine.port = report.port || null;
@@ -115,6 +132,7 @@ export function reportEngine(
   engine.loopbackOnly = report.loopbackOnly ?? null;
   engine.advertise = report.advertise || null;
   engine.apiKey = report.apiKey || null;
+  noteRestarts(engine, report);
   engine.restarts = report.restarts;
   engine.pid = report.pid || null;
   engine.adopted = report.adopted;
@@ -132,6 +150,16 @@ export function reportEngine(
   remember(state, engine.models, now);
   state.revision += 1;
   return { engine, stateChanged, routeStale };
+}
+
+/** The word for why it ended holds until it is ready again. */
+function noteRestarts({ restarts, restartReasons, failure }: Engine, report: EngineReport): void {
+  const more = report.restarts - restarts;
+  if (more <= 0) return;
+  const word = cleanLine(report.failure, 32) || failure || "unknown";
+  const isOne = restartReasons.has(word) || restartReasons.size < MAX_RESTART_REASONS;
+  const reason = isOne ? word : "other";
+  restartReasons.set(reason, (restartReasons.get(reason) ?? 0) + more);
 }
 
 /** Takes a page of an engine's models; false when the list is longer than is allowed. */
@@ -234,6 +262,8 @@ function cardOf(model: Model): Engine["models"][number] {
 const MAX_CARD_CHARS = 2048;
 /** GPUs that are kept of an engine. */
 const MAX_GPUS = 64;
+/** Reasons that its restarts are told apart by. */
+const MAX_RESTART_REASONS = 32;
 /** Lines of evidence that are kept of an engine. */
 const MAX_EVIDENCE = 8;
 

@@ -1,8 +1,11 @@
 /** The cluster at one instant, as JSON that leaves the process. */
 
-import type { Catalog } from "./catalog.ts";
+import { standingOf } from "./candidates.ts";
+import type { Catalog, ReplicaState } from "./catalog.ts";
 import { replicasOf } from "./catalog.ts";
 import { loadOf } from "./load.ts";
+import { type DrainJson, drainJson } from "./snapshot-drain.ts";
+import { queueDepths } from "./queue.ts";
 import { serviceCatalog, serviceReplicaOf } from "./services.ts";
 import type { ClusterState, Engine, Worker } from "./state.ts";
 import { hardwareJson, type HardwareJson } from "./telemetry.ts";
@@ -21,6 +24,8 @@ export interface WorkerJson {
   name: string;
   state: string;
   reason: string | null;
+  /** What an operator ordered of it. */
+  drain: DrainJson | null;
   /** How requests reach it: "direct", "lane", "unreachable", or null while unknown. */
   via: string | null;
   /** Since it was last heard. */
@@ -35,6 +40,8 @@ export interface EngineJson {
   id: string;
   kind: string;
   state: string;
+  /** How long it has been in it. */
+  state_ms: number;
   phase: string | null;
   /** How long it has been in its phase. */
   phase_ms: number | null;
@@ -85,6 +92,8 @@ export interface ModelJson {
   ready: number;
   replicas: number;
   in_flight: number;
+  /** Requests that wait for a replica. */
+  queued: number;
 }
 
 /** HTTP servers that are asked for by name; the figures are those of models. */
@@ -102,23 +111,33 @@ export function statusJson(
     schema: "llmnode.status/1",
     head: { ...head, time: new Date(now).toISOString() },
     workers: workers.map((worker) => workerJson(worker, { state, inFlight }, now)),
-    models: offersJson(catalog, inFlight),
-    services: offersJson(serviceCatalog(state), inFlight),
+    models: offersJson(catalog, { state, inFlight, now }),
+    services: offersJson(serviceCatalog(state), { state, inFlight, now }),
   };
 }
 
-function offersJson(offers: Catalog, inFlight: Map<string, number>): ModelJson[] {
+function offersJson(
+  offers: Catalog,
+  { state, inFlight, now }: { state: ClusterState; inFlight: Map<string, number>; now: number },
+): ModelJson[] {
+  const queued = queueDepths(state.queue);
   return [...offers]
     .sort(([a], [b]) => a.localeCompare(b))
     .map(([name, replicas]) => ({
       name,
-      ready: replicas.filter((replica) => replica.state === "ready").length,
+      ready: replicas.filter((replica) => isPickable(standingOf(state, replica, now).state)).length,
       replicas: replicas.length,
       in_flight: replicas.reduce(
         (sum, { engine }) => sum + (inFlight.get(replicaKey(engine.key, name)) ?? 0),
         0,
       ),
+      queued: queued.get(name) ?? 0,
     }));
+}
+
+/** One that is latched is picked where nobody else is free. */
+export function isPickable(state: ReplicaState): boolean {
+  return state === "ready" || state === "latched";
 }
 
 function workerJson(
@@ -132,17 +151,22 @@ function workerJson(
     name: worker.name,
     state: worker.state,
     reason: worker.reason,
+    drain: orderJson(state, worker),
     via: viaOf(engines),
     age_ms: Math.max(0, Math.round(now - worker.lastHeardAt)),
     ...hardwareJson(worker.hardware, now),
     engines: engines.map((engine) => ({
       id: `${worker.name}/${engine.number}`,
       kind: engine.kind,
-      state: engine.state,
+      state: engine.state === "ready" && engine.suspect ? "suspect" : engine.state,
+      state_ms: Math.max(0, Math.round(now - engine.stateSince)),
       phase: engine.phase,
       phase_ms:
         engine.phaseSince === null ? null : Math.max(0, Math.round(now - engine.phaseSince)),
-      reason: engine.reason ?? (engine.route.via === "unreachable" ? engine.route.reason : null),
+      reason:
+        engine.reason ??
+        engine.suspect?.reason ??
+        (engine.route.via === "unreachable" ? engine.route.reason : null),
       gpus: engine.gpus,
       failure: engine.failure,
       hint: engine.hint,
@@ -156,17 +180,27 @@ function workerJson(
       load: loadJson(state, engine, now),
       replicas: replicasOf(worker, engine).map((replica) => ({
         model: replica.card.id,
-        state: replica.state,
+        state: standingOf(state, replica, now).state,
         in_flight: inFlight.get(replicaKey(engine.key, replica.card.id)) ?? 0,
       })),
-      service: serviceJson(worker, engine),
+      service: serviceJson({ state, worker, engine }, now),
     })),
   };
 }
 
-function serviceJson(worker: Worker, engine: Engine): ServiceReplicaJson | null {
+function orderJson(state: ClusterState, { id }: Worker): DrainJson | null {
+  const order = state.drainOrders.get(id);
+  return order === undefined ? null : drainJson(order);
+}
+
+function serviceJson(
+  { state, worker, engine }: { state: ClusterState; worker: Worker; engine: Engine },
+  now: number,
+): ServiceReplicaJson | null {
   const replica = serviceReplicaOf(worker, engine);
-  return replica && { name: replica.card.id, state: replica.state, in_flight: engine.inFlight };
+  if (!replica) return null;
+  const { state: standing } = standingOf(state, replica, now);
+  return { name: replica.card.id, state: standing, in_flight: engine.inFlight };
 }
 
 function loadJson(state: ClusterState, engine: Engine, now: number): LoadJson | null {

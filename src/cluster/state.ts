@@ -1,7 +1,15 @@
 /** What the head knows of its cluster: plain data, each part with the one file that writes it. */
 
 import type { ErrorCode } from "../protocol/errors.ts";
+import type { DrainOrder } from "./drain-order.ts";
+import type { Breaker } from "./breaker.ts";
+import { newBudget, type RetryBudget } from "./budget.ts";
+import type { Offers } from "./candidates.ts";
+import type { Latch } from "./latch.ts";
+import { CLUSTER_LIMITS, type ClusterLimits } from "./limits.ts";
 import type { LoadFigures } from "./load.ts";
+import { newPoison, type Poison } from "./poison.ts";
+import { newQueue, type Queue } from "./queue.ts";
 import type { Hardware } from "./telemetry.ts";
 import type { Host } from "../protocol/messages.ts";
 import type { Want } from "./want.ts";
@@ -100,6 +108,38 @@ export interface Engine {
   inFlight: number;
   /** Prompt tokens that its leases without a first byte are reckoned to cost. Written by dispatch. */
   pendingTokens: number;
+  /** Tokens of a prompt that it reads in a second; null: not learnt. Written by learning. */
+  prefillRate: number | null;
+  /** When one of its requests last made progress; null: none did. Written by dispatch and stall. */
+  progressAt: number | null;
+  /** When its own figures were last seen to move as tokens flow; null: never. Written by load. */
+  flowedAt: number | null;
+  /** Set while nothing comes out of it that should. Written by stall. */
+  suspect: Suspect | null;
+  /** When requests were last taken from it for that alone. Written by stall. */
+  emptiedAt: number | null;
+  /** How often it was started again, by the word for why it had ended. Written by registry. */
+  restartReasons: Map<string, number>;
+  /** Keeps requests away while it fails them. Written by dispatch and engine-runs. */
+  breaker: Breaker;
+  /** Lets others go first while it has too much to do. Written by latch and engine-runs. */
+  latch: Latch;
+  /** Set where this life of it refuses the key that the worker gave. Written by dispatch. */
+  refusesKey: string | null;
+  /** Since when it starts; null: it does not. Written, as the next two, by engine-runs. */
+  startingSince: number | null;
+  /** When its start was last seen to get on. */
+  startMovedAt: number | null;
+  /** How long its last start took; null: none was seen. */
+  loadMs: number | null;
+}
+
+export interface Suspect {
+  /** Since when nothing came. */
+  since: number;
+  reason: string;
+  /** When a request last waited for it. */
+  heldAt: number;
 }
 
 export interface ModelCard {
@@ -120,6 +160,8 @@ export interface Lease {
   engineKey: string;
   engineRun: string;
   engineKind: string;
+  /** Whether its worker knows the engine's process, and so how it ends. */
+  hasProcess: boolean;
   model: string;
   /** Where the engine is reached directly; null: by lane. */
   url: string | null;
@@ -127,6 +169,8 @@ export interface Lease {
   engineNumber: string;
   apiKey: string | null;
   hostHeader: string | null;
+  /** The longest context that the replica takes, in tokens; null: not known. */
+  maxModelLen: number | null;
   /** When it was given out. */
   grantedAt: number;
   /** Tokens that the prompt is reckoned to have, and those that no cache is reckoned to hold. */
@@ -140,6 +184,8 @@ export interface Lease {
   progressAt: number;
   /** Whether the engine's next byte is waited for; false while the client takes none. */
   reading: boolean;
+  /** Since when it is waited for without a break. Written by dispatch and stall. */
+  readingSince: number;
   /** Set once the request was told to go elsewhere or to end. */
   recalled: boolean;
   /** What the request had asked for. */
@@ -152,6 +198,8 @@ export interface LeaseEnd {
   /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
   promptTokens: number | null;
   cachedTokens: number | null;
+  /** When the engine wants to be asked again; null: it did not say. */
+  retryAfterMs: number | null;
 }
 
 /** As the proxy has it; see `proxy/failure.ts`. */
@@ -159,58 +207,14 @@ export type LeaseOutcome =
   | "ok"
   | "rejected"
   | "busy"
+  | "auth"
+  | "bad_gateway"
   | "engine_error"
   | "unreachable"
   | "broken"
   | "recalled"
   | "slow_client"
   | "client_gone";
-
-export interface ClusterLimits {
-  heartbeatIntervalMs: number;
-  /** Up to this many workers the interval holds; above, it grows in proportion. */
-  heartbeatWorkers: number;
-  staleAfterMs: number;
-  lostAfterMs: number;
-  /** How long what an engine said about its load holds. */
-  loadMaxAgeMs: number;
-  /** How long another run with the same id is refused after the old one was last heard. */
-  takeoverAfterMs: number;
-  /** How long a request may go on after its process was reported to have ended: what the process
-   * sent last may still be on its way. */
-  endedGraceMs: number;
-  /** How long a lost or left worker is still shown. */
-  forgetAfterMs: number;
-  /** How long after the head's start an unknown model may still be on its way. */
-  settleMs: number;
-  /** How long a model counts as known after it was last there. */
-  knownModelMs: number;
-  /** A tick that comes later than this after the one before moves all deadlines. */
-  tickIntervalMs: number;
-  maxWorkers: number;
-  maxEnginesPerWorker: number;
-  maxModelsPerWorker: number;
-  maxKnownModels: number;
-}
-
-/** The defaults of the design; the README names those that users notice. */
-export const CLUSTER_LIMITS: ClusterLimits = {
-  heartbeatIntervalMs: 1000,
-  heartbeatWorkers: 500,
-  staleAfterMs: 5000,
-  lostAfterMs: 15_000,
-  loadMaxAgeMs: 5000,
-  takeoverAfterMs: 5000,
-  endedGraceMs: 2000,
-  forgetAfterMs: 600_000,
-  settleMs: 30_000,
-  knownModelMs: 3_600_000,
-  tickIntervalMs: 250,
-  maxWorkers: 4096,
-  maxEnginesPerWorker: 16,
-  maxModelsPerWorker: 4096,
-  maxKnownModels: 16_384,
-};
 
 export interface ClusterState {
   readonly limits: ClusterLimits;
@@ -224,24 +228,42 @@ export interface ClusterState {
   knownModels: Map<string, number>;
   /** Runs of workers and engines that ended, and when; kept for a while. Written by registry. */
   endedRuns: Map<string, number>;
+  /** By worker, whether it is there or not. Written by drains. */
+  drainOrders: Map<string, DrainOrder>;
   /** Written by dispatch. */
   leases: Map<number, Lease>;
   nextLease: number;
   lastTickAt: number;
+  /** Requests that wait for a replica. Written by queue. */
+  queue: Queue;
+  /** Bodies that end engines. Written by dispatch and engine-runs. */
+  poison: Poison;
+  retries: RetryBudget;
+  /** How long models take until they are ready, oldest first. Written by engine-runs. */
+  loadTimes: Map<string, number>;
+  /** Kept while the catalog is the same. Written by candidates. */
+  offers: Offers | null;
 }
 
 export function createCluster(now: number, limits: Partial<ClusterLimits> = {}): ClusterState {
+  const all = { ...CLUSTER_LIMITS, ...limits };
   return {
-    limits: { ...CLUSTER_LIMITS, ...limits },
+    limits: all,
     startedAt: now,
     workers: new Map(),
     sessions: 0,
     revision: 0,
     knownModels: new Map(),
     endedRuns: new Map(),
+    drainOrders: new Map(),
     leases: new Map(),
     nextLease: 1,
     lastTickAt: now,
+    queue: newQueue(),
+    poison: newPoison(),
+    retries: newBudget(all.retries),
+    loadTimes: new Map(),
+    offers: null,
   };
 }
 

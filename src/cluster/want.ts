@@ -9,12 +9,18 @@ export interface Want {
   service: string | null;
   /** Whether it must not be tried elsewhere once it may have arrived. */
   once: boolean;
+  /** Whether its answer comes bit by bit, so that a long silence says something. */
+  stream: boolean;
   /** Whether `model: null` is for one model only: several are then a question to the client. */
   oneModel: boolean;
   /** Engine kinds that will do; null: any. */
   kinds: readonly string[] | null;
   /** A worker that the client insists on, by name or id. */
   worker: string | null;
+  /** The life of an engine that alone will do; null: any. */
+  engineRun: string | null;
+  /** Only replicas that are known to have a longer context than this, in tokens; null: any. */
+  minContext: number | null;
   /** Engines that this request has tried already, by key. */
   exclude: readonly string[];
   /** What the router may know of its prompt; null: it has none, and goes where least is to do. */

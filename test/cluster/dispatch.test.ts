@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { buildCatalog, createCatalogReader } from "../../src/cluster/catalog.ts";
-import { acquire, type Grant, recalls, started } from "../../src/cluster/dispatch.ts";
+import { acquire, type Grant, started } from "../../src/cluster/dispatch.ts";
 import { settle, tick } from "../../src/cluster/liveness.ts";
+import { recalls } from "../../src/cluster/recalls.ts";
 import { disconnect, goodbye, heard, reportEngine, setRoute } from "../../src/cluster/registry.ts";
 import { type ClusterState, type Lease } from "../../src/cluster/state.ts";
 import type { EngineReport } from "../../src/protocol/messages.ts";
@@ -99,8 +100,9 @@ test("why there is no replica is said without names or addresses", () => {
   expect(ask("m", { now: T0 + 60_000 })).toEqual({
     granted: false,
     code: "no_ready_replica",
-    message: 'No replica of the model "m" can answer now: starting (load 40%).',
+    message: 'No replica of the model "m" can answer now: starting (load 40%) for 1m00s.',
     retryAfterMs: 1000,
+    waits: true,
   });
 });
 

@@ -5,8 +5,8 @@ import { release } from "../../src/cluster/dispatch.ts";
 import type { Want } from "../../src/cluster/want.ts";
 import { createRouter } from "../../src/cluster/routing.ts";
 import { reportEngine, reportModels, setRoute } from "../../src/cluster/registry.ts";
+import type { ClusterLimits } from "../../src/cluster/limits.ts";
 import {
-  type ClusterLimits,
   type ClusterState,
   createCluster,
   type Engine,
@@ -107,7 +107,13 @@ export const router = createRouter();
 
 /** Gives a lease back. */
 export function giveBack(state: ClusterState, lease: Lease, more: Partial<LeaseEnd> = {}): void {
-  const end: LeaseEnd = { outcome: "ok", promptTokens: null, cachedTokens: null, ...more };
+  const end: LeaseEnd = {
+    outcome: "ok",
+    promptTokens: null,
+    cachedTokens: null,
+    retryAfterMs: null,
+    ...more,
+  };
   release({ state, router }, lease, { ...end, now: T0 });
 }
 
@@ -125,8 +131,11 @@ export function want(model: string, more: Partial<Want> = {}): Want {
     prompt: null,
     session: null,
     party: "",
+    engineRun: null,
+    minContext: null,
     bodyHash: null,
     bodyBytes: 0,
+    stream: false,
     explain: false,
     ...more,
   };

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../src/cluster/catalog.ts";
-import { acquire, recalls } from "../../src/cluster/dispatch.ts";
+import { acquire } from "../../src/cluster/dispatch.ts";
+import { recalls } from "../../src/cluster/recalls.ts";
 import { settle, tick } from "../../src/cluster/liveness.ts";
 import {
   disconnect,

@@ -16,6 +16,8 @@ test("what an engine says holds for 5 s from when it said so; unknown is null, n
     kvUsage: 0,
     prefixHitTokens: null,
     prefixQueryTokens: null,
+    flow: null,
+    failedGenerations: null,
     sampledAt: T0 - 1000,
   };
   expect(loadOf(state, engine, T0)).toEqual(load);

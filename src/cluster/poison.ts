@@ -1,0 +1,132 @@
+/** Requests that end engines: known by the hash of their bodies, and refused after two deaths. */
+
+export interface PoisonLimits {
+  /** Engines that die before a body is refused. */
+  deaths: number;
+  /** How long it is refused, and how long a death is remembered. */
+  refuseMs: number;
+  /** How far the end of an engine and that of a request on it may lie apart. */
+  apartMs: number;
+  maxHashes: number;
+}
+
+export const POISON_LIMITS: PoisonLimits = {
+  deaths: 2,
+  refuseMs: 600_000,
+  apartMs: 2000,
+  maxHashes: 10_000,
+};
+
+export interface Poison {
+  /** By body, oldest death first: the engine runs that died of it, `deaths` at most. */
+  victims: Map<string, { runs: string[]; at: number }>;
+  /** Requests that failed, in order: their engine's end may become known later. */
+  failed: { hash: string; run: string; at: number }[];
+  /** Engine runs that ended by themselves, in order, and when. */
+  crashes: Map<string, number>;
+  /** Those that became killers, until somebody has told of them. */
+  killers: Killer[];
+}
+
+/** A body that has killed as many engines as it may. */
+export interface Killer {
+  hash: string;
+  deaths: number;
+}
+
+export function newPoison(): Poison {
+  return { victims: new Map(), failed: [], crashes: new Map(), killers: [] };
+}
+
+/** Whether the run ended by itself, and not because somebody stopped it. */
+export function hasCrashed(poison: Poison, run: string): boolean {
+  return poison.crashes.has(run);
+}
+
+/** A request has failed on an engine run. Gives the killer if that is what it now is. */
+export function noteFailed(
+  poison: Poison,
+  failed: { hash: string; run: string },
+  at: { now: number; limits: PoisonLimits },
+): Killer | null {
+  const { now, limits } = at;
+  forgetOld(poison, at);
+  const crashed = poison.crashes.get(failed.run);
+  if (crashed === undefined) {
+    poison.failed.push({ ...failed, at: now });
+    return null;
+  }
+  return now - crashed <= limits.apartMs ? convict(poison, failed, at) : null;
+}
+
+/** An engine run has ended by itself. Gives the killers that this made. */
+export function noteCrash(
+  poison: Poison,
+  run: string,
+  at: { now: number; limits: PoisonLimits },
+): Killer[] {
+  if (poison.crashes.has(run)) return [];
+  forgetOld(poison, at);
+  poison.crashes.set(run, at.now);
+  const killers: Killer[] = [];
+  for (const failed of poison.failed) {
+    const killer = failed.run === run ? convict(poison, failed, at) : null;
+    if (killer) killers.push(killer);
+  }
+  return killers;
+}
+
+/** Whether an engine has died while it had this body, whoever of those that it had killed it. */
+export function isSuspect(
+  poison: Poison,
+  hash: string,
+  { now, limits }: { now: number; limits: PoisonLimits },
+): boolean {
+  const victim = poison.victims.get(hash);
+  return victim !== undefined && now - victim.at <= limits.refuseMs;
+}
+
+/** How many engines the body has killed, where it is refused for that; else 0. */
+export function deathsOf(
+  poison: Poison,
+  hash: string,
+  { now, limits }: { now: number; limits: PoisonLimits },
+): number {
+  const victim = poison.victims.get(hash);
+  if (victim === undefined || now - victim.at > limits.refuseMs) return 0;
+  return victim.runs.length >= limits.deaths ? victim.runs.length : 0;
+}
+
+function convict(
+  poison: Poison,
+  { hash, run }: { hash: string; run: string },
+  { now, limits }: { now: number; limits: PoisonLimits },
+): Killer | null {
+  const known = poison.victims.get(hash);
+  const runs = known !== undefined && now - known.at <= limits.refuseMs ? known.runs : [];
+  if (runs.includes(run) || runs.length >= limits.deaths) return null;
+  runs.push(run);
+  // The map keeps insertion order, so that its first key is the one that died longest ago.
+  poison.victims.delete(hash);
+  poison.victims.set(hash, { runs, at: now });
+  for (const oldest of poison.victims.keys()) {
+    if (poison.victims.size <= limits.maxHashes) break;
+    poison.victims.delete(oldest);
+  }
+  return runs.length >= limits.deaths ? { hash, deaths: runs.length } : null;
+}
+
+function forgetOld(poison: Poison, { now, limits }: { now: number; limits: PoisonLimits }): void {
+  const { failed, crashes } = poison;
+  const fresh = failed.findIndex(({ at }) => now - at <= limits.apartMs);
+  failed.splice(0, fresh < 0 ? failed.length : fresh);
+  // Who fails that many requests within seconds is not looking for a single killer.
+  failed.splice(0, failed.length - limits.maxHashes);
+  for (const [run, at] of crashes) {
+    if (now - at <= CRASH_MEMORY * limits.apartMs) break;
+    crashes.delete(run);
+  }
+}
+
+/** An end is asked about a while later too: `died` waits. */
+const CRASH_MEMORY = 10;
