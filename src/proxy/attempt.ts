@@ -2,6 +2,8 @@
 
 import { LlmnodeError } from "../protocol/errors.ts";
 import { formatTraceparent, type Trace } from "../util/traceparent.ts";
+import { type Abandon, nameFor } from "./abandon.ts";
+import type { ModelTarget } from "./aliases.ts";
 import { errorFrame } from "./error-answer.ts";
 import {
   type AttemptFailure,
@@ -15,9 +17,11 @@ import { formatOf } from "./frames.ts";
 import { requestHeaders, responseHeaders } from "./headers.ts";
 import { type Attempted, clientGone, type Hold, startHold, tooLate } from "./hold.ts";
 import type { Lease } from "./lease.ts";
+import { type ClientRequest, goneBecause } from "./client-request.ts";
 import type { BodyContent, Payload } from "./payload.ts";
 import type { AttemptRecord } from "./record.ts";
 import { type ChunkReader, relay } from "./relay.ts";
+import type { Resumable, ResumeHere } from "./resume.ts";
 import type { Route } from "./routes.ts";
 import { createStreamWatch, type StreamWatch } from "./stream-watch.ts";
 import type { UpstreamRequest } from "./upstream.ts";
@@ -36,19 +40,27 @@ export interface AttemptOptions {
 }
 
 export interface AttemptJob {
-  request: Request;
+  request: ClientRequest;
   route: Route;
   path: string;
   requestId: string;
   /** When the request arrived, by `now`. */
   startedAt: number;
   payload: Payload;
+  /** What this replica is to get where the client asked for an alias. */
+  target: ModelTarget | null;
   now: () => number;
   trace: Trace | null;
   /** Engine runs that do not know `stream_options`. */
   refusesUsage: Set<string>;
+  /** Tells the engine that nobody waits, where it is not sure to notice. */
+  abandon: Abandon;
+  /** What lets the answer go on elsewhere if this engine breaks off; null: nothing does. */
+  resume: (here: ResumeHere) => Resumable | null;
   /** The engine's first data is here. */
-  onFirstData: () => void;
+  onFirstData: (first: Uint8Array) => void;
+  /** What counts the answer as it passes. */
+  onWatch: (watch: StreamWatch) => void;
   /** The answer that `answered` holds has been passed on, or its passing on has ended. */
   onEnd: (outcome: Outcome, watch: StreamWatch) => void;
 }
@@ -59,58 +71,94 @@ export async function attempt(
   job: AttemptJob,
   { lease, record }: { lease: Lease; record: AttemptRecord },
 ): Promise<Attempted> {
-  const client = job.request.signal;
-  const { startedAt, now } = job;
-  const { totalTimeoutMs } = options;
-  const subject = "engine";
-  const hold = startHold({ lease, record, client, startedAt, now, totalTimeoutMs, subject });
+  const name = nameFor(lease, job.route, job.payload);
+  const hold = holdFor({ options, job }, { lease, record }, name);
   try {
-    if (client.aborted) throw clientGone();
+    if (job.request.signal.aborted) throw clientGone();
     const askUsage = job.payload.canAskUsage && !job.refusesUsage.has(lease.engineRun);
     const upstream = (content: BodyContent): UpstreamRequest => ({
       path: job.path,
       method: job.request.method,
-      headers: requestHeaders(job.request.headers, {
-        requestId: job.requestId,
-        apiKey: lease.apiKey,
-        hostHeader: lease.hostHeader,
-        contentType: job.payload.contentType,
-        traceparent: traceparentOf(job.trace, record),
-      }),
+      headers: headersFor(job, { lease, record }),
       body: content,
       signal: hold.signal,
     });
-    let response = await send(lease, upstream(job.payload.content({ askUsage })), job.payload);
+    let sent = job.payload.content({ target: job.target, askUsage, name });
+    let response = await send(lease, upstream(sent), job.payload);
     let failure = await failureOf(response, options, job.route);
     let asked = askUsage;
     if (failure && askUsage && refusesStreamOptions(failure)) {
       job.refusesUsage.add(lease.engineRun);
       asked = false;
-      response = await send(lease, upstream(job.payload.content({ askUsage: false })), job.payload);
+      sent = job.payload.content({ target: job.target, askUsage: false, name });
+      response = await send(lease, upstream(sent), job.payload);
       failure = await failureOf(response, options, job.route);
     }
     record.status = response.status;
     if (failure) {
-      hold.done(failure.outcome);
+      hold.done(failure.outcome, { retryAfterMs: failure.retryAfterMs });
       return { kind: "failure", failure };
     }
-    return await answer({ options, job, lease, hold, response, dropUsage: asked });
+    return await answer({ options, job, lease, hold, response, sent, dropUsage: asked });
   } catch (error) {
     return hold.failed(error);
   }
+}
+
+interface Trying {
+  lease: Lease;
+  record: AttemptRecord;
+}
+
+/** `name` is what the engine knows the attempt by, where it is told one. */
+function holdFor(
+  { options, job }: { options: AttemptOptions; job: AttemptJob },
+  { lease, record }: Trying,
+  name: string | null,
+): Hold {
+  const { startedAt, now } = job;
+  return startHold({
+    lease,
+    record,
+    client: job.request.signal,
+    startedAt,
+    now,
+    totalTimeoutMs: options.totalTimeoutMs,
+    subject: "engine",
+    ...(name === null ? {} : { onAbandoned: () => job.abandon(lease, name) }),
+  });
+}
+
+function headersFor(job: AttemptJob, { lease, record }: Trying): Headers {
+  return requestHeaders(job.request.headers, {
+    requestId: job.requestId,
+    apiKey: lease.apiKey,
+    hostHeader: lease.hostHeader,
+    contentType: job.payload.contentType,
+    traceparent: traceparentOf(job.trace, record),
+  });
 }
 
 /**
  * A reset before the headers is most often a pooled connection that the engine closed while idle,
  * and fetch does not tell: it is tried once more on a fresh connection.
  */
-async function send(lease: Lease, request: UpstreamRequest, payload: Payload): Promise<Response> {
+export async function send(
+  lease: Lease,
+  request: UpstreamRequest,
+  { repeatable }: { repeatable: boolean },
+): Promise<Response> {
   try {
     return await lease.upstream(request);
   } catch (error) {
     const { outcome } = connectionFailure(error, "engine");
-    if (request.signal.aborted || outcome !== "broken" || !payload.repeatable) throw error;
-    return await lease.upstream({ ...request, fresh: true });
+    if (request.signal.aborted || outcome !== "broken" || !repeatable) throw error;
+    try {
+      return await lease.upstream({ ...request, fresh: true });
+    } catch (second) {
+      // What can no longer be reached may well have died of this request, and has not refused it.
+      throw connectionFailure(second, "engine").outcome === "unreachable" ? error : second;
+    }
   }
 }
 
@@ -133,6 +181,8 @@ interface Answering {
   lease: Lease;
   hold: Hold;
   response: Response;
+  /** The body that it answers. */
+  sent: BodyContent;
   dropUsage: boolean;
 }
 
@@ -141,11 +191,23 @@ async function answer(on: Answering): Promise<Attempted> {
   const { options, job, lease, hold, response } = on;
   const format = formatOf(response.headers);
   const init = { status: response.status, headers: responseHeaders(response.headers, format) };
+  const resumable =
+    format === "sse"
+      ? job.resume({
+          sent: on.sent,
+          source: { lease, hold },
+          headers: (next, record) => headersFor(job, { lease: next, record }),
+          startHold: (next, record) => holdFor({ options, job }, { lease: next, record }, null),
+        })
+      : null;
+  const source = () => resumable?.source() ?? on;
   const watch = createStreamWatch({
     format,
     dropUsage: on.dropUsage && format === "sse",
+    wholeFrames: resumable !== null,
     tailBytes: options.tailBytes,
   });
+  job.onWatch(watch);
   const refused = (first: Uint8Array): Attempted | null => {
     const { dialect } = job.route;
     const failure = format === null ? null : errorIn(first, { format, dialect });
@@ -158,9 +220,9 @@ async function answer(on: Answering): Promise<Attempted> {
     const failed = refused(bytes);
     if (failed) return failed;
     lease.started();
-    job.onFirstData();
+    job.onFirstData(bytes);
     const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
-    hold.done("ok", watch.facts().usage);
+    hold.done("ok", { usage: watch.facts().usage });
     job.onEnd("ok", watch);
     // Most often the very bytes that came, which need no copy.
     const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
@@ -179,7 +241,7 @@ async function answer(on: Answering): Promise<Attempted> {
   const failed = refused(first);
   if (failed) return failed;
   lease.started();
-  job.onFirstData();
+  job.onFirstData(first);
   const body = relay({
     reader,
     first,
@@ -187,12 +249,15 @@ async function answer(on: Answering): Promise<Attempted> {
     watch,
     keepAliveMs: options.keepAliveMs,
     slowClientMs: options.slowClientMs,
-    breakFrame: () => errorFrame(hold.isLate() ? tooLate() : brokenStream(), job.route.dialect),
-    onProgress: lease.progress,
+    continuation: resumable,
+    breakFrame: () => errorFrame(breakReason(job, source().hold), job.route.dialect),
+    onProgress: () => source().lease.progress(),
+    onReading: (isReading) => source().lease.reading(isReading),
     onEnd: (end) => {
+      const { hold } = source();
       const left = end === "broken" && job.request.signal.aborted;
       const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;
-      hold.done(outcome, watch.facts().usage);
+      hold.done(outcome, { usage: watch.facts().usage });
       // Whatever the engine still does for this request is for nobody.
       if (end !== "ok") hold.abort();
       job.onEnd(outcome, watch);
@@ -210,6 +275,11 @@ async function readSome(response: Response, maxBytes: number): Promise<Uint8Arra
     if (length >= maxBytes) break;
   }
   return Buffer.concat(chunks).subarray(0, maxBytes);
+}
+
+function breakReason({ request }: AttemptJob, hold: Hold): LlmnodeError {
+  if (request.signal.aborted) return goneBecause(request.signal);
+  return hold.isLate() ? tooLate() : brokenStream();
 }
 
 function brokenStream(): LlmnodeError {

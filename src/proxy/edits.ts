@@ -78,7 +78,7 @@ const TRUE = 0x74;
 const INCLUDE_USAGE: ReadonlySet<string> = new Set(["include_usage"]);
 
 /** Inserts a member behind the object's opening brace. */
-function insertFirst(bytes: Uint8Array, member: string): Edit {
+export function insertFirst(bytes: Uint8Array, member: string): Edit {
   const open = nextInk(bytes, 0, 1);
   const isEmpty = bytes[nextInk(bytes, open + 1, 1)] === CLOSE_OBJECT;
   return { start: open + 1, end: open + 1, text: isEmpty ? member : `${member},` };

@@ -20,8 +20,11 @@ export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
   method_not_allowed: { status: 405, type: INVALID, code: "unknown_url" },
   not_supported: { status: 501, type: INVALID, code: "not_supported" },
   request_too_large: { status: 413, type: INVALID, code: "request_too_large" },
+  key_missing: { status: 401, type: INVALID, code: null },
+  key_invalid: { status: 401, type: INVALID, code: "invalid_api_key" },
   forbidden: { status: 403, type: INVALID, code: "forbidden" },
   rate_limited: { status: 429, type: "rate_limit_exceeded", code: "rate_limit_exceeded" },
+  quota_exceeded: { status: 429, type: "insufficient_quota", code: "insufficient_quota" },
   no_ready_replica: { status: 503, type: "service_unavailable", code: "no_ready_replica" },
   queue_full: { status: 503, type: "service_unavailable", code: "queue_full" },
   overloaded: { status: 503, type: "service_unavailable", code: "overloaded" },
@@ -31,6 +34,7 @@ export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
   engine_crashed: { status: 502, type: "upstream_error", code: "engine_crashed" },
   upstream_auth: { status: 502, type: "upstream_error", code: "upstream_auth" },
   upstream_timeout: { status: 504, type: "timeout", code: "upstream_timeout" },
+  cancelled: { status: 503, type: "service_unavailable", code: "cancelled" },
   // Nobody reads this answer; the number is for the log.
   client_gone: { status: 499, type: INVALID, code: "client_gone" },
   name_in_use: { status: 409, type: INVALID, code: "name_in_use" },
@@ -63,6 +67,9 @@ export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
   internal: internal(),
 };
 
+/** SDKs would ask again otherwise, for nothing. */
+const FINAL: readonly ErrorCode[] = ["engine_crashed", "quota_exceeded"];
+
 /** An error in the terms of OpenAI's API, whoever made it. */
 interface ErrorFields {
   message: string;
@@ -80,7 +87,10 @@ export function errorResponse(error: LlmnodeError, dialect: Dialect = "openai"):
     headers["retry-after"] = String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)));
     headers["retry-after-ms"] = String(Math.max(1, Math.round(error.retryAfterMs)));
   }
-  if (status === 501 || error.code === "engine_crashed") headers["x-should-retry"] = "false";
+  if (error.code === "key_missing" || error.code === "key_invalid") {
+    headers["www-authenticate"] = "Bearer";
+  }
+  if (status === 501 || FINAL.includes(error.code)) headers["x-should-retry"] = "false";
   return new Response(bodyFor(dialect, fieldsOf(error), status), { status, headers });
 }
 

@@ -1,8 +1,7 @@
 /** Waits for the first frame of an answer, so that a failure in it can still be a proper error. */
 
 import { readEngineError } from "./engine-error.ts";
-import { engineErrorBody } from "./error-answer.ts";
-import type { AttemptFailure } from "./failure.ts";
+import { type AttemptFailure, engineFailure } from "./failure.ts";
 import { endsFrame, frameData, lastFrameEnd, type StreamFormat } from "./frames.ts";
 import type { ChunkReader } from "./relay.ts";
 import type { Dialect } from "./routes.ts";
@@ -43,18 +42,7 @@ export function errorIn(
   const said = given === null ? null : readEngineError(value);
   if (!said) return null;
   const status = statusOf(isRecord(given) ? given["code"] : undefined, said.type);
-  const busy = status === 429 || status === 503;
-  return {
-    outcome: busy ? "busy" : status < 500 ? "rejected" : "engine_error",
-    status,
-    retry: busy || status >= 500,
-    message: said.message,
-    respond: () =>
-      new Response(engineErrorBody(dialect, said, status), {
-        status,
-        headers: { "content-type": "application/json" },
-      }),
-  };
+  return engineFailure(said, { status, retryAfter: null, dialect });
 }
 
 /** The status that the engine would have answered with, had it not begun its answer already. */

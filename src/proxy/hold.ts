@@ -1,7 +1,7 @@
 /** What can end one attempt from outside: its client, the head, and the request's own deadline. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import { type AttemptFailure, connectionFailure, type Outcome } from "./failure.ts";
+import { type AttemptFailure, connectionFailure, failureOf, type Outcome } from "./failure.ts";
 import type { Lease } from "./lease.ts";
 import type { AttemptRecord } from "./record.ts";
 import type { Usage } from "./usage.ts";
@@ -19,9 +19,16 @@ export interface Hold {
   /** Whether the request has taken longer than it may. */
   isLate(): boolean;
   /** Gives the lease back and completes the attempt's record; `usage` as far as the engine told it. */
-  done(outcome: Outcome, usage?: Usage | null): void;
+  done(outcome: Outcome, said?: EngineSaid): void;
   /** Ends an attempt that has no answer. Throws `client_gone`. */
   failed(error: unknown): Attempted;
+}
+
+/** What the engine has told beside its answer. */
+export interface EngineSaid {
+  usage?: Usage | null;
+  /** When it wants to be asked again. */
+  retryAfterMs?: number | null;
 }
 
 export interface HoldOptions {
@@ -35,11 +42,15 @@ export interface HoldOptions {
   totalTimeoutMs: number | null;
   /** What is asked, in words for the client. */
   subject: "engine" | "service";
+  /** Called once when the engine may still be at work on what nobody waits for. */
+  onAbandoned?: () => void;
 }
 
 export function startHold(options: HoldOptions): Hold {
   const { lease, record, client, now, totalTimeoutMs } = options;
   const controller = new AbortController();
+  const { onAbandoned } = options;
+  if (onAbandoned) controller.signal.addEventListener("abort", onAbandoned, { once: true });
   let recall: "move" | "fail" | "late" | null = null;
   const abort = () => controller.abort();
   const take = (kind: "move" | "fail" | "late") => {
@@ -52,14 +63,15 @@ export function startHold(options: HoldOptions): Hold {
     totalTimeoutMs === null
       ? undefined
       : setTimeout(take, options.startedAt + totalTimeoutMs - now(), "late");
-  const done = (outcome: Outcome, usage: Usage | null = null) => {
+  const done = (outcome: Outcome, { usage = null, retryAfterMs = null }: EngineSaid = {}) => {
     clearTimeout(timer);
     client.removeEventListener("abort", abort);
     lease.onRecall = null;
     record.outcome = outcome;
     record.endedAt = now();
     const promptTokens = usage?.input ?? null;
-    lease.release({ outcome, promptTokens, cachedTokens: usage?.cachedInput ?? null });
+    const cachedTokens = usage?.cachedInput ?? null;
+    lease.release({ outcome, promptTokens, cachedTokens, retryAfterMs });
   };
   return {
     signal: controller.signal,
@@ -74,7 +86,8 @@ export function startHold(options: HoldOptions): Hold {
       }
       if (recall === "move" || recall === "late") {
         done("recalled");
-        return recall === "move" ? { kind: "moved" } : { kind: "failure", failure: lateFailure() };
+        if (recall === "move") return { kind: "moved" };
+        return { kind: "failure", failure: failureOf(tooLate(), "recalled") };
       }
       const failure = connectionFailure(error, options.subject);
       done(failure.outcome);
@@ -87,11 +100,6 @@ export function startHold(options: HoldOptions): Hold {
 
 export function tooLate(): LlmnodeError {
   return new LlmnodeError("upstream_timeout", "The request has taken longer than it may.");
-}
-
-function lateFailure(): AttemptFailure {
-  const { message } = tooLate();
-  return { outcome: "recalled", status: null, retry: false, respond: tooLate, message };
 }
 
 export function clientGone(): LlmnodeError {

@@ -11,6 +11,8 @@ export interface Member extends Span {
   key: string;
   /** Where the key begins, with its quote. */
   keyStart: number;
+  /** Where elements of an array end, if that was asked for; short ones are told with the next. */
+  elementEnds?: readonly number[];
 }
 
 /** What is wrong with the text, and at which byte. */
@@ -33,6 +35,10 @@ const CLOSE_ARRAY = 0x5d;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 
+const NONE: ReadonlySet<string> = new Set();
+/** Ends of elements closer than this are told with the next one: there may be millions. */
+const MIN_ELEMENT_BYTES = 64;
+
 const decoder = new TextDecoder();
 
 /** Bytes, and the same memory in words where it is aligned: strings are scanned by words. */
@@ -52,9 +58,14 @@ function textOf(bytes: Uint8Array): Text {
 /**
  * Reads one JSON object (RFC 8259) whole and returns its wanted members in their order, duplicates
  * included: of those the last one counts, as with `JSON.parse`. Nesting costs one byte a level.
- * Throws JsonScanError for anything that is not exactly one object.
+ * Of the members in `walked` it tells the ends of elements too. Throws JsonScanError for anything
+ * that is not exactly one object.
  */
-export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Member[] {
+export function scanObject(
+  bytes: Uint8Array,
+  wanted: ReadonlySet<string>,
+  walked: ReadonlySet<string> = NONE,
+): Member[] {
   const text = textOf(bytes);
   const found: Member[] = [];
   let at = skipSpace(bytes, 0);
@@ -69,8 +80,12 @@ export function scanObject(bytes: Uint8Array, wanted: ReadonlySet<string>): Memb
       at = skipSpace(bytes, keyEnd);
       if (bytes[at] !== COLON) throw new JsonScanError("expected ':'", at);
       const start = skipSpace(bytes, at + 1);
-      const end = skipText(text, start);
-      if (wanted.has(key)) found.push({ key, keyStart, start, end });
+      const ends = walked.has(key) ? [] : null;
+      const end = skipText(text, start, ends);
+      if (wanted.has(key)) {
+        const span = { key, keyStart, start, end };
+        found.push(ends === null ? span : { ...span, elementEnds: ends });
+      }
       at = skipSpace(bytes, end);
       if (bytes[at] === CLOSE_OBJECT) break;
       if (bytes[at] !== COMMA) throw new JsonScanError("expected ',' or '}'", at);
@@ -113,10 +128,11 @@ export function skipValue(bytes: Uint8Array, from: number): number {
   return skipText(textOf(bytes), from);
 }
 
-/** A loop, so that depth cannot exhaust the stack. */
-function skipText(text: Text, from: number): number {
+/** A loop, so that depth cannot exhaust the stack. Of an array it notes where elements end. */
+function skipText(text: Text, from: number, ends: number[] | null = null): number {
   const { bytes } = text;
   let at = from;
+  let lastEnd = from;
   // The kinds of the containers that are open: true for objects.
   const open: boolean[] = [];
   for (;;) {
@@ -139,8 +155,12 @@ function skipText(text: Text, from: number): number {
     // A value has ended: close what ends with it, then go on to the next one.
     for (;;) {
       if (open.length === 0) return at;
-      at = skipSpace(bytes, at);
       const isObject = open[open.length - 1] === true;
+      if (ends !== null && open.length === 1 && !isObject && at - lastEnd >= MIN_ELEMENT_BYTES) {
+        ends.push(at);
+        lastEnd = at;
+      }
+      at = skipSpace(bytes, at);
       if (bytes[at] === COMMA) {
         at = skipSpace(bytes, at + 1);
         if (isObject) at = skipKey(text, at);

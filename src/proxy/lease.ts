@@ -13,12 +13,18 @@ export interface Want {
   service: string | null;
   /** Whether it must not be tried elsewhere once it may have arrived. */
   once: boolean;
+  /** Whether its answer comes bit by bit, so that a long silence says something. */
+  stream: boolean;
   /** Whether `model: null` is for one model only: several are then a question to the client. */
   oneModel: boolean;
   /** Engine kinds that will do; null: any. */
   kinds: readonly string[] | null;
   /** A worker that the client insists on, by name or id. */
   worker: string | null;
+  /** The life of an engine that alone will do; null: any. */
+  engineRun: string | null;
+  /** Only replicas that are known to have a longer context than this, in tokens; null: any. */
+  minContext: number | null;
   /** Engines that this request has tried already, by key. */
   exclude: readonly string[];
   /** What the router may know of its prompt; null: it has none, and goes where least is to do. */
@@ -64,6 +70,8 @@ export interface Lease {
   readonly apiKey: string | null;
   /** The `Host` that the engine insists on; null: the one of its address. */
   readonly hostHeader: string | null;
+  /** The longest context that it takes, in tokens; null: not known. */
+  readonly maxModelLen: number | null;
   /** Why this replica, in a line; null where nobody wanted to know. */
   readonly explanation: string | null;
   /** Set by the holder; called when the head takes the request away from this replica. */
@@ -73,6 +81,11 @@ export interface Lease {
   progress(): void;
   /** Whether the engine's next byte is waited for, or the client; true at first. */
   reading(isReading: boolean): void;
+  /**
+   * After a break: whether the engine ended while it had this request. False too where that does not
+   * become known soon.
+   */
+  died(): Promise<boolean>;
   /** Gives the replica back; only the first call counts. */
   release(end: LeaseEnd): void;
 }
@@ -82,6 +95,8 @@ export interface LeaseEnd {
   /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
   promptTokens: number | null;
   cachedTokens: number | null;
+  /** When the engine wants to be asked again; null: it did not say. */
+  retryAfterMs: number | null;
 }
 
 /** Throws LlmnodeError when there is none to be had. */

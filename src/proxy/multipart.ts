@@ -1,9 +1,13 @@
 /** Finds the `model` in a form as it arrives, so that large files can be passed on as they come. */
 
+import type { Span } from "./json-scan.ts";
+
 /** What the scan knows by now. */
 export type FormScan = { state: "more" } | { state: "absent" } | { state: "found"; model: string };
 
 export interface FormScanner {
+  /** Where the model's name lies, once it is found. */
+  readonly modelSpan: Span | null;
   /** Looks at what `bytes` has beyond the last call; the same bytes must stand before that. */
   scan(bytes: Buffer): FormScan;
 }
@@ -23,7 +27,11 @@ export function createFormScanner(boundary: string): FormScanner {
   let valueStart: number | null = null;
   /** Where a part's header begins, while it is not complete. */
   let headerStart: number | null = null;
+  let modelSpan: Span | null = null;
   return {
+    get modelSpan() {
+      return modelSpan;
+    },
     scan(bytes) {
       for (;;) {
         if (headerStart !== null) {
@@ -46,10 +54,8 @@ export function createFormScanner(boundary: string): FormScanner {
           return { state: "more" };
         }
         if (valueStart !== null) {
-          return {
-            state: "found",
-            model: bytes.toString("utf8", valueStart, Math.max(at, valueStart)),
-          };
+          modelSpan = { start: valueStart, end: Math.max(at, valueStart) };
+          return { state: "found", model: bytes.toString("utf8", valueStart, modelSpan.end) };
         }
         headerStart = at + delimiter.length;
       }

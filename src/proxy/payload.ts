@@ -2,6 +2,7 @@
 
 import { isUtf8 } from "node:buffer";
 import { LlmnodeError } from "../protocol/errors.ts";
+import { type ModelTarget, targetEdits } from "./aliases.ts";
 import {
   type BodyLimits,
   createMeter,
@@ -10,9 +11,16 @@ import {
   type Meter,
   readBody,
 } from "./body.ts";
-import { askForUsage, removeMember, splice, textOf } from "./edits.ts";
+import { askForUsage, insertFirst, removeMember, splice, textOf } from "./edits.ts";
 import { JsonScanError, lastMember, type Member, scanObject } from "./json-scan.ts";
-import { boundaryOf, createFormScanner } from "./multipart.ts";
+import { boundaryOf, createFormScanner, type FormScanner } from "./multipart.ts";
+import {
+  MESSAGE_LISTS,
+  NO_PROMPT,
+  PROMPT_MEMBERS,
+  promptSource,
+  type PromptSource,
+} from "./prompt.ts";
 import type { Route } from "./routes.ts";
 
 export type BodyContent = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null;
@@ -34,7 +42,17 @@ export interface Payload {
   repeatable: boolean;
   /** Whether asking the engine for usage changes the body: the client has not asked itself. */
   canAskUsage: boolean;
-  content(options: { askUsage: boolean }): BodyContent;
+  /** Whether it may be given a name, as `rid`: the client has given it none. */
+  canName: boolean;
+  /** The response that this one goes on from; null: none. */
+  previousResponse: string | null;
+  prompt: PromptSource;
+  /** With `target`, what a replica that an alias led to is to get. */
+  content(options: {
+    askUsage: boolean;
+    name?: string | null;
+    target?: ModelTarget | null;
+  }): BodyContent;
   /** Lets the memory go; nothing can be sent any more. */
   free(): void;
 }
@@ -45,6 +63,9 @@ const WANTED: ReadonlySet<string> = new Set([
   "stream",
   "stream_options",
   "backend",
+  "rid",
+  "previous_response_id",
+  ...PROMPT_MEMBERS,
 ]);
 /** Longer names are nobody's; they would only fill logs. */
 const MAX_MODEL_CHARS = 512;
@@ -84,6 +105,9 @@ function emptyPayload(): Payload {
     waitedMs: 0,
     repeatable: true,
     canAskUsage: false,
+    canName: false,
+    previousResponse: null,
+    prompt: NO_PROMPT,
     content: () => null,
     free() {},
   };
@@ -99,13 +123,16 @@ function jsonPayload(sent: Uint8Array<ArrayBuffer>, route: Route, meter: Meter):
     members = scan(bytes);
   }
   const model = modelOf(bytes, members, route);
+  const modelMember = lastMember(members, modelKey(members, route));
   const flag = lastMember(members, "stream");
   // Ollama streams unless it is told not to.
   const stream = flag ? bytes[flag.start] === 0x74 : route.dialect === "ollama";
   const edit = route.asksUsage && stream ? askForUsage(bytes, members) : null;
   let asking: Uint8Array<ArrayBuffer> | null = null;
+  const prompt = promptSource({ bytes, members, model, route });
   return {
     model,
+    prompt,
     stream,
     kind,
     // Also where the client named another type, as `curl -d` does: engines refuse that.
@@ -114,13 +141,22 @@ function jsonPayload(sent: Uint8Array<ArrayBuffer>, route: Route, meter: Meter):
     waitedMs: meter.waitedMs,
     repeatable: true,
     canAskUsage: edit !== null,
-    content({ askUsage }) {
-      if (!askUsage || edit === null) return bytes;
-      asking ??= splice(bytes, [edit]);
+    canName: !lastMember(members, "rid"),
+    previousResponse: textOf(bytes, members, "previous_response_id"),
+    content({ askUsage, name = null, target = null }) {
+      const usage = askUsage && edit !== null ? [edit] : [];
+      if (name !== null || target !== null) {
+        const named = name === null ? [] : [insertFirst(bytes, `"rid":${JSON.stringify(name)}`)];
+        const meant = target && modelMember ? targetEdits(bytes, modelMember, target) : [];
+        return splice(bytes, [...named, ...usage, ...meant]);
+      }
+      if (usage.length === 0) return bytes;
+      asking ??= splice(bytes, usage);
       return asking;
     },
     free() {
       meter.free();
+      prompt.free();
       // The request itself lives as long as its answer: its body must not.
       bytes = new Uint8Array();
       asking = null;
@@ -130,15 +166,19 @@ function jsonPayload(sent: Uint8Array<ArrayBuffer>, route: Route, meter: Meter):
 
 function scan(bytes: Uint8Array): Member[] {
   try {
-    return scanObject(bytes, WANTED);
+    return scanObject(bytes, WANTED, MESSAGE_LISTS);
   } catch (error) {
     if (!(error instanceof JsonScanError)) throw error;
     throw badRequest(`The request body is not a valid JSON object: ${error.message}.`);
   }
 }
 
+function modelKey(members: readonly Member[], route: Route): "model" | "name" {
+  return route.path === "/api/show" && !lastMember(members, "model") ? "name" : "model";
+}
+
 function modelOf(bytes: Uint8Array, members: readonly Member[], route: Route): string | null {
-  const key = route.path === "/api/show" && !lastMember(members, "model") ? "name" : "model";
+  const key = modelKey(members, route);
   if (!lastMember(members, key)) {
     if (route.dialect === "tgi" || route.dialect === "engine") return null;
     throw badRequest(`The request has no '${key}'.`, key);
@@ -172,7 +212,9 @@ async function readForm(request: Request, limits: BodyLimits, meter: Meter): Pro
   if (length !== null && length <= HELD_FORM_BYTES) {
     const bytes = await readBody(request, limits, meter);
     const found = scanner.scan(Buffer.from(bytes.buffer));
-    return { ...form, waitedMs: meter.waitedMs, model: modelIn(found), content: () => bytes };
+    const model = modelIn(found);
+    const content = contentOf(bytes, scanner);
+    return { ...form, waitedMs: meter.waitedMs, model, content };
   }
   const reader = request.body?.getReader();
   if (!reader) throw badRequest("The request has no body.");
@@ -198,17 +240,27 @@ async function readForm(request: Request, limits: BodyLimits, meter: Meter): Pro
     const found = scanner.scan(held.subarray(0, used));
     if (!done && found.state === "more") continue;
     const model = modelIn(found);
-    const begun = new Uint8Array(held.subarray(0, used));
-    if (done)
-      return { ...form, waitedMs: meter.waitedMs, model, length: used, content: () => begun };
+    const begun = contentOf(new Uint8Array(held.subarray(0, used)), scanner);
+    if (done) return { ...form, waitedMs: meter.waitedMs, model, length: used, content: begun };
     return {
       ...form,
       waitedMs: meter.waitedMs,
       model,
       repeatable: false,
-      content: () => rest(begun, reader, limits.timeoutMs),
+      content: (how) => rest(begun(how), reader, limits.timeoutMs),
     };
   }
+}
+
+/** A form with another model where an alias stood; a preset's keys are no parts of a form. */
+function contentOf(
+  bytes: Uint8Array<ArrayBuffer>,
+  { modelSpan }: FormScanner,
+): (how: { target?: ModelTarget | null }) => Uint8Array<ArrayBuffer> {
+  return ({ target = null }) =>
+    target === null || modelSpan === null
+      ? bytes
+      : splice(bytes, [{ ...modelSpan, text: target.model }]);
 }
 
 /** What was read already, then the rest as it comes; an error when it stops coming. */

@@ -1,16 +1,31 @@
 /** Carries one client request to an engine and its answer back; tries elsewhere while it may. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
+import type { Party } from "../protocol/party.ts";
+import { type Abandon, ABANDON_LIMITS, createAbandon } from "./abandon.ts";
+import { type Admission, type Admit, factsOf, NO_ADMISSION, withAdmission } from "./admission.ts";
+import { aliasError, type Aliases, targetAt } from "./aliases.ts";
+import { requireAllowed } from "./allowed.ts";
 import { type AttemptJob, type AttemptOptions, attempt } from "./attempt.ts";
 import type { BodyLimits } from "./body.ts";
+import { cancellable, goneBecause } from "./client-request.ts";
 import type { AttemptFailure } from "./failure.ts";
 import { clientGone } from "./hold.ts";
 import type { Acquire, Lease, Want } from "./lease.ts";
+import {
+  noResponse,
+  type Origins,
+  originOf,
+  RESPONSES_PATH,
+  responseIn,
+  responseMade,
+} from "./origin.ts";
 import { type Payload, readPayload } from "./payload.ts";
-import type { RequestRecord } from "./record.ts";
+import type { AttemptRecord, RequestRecord } from "./record.ts";
 import {
   type End,
   finisher,
+  type LiveRequest,
   MAX_LOGGED_BYTES,
   type RecordingOptions,
   refusal,
@@ -18,14 +33,27 @@ import {
   startRecord,
   withInfo,
 } from "./recording.ts";
-import { OPEN_KINDS, type Route } from "./routes.ts";
+import {
+  type BeginResumable,
+  createResumes,
+  RESUME_DEFAULTS,
+  type ResumeSettings,
+} from "./resume.ts";
+import type { Route } from "./routes.ts";
 import { withKeepAlive } from "./silence.ts";
+import { createTries, TRIES_DEFAULTS, type TriesOptions } from "./tries.ts";
+import { type Asked, wantOf } from "./want.ts";
 
-export interface ProxyOptions extends AttemptOptions, RecordingOptions {
+export interface ProxyOptions extends AttemptOptions, RecordingOptions, TriesOptions {
   acquire: Acquire;
+  /** Asked once for each request that could be read, before it asks for a replica. */
+  admit: Admit;
+  /** Whether it matters what the prompts for a model begin with; false spares reading them. */
+  prefixMatters: (model: string) => boolean;
+  aliases: Aliases;
   body: BodyLimits;
-  /** Attempts that may fail at an engine; requests that the head moves do not count. */
-  maxAttempts: number;
+  origins: Origins;
+  resume: ResumeSettings;
   /** Silence before the engine's first data after which a stream's client gets a comment. */
   firstKeepAliveMs: number;
   /** Whether records carry what was asked and answered. */
@@ -33,7 +61,10 @@ export interface ProxyOptions extends AttemptOptions, RecordingOptions {
 }
 
 export const PROXY_DEFAULTS = {
-  maxAttempts: 2,
+  ...TRIES_DEFAULTS,
+  resume: RESUME_DEFAULTS,
+  aliases: (() => null) as Aliases,
+  prefixMatters: (_model: string) => true,
   wholeAnswerBytes: 256 * 1024,
   errorBodyBytes: 64 * 1024,
   tailBytes: 64 * 1024,
@@ -44,6 +75,8 @@ export const PROXY_DEFAULTS = {
   infoHeaders: true,
   logBodies: false,
   traced: false,
+  onLive: (_live: LiveRequest) => {},
+  admit: (() => NO_ADMISSION) as Admit,
 };
 
 export interface ProxyCall {
@@ -52,6 +85,8 @@ export interface ProxyCall {
   path: string;
   requestId: string;
   clientAddress: string;
+  /** Who asks. */
+  party: Party;
   /** A worker that the client insists on. */
   worker: string | null;
   /** Takes what should not have happened, and gives what the client is told instead. */
@@ -65,89 +100,162 @@ export type Proxy = (request: Request, call: ProxyCall) => Promise<Response>;
 
 export function createProxy(options: ProxyOptions): Proxy {
   const refusesUsage = new Set<string>();
-  return async (request, call) => {
-    const record = startRecord(options, request, call);
-    const end = finisher(options, { record, onEnd: call.onEnd });
+  const abandon = createAbandon(ABANDON_LIMITS);
+  const resumes = createResumes(options.resume, options);
+  return async (sent, call) => {
+    const request = cancellable(sent);
+    const record = startRecord(options, sent, call);
+    const live: LiveRequest = { record, watch: null, cancel: request.cancel };
+    options.onLive(live);
+    let admission: Admission = NO_ADMISSION;
+    const onEnd = () => {
+      admission.end(record);
+      call.onEnd();
+    };
+    const end = finisher(options, { record, onEnd });
     let payload: Payload;
     try {
-      payload = await readPayload(request, call.route, options.body);
+      payload = await readPayload(sent, call.route, options.body);
     } catch (error) {
       return refusal(error, { call, end });
     }
+    const targets = payload.model === null ? null : options.aliases(payload.model);
     record.model = payload.model;
+    record.alias = targets !== null;
+    record.modelKnown = record.alias;
     record.stream = payload.stream;
     record.bytesIn = payload.length;
     record.bodyMs = payload.waitedMs;
     if (options.logBodies) record.bodies = { request: beginningOf(payload), answer: "" };
     // Runs of engines that have long ended may stay in the set: it is cleared when it grows.
     if (refusesUsage.size > 1000) refusesUsage.clear();
-    const answering = run(options, { request, call, payload, record, end, refusesUsage })
-      .catch((error: unknown) => refusal(error, { call, end }))
+    const shared = { refusesUsage, abandon, resumes };
+    const job = { request, call, payload, targets, record, live, end, ...shared };
+    const { signal } = request;
+    admission = options.admit(call.party, factsOf(job, options));
+    const answering = admitted(options, job, admission)
+      .catch((error: unknown) => refusal(signal.aborted ? goneBecause(signal) : error, job))
       // By now the answer has begun or there is none: nothing will be sent again.
       .finally(payload.free);
     const sse = payload.stream && call.route.dialect !== "ollama";
-    return sse
+    const response = sse
       ? await withKeepAlive(answering, { ...options, dialect: call.route.dialect })
       : await answering;
+    return withAdmission(response, admission);
   };
 }
 
-interface Job {
-  request: Request;
-  call: ProxyCall;
-  payload: Payload;
+async function admitted(options: ProxyOptions, job: Job, { refusal: no }: Admission) {
+  if (no !== null) throw no;
+  return await run(options, job);
+}
+
+interface Job extends Asked {
   record: RequestRecord;
+  live: LiveRequest;
   end: End;
   refusesUsage: Set<string>;
+  abandon: Abandon;
+  resumes: BeginResumable;
 }
 
 async function run(options: ProxyOptions, job: Job): Promise<Response> {
-  const { request, call, payload, record } = job;
+  const { request, payload, record } = job;
   const client = request.signal;
-  const exclude: string[] = [];
-  let counted = 0;
-  let failure: AttemptFailure | null = null;
+  const responseId = responseIdOf(job);
+  const origin = responseId === null ? null : originOf(options.origins, responseId);
+  record.model ??= origin?.model ?? null;
+  requireAllowed(job.call.party, record.model);
+  using tries = createTries(options, client);
   for (;;) {
     if (client.aborted) throw clientGone();
     let lease: Lease;
+    const want = wantOf(job, { tries, origin, prefixMatters: options.prefixMatters });
+    record.promptBytes = want.prompt?.bytes ?? null;
     const askedAt = options.now();
     try {
-      lease = await options.acquire(wantOf(call, payload, exclude), client);
+      lease = await options.acquire(want, tries.signal());
       record.modelKnown = true;
     } catch (error) {
-      if (failure === null) throw error;
-      return finish(options, job, failure);
+      if (responseId !== null && isNowhere(error)) throw noResponse(responseId);
+      const told = record.alias ? aliasError(error, record.model) : error;
+      return finish(options, job, tries.refused(told));
     } finally {
       record.queueMs += options.now() - askedAt;
     }
-    const tried = startAttempt(options, { lease, trace: record.trace });
-    record.attempts.push(tried);
-    const result = await attempt(options, attemptJob(options, job), { lease, record: tried });
+    const tried = beginAttempt(options, record, lease);
+    const result = await attempt(options, attemptJob(options, job, { lease, want }), {
+      lease,
+      record: tried,
+    });
     if (result.kind === "answer") return withInfo(options, record, result.response);
-    exclude.push(lease.engine);
-    if (result.kind === "moved") continue;
-    failure = result.failure;
-    counted += 1;
-    const again = failure.retry && payload.repeatable && counted < options.maxAttempts;
-    if (!again) return finish(options, job, failure);
+    if (result.kind === "moved") {
+      tries.moved(lease);
+      continue;
+    }
+    const { failure } = result;
+    const again = await tries.again({ lease, failure, repeatable: payload.repeatable });
+    if (!again) return finish(options, job, tries.failure());
   }
 }
 
-function attemptJob(options: ProxyOptions, job: Job): AttemptJob {
+/** The response that the request is about or goes on from: only the engine that made it has it. */
+function responseIdOf({ call, payload }: Job): string | null {
+  const { path } = call.route;
+  if (path === RESPONSES_PATH) return payload.previousResponse;
+  return path.startsWith(RESPONSES_PATH) ? responseIn(call.path) : null;
+}
+
+/** Whether no engine could ever answer. */
+function isNowhere(error: unknown): boolean {
+  const codes: readonly string[] = ["not_found", "model_not_found", "unknown_url"];
+  return error instanceof LlmnodeError && codes.includes(error.code);
+}
+
+function beginAttempt(options: ProxyOptions, record: RequestRecord, lease: Lease): AttemptRecord {
+  const tried = startAttempt(options, { lease, trace: record.trace });
+  record.attempts.push(tried);
+  return tried;
+}
+
+function attemptJob(
+  options: ProxyOptions,
+  job: Job,
+  { lease, want }: { lease: Lease; want: Want },
+): AttemptJob {
   const { record, end, call } = job;
   return {
     ...job,
+    target: targetAt(job.targets, lease.model),
     route: call.route,
     path: call.path,
     requestId: call.requestId,
     startedAt: record.startedAt,
     now: options.now,
     trace: record.trace,
-    onFirstData() {
+    resume: (here) =>
+      job.resumes({
+        ...here,
+        request: job.request,
+        route: call.route.path,
+        path: call.path,
+        want,
+        startAttempt: (next) => beginAttempt(options, record, next),
+        onResult(result) {
+          record.resume = result;
+        },
+        onBug: call.onBug,
+      }),
+    onFirstData(first) {
       const now = options.now();
+      const id = call.route.path === RESPONSES_PATH ? responseMade(first) : null;
+      if (id !== null) options.origins.note(id, lease);
       record.firstByteMs = now - record.startedAt;
       const tried = record.attempts.at(-1);
       if (tried) tried.firstByteAt = now;
+    },
+    onWatch(watch) {
+      job.live.watch = watch;
     },
     onEnd(outcome, watch) {
       const left = outcome === "client_gone" || outcome === "slow_client";
@@ -156,40 +264,9 @@ function attemptJob(options: ProxyOptions, job: Job): AttemptJob {
   };
 }
 
-function wantOf(
-  { route, worker, clientAddress }: ProxyCall,
-  payload: Payload,
-  exclude: readonly string[],
-): Want {
-  const { model, kind } = payload;
-  const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
-  const oneModel = model === null && route.method === "POST";
-  return {
-    model,
-    fallbacks: [],
-    service: null,
-    once: false,
-    oneModel,
-    kinds,
-    worker,
-    exclude,
-    prompt: null,
-    session: null,
-    party: clientAddress,
-    bodyHash: null,
-    bodyBytes: payload.length,
-    explain: false,
-  };
-}
-
-/** Kinds that may be anything are asked too, where the model says that they are meant. */
-function withOpen(kinds: readonly string[] | null): readonly string[] | null {
-  return kinds === null ? null : [...kinds, ...OPEN_KINDS];
-}
-
 function finish(options: ProxyOptions, job: Job, failure: AttemptFailure): Response {
   const answer = failure.respond();
-  if (answer instanceof LlmnodeError) throw answer;
+  if (answer instanceof LlmnodeError) return withInfo(options, job.record, refusal(answer, job));
   job.end(answer.status, failure.message);
   return withInfo(options, job.record, answer);
 }

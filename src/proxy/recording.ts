@@ -1,9 +1,11 @@
 /** Keeps the record of one request, from its arrival to its end. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
+import type { Party } from "../protocol/party.ts";
 import { beginTrace, newSpanId, type Trace } from "../util/traceparent.ts";
 import { errorResponse, HTTP_MEANING } from "./error-answer.ts";
 import type { Lease } from "./lease.ts";
+import { cleanLine } from "../util/text.ts";
 import type { AttemptRecord, RequestRecord } from "./record.ts";
 import type { Dialect } from "./routes.ts";
 import type { StreamWatch } from "./stream-watch.ts";
@@ -15,8 +17,19 @@ export interface RecordingOptions {
   traced: boolean;
   /** Milliseconds since 1970, never going back. */
   now: () => number;
+  /** Called once for every request for models, when it has arrived. */
+  onLive: (live: LiveRequest) => void;
   /** Called once for every request, when it is over. */
   onRecord: (record: RequestRecord) => void;
+}
+
+/** A request that runs, for those who look at it. */
+export interface LiveRequest {
+  record: RequestRecord;
+  /** What has passed of the answer; null: none is there yet. */
+  watch: Pick<StreamWatch, "chunks" | "bytes"> | null;
+  /** Ends it; its client is told that it was an operator. */
+  cancel(): void;
 }
 
 /** What is known of a request when it arrives. */
@@ -24,12 +37,17 @@ export interface RecordedCall {
   route: { path: string; operation: string; dialect: Dialect };
   requestId: string;
   clientAddress: string;
+  party: Party;
   /** Takes what should not have happened, and gives what the client is told instead. */
   onBug: (error: unknown) => LlmnodeError;
 }
 
 /** Ends the record, with the client's status and what went wrong; only the first call counts. */
 export type End = (status: number, error: string | null, watch?: StreamWatch) => void;
+
+/** Asks for an explanation of the choice of a replica, and carries it. */
+export const DEBUG_ROUTE = "x-llmnode-debug-route";
+const MAX_EXPLANATION_CHARS = 4000;
 
 /** With what clients may know of how they were served. */
 export function withInfo(
@@ -39,9 +57,15 @@ export function withInfo(
 ): Response {
   if (!options.infoHeaders) return response;
   const { headers } = response;
-  headers.set("x-llmnode-worker", record.attempts.at(-1)?.worker ?? "");
+  const last = record.attempts.at(-1);
+  headers.set("x-llmnode-worker", last?.worker ?? "");
   headers.set("x-llmnode-attempts", String(record.attempts.length));
   headers.set("x-llmnode-queue-ms", String(Math.round(record.queueMs)));
+  const why = last?.explanation ?? null;
+  // Names in it may be of any script; a header takes ASCII.
+  if (why !== null) {
+    headers.set(DEBUG_ROUTE, cleanLine(why, MAX_EXPLANATION_CHARS).replace(/[^ -~]/g, "?"));
+  }
   return response;
 }
 
@@ -65,25 +89,33 @@ export function startRecord(
     route: call.route.path,
     operation: call.route.operation,
     model: null,
+    alias: false,
     modelKnown: false,
     stream: false,
     status: 0,
     error: null,
     attempts: [],
+    resume: null,
     queueMs: 0,
     bodyMs: 0,
     firstByteMs: null,
     bytesIn: 0,
+    promptBytes: null,
     bytesOut: 0,
     chunks: 0,
     usage: null,
     usageEstimated: false,
     finishReason: null,
     clientAddress: call.clientAddress,
+    key: keyOf(call.party),
     traceparent: request.headers.get("traceparent"),
     trace: options.traced ? beginTrace(request.headers.get("traceparent")) : null,
     bodies: null,
   };
+}
+
+function keyOf({ key }: Party): RequestRecord["key"] {
+  return key && { id: key.id, name: key.name === "" ? null : key.name };
 }
 
 export function startAttempt(
@@ -93,6 +125,7 @@ export function startAttempt(
   const now = options.now();
   return {
     worker: lease.worker,
+    engine: lease.engine.slice(lease.engine.lastIndexOf("/") + 1),
     engineKind: lease.engineKind,
     model: lease.model,
     startedAt: now,
@@ -100,6 +133,7 @@ export function startAttempt(
     firstByteAt: null,
     outcome: "ok",
     status: null,
+    explanation: lease.explanation,
     spanId: trace === null ? null : newSpanId(),
   };
 }

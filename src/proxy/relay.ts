@@ -8,6 +8,21 @@ export interface ChunkReader {
   read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>;
 }
 
+/** What lets a stream go on elsewhere when its engine breaks off. */
+export interface Continuation {
+  /** Called for every chunk that the engine has sent; must be cheap. */
+  keep(chunk: Uint8Array): void;
+  /**
+   * Where in `chunk` the frame begins in which the engine itself says that it has failed, or -1.
+   * Called for every chunk before `keep`; must be cheap.
+   */
+  failureAt(chunk: Uint8Array): number;
+  /** Asked once, after a break: what goes on behind the last whole frame; null: nothing does. */
+  goOn(): Promise<ChunkReader | null>;
+  /** The stream is over: lets go of what is kept, and of what is being tried. */
+  stop(): void;
+}
+
 export interface RelayOptions {
   reader: ChunkReader;
   /** What was waited for before the client got its status; null: nothing. */
@@ -21,8 +36,12 @@ export interface RelayOptions {
   keepAliveMs: number;
   /** How long a client may take no byte. */
   slowClientMs: number;
+  /** Without it a stream that breaks is over. Only where `watch` passes whole frames on. */
+  continuation?: Continuation | null;
   /** Called for every chunk; must be cheap. */
   onProgress: () => void;
+  /** Called twice for every chunk: whether the engine is waited for, or the client. Must be cheap. */
+  onReading: (isReading: boolean) => void;
   /** Called once. */
   onEnd: (end: RelayEnd) => void;
 }
@@ -30,6 +49,8 @@ export interface RelayOptions {
 export type RelayEnd = "ok" | "broken" | "client_gone" | "slow_client";
 
 export const KEEP_ALIVE = new TextEncoder().encode(": keep-alive\n\n");
+/** What marks the place where another engine's text begins. */
+export const RESUMED = new TextEncoder().encode(": llmnode-resumed\n\n");
 const encoder = new TextEncoder();
 const NOTHING = new Uint8Array();
 const LF = 0x0a;
@@ -37,11 +58,13 @@ const CR = 0x0d;
 
 /**
  * The client's body. It pulls one chunk at a time, so that a slow client slows the engine and
- * nothing piles up here. A stream of frames that breaks ends with an error frame and no `[DONE]`;
- * any other body ends as a broken connection.
+ * nothing piles up here. A stream of frames that breaks goes on elsewhere, once, where `continuation`
+ * finds a way; else it ends with an error frame and no `[DONE]`. Any other body ends as a broken
+ * connection.
  */
 export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
-  const { reader, format, watch, keepAliveMs, slowClientMs, onProgress, onEnd } = options;
+  const { format, watch, keepAliveMs, slowClientMs, onProgress, onReading } = options;
+  let { reader, continuation = null } = options;
   let last = options.first ?? NOTHING;
   let ended = false;
   let pulling = false;
@@ -51,7 +74,8 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
     if (ended) return;
     ended = true;
     clearInterval(timer);
-    onEnd(how);
+    options.continuation?.stop();
+    options.onEnd(how);
   };
   /** Watches for silence on either side; far rarer than chunks, so that they stay cheap. */
   const look = (controller: ReadableStreamDefaultController<Uint8Array>) => {
@@ -79,25 +103,71 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
       return undefined;
     }
     onProgress();
+    const failedAt = continuation?.failureAt(value) ?? -1;
+    if (failedAt !== -1) return failWithin(controller, value, failedAt);
+    return pass(controller, value);
+  };
+  const pass = (controller: Controller, value: Uint8Array): Promise<void> | undefined => {
     last = value;
+    continuation?.keep(value);
     const out = watch.push(value);
     if (out === null) return read(controller);
     pulling = false;
+    onReading(false);
     controller.enqueue(out);
     return undefined;
   };
-  const fail = (controller: Controller, error: unknown) => {
-    if (ended) return;
+  const fail = (controller: Controller, error: unknown): Promise<void> | undefined => {
+    if (ended) return undefined;
     // Some engines drop the connection behind the last frame; nothing is missing then.
     const complete = watch.isComplete();
-    end(complete ? "ok" : "broken");
-    if (format === null) return controller.error(error);
+    if (continuation && !complete && watch.isBetweenFrames) {
+      return resume(controller, () => void close(controller, { error, complete }));
+    }
+    close(controller, { error, complete });
+    return undefined;
+  };
+  const close = (controller: Controller, how: { error: unknown; complete: boolean }) => {
+    end(how.complete ? "ok" : "broken");
+    if (format === null) return controller.error(how.error);
     const rest = watch.flush();
     if (rest !== null) controller.enqueue(rest);
-    if (!complete) {
+    if (!how.complete) {
       controller.enqueue(encoder.encode(gapAfter(last, format) + options.breakFrame()));
     }
     controller.close();
+  };
+  /** The engine says in its stream that it has failed: the client hears of it if nobody else goes on. */
+  const failWithin = (controller: Controller, value: Uint8Array, at: number) => {
+    const before = value.subarray(0, at);
+    if (at > 0) {
+      last = before;
+      continuation?.keep(before);
+      const out = watch.push(before);
+      if (out !== null) controller.enqueue(out);
+    }
+    return resume(controller, () => pass(controller, value.subarray(at)));
+  };
+  const resume = (controller: Controller, otherwise: () => Promise<void> | undefined) => {
+    const asked = continuation?.goOn() ?? Promise.resolve(null);
+    continuation = null;
+    const lastOfEngine = last;
+    // The client stands between two frames: comments may be sent to it meanwhile.
+    last = RESUMED;
+    return asked.then((next) => {
+      if (ended) return undefined;
+      if (next === null) {
+        last = lastOfEngine;
+        return otherwise();
+      }
+      watch.cut();
+      reader = next;
+      movedAt = performance.now();
+      pulling = false;
+      onReading(false);
+      controller.enqueue(RESUMED);
+      return undefined;
+    });
   };
   // Chained by hand: for every chunk an async function costs more than what is done with it.
   const read = (controller: Controller): Promise<void> =>
@@ -109,11 +179,18 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
     {
       start(controller) {
         timer = setInterval(look, Math.min(keepAliveMs, slowClientMs) / 5, controller);
-        const out = options.first === null ? null : watch.push(options.first);
+        const { first } = options;
+        if (first === null) return;
+        const failedAt = continuation?.failureAt(first) ?? -1;
+        const sound = failedAt === -1 ? first : first.subarray(0, failedAt);
+        if (failedAt !== -1) reader = readAgain(first.subarray(failedAt), reader);
+        continuation?.keep(sound);
+        const out = watch.push(sound);
         if (out !== null) controller.enqueue(out);
       },
       pull(controller) {
         pulling = true;
+        onReading(true);
         return read(controller);
       },
       cancel() {
@@ -122,6 +199,19 @@ export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
     },
     { highWaterMark: 0 },
   );
+}
+
+/** A reader that begins with what has been read already. */
+function readAgain(chunk: Uint8Array, reader: ChunkReader): ChunkReader {
+  let next: Uint8Array | null = chunk;
+  return {
+    read() {
+      if (next === null) return reader.read();
+      const value = next;
+      next = null;
+      return Promise.resolve({ done: false, value });
+    },
+  };
 }
 
 /** What must stand between a chunk and the next frame: the break may lie inside a frame. */

@@ -1,5 +1,7 @@
 /** The requests that engines answer: by allow-list, so that their administration is never reached. */
 
+import { RESPONSES_PATH, responseIn } from "./origin.ts";
+
 /**
  * How a client of a route expects errors, usage and streams to look. `tgi` and `engine` are routes
  * of the engines' own, whose bodies need not name a model: the engine has only one.
@@ -9,7 +11,7 @@ export type Dialect = "openai" | "responses" | "anthropic" | "ollama" | "tgi" | 
 export interface Route {
   /** At the engine, and at the head. */
   path: string;
-  method: "POST" | "GET";
+  method: "POST" | "GET" | "DELETE";
   dialect: Dialect;
   /** What it does, by OpenTelemetry's names for `gen_ai.operation.name` where there is one. */
   operation: string;
@@ -97,6 +99,29 @@ export const ROUTES: ReadonlyMap<string, Route> = new Map(
     ...READS.map(([row, dialect]) => routeOf(row, { dialect, method: "GET", body: "none" })),
   ].map((route) => [route.path, route]),
 );
+
+const RESPONSE = "/v1/responses/{id}";
+/** What can be done with a response by its id, by what follows the id in the path. */
+const BY_ID: ReadonlyMap<string, readonly Route[]> = new Map([
+  ["", [byId(RESPONSE, "GET"), byId(RESPONSE, "DELETE")]],
+  ["/cancel", [byId(`${RESPONSE}/cancel`, "POST")]],
+  ["/input_items", [byId(`${RESPONSE}/input_items`, "GET")]],
+]);
+
+/** What the engines have at a path: a route for each method; empty: nothing. */
+export function routesAt(pathname: string): readonly Route[] {
+  const route = ROUTES.get(pathname);
+  if (route) return [route];
+  const id = responseIn(pathname);
+  return id === null
+    ? []
+    : (BY_ID.get(pathname.slice(RESPONSES_PATH.length + 1 + id.length)) ?? []);
+}
+
+function byId(path: string, method: Route["method"]): Route {
+  const row: Row = [path, "response", RESPONSES];
+  return routeOf(row, { dialect: "responses", method, body: "none" });
+}
 
 function routeOf(
   [path, operation, kinds]: Row,

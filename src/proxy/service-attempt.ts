@@ -1,8 +1,8 @@
 /** One try of a request to a service: whatever it answers is the answer. */
 
 import { formatTraceparent, type Trace } from "../util/traceparent.ts";
-import type { AttemptOptions } from "./attempt.ts";
-import { connectionFailure, type Outcome } from "./failure.ts";
+import { type AttemptOptions, send } from "./attempt.ts";
+import type { Outcome } from "./failure.ts";
 import { type Attempted, clientGone, type Hold, startHold } from "./hold.ts";
 import type { Lease } from "./lease.ts";
 import type { AttemptRecord } from "./record.ts";
@@ -16,6 +16,8 @@ export interface ServiceJob {
   request: Request;
   path: string;
   requestId: string;
+  /** Whether the client's credential is one of the head's. */
+  hidesKey: boolean;
   /** When the request arrived, by `now`. */
   startedAt: number;
   body: ServiceBody;
@@ -47,12 +49,17 @@ export async function attemptService(
     if (client.aborted) throw clientGone();
     const { spanId } = record;
     const traceparent = trace && spanId ? formatTraceparent({ ...trace, spanId }) : null;
-    const { requestId } = job;
+    const { requestId, hidesKey } = job;
     const { hostHeader } = lease;
-    const response = await send(lease, job, {
+    const response = await sendToService(lease, job, {
       path: job.path,
       method: request.method,
-      headers: serviceRequestHeaders(request.headers, { requestId, hostHeader, traceparent }),
+      headers: serviceRequestHeaders(request.headers, {
+        requestId,
+        hostHeader,
+        traceparent,
+        hidesKey,
+      }),
       body: job.body.content(),
       length: job.body.length,
       signal: hold.signal,
@@ -68,15 +75,13 @@ export async function attemptService(
  * A kept connection may be closed by the service just when it is used, and fetch does not tell that
  * from a crash: what must not arrive twice goes over a connection of its own.
  */
-async function send(lease: Lease, job: ServiceJob, request: UpstreamRequest): Promise<Response> {
+async function sendToService(
+  lease: Lease,
+  job: ServiceJob,
+  request: UpstreamRequest,
+): Promise<Response> {
   if (!job.mayRepeat) return await lease.upstream({ ...request, fresh: true });
-  try {
-    return await lease.upstream(request);
-  } catch (error) {
-    const isBroken = connectionFailure(error, "service").outcome === "broken";
-    if (request.signal.aborted || !isBroken) throw error;
-    return await lease.upstream({ ...request, fresh: true });
-  }
+  return await send(lease, request, { repeatable: true });
 }
 
 interface Answering {
@@ -113,6 +118,7 @@ async function answer(
     slowClientMs: options.slowClientMs,
     breakFrame: () => "",
     onProgress: lease.progress,
+    onReading: lease.reading,
     onEnd(end) {
       const left = end === "broken" && job.request.signal.aborted;
       const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;

@@ -14,14 +14,21 @@ const HOP_BY_HOP: readonly string[] = [
   "upgrade",
 ];
 const OF_REQUESTS: readonly string[] = [...HOP_BY_HOP, "content-length", "expect", "host"];
+const KEYS: readonly string[] = ["authorization", "x-api-key"];
 /** What clients say to the head, and the head to clients. */
 const OUR_OWN = "x-llmnode-";
 
 export function serviceRequestHeaders(
   from: Headers,
-  extra: { requestId: string; hostHeader: string | null; traceparent: string | null },
+  extra: {
+    requestId: string;
+    hostHeader: string | null;
+    traceparent: string | null;
+    /** Whether what lets the client in is the head's own, and nothing to show to others. */
+    hidesKey: boolean;
+  },
 ): Headers {
-  const headers = without(from, OF_REQUESTS);
+  const headers = without(from, extra.hidesKey ? [...OF_REQUESTS, ...KEYS] : OF_REQUESTS);
   // Otherwise fetch would offer its own in the client's name.
   if (!headers.has("accept-encoding")) headers.set("accept-encoding", "identity");
   headers.set("x-request-id", extra.requestId);

@@ -1,14 +1,16 @@
 /** Carries a client's request to a service, an HTTP server of any kind, and its answer back. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
+import { partyName } from "../protocol/party.ts";
+import { type Admission, NO_ADMISSION, withAdmission } from "./admission.ts";
 import { attemptService } from "./service-attempt.ts";
-import type { AttemptFailure } from "./failure.ts";
 import { clientGone } from "./hold.ts";
 import type { Lease, Want } from "./lease.ts";
 import type { ProxyCall, ProxyOptions } from "./proxy.ts";
 import type { RequestRecord } from "./record.ts";
 import { finisher, refusal, startAttempt, startRecord, withInfo } from "./recording.ts";
 import { readServiceBody, type ServiceBody } from "./service-body.ts";
+import { createTries } from "./tries.ts";
 
 export interface ServiceCall extends Omit<ProxyCall, "route"> {
   service: string;
@@ -26,19 +28,29 @@ export function createServiceProxy(options: ProxyOptions): ServiceProxy {
     const call = { ...called, route: ROUTE };
     const record = startRecord(options, request, call);
     record.model = call.service;
-    const end = finisher(options, { record, onEnd: call.onEnd });
+    let admission: Admission = NO_ADMISSION;
+    const onEnd = () => {
+      admission.end(record);
+      call.onEnd();
+    };
+    const end = finisher(options, { record, onEnd });
     try {
       checkRequest(request, call.path);
+      requireService(call);
       const body = await readServiceBody(request, options.body);
       record.bytesIn = body.length ?? 0;
       record.bodyMs = body.waitedMs;
       try {
-        return await run(options, { request, call, body, record, end });
+        const facts = { operation: ROUTE.operation, bytes: record.bytesIn, prompt: () => null };
+        admission = options.admit(call.party, facts);
+        if (admission.refusal !== null) throw admission.refusal;
+        const response = await run(options, { request, call, body, record, end });
+        return withAdmission(response, admission);
       } finally {
         body.free();
       }
     } catch (error) {
-      return refusal(error, { call, end });
+      return withAdmission(refusal(error, { call, end }), admission);
     }
   };
 }
@@ -68,6 +80,12 @@ function checkRequest(request: Request, path: string): void {
   }
 }
 
+/** A key for some names only is for services by these names too. Throws `not_found`. */
+function requireService({ party, service }: ServiceCall): void {
+  if (party.key === null || party.key.allows(service)) return;
+  throw new LlmnodeError("not_found", `There is no service ${JSON.stringify(service)}.`);
+}
+
 interface Job {
   request: Request;
   call: ServiceCall;
@@ -79,18 +97,16 @@ interface Job {
 async function run(options: ProxyOptions, job: Job): Promise<Response> {
   const { request, call, body, record, end } = job;
   const mayRepeat = IDEMPOTENT.has(request.method) && body.isHeld;
-  const exclude: string[] = [];
-  let counted = 0;
-  let failure: AttemptFailure | null = null;
+  using tries = createTries(options, request.signal);
   for (;;) {
     if (request.signal.aborted) throw clientGone();
     let lease: Lease;
     const askedAt = options.now();
     try {
-      const want = wantOf(call, { exclude, once: !mayRepeat });
-      lease = await options.acquire(want, request.signal);
+      const want = wantOf(call, { ...tries.want(), once: !mayRepeat });
+      lease = await options.acquire(want, tries.signal());
     } catch (error) {
-      throw failure?.respond() ?? error;
+      throw tries.refused(error).respond();
     } finally {
       record.queueMs += options.now() - askedAt;
     }
@@ -103,6 +119,8 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
         request,
         path: call.path,
         requestId: call.requestId,
+        // What lets clients in here is nothing to show to a service.
+        hidesKey: call.party.role !== "none",
         startedAt: record.startedAt,
         body,
         mayRepeat,
@@ -121,19 +139,20 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
       { lease, record: tried },
     );
     if (result.kind === "answer") return withInfo(options, record, result.response);
-    exclude.push(lease.engine);
-    if (result.kind === "moved") continue;
-    failure = result.failure;
-    counted += 1;
+    if (result.kind === "moved") {
+      tries.moved(lease);
+      continue;
+    }
+    const { failure } = result;
     // A connection that was refused has carried nothing.
-    const again = failure.outcome === "unreachable" ? body.isWhole : mayRepeat;
-    if (!failure.retry || !again || counted >= options.maxAttempts) throw failure.respond();
+    const repeatable = failure.outcome === "unreachable" ? body.isWhole : mayRepeat;
+    if (!(await tries.again({ lease, failure, repeatable }))) throw tries.failure().respond();
   }
 }
 
 function wantOf(
-  { service, worker, clientAddress }: ServiceCall,
-  rest: { exclude: readonly string[]; once: boolean },
+  { service, worker, party }: ServiceCall,
+  rest: Pick<Want, "exclude" | "minContext" | "once">,
 ): Want {
   return {
     model: null,
@@ -142,11 +161,13 @@ function wantOf(
     oneModel: false,
     kinds: null,
     worker,
+    engineRun: null,
     prompt: null,
     session: null,
-    party: clientAddress,
+    party: partyName(party),
     bodyHash: null,
     bodyBytes: 0,
+    stream: false,
     explain: false,
     ...rest,
   };

@@ -11,6 +11,10 @@ export interface StreamWatch {
   push(chunk: Uint8Array): Uint8Array | null;
   /** What is held back, when the stream is over or broken. */
   flush(): Uint8Array | null;
+  /** Drops what is held back: the stream goes on behind its last whole frame. */
+  cut(): void;
+  /** Whether what has gone on to the client ends with a frame; only where `wholeFrames` is set. */
+  readonly isBetweenFrames: boolean;
   /** Up to so many bytes of the end. */
   tail(maxBytes: number): Uint8Array;
   /** Read from what was kept: usage, finish reason, an error in the stream. */
@@ -26,15 +30,19 @@ export interface WatchOptions {
   format: StreamFormat | null;
   /** Takes out the usage frame that the client did not ask for; OpenAI's streams only. */
   dropUsage: boolean;
+  /** Passes frames on whole, so that the client never has a part of one. Streams of events only. */
+  wholeFrames?: boolean;
   /** How much of the end is kept. */
   tailBytes: number;
 }
 
 /** How much of a frame that is not complete may be held back. */
 const MAX_HELD_BYTES = 64 * 1024;
+/** The last frames of a stream that comes in the smallest of pieces need so much. */
+const LEAST_KEPT_BYTES = 4096;
 
 export function createStreamWatch(options: WatchOptions): StreamWatch {
-  const { format, dropUsage, tailBytes } = options;
+  const { format, dropUsage, wholeFrames = false, tailBytes } = options;
   let chunks = 0;
   let bytes = 0;
   let first: Uint8Array | null = null;
@@ -42,6 +50,9 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
   let tailLength = 0;
   let held: Uint8Array | null = null;
   let dropped: AnswerFacts = NO_FACTS;
+  let isBetweenFrames = true;
+  /** Of the tail, beside what has passed. */
+  let addedBytes = 0;
 
   const keep = (chunk: Uint8Array) => {
     tail.push(chunk);
@@ -50,23 +61,31 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
     if (tail.length < 256 && tailLength <= 2 * tailBytes) return;
     let kept = 0;
     let from = tail.length;
-    while (from > 0 && kept < tailBytes && tail.length - from < 64) {
+    const isWanted = () => tail.length - from < 64 || kept < LEAST_KEPT_BYTES;
+    while (from > 0 && kept < tailBytes && isWanted()) {
       from -= 1;
       kept += tail[from]?.length ?? 0;
     }
-    tail = tail.slice(from);
+    const rest = tail.slice(from);
+    tail = rest.length > 64 ? [Buffer.concat(rest)] : rest;
     tailLength = kept;
   };
 
-  const withoutUsage = (chunk: Uint8Array): Uint8Array | null => {
-    if (held === null && endsFrame(chunk, "sse") && !mayHoldUsage(chunk)) return chunk;
+  const inFrames = (chunk: Uint8Array): Uint8Array | null => {
+    if (held === null && endsFrame(chunk, "sse") && !(dropUsage && mayHoldUsage(chunk))) {
+      isBetweenFrames = true;
+      return chunk;
+    }
     const data: Uint8Array = held === null ? chunk : Buffer.concat([held, chunk]);
     const end = lastFrameEnd(data, "sse");
     held = end < data.length ? data.subarray(end) : null;
     if (held !== null && held.length > MAX_HELD_BYTES) {
       held = null;
+      isBetweenFrames = false;
       return data;
     }
+    if (end > 0) isBetweenFrames = true;
+    if (!dropUsage) return end > 0 ? data.subarray(0, end) : null;
     const frames = splitFrames(data.subarray(0, end), "sse").filter((frame) => {
       const facts = usageFrame(frame);
       if (facts) dropped = facts;
@@ -87,12 +106,21 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
       bytes += chunk.length;
       first ??= chunk;
       keep(chunk);
-      return dropUsage ? withoutUsage(chunk) : chunk;
+      return dropUsage || wholeFrames ? inFrames(chunk) : chunk;
     },
     flush() {
       const rest = held;
       held = null;
       return rest;
+    },
+    cut() {
+      held = null;
+      // What was kept of the cut frame must not swallow the next one.
+      keep(FRAME_END);
+      addedBytes += FRAME_END.length;
+    },
+    get isBetweenFrames() {
+      return isBetweenFrames;
     },
     tail: (maxBytes) => Buffer.concat(tail).subarray(-maxBytes),
     facts() {
@@ -105,7 +133,7 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
       if (format === null) return chunks;
       const end = Buffer.concat(tail);
       const told = frameData(decoder.decode(end), format).filter((data) => data !== "[DONE]");
-      if (end.length === bytes) return told.length;
+      if (end.length === bytes + addedBytes) return told.length;
       // What is kept may begin inside a frame, which then is not told.
       return Math.round(((told.length + 1) * bytes) / end.length);
     },
@@ -117,6 +145,7 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
   };
 }
 
+const FRAME_END = Buffer.from("\n\n");
 const EMPTY_LIST = Buffer.from("[]");
 const NO_CHOICES = [Buffer.from('"choices":[]'), Buffer.from('"choices": []')];
 

@@ -5,10 +5,11 @@ import { LlmnodeError, messageOf } from "../../src/protocol/errors.ts";
 import { createBodyBudget } from "../../src/proxy/body.ts";
 import type { Outcome } from "../../src/proxy/failure.ts";
 import { requestIdOf } from "../../src/proxy/headers.ts";
-import type { Lease } from "../../src/proxy/lease.ts";
+import type { Acquire, Lease, Want } from "../../src/proxy/lease.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../../src/proxy/proxy.ts";
+import type { Origin } from "../../src/proxy/origin.ts";
 import type { RequestRecord } from "../../src/proxy/record.ts";
-import { ROUTES } from "../../src/proxy/routes.ts";
+import { routesAt } from "../../src/proxy/routes.ts";
 import type { Upstream } from "../../src/proxy/upstream.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -21,16 +22,24 @@ export interface Front extends AsyncDisposable {
   /** Bytes of bodies that are held now. */
   readonly heldBytes: number;
   readonly bugs: readonly string[];
-  /** Takes running requests away from their engine. */
+  /** Takes running requests away from their engines, which are not given out any more. */
   recall(kind: "move" | "fail"): void;
+  /** What was asked for at each lease or refusal, in order. */
+  readonly wants: readonly Want[];
   post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
   /** The record of the request that ends next. */
   next(): Promise<RequestRecord>;
 }
 
 export interface FrontOptions {
-  /** Engines in the order in which they are given out; the last one again and again. */
+  /** Engines in the order in which they are given out. */
   upstreams: readonly Upstream[];
+  /** What is to be known of each engine beside, by the same order. */
+  engines?: readonly Partial<
+    Pick<Lease, "model" | "engineKind" | "maxModelLen" | "explanation" | "died">
+  >[];
+  /** What a request waits for before it gets an engine. */
+  beforeLease?: (signal: AbortSignal) => Promise<void>;
   proxy?: Partial<ProxyOptions>;
   maxBodyBytes?: number;
   maxHeldBytes?: number;
@@ -41,9 +50,54 @@ export function startFront(options: FrontOptions): Front {
   const records: RequestRecord[] = [];
   const outcomes: Outcome[] = [];
   const bugs: string[] = [];
+  const wants: Want[] = [];
+  const recalled = new Set<string>();
+  /** Engines that said that they had no room: given out when no other is left. */
+  const busy = new Set<number>();
+  const responses = new Map<string, Origin>();
   const leases = new Set<Lease>();
   let taken = 0;
   const budget = createBodyBudget(options.maxHeldBytes ?? Number.MAX_SAFE_INTEGER);
+  const acquire: Acquire = async (want, signal) => {
+    wants.push(want);
+    await options.beforeLease?.(signal);
+    const all = options.upstreams;
+    const fits = (number: number) =>
+      !want.exclude.includes(`engine-${number}`) &&
+      !recalled.has(`engine-${number}`) &&
+      (want.engineRun === null || want.engineRun === `run-${number}`) &&
+      (want.minContext === null || (options.engines?.[number]?.maxModelLen ?? 0) > want.minContext);
+    const free = all.findIndex((_, each) => fits(each) && !busy.has(each));
+    const number = free !== -1 ? free : all.findIndex((_, each) => fits(each));
+    const upstream = all[number];
+    if (!upstream) {
+      throw new LlmnodeError("no_ready_replica", "none is left", { retryAfterMs: 1000 });
+    }
+    const lease: Lease = {
+      engine: `engine-${number}`,
+      engineRun: `run-${number}`,
+      engineKind: "vllm",
+      worker: `worker-${number}`,
+      model: want.model ?? "m",
+      upstream,
+      apiKey: null,
+      hostHeader: null,
+      maxModelLen: null,
+      explanation: null,
+      died: () => Promise.resolve(false),
+      ...options.engines?.[number],
+      onRecall: null,
+      started() {},
+      progress() {},
+      reading() {},
+      release({ outcome }) {
+        if (leases.delete(lease)) outcomes.push(outcome);
+        if (outcome === "busy") busy.add(number);
+      },
+    };
+    leases.add(lease);
+    return lease;
+  };
   const proxy = createProxy({
     ...PROXY_DEFAULTS,
     now: () => performance.timeOrigin + performance.now(),
@@ -53,34 +107,11 @@ export function startFront(options: FrontOptions): Front {
       timeoutMs: options.bodyTimeoutMs ?? 10_000,
     },
     onRecord: (record) => void records.push(record),
-    async acquire(want) {
-      const all = options.upstreams;
-      const number = want.exclude.length;
-      const upstream = all[Math.min(number, all.length - 1)];
-      if (!upstream || number >= all.length) {
-        throw new LlmnodeError("no_ready_replica", "none is left", { retryAfterMs: 1000 });
-      }
-      const lease: Lease = {
-        engine: `engine-${number}`,
-        engineRun: `run-${number}`,
-        engineKind: "vllm",
-        worker: `worker-${number}`,
-        model: want.model ?? "m",
-        upstream,
-        apiKey: null,
-        hostHeader: null,
-        explanation: null,
-        onRecall: null,
-        started() {},
-        progress() {},
-        reading() {},
-        release({ outcome }) {
-          if (leases.delete(lease)) outcomes.push(outcome);
-        },
-      };
-      leases.add(lease);
-      return lease;
+    origins: {
+      find: (id) => responses.get(id) ?? null,
+      note: (id, { engineRun, model }) => void responses.set(id, { engineRun, model }),
     },
+    acquire,
     ...options.proxy,
   });
   const server: Server<undefined> = Bun.serve({
@@ -90,13 +121,14 @@ export function startFront(options: FrontOptions): Front {
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     fetch(request) {
       const { pathname, search } = new URL(request.url);
-      const route = ROUTES.get(pathname);
+      const route = routesAt(pathname).find(({ method }) => method === request.method);
       if (!route) return new Response("no such route", { status: 404 });
       return proxy(request, {
         route,
         path: pathname + search,
         requestId: requestIdOf(request.headers),
         clientAddress: "127.0.0.1",
+        party: { key: null, address: "127.0.0.1", role: "none" },
         worker: null,
         onBug(error) {
           bugs.push(messageOf(error));
@@ -113,11 +145,15 @@ export function startFront(options: FrontOptions): Front {
     records,
     outcomes,
     bugs,
+    wants,
     get heldBytes() {
       return budget.heldBytes;
     },
     recall(kind) {
-      for (const lease of leases) lease.onRecall?.(kind);
+      for (const lease of leases) {
+        recalled.add(lease.engine);
+        lease.onRecall?.(kind);
+      }
     },
     post: (path, body, init = {}) =>
       fetch(url + path, {

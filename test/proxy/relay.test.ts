@@ -35,6 +35,7 @@ function begin(first: string, more: Partial<RelayOptions> = {}) {
     keepAliveMs: 60_000,
     slowClientMs: 60_000,
     onProgress() {},
+    onReading() {},
     onEnd: (end) => void ends.push(end),
     ...more,
   });
@@ -135,4 +136,131 @@ test("a client that leaves is told once, and what still comes goes nowhere", asy
   expect((await pending).done).toBe(true);
   await Bun.sleep(5);
   expect(ends).toEqual(["client_gone"]);
+});
+
+/** What goes on after a break: a reader of these, or nothing. */
+function continuing(rest: readonly string[] | null) {
+  const kept: string[] = [];
+  let asked = 0;
+  let stopped = 0;
+  const queue = [...(rest ?? [])];
+  const gate = Promise.withResolvers<void>();
+  return {
+    kept,
+    asked: () => asked,
+    stopped: () => stopped,
+    open: gate.resolve,
+    keep: (chunk: Uint8Array) => void kept.push(Buffer.from(chunk).toString()),
+    failureAt: (chunk: Uint8Array) => Buffer.from(chunk).indexOf("data: fail"),
+    async goOn(): Promise<ChunkReader | null> {
+      asked += 1;
+      await gate.promise;
+      if (rest === null) return null;
+      return {
+        async read() {
+          const next = queue.shift();
+          return next === undefined ? { done: true } : { done: false, value: Buffer.from(next) };
+        },
+      };
+    },
+    stop() {
+      stopped += 1;
+    },
+  };
+}
+
+function beginWhole(first: string, continuation: ReturnType<typeof continuing>) {
+  const watch = createStreamWatch({
+    format: "sse",
+    dropUsage: false,
+    wholeFrames: true,
+    tailBytes: 4096,
+  });
+  return begin(first, { watch, continuation, keepAliveMs: 20 });
+}
+
+test("a break goes on elsewhere behind the last whole frame, with comments meanwhile", async () => {
+  const other = continuing(["data: 3\n\n", "data: [DONE]\n\n"]);
+  const { body, say, ends } = beginWhole("data: 1\n\n", other);
+  say("data: 2\n\nda", new Error("reset"));
+  const text = new Response(body).text();
+  await Bun.sleep(100);
+  other.open();
+  const said = await text;
+  expect(said.replaceAll(KEEP, "")).toBe(
+    "data: 1\n\ndata: 2\n\n: llmnode-resumed\n\ndata: 3\n\ndata: [DONE]\n\n",
+  );
+  expect(said).toContain(`data: 2\n\n${KEEP}`);
+  expect(other.kept).toEqual(["data: 1\n\n", "data: 2\n\nda"]);
+  expect([ends, other.stopped()]).toEqual([["ok"], 1]);
+});
+
+test("where nothing goes on, what there was of the frame and the error come as ever", async () => {
+  const other = continuing(null);
+  other.open();
+  const { body, say, ends } = beginWhole("data: 1\n\n", other);
+  say("da", new Error("reset"));
+  expect(await new Response(body).text()).toBe("data: 1\n\nda\n\ndata: broken\n\n");
+  expect([ends, other.asked(), other.stopped()]).toEqual([["broken"], 1, 1]);
+});
+
+test("an engine that says it has failed is passed on where nothing goes on, else not", async () => {
+  for (const [rest, end] of [
+    [null, "data: fail\n\ndata: [DONE]\n\n"],
+    [["data: 3\n\n"], ": llmnode-resumed\n\ndata: 3\n\n"],
+  ] as const) {
+    const other = continuing(rest);
+    other.open();
+    const { body, say, ends } = beginWhole("data: 1\n\n", other);
+    say("data: 2\n\ndata: fail\n\n", "data: [DONE]\n\n", null);
+    expect(await new Response(body).text()).toBe(`data: 1\n\ndata: 2\n\n${end}`);
+    expect([ends, other.asked()]).toEqual([["ok"], 1]);
+    expect(other.kept).toEqual(["data: 1\n\n", "data: 2\n\n"]);
+  }
+});
+
+test("a failure that came with the first frame does not reach the client either", async () => {
+  const other = continuing(["data: 3\n\n"]);
+  other.open();
+  const { body } = beginWhole("data: 1\n\ndata: fail\n\n", other);
+  expect(await new Response(body).text()).toBe("data: 1\n\n: llmnode-resumed\n\ndata: 3\n\n");
+});
+
+test("a stream that breaks twice is over, and so is one whose end was there", async () => {
+  const other = continuing(["data: [DONE]\n\n"]);
+  other.open();
+  const { body, say, ends } = beginWhole("data: 1\n\n", other);
+  say("data: [DONE]\n\n", new Error("reset"));
+  expect(await new Response(body).text()).toBe("data: 1\n\ndata: [DONE]\n\n");
+  expect([ends, other.asked()]).toEqual([["ok"], 0]);
+});
+
+test("a client that leaves while something is looked for is told once", async () => {
+  const other = continuing(["data: 3\n\n"]);
+  const { body, say, ends } = beginWhole("data: 1\n\n", other);
+  say(new Error("reset"));
+  const reader = body.getReader();
+  await reader.read();
+  const pending = reader.read();
+  await waitFor(() => other.asked() === 1);
+  await reader.cancel();
+  other.open();
+  expect((await pending).done).toBe(true);
+  await Bun.sleep(5);
+  expect([ends, other.stopped()]).toEqual([["client_gone"], 1]);
+});
+
+test("it is told whether the engine is waited for or the client", async () => {
+  const told: boolean[] = [];
+  const { body, say } = begin("data: 1\n\n", {
+    onReading: (isReading) => void told.push(isReading),
+  });
+  const reader = body.getReader();
+  await reader.read();
+  const pending = reader.read();
+  await waitFor(() => told.at(-1) === true);
+  say("data: 2\n\n");
+  await pending;
+  expect(told.at(-1)).toBe(false);
+  await reader.cancel();
 });

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { ROUTES } from "../../src/proxy/routes.ts";
+import { ROUTES, routesAt } from "../../src/proxy/routes.ts";
 import { LIKES } from "../../src/sim/options.ts";
 
 /** What engines offer for their operators; a client must never reach it. */
@@ -19,7 +19,7 @@ const ADMIN = [
 ];
 
 test("no route of the list administers an engine", () => {
-  expect(ADMIN.filter((path) => ROUTES.has(`/${path}`))).toEqual([]);
+  expect(ADMIN.filter((path) => routesAt(`/${path}`).length > 0)).toEqual([]);
 });
 
 test("routes are plain paths, known by themselves, and the kinds are those that there are", () => {
@@ -35,4 +35,18 @@ test("routes are plain paths, known by themselves, and the kinds are those that 
 test("only OpenAI's streams are asked for usage", () => {
   const asking = [...ROUTES.values()].filter(({ asksUsage }) => asksUsage);
   expect(asking.map(({ path }) => path)).toEqual(["/v1/chat/completions", "/v1/completions"]);
+});
+
+test.each([
+  ["/v1/responses", ["POST"]],
+  ["/v1/responses/resp_1", ["GET", "DELETE"]],
+  ["/v1/responses/resp_1/cancel", ["POST"]],
+  ["/v1/responses/resp_1/input_items", ["GET"]],
+  ["/v1/responses/resp_1/", []],
+  ["/v1/responses/resp_1/other", []],
+  ["/v1/responses/../metrics", []],
+  ["/v1/responses/a%2fb", []],
+  ["/v1/responses/", []],
+])("methods at %s", (path, methods) => {
+  expect(routesAt(path).map(({ method }) => String(method))).toEqual(methods);
 });

@@ -120,3 +120,56 @@ test("an error in a stream is told", () => {
   ]);
   expect(watch.facts().error?.message).toBe("boom");
 });
+
+test("where frames pass whole, every piece ends with one, whatever the split", () => {
+  const parts = fc.array(fc.constantFrom(token("a"), ": ping\n\n", "data: 1\r\n\r\n", USAGE));
+  const property = fc.property(parts, cuts, fc.boolean(), (all, at, dropUsage) => {
+    const plain = all.filter((part) => !dropUsage || part !== USAGE).join("") + DONE;
+    const watch = createStreamWatch({ ...SSE, dropUsage, wholeFrames: true });
+    let text = "";
+    for (const piece of pieces(all.join("") + DONE, at)) {
+      const out = watch.push(piece);
+      if (out === null) continue;
+      text += Buffer.from(out).toString();
+      expect(text).toMatch(/(?:\n\n|\r\n\r\n)$/);
+      expect(watch.isBetweenFrames).toBe(true);
+    }
+    expect(text).toBe(plain);
+    expect(watch.flush()).toBeNull();
+  });
+  fc.assert(property, { numRuns: 1000 });
+});
+
+test("a frame that is cut is gone, and what goes on is read as if it had never been", () => {
+  const watch = createStreamWatch({ ...SSE, wholeFrames: true });
+  watch.push(Buffer.from(token("a")));
+  expect(watch.push(Buffer.from('data: {"choices":[{"del'))).toBeNull();
+  watch.cut();
+  expect(watch.flush()).toBeNull();
+  watch.push(Buffer.from(USAGE));
+  expect(watch.isComplete()).toBe(false);
+  watch.push(Buffer.from(DONE));
+  expect(watch.isComplete()).toBe(true);
+  expect(watch.facts().usage).toMatchObject({ input: 3, output: 2 });
+});
+
+test("a frame too long to be held leaves the client within it, until one ends", () => {
+  const watch = createStreamWatch({ ...SSE, wholeFrames: true });
+  expect(watch.push(Buffer.alloc(70_000, "x"))?.length).toBe(70_000);
+  expect(watch.isBetweenFrames).toBe(false);
+  watch.push(Buffer.from("\n\n"));
+  watch.push(Buffer.from(token("a")));
+  expect(watch.isBetweenFrames).toBe(true);
+});
+
+test("the end of a stream is read although it comes byte by byte", () => {
+  const text = token("a").repeat(5) + USAGE + DONE;
+  const bytes = pieces(
+    text,
+    [...text].map((_, i) => i),
+  );
+  const { watch } = run({ ...SSE, tailBytes: 65_536 }, bytes);
+  expect(bytes.length).toBeGreaterThan(256);
+  expect(watch.facts().usage).toMatchObject({ input: 3, output: 2 });
+  expect([watch.frames(), watch.isComplete()]).toEqual([6, true]);
+});
