@@ -4,33 +4,47 @@ import type { Catalog } from "../cluster/catalog.ts";
 import { statusJson } from "../cluster/snapshot.ts";
 import type { ClusterState } from "../cluster/state.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
+import { hasRole } from "../protocol/party.ts";
+import { noSuchModel } from "../proxy/allowed.ts";
 import { errorResponse } from "../proxy/error-answer.ts";
 import { requestIdOf } from "../proxy/headers.ts";
 import type { Proxy, ProxyCall } from "../proxy/proxy.ts";
-import { KEEP_ALIVE } from "../proxy/relay.ts";
-import { type Dialect, ROUTES } from "../proxy/routes.ts";
+import { DEBUG_ROUTE } from "../proxy/recording.ts";
+import { type Dialect, routesAt } from "../proxy/routes.ts";
 import type { ServiceProxy } from "../proxy/service.ts";
-import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
+import type { Access } from "./access.ts";
 import type { AddressLimit } from "./address-limit.ts";
-import { type Admin, requireOperator } from "./admin.ts";
+import type { Admin } from "./admin.ts";
+import type { ListedAliases } from "./aliases.ts";
+import { notAllowed, nothingAt, stopping, tooMany } from "./api-errors.ts";
+import type { Identity } from "./auth.ts";
 import { allowOrigin, preflight } from "./cors.ts";
 import { dntTable } from "./dnt-table.ts";
 import type { Logs } from "./logs.ts";
+import { streamTest } from "./stream-test.ts";
 import { modelCard, modelCards } from "./models.ts";
 import type { OllamaLists } from "./ollama-lists.ts";
 import { decode, readPath, type RequestPath } from "./paths.ts";
+import { isServedAt, neededRole, type Part } from "./roles.ts";
+import type { Views } from "./views.ts";
+import { viewAt } from "./views-api.ts";
 
 export interface ApiOptions {
   state: ClusterState;
   catalog: () => Catalog;
+  aliases: ListedAliases;
   proxy: Proxy;
   services: ServiceProxy;
   ollamaLists: OllamaLists;
-  /** What operators ask for; answered on the head's own machine only. */
+  /** Who asks, and what they may. */
+  access: Access;
+  /** What operators ask for. */
   admin: Admin;
-  /** What engines print; as for operators. */
+  /** What engines print. */
   logs: Logs;
+  /** What people look at. */
+  views: Views;
   metrics: () => Response | Promise<Response>;
   head: { id: string; version: string };
   now: () => number;
@@ -41,8 +55,6 @@ export interface ApiOptions {
   ready: () => boolean;
   /** The origin whose pages may call, `*` for any, null for none. */
   corsOrigin: string | null;
-  /** Whether `/metrics` is for everybody. */
-  metricsOpen: boolean;
   addressLimit: AddressLimit;
   /** Silence after which a connection without a running request is closed. */
   idleTimeoutS: number;
@@ -56,16 +68,20 @@ export interface Connection {
 
 export type Api = (request: Request, connection: Connection) => Promise<Response>;
 
-export function createApi(options: ApiOptions): Api {
+export function createApi(options: ApiOptions, part: Part = "all"): Api {
+  const { access } = options;
   return async (request, connection) => {
     const requestId = requestIdOf(request.headers);
+    const identity = access.identify(request, connection.requestIP(request)?.address ?? "");
     let response: Response;
     try {
-      const incoming = { request, connection, requestId, path: readPath(request.url) };
+      const path = readPath(request.url);
+      const incoming = { request, connection, requestId, path, identity, part };
       response = preflight(request, options.corsOrigin) ?? (await route(options, incoming));
     } catch (error) {
       response = failed(options, error, requestId);
     }
+    if (identity.problem) response = await access.heldBack(identity, response, request.signal);
     response.headers.set("x-request-id", requestId);
     allowOrigin(response.headers, request, options.corsOrigin);
     if (options.draining()) response.headers.set("connection", "close");
@@ -78,6 +94,8 @@ interface Incoming {
   connection: Connection;
   requestId: string;
   path: RequestPath;
+  identity: Identity;
+  part: Part;
 }
 
 async function route(options: ApiOptions, incoming: Incoming): Promise<Response> {
@@ -90,20 +108,34 @@ async function route(options: ApiOptions, incoming: Incoming): Promise<Response>
       send: (call) => options.services(request, { ...call, service }),
     });
   }
-  const inference = ROUTES.get(path.pathname);
+  const routes = routesAt(path.pathname);
   const admin = options.admin(request, path.pathname);
   if (admin) {
-    requireLoopback(incoming);
-    return await admin();
+    requirePart(incoming);
+    return await admin({ ...incoming, search: path.search });
   }
-  if (!inference) return await own(options, incoming);
-  const { dialect, method } = inference;
-  const isRead = method === "GET" && request.method === "HEAD";
-  if (request.method !== method && !isRead) {
-    return errorResponse(notAllowed(request, path.pathname, method), dialect);
+  const view = viewAt(options.views, {
+    request,
+    pathname: path.pathname,
+    search: path.search,
+    role: viewerRole(incoming.identity),
+    keepOpen: () => incoming.connection.timeout(request, 0),
+    onEnd: () => incoming.connection.timeout(request, options.idleTimeoutS),
+  });
+  if (view) {
+    requireAccess(options, incoming);
+    return await view();
+  }
+  const [first] = routes;
+  if (!first) return await own(options, incoming);
+  const method = request.method === "HEAD" ? "GET" : request.method;
+  const inference = routes.find((route) => route.method === method);
+  if (!inference) {
+    const allow = routes.map((route) => route.method).join(", ");
+    return errorResponse(notAllowed(request, path.pathname, allow), first.dialect);
   }
   return await pass(options, incoming, {
-    dialect,
+    dialect: inference.dialect,
     send: (call) => options.proxy(request, { ...call, route: inference }),
   });
 }
@@ -114,18 +146,24 @@ async function pass(
   incoming: Incoming,
   to: { dialect: Dialect; send: (call: Omit<ProxyCall, "route">) => Promise<Response> },
 ): Promise<Response> {
+  const { request, connection, requestId, path, identity } = incoming;
+  if (incoming.part === "operators") return errorResponse(nothingAt(path.pathname), to.dialect);
   if (options.draining()) return errorResponse(stopping(), to.dialect);
-  const address = addressOf(incoming);
+  const worker = path.worker ?? request.headers.get("x-llmnode-worker");
+  const explained = request.headers.has(DEBUG_ROUTE);
+  const refused = options.access.client(identity, { pinned: worker !== null, explained });
+  if (refused) return errorResponse(refused, to.dialect);
+  const { party } = identity;
   // Given back when the request's record is complete.
-  if (!options.addressLimit.take(address)) return errorResponse(tooMany(), to.dialect);
-  const { request, connection, requestId, path } = incoming;
+  if (!options.addressLimit.take(party.address)) return errorResponse(tooMany(), to.dialect);
   // Engines may be silent for minutes before the first token; our own rules end a request.
   connection.timeout(request, 0);
   return await to.send({
     path: `${path.pathname}${path.search}`,
     requestId,
-    clientAddress: address,
-    worker: path.worker ?? request.headers.get("x-llmnode-worker"),
+    clientAddress: party.address,
+    party,
+    worker,
     onBug: (error) => logged(options, error, requestId),
     // The lifted limit would stay with the connection, and keep dead clients' ones open for ever.
     onEnd: () => connection.timeout(request, options.idleTimeoutS),
@@ -136,12 +174,11 @@ async function pass(
 async function own(options: ApiOptions, incoming: Incoming): Promise<Response> {
   const { request, path } = incoming;
   const resource = resourceAt(options, incoming);
-  if (!resource) {
-    throw new LlmnodeError("unknown_url", `There is nothing at ${path.pathname.slice(0, 200)}.`);
-  }
+  if (!resource) throw nothingAt(path.pathname);
   if (request.method !== "GET" && request.method !== "HEAD") {
     throw notAllowed(request, path.pathname, "GET, HEAD");
   }
+  requireAccess(options, incoming);
   return await resource();
 }
 
@@ -149,11 +186,14 @@ function resourceAt(
   options: ApiOptions,
   incoming: Incoming,
 ): (() => Response | Promise<Response>) | null {
-  const { state, catalog, head, now } = options;
+  const { state, catalog, aliases, head, now } = options;
   const { pathname } = incoming.path;
   switch (pathname) {
     case "/v1/models":
-      return () => Response.json({ object: "list", data: modelCards(catalog()) });
+      return () => {
+        const cards = modelCards(catalog(), aliases).filter(({ id }) => allows(incoming, id));
+        return Response.json({ object: "list", data: cards });
+      };
     case "/health/live":
       return () => Response.json({ status: "live" });
     case "/health/ready":
@@ -165,27 +205,15 @@ function resourceAt(
       return streamTest;
     case "/api/tags":
     case "/api/ps":
-      return () => options.ollamaLists(pathname);
+      return () => options.ollamaLists(pathname, (model) => allows(incoming, model));
     case "/metrics":
-      return () => {
-        if (!options.metricsOpen) requireLoopback(incoming);
-        return options.metrics();
-      };
+      return options.metrics;
     case "/v1/dnt/table":
-      return () => {
-        requireLoopback(incoming);
-        return Response.json(dntTable(state, head, now()));
-      };
+      return () => Response.json(dntTable(state, head, now()));
     case "/api/v1/status":
-      return () => {
-        requireLoopback(incoming);
-        return Response.json(statusJson({ state, catalog: catalog() }, head, now()));
-      };
+      return () => Response.json(statusJson({ state, catalog: catalog() }, head, now()));
     case "/api/v1/workers/logs":
-      return () => {
-        requireLoopback(incoming);
-        return readLogs(options, incoming);
-      };
+      return () => readLogs(options, incoming);
     case "/v1/realtime":
       return () => {
         throw new LlmnodeError(
@@ -194,13 +222,12 @@ function resourceAt(
         );
       };
     default:
-      return pathname.startsWith("/v1/models/") ? () => oneModel(catalog(), pathname) : null;
+      return pathname.startsWith("/v1/models/") ? () => oneModel(options, incoming) : null;
   }
 }
 
 function readLogs(options: ApiOptions, incoming: Incoming): Promise<Response> {
   const { request, connection, path } = incoming;
-  requireOperator(request);
   if (request.method !== "GET") throw notAllowed(request, path.pathname, "GET");
   // A quiet engine prints nothing for hours.
   connection.timeout(request, 0);
@@ -209,51 +236,36 @@ function readLogs(options: ApiOptions, incoming: Incoming): Promise<Response> {
   );
 }
 
-/** How long after the first comment of `/health/stream` the second one is due. */
-const STREAM_TEST_MS = 500;
-
-/**
- * One comment at once and one later, as the streams of engines are sent: when both arrive together,
- * something between head and client holds streams back.
- */
-function streamTest(): Response {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const body = new ReadableStream<Uint8Array>({
-    start(controller) {
-      controller.enqueue(KEEP_ALIVE);
-      timer = setTimeout(() => {
-        controller.enqueue(KEEP_ALIVE);
-        controller.close();
-      }, STREAM_TEST_MS);
-    },
-    cancel: () => clearTimeout(timer),
-  });
-  return new Response(body, {
-    headers: {
-      "content-type": "text/event-stream",
-      "cache-control": "no-store",
-      "x-accel-buffering": "no",
-    },
-  });
-}
-
-function oneModel(catalog: Catalog, pathname: string): Response {
-  const id = decode(pathname.slice("/v1/models/".length));
-  const card = modelCard(catalog, id);
+function oneModel({ catalog, aliases }: ApiOptions, incoming: Incoming): Response {
+  const id = decode(incoming.path.pathname.slice("/v1/models/".length));
+  const card = allows(incoming, id) ? modelCard(catalog(), aliases, id) : null;
   if (card) return Response.json(card);
-  const name = JSON.stringify(id.slice(0, 200));
-  throw new LlmnodeError("model_not_found", `The model ${name} does not exist.`);
+  throw noSuchModel(id);
 }
 
-function addressOf({ request, connection }: Incoming): string {
-  return connection.requestIP(request)?.address ?? "";
+/** Whether who asks may know of a model. */
+function allows({ identity }: Incoming, model: string): boolean {
+  return identity.party.key?.allows(model) ?? true;
 }
 
-/** What reveals names and addresses is for people on this machine, until there are keys. */
-function requireLoopback(incoming: Incoming): void {
-  if (isLoopback(addressOf(incoming))) return;
-  const message = "This is answered on the head's own machine only.";
-  throw new LlmnodeError("forbidden", message);
+/** Throws for those who may not have what the head answers itself. */
+function requireAccess({ access }: ApiOptions, incoming: Incoming): void {
+  requirePart(incoming);
+  const { request, path, identity } = incoming;
+  const refused = access.own(identity, { method: request.method, pathname: path.pathname });
+  if (refused) throw refused;
+}
+
+/** With `--admin-listen` the clients' port knows nothing of what is for operators. */
+function requirePart({ request, path, part }: Incoming): void {
+  const { pathname } = path;
+  const opened = { metricsOpen: false, publicStatus: false };
+  if (isServedAt(part, neededRole({ method: request.method, pathname }, opened))) return;
+  throw nothingAt(pathname);
+}
+
+function viewerRole({ party }: Identity): "viewer" | "operator" {
+  return hasRole(party, "operator") ? "operator" : "viewer";
 }
 
 function failed(options: ApiOptions, error: unknown, requestId: string): Response {
@@ -269,18 +281,4 @@ function logged(options: ApiOptions, error: unknown, requestId: string): Llmnode
   });
   const message = `The head failed on this request; its log says why under ${requestId}.`;
   return new LlmnodeError("internal", message);
-}
-
-function notAllowed(request: Request, pathname: string, allow: string): LlmnodeError {
-  const message = `${request.method} is not possible at ${pathname.slice(0, 200)}.`;
-  return new LlmnodeError("method_not_allowed", message, { allow });
-}
-
-function stopping(): LlmnodeError {
-  return new LlmnodeError("shutting_down", "The head is stopping.", { retryAfterMs: 1000 });
-}
-
-function tooMany(): LlmnodeError {
-  const message = "Too many requests are running from this address.";
-  return new LlmnodeError("rate_limited", message, { retryAfterMs: 1000 });
 }

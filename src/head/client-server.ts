@@ -10,6 +10,8 @@ import { readTlsPair, stampOf, type TlsFiles, type TlsPair } from "./client-tls.
 
 export interface ClientServerOptions {
   listen: HostPort;
+  /** What `listen` is called on the command line; `listen` by default. */
+  flag?: "listen" | "admin-listen";
   /** Null: plain HTTP. */
   tls: TlsFiles | null;
   api: Api;
@@ -159,7 +161,7 @@ function firstServer(options: ClientServerOptions, pair: TlsPair): Server {
     try {
       Bun.listen({ hostname: host, port, exclusive: true, socket: { data() {} } }).stop(true);
     } catch (error) {
-      throw cannotListen(options.listen, error);
+      throw cannotListen(options, error);
     }
   }
   return serve(options, pair);
@@ -186,15 +188,18 @@ function serve(options: ClientServerOptions, pair: TlsPair | null): Server {
       },
     });
   } catch (error) {
-    throw cannotListen(listen, error);
+    throw cannotListen(options, error);
   }
 }
 
-function cannotListen(listen: HostPort, error: unknown): LlmnodeError {
+function cannotListen(
+  { listen, flag = "listen" }: ClientServerOptions,
+  error: unknown,
+): LlmnodeError {
   const taken = systemCode(error) === "EADDRINUSE";
   return new LlmnodeError(
     taken ? "port_in_use" : "address_unusable",
     `cannot listen for clients on ${formatHostPort(listen)}: ${taken ? "the port is taken" : messageOf(error)}`,
-    { hints: ["choose another address: llmnode head --listen HOST:PORT"], cause: error },
+    { hints: [`choose another address: llmnode head --${flag} HOST:PORT`], cause: error },
   );
 }

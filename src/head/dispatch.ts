@@ -1,17 +1,25 @@
 /** Drives the pure dispatch of `cluster/`: the clock, the tick, and the promises of requests. */
 
-import { type Catalog, createCatalogReader } from "../cluster/catalog.ts";
-import { acquire, type Recall, recalls, release, started } from "../cluster/dispatch.ts";
+import { takeRetry } from "../cluster/budget.ts";
+import { type Catalog, createCatalogReader, findReplicas } from "../cluster/catalog.ts";
+import { release, started } from "../cluster/dispatch.ts";
+import { foreignLoad } from "../cluster/latch.ts";
 import { tick, type Transition } from "../cluster/liveness.ts";
+import { type Recall, recalls } from "../cluster/recalls.ts";
 import { setRoute } from "../cluster/registry.ts";
-import { createRouter } from "../cluster/routing.ts";
+import type { RouteSettings } from "../cluster/policies.ts";
+import { createRouter, type Router } from "../cluster/routing.ts";
 import type { ClusterState, Engine, Lease as Held, Worker } from "../cluster/state.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { Acquire, Lease, LeaseEnd } from "../proxy/lease.ts";
 import { directUpstream } from "../proxy/upstream.ts";
 import type { Log } from "../util/log.ts";
+import { createDeaths } from "./dispatch-deaths.ts";
+import type { EventNotes } from "./event-notes.ts";
+import { createWaiting } from "./dispatch-waiting.ts";
+import { startWayFinder } from "./dispatch-ways.ts";
 import type { LaneSwitch } from "./lane-switch.ts";
-import { findWay, type WayOptions } from "./ways.ts";
+import type { WayOptions } from "./ways.ts";
 
 export interface DispatchOptions {
   state: ClusterState;
@@ -22,52 +30,68 @@ export interface DispatchOptions {
   log: Log;
   /** How often an engine that cannot be reached is tried again. */
   reprobeMs: number;
+  routing?: RouteSettings;
+  /** Tells of what people may want to know. */
+  notes?: Pick<EventNotes, "transition" | "recalls">;
 }
 
 export interface Dispatch extends Disposable {
   acquire: Acquire;
+  /** Whether one more request may be tried again; counts it where it may. */
+  mayRetry(): boolean;
   catalog(): Catalog;
+  /** Whether it matters what the prompts for a model begin with. */
+  prefixMatters(model: string): boolean;
+  /** What became of prompts that replicas had in their caches, by model. */
+  affinity: Router["affinity"];
   /** To be called for every change of a worker's state. */
   changed(transition: Transition): void;
-  /** Ends every request that still runs, with an error where the client can be told. */
+  /** To be called after all that a worker tells: requests may have waited for it. */
+  told(): void;
+  /** Ends every request that still runs or waits, with an error where the client can be told. */
   endAll(): void;
   /** To be called when an engine may be reached in another way than before. */
   findWay(worker: Worker, engine: Engine): void;
 }
 
 export function startDispatch(options: DispatchOptions): Dispatch {
-  const { state, now, log } = options;
+  const { state, now, random, log } = options;
+  using stack = new DisposableStack();
   const catalog = createCatalogReader(state);
-  const router = createRouter();
+  const router = createRouter({
+    ...options.routing,
+    foreignLoad: (engine, at) => foreignLoad(state, engine, at),
+  });
   const context = () => ({ state, catalog: catalog(), router });
+  const waiting = createWaiting({ context, now, random });
+  const deaths = stack.use(createDeaths({ state, log }));
+  const told = () => {
+    deaths.look();
+    waiting.wake();
+  };
+  const ways = stack.use(
+    startWayFinder({
+      state,
+      log,
+      way: options.way,
+      reprobeMs: options.reprobeMs,
+      onFound: waiting.wake,
+    }),
+  );
   /** The requests that hold a lease, to be told when it is taken back. */
   const holders = new Map<number, Lease>();
-  /** Engines whose way is being found out. */
-  const probing = new Set<string>();
-  let disposed = false;
   let closed = false;
 
-  const look = async (worker: Worker, engine: Engine) => {
-    if (probing.has(engine.key)) return;
-    probing.add(engine.key);
-    const { port, advertise } = engine;
-    const route = await findWay(options.way, { worker, engine });
-    probing.delete(engine.key);
-    if (disposed || state.workers.get(worker.id)?.engines.get(engine.number) !== engine) return;
-    // What was tried is not what the engine says now: try that instead.
-    if (port !== engine.port || advertise !== engine.advertise) return look(worker, engine);
-    const before = engine.route;
-    setRoute(state, engine, route);
-    const name = `${worker.name}/${engine.number}`;
-    if (route.via === "unreachable" && before.via !== "unreachable") {
-      log.warn("engine cannot be reached", { engine: name, reason: route.reason });
-    } else if (route.via !== before.via && route.via !== "unreachable") {
-      const url = route.via === "direct" ? route.url : undefined;
-      log.info("engine reached", { engine: name, via: route.via, url });
-    }
+  const changed = ({ worker, from, to }: Transition) => {
+    const fields = { worker: worker.name, from, reason: worker.reason ?? undefined };
+    if (to === "stale" || to === "lost") log.warn(`worker ${to}`, fields);
+    else log.info(`worker ${to}`, fields);
+    options.notes?.transition({ worker, from, to });
+    told();
   };
 
   const recall = (found: readonly Recall[]) => {
+    options.notes?.recalls(found);
     for (const { lease, kind, reason } of found) {
       log.info("request recalled", { model: lease.model, worker: lease.workerName, kind, reason });
       holders.get(lease.id)?.onRecall?.(kind);
@@ -75,95 +99,103 @@ export function startDispatch(options: DispatchOptions): Dispatch {
   };
 
   const timer = setInterval(() => {
+    const lateMs = now() - state.lastTickAt - state.limits.tickIntervalMs;
+    if (lateMs > state.limits.tickIntervalMs) waiting.postpone(lateMs);
     for (const transition of tick(state, now())) changed(transition);
     recall(recalls(context(), now()));
+    deaths.look();
+    waiting.tick();
   }, state.limits.tickIntervalMs);
+  stack.defer(() => clearInterval(timer));
 
-  const reprobe = setInterval(() => {
-    options.lanes.tidy();
-    for (const worker of state.workers.values()) {
-      if (worker.state === "left" || worker.state === "lost") continue;
-      for (const engine of worker.engines.values()) {
-        const { via } = engine.route;
-        if (engine.state === "ready" && (via === "unknown" || via === "unreachable")) {
-          void look(worker, engine);
-        }
-      }
-    }
-  }, options.reprobeMs);
-
-  const changed = ({ worker, from, to }: Transition) => {
-    const fields = { worker: worker.name, from, reason: worker.reason ?? undefined };
-    if (to === "stale" || to === "lost") log.warn(`worker ${to}`, fields);
-    else log.info(`worker ${to}`, fields);
-  };
+  const tidy = setInterval(() => options.lanes.tidy(), options.reprobeMs);
+  stack.defer(() => clearInterval(tidy));
 
   const settle = (held: Held, end: LeaseEnd) => {
     holders.delete(held.id);
     release(context(), held, { ...end, now: now() });
+    told();
     if (end.outcome !== "unreachable") return;
     // A refused connection says that the way is wrong or the engine gone: no request goes there
     // until one or the other is known.
     const worker = state.workers.get(held.workerId);
-    const engine = [...(worker?.engines.values() ?? [])].find(({ key }) => key === held.engineKey);
+    const engine = worker?.engines.get(held.engineNumber);
     if (!worker || !engine || engine.route.via === "unknown" || engine.run !== held.engineRun)
       return;
     setRoute(state, engine, { via: "unknown" });
-    void look(worker, engine);
+    ways.look(worker, engine);
   };
 
+  const leaseOf = (held: Held): Lease => {
+    let released = false;
+    return {
+      engine: held.engineKey,
+      engineRun: held.engineRun,
+      engineKind: held.engineKind,
+      model: held.model,
+      worker: held.workerName,
+      upstream: held.url === null ? options.lanes.upstream(held) : directUpstream(held.url),
+      // By lane the worker adds the engine's key and `Host` itself.
+      apiKey: held.url === null ? null : held.apiKey,
+      hostHeader: held.url === null ? null : held.hostHeader,
+      maxModelLen: held.maxModelLen,
+      explanation: held.explanation,
+      onRecall: null,
+      started: () => {
+        started(context(), held, now());
+        waiting.wake();
+      },
+      progress() {
+        held.progressAt = now();
+      },
+      reading(isReading) {
+        held.reading = isReading;
+      },
+      died: () => deaths.died(held),
+      release(end) {
+        if (released) return;
+        released = true;
+        settle(held, end);
+      },
+    };
+  };
+
+  const disposables = stack.move();
   return {
     catalog,
+    prefixMatters(model) {
+      const replicas = findReplicas(catalog(), model);
+      return replicas.length > 1 && router.usesPrefixes(replicas[0]?.card.id ?? model);
+    },
+    affinity: router.affinity,
     changed,
+    told,
+    mayRetry: () => takeRetry(state.retries, now()),
     endAll() {
       closed = true;
+      waiting.endAll(stopping);
       for (const lease of [...holders.values()]) lease.onRecall?.("fail");
     },
-    findWay: (worker, engine) => void look(worker, engine),
-    async acquire(want) {
-      if (closed) throw new LlmnodeError("shutting_down", "The head is stopping.");
-      const grant = acquire(context(), want, {
-        now: now(),
-        random: options.random,
-      });
-      if (!grant.granted) {
-        const { code, message, retryAfterMs } = grant;
-        throw new LlmnodeError(code, message, retryAfterMs === null ? {} : { retryAfterMs });
+    findWay: ways.look,
+    async acquire(want, signal) {
+      if (closed) throw stopping();
+      // Looked at before the wait is: most requests do not wait.
+      const taken = waiting.lease(want, signal);
+      const held = taken instanceof Promise ? await taken : taken;
+      const lease = leaseOf(held);
+      // While it was on its way here.
+      if (closed) {
+        const unknown = { promptTokens: null, cachedTokens: null, retryAfterMs: null };
+        lease.release({ outcome: "recalled", ...unknown });
+        throw stopping();
       }
-      const held = grant.lease;
-      let released = false;
-      const lease: Lease = {
-        engine: held.engineKey,
-        engineRun: held.engineRun,
-        engineKind: held.engineKind,
-        model: held.model,
-        worker: held.workerName,
-        upstream: held.url === null ? options.lanes.upstream(held) : directUpstream(held.url),
-        // By lane the worker adds the engine's key and `Host` itself.
-        apiKey: held.url === null ? null : held.apiKey,
-        hostHeader: held.url === null ? null : held.hostHeader,
-        explanation: held.explanation,
-        onRecall: null,
-        started: () => started(context(), held, now()),
-        progress() {
-          held.progressAt = now();
-        },
-        reading(isReading) {
-          held.reading = isReading;
-        },
-        release(end) {
-          if (released) return;
-          released = true;
-          settle(held, end);
-        },
-      };
       holders.set(held.id, lease);
       return lease;
     },
-    [Symbol.dispose]() {
-      disposed = true;
-      clearInterval(timer);
-      clearInterval(reprobe);
-    },
+    [Symbol.dispose]: () => disposables.dispose(),
   };
+}
+
+function stopping(): LlmnodeError {
+  return new LlmnodeError("shutting_down", "The head is stopping.", { retryAfterMs: 1000 });
 }

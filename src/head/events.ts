@@ -1,6 +1,6 @@
 /** What has happened in the cluster, kept for those who look: the newest events, in memory only. */
 
-import type { EventKind, EventRow } from "../protocol/watch-json.ts";
+import type { EventKind, EventRow } from "../protocol/watch-rows.ts";
 import { cleanLine } from "../util/text.ts";
 
 export interface NewEvent {

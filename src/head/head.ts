@@ -1,39 +1,46 @@
-/** The head: opens its ports and wires sessions, dispatch, proxy and API together. */
+/** The head: opens its ports and wires its sides towards workers and clients together. */
 
+import path from "node:path";
 import { isKnownModel } from "../cluster/registry.ts";
 import { createCluster } from "../cluster/state.ts";
+import { ownerText } from "../protocol/admin-token.ts";
 import { messageOf } from "../protocol/errors.ts";
 import { writeFrontNote } from "../protocol/front-note.ts";
-import { startSessionServer } from "../protocol/session-server.ts";
-import { createBodyBudget } from "../proxy/body.ts";
-import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../proxy/proxy.ts";
-import { createServiceProxy } from "../proxy/service.ts";
-import { directUpstream } from "../proxy/upstream.ts";
-import { readHostFacts } from "../telemetry/host.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
-import { createAddressLimit } from "./address-limit.ts";
 import { createAdmin } from "./admin.ts";
-import { createApi } from "./api.ts";
-import { startClientServer } from "./client-server.ts";
-import { startDispatch } from "./dispatch.ts";
+import { backupRoutes } from "./admin-backup.ts";
+import { requestRoutes } from "./admin-requests.ts";
+import { aliasRoutes } from "./admin-aliases.ts";
+import { auditRoutes } from "./admin-audit.ts";
+import { keyRoutes } from "./admin-keys.ts";
+import { createAliases } from "./aliases.ts";
+import { createEventNotes } from "./event-notes.ts";
+import { createEvents } from "./events.ts";
+import { drainRoutes } from "./admin-drains.ts";
+import { tokenRoutes } from "./admin-tokens.ts";
+import { workerRoutes } from "./admin-workers.ts";
+import { createClientSide } from "./client-side.ts";
+import { type ClientServer, type ClientServerOptions, startClientServer } from "./client-server.ts";
+import { loadDrains } from "./drain-store.ts";
+import { startDrains } from "./drains.ts";
+import { openGuard } from "./guard.ts";
+import { keepKnownModels, loadKnownModels } from "./known-models.ts";
+import type { AuthFailure } from "./metrics-keys.ts";
 import { openMembership } from "./membership.ts";
-import { createMetrics } from "./metrics.ts";
-import { startLaneServer } from "./lane-server.ts";
-import { createLaneSwitch, LANE_SETTINGS } from "./lane-switch.ts";
-import { createLogs } from "./logs.ts";
-import { createOllamaLists } from "./ollama-lists.ts";
 import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
-import { createRefusalLog, mismatchReason } from "./refusal-log.ts";
-import { createRequestLog } from "./request-log.ts";
-import { createSessions } from "./session.ts";
+import { startUsage } from "./usage.ts";
+import { usageRoutes } from "./usage-routes.ts";
 import { blockList } from "./ways.ts";
+import { startWorkerSide } from "./worker-side.ts";
 
 export interface Head extends AsyncDisposable {
   /** Names this life of the head. */
   readonly id: string;
   /** For clients on this machine. */
   readonly url: string;
+  /** Where operators ask, if they have a port of their own; for this machine too. */
+  readonly adminUrl: string | null;
   /** The name in the certificate for clients, if it has one: what they should call the head. */
   readonly name: string | null;
   readonly sessionAddress: HostPort;
@@ -49,148 +56,108 @@ export interface Head extends AsyncDisposable {
 export async function startHead(options: HeadOptions): Promise<Head> {
   const settings = { ...HEAD_DEFAULTS, ...options.settings };
   const { log } = options;
-  const allowAdvertise = options.allowAdvertise ?? [];
-  blockList(allowAdvertise);
+  // Before anything is opened: it may be what the command line got wrong.
+  blockList(options.allowAdvertise ?? []);
+  blockList(options.access?.trustedProxies ?? []);
   await using stack = new AsyncDisposableStack();
   const membership = stack.use(await openMembership(options));
   const { timeOrigin } = performance;
   const now = () => timeOrigin + performance.now();
   const head = { id: crypto.randomUUID(), version: options.version };
   const state = createCluster(now(), settings.cluster);
-  const place = readHostFacts();
-  const lanes = stack.use(createLaneSwitch({ state, now, place, settings: settings.lanes }));
-  const dispatch = stack.use(
-    startDispatch({
+  const { store } = membership;
+  const onFailure = (reason: AuthFailure) => clients.keyMetrics.authFailed(reason);
+  const guard = stack.use(openGuard({ options, store, onFailure }));
+  const usage = stack.use(
+    startUsage({ dir: path.join(options.dataDir, "head"), log, now, settings: settings.usage }),
+  );
+  // Before the first worker is let in.
+  loadDrains(state, { store, log });
+  loadKnownModels(state, { store, now: now() });
+  stack.use(
+    keepKnownModels({
       state,
-      lanes,
+      store,
       now,
-      log,
-      random: Math.random,
-      way: { head: place, allowAdvertise, probeTimeoutMs: settings.probeTimeoutMs },
-      reprobeMs: settings.reprobeMs,
+      everyMs: settings.knownModelsMs,
+      refreshMs: settings.knownModelsAgeMs,
     }),
   );
-  const laneListen = options.laneListen ?? { host: options.sessionListen.host, port: 0 };
-  const laneServer = stack.use(
-    await namingOwner(laneListen.port, () =>
-      startLaneServer({
-        listen: laneListen,
-        tls: membership.tls,
-        worker: lanes.worker,
-        log,
-        deadAfterMs: settings.lanes.deadAfterMs ?? LANE_SETTINGS.deadAfterMs,
-      }),
-    ),
+  const events = createEvents({ now });
+  const notes = stack.use(createEventNotes(events));
+  const workers = stack.use(
+    await startWorkerSide({ options, settings, membership, state, head, now, notes }),
   );
-  const onRefused = createRefusalLog({ log, now });
-  const sessions = createSessions({
-    state,
-    lanes,
-    lanePort: () => laneServer.address.port,
-    head,
-    now,
-    log,
-    gate: membership.gate,
-    onRefused,
-    helloTimeoutMs: settings.helloTimeoutMs,
-    onTransition: dispatch.changed,
-    onRouteStale: dispatch.findWay,
-  });
-  const sessionServer = stack.use(
-    await namingOwner(options.sessionListen.port, () =>
-      startSessionServer({
-        listen: options.sessionListen,
-        tls: membership.tls,
-        onSession: sessions.accept,
-        onMismatch(address, spoke) {
-          const reason = mismatchReason(spoke);
-          onRefused({ address, code: "tls_mismatch", reason });
-        },
-      }),
-    ),
+  const { dispatch, sessions } = workers;
+  const aliases = stack.use(
+    createAliases({
+      store: membership.store,
+      catalog: dispatch.catalog,
+      isKnown: (model) => isKnownModel(state, model, now()),
+      random: Math.random,
+      log,
+    }),
   );
-  const metrics = stack.use(
-    createMetrics({
-      version: options.version,
-      bun: Bun.version,
+  const drains = stack.use(
+    startDrains({
       state,
       catalog: dispatch.catalog,
+      store,
       now,
+      log,
+      tell: sessions.tell,
+      onTransition: dispatch.changed,
+      repeatMs: settings.drainRepeatMs,
     }),
   );
-  const requestLog = options.requestLog
-    ? stack.use(createRequestLog({ ...options.requestLog, log }))
-    : null;
-  const tracing = options.otlp
-    ? stack.use(
-        await (
-          await import("./tracing.ts")
-        ).startTracing({ url: options.otlp, version: options.version, log }),
-      )
-    : null;
-  const addressLimit = createAddressLimit(settings.maxRequestsPerAddress);
-  const logs = createLogs({
-    state,
-    now,
-    upstream: (worker, engineNumber) =>
-      lanes.upstream({ workerId: worker.id, workerRun: worker.run, engineNumber }),
-    timeoutMs: settings.logTimeoutMs,
-    maxReaders: settings.maxLogReaders,
-  });
   let leaving = false;
   let draining = false;
-  const proxyOptions: ProxyOptions = {
-    ...PROXY_DEFAULTS,
-    infoHeaders: options.infoHeaders ?? true,
-    logBodies: options.logBodies ?? false,
-    ...settings.proxy,
-    now,
-    acquire: dispatch.acquire,
-    body: {
-      maxBytes: settings.maxBodyBytes,
-      budget: createBodyBudget(settings.maxHeldBytes),
-      timeoutMs: settings.bodyTimeoutMs,
-    },
-    traced: tracing !== null,
-    onRecord: (record) => {
-      addressLimit.give(record.clientAddress);
-      // Also when no replica was ready: that is when it matters which model it was.
-      if (record.model !== null) record.modelKnown ||= isKnownModel(state, record.model, now());
-      metrics.observe(record);
-      requestLog?.onRecord(record);
-      tracing?.onRecord(record);
-    },
-  };
-  const api = createApi({
-    state,
-    head,
-    now,
-    log,
-    catalog: dispatch.catalog,
-    idleTimeoutS: settings.idleTimeoutS,
-    ready: () => !leaving,
-    draining: () => draining,
-    corsOrigin: options.corsOrigin ?? null,
-    admin: createAdmin({ ...membership, state, sessions, now }),
-    logs,
-    metricsOpen: options.metricsOpen ?? false,
-    addressLimit,
-    metrics: async () =>
-      new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
-    ollamaLists: createOllamaLists({
+  const clients = stack.use(
+    await createClientSide({
+      options,
+      settings,
       state,
-      log,
-      upstream: (worker, { route, number }) => {
-        if (route.via === "direct") return directUpstream(route.url);
-        const target = { workerId: worker.id, workerRun: worker.run, engineNumber: number };
-        return route.via === "lane" ? lanes.upstream(target) : null;
-      },
-      timeoutMs: settings.listTimeoutMs,
-      maxAgeMs: 1000,
+      head,
+      now,
+      workers,
+      aliases,
+      events,
+      notes,
+      access: guard.access,
+      usage,
+      admin: createAdmin({
+        access: guard.access,
+        audit: guard.audit,
+        routes: {
+          ...tokenRoutes(membership.joinTokens),
+          ...keyRoutes({
+            keys: guard.keys,
+            models: () => [...dispatch.catalog().keys(), ...aliases.names()],
+          }),
+          ...auditRoutes(guard.audit),
+          ...backupRoutes(() => ({
+            store,
+            dataDir: options.dataDir,
+            version: options.version,
+            now: Date.now(),
+          })),
+          ...usageRoutes({ usage, nameOf: guard.keys.nameOf, now }),
+          ...aliasRoutes(aliases),
+          ...requestRoutes({ cancel: (id) => clients.views.cancel(id) }),
+          ...drainRoutes({ state, drains }),
+          ...workerRoutes({
+            credentials: membership.credentials,
+            state,
+            sessions,
+            now,
+            dropOrders: drains.forget,
+          }),
+        },
+      }),
+      ready: () => !leaving,
+      draining: () => draining,
     }),
-    proxy: createProxy(proxyOptions),
-    services: createServiceProxy(proxyOptions),
-  });
+  );
   let certificate: string | null = null;
   let url: string | null = null;
   const note = () => {
@@ -202,26 +169,41 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       log.warn("commands on this machine may need --ca", { error: messageOf(error) });
     }
   };
-  const server = stack.use(
-    await namingOwner(options.listen.port, () =>
+  const serve = (how: Pick<ClientServerOptions, "listen" | "flag" | "api" | "onCertificate">) =>
+    namingOwner(how.listen.port, () =>
       startClientServer({
-        listen: options.listen,
+        ...how,
         tls: options.tls ?? null,
-        api,
         log,
         idleTimeoutS: settings.idleTimeoutS,
         tlsPollMs: settings.tlsPollMs,
-        onCertificate(pem) {
-          certificate = pem;
-          note();
-        },
       }),
-    ),
+    );
+  const server = stack.use(
+    await serve({
+      listen: options.listen,
+      flag: "listen",
+      api: clients.api,
+      onCertificate(pem) {
+        certificate = pem;
+        note();
+      },
+    }),
   );
-  url = `${server.scheme}://${formatHostPort({ host: nearHost(options.listen.host), port: server.port })}`;
+  url = urlOf(server, options.listen);
   note();
+  const adminListen = options.access?.adminListen ?? null;
+  const adminServer =
+    adminListen &&
+    stack.use(await serve({ listen: adminListen, flag: "admin-listen", api: clients.adminApi }));
+  const adminUrl = adminServer && adminListen && urlOf(adminServer, adminListen);
   stack.defer(() => writeFrontNote(options.dataDir, null));
-  membership.noteAddress(url);
+  membership.noteOwner(ownerText({ url, adminUrl }));
+  events.record({
+    level: "info",
+    kind: "head",
+    text: `the head has started, llmnode ${options.version}`,
+  });
   const running = stack.move();
   let stopped: Promise<void> | null = null;
 
@@ -231,7 +213,16 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     await until(() => false, { timeoutMs: settings.shutdownDelayMs, force });
     draining = true;
     // They may go on for ever, and can be read on later.
-    logs.endAll();
+    clients.logs.endAll();
+    clients.views.endAll();
+    // They dial again as soon as their sessions end, whoever is there then.
+    const text = "it is stopping; engines run on, and its next life is waited for";
+    for (const worker of state.workers.values()) {
+      sessions.tell(worker, {
+        message: "notice",
+        notice: { code: "shutting_down", text, hint: "" },
+      });
+    }
     const busy = () => server.pendingRequests > 0;
     await until(() => !busy(), { timeoutMs: settings.stopTimeoutMs, force });
     if (busy()) {
@@ -243,15 +234,22 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   return {
     id: head.id,
     url,
+    adminUrl,
     name: server.name,
-    sessionAddress: sessionServer.address,
+    sessionAddress: workers.sessionAddress,
     joinToken: membership.joinTokens.first,
-    reloadTls: server.reloadTls,
+    async reloadTls() {
+      await Promise.all([server.reloadTls(), adminServer?.reloadTls()]);
+    },
     stop: ({ force } = {}) => (stopped ??= stop(force)),
     async [Symbol.asyncDispose]() {
       await (stopped ??= stop(AbortSignal.abort()));
     },
   };
+}
+
+function urlOf({ scheme, port }: ClientServer, { host }: HostPort): string {
+  return `${scheme}://${formatHostPort({ host: nearHost(host), port })}`;
 }
 
 /** Where a process on this machine reaches what listens on `host`. */

@@ -15,14 +15,14 @@ export interface HeadIdentity {
 }
 
 /** One file for both, so that there is never one without the other. */
-const FILE = "identity.pem";
+export const IDENTITY_FILE = "identity.pem";
 
 /**
  * Reads the identity in `dir`, or makes one; later starts need no certificate library. Throws
  * `data_dir_unusable`.
  */
 export async function loadIdentity(dir: string): Promise<HeadIdentity> {
-  const file = path.join(dir, FILE);
+  const file = path.join(dir, IDENTITY_FILE);
   const kept = read(file);
   if (kept !== null) return identityOf(file, kept);
   const { makeCertificate } = await import("./certificate.ts");

@@ -7,7 +7,8 @@ import { createCredentials, type Credentials } from "./credentials.ts";
 import { createGate, type Gate } from "./gate.ts";
 import { type HeadIdentity, loadIdentity } from "./identity.ts";
 import { type JoinTokens, openJoinTokens } from "./join-tokens.ts";
-import { noteOwner, openStore, type Store } from "./store.ts";
+import { openStore, type Store } from "./store.ts";
+import { noteOwner } from "./store-file.ts";
 
 export interface MembershipOptions {
   /** The data directory; the head's own folder is in it. */
@@ -26,7 +27,7 @@ export interface Membership extends AsyncDisposable {
   credentials: Credentials;
   gate: Gate;
   /** Tells whoever wants the same folder where this head is. */
-  noteAddress(url: string): void;
+  noteOwner(where: string): void;
 }
 
 /** Throws `data_dir_unusable`. */
@@ -56,7 +57,7 @@ export async function openMembership(options: MembershipOptions): Promise<Member
     joinTokens,
     credentials,
     gate: createGate({ joinTokens, credentials, now: Date.now }),
-    noteAddress: (url) => noteOwner(dir, `clients at ${url}`),
+    noteOwner: (where) => noteOwner(dir, where),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }

@@ -1,5 +1,6 @@
 /** The metrics that are facts of the cluster: read at each scrape, kept nowhere. */
 
+import { admits } from "../cluster/breaker.ts";
 import type { Catalog } from "../cluster/catalog.ts";
 import { serviceCatalog } from "../cluster/services.ts";
 import type { ClusterState, WorkerState } from "../cluster/state.ts";
@@ -69,7 +70,8 @@ export function registerClusterMetrics(
       for (const [model, replicas] of [...catalog(), ...serviceCatalog(state)]) {
         const label = modelLabel(model);
         for (const replica of replicas) {
-          const ready = replica.state === "ready" ? 1 : 0;
+          const isOpen = !admits(replica.engine.breaker, now());
+          const ready = replica.state === "ready" && !isOpen ? 1 : 0;
           gauge.inc({ worker: replica.worker.name, model: label }, ready);
         }
       }
@@ -78,14 +80,16 @@ export function registerClusterMetrics(
   registry.collected(
     {
       name: "llmnode_engine_restarts_total",
-      help: "Restarts of the worker's engines, as the worker counts them.",
-      labelNames: ["worker"],
+      help: "Restarts of the worker's engines, by the word for why they had ended.",
+      labelNames: ["worker", "reason"],
       type: "counter",
     },
     (counter) => {
       for (const worker of state.workers.values()) {
-        for (const engine of worker.engines.values()) {
-          counter.inc({ worker: worker.name }, engine.restarts);
+        for (const { restartReasons } of worker.engines.values()) {
+          for (const [reason, restarts] of restartReasons) {
+            counter.inc({ worker: worker.name, reason }, restarts);
+          }
         }
       }
     },

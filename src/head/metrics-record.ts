@@ -1,13 +1,14 @@
 /** Reads from the record of a finished request what metrics, log and traces say of it. */
 
 import { HTTP_MEANING } from "../proxy/error-answer.ts";
-import type { RequestRecord } from "../proxy/record.ts";
+import type { AttemptRecord, RequestRecord } from "../proxy/record.ts";
 
 /** What stands for a model that no replica is or was known by: clients may send any text. */
 export const UNRESOLVED = "unresolved";
 
-/** The name of the model that was used, never the client's own text alone. */
+/** The name of the model that was used or of its alias, never the client's own text alone. */
 export function modelOf(record: RequestRecord): string {
+  if (record.alias && record.model !== null) return record.model;
   const used = record.attempts.at(-1)?.model;
   return used ?? (record.modelKnown ? record.model : null) ?? UNRESOLVED;
 }
@@ -20,7 +21,7 @@ export function errorCodeOf(record: RequestRecord): string | null {
   const { error, attempts } = record;
   if (error === null) return null;
   if (Object.hasOwn(HTTP_MEANING, error)) return error;
-  const outcome = attempts.at(-1)?.outcome ?? "ok";
+  const outcome = answering(attempts)?.outcome ?? "ok";
   // The attempt was fine but for the error that the engine put into its stream.
   return outcome === "ok" ? "engine_error" : outcome;
 }
@@ -38,7 +39,12 @@ export function engineWordsOf(record: RequestRecord): string | null {
 
 /** Whether the answer had begun when the engine or its connection failed. */
 export function isTruncated(record: RequestRecord): boolean {
-  return record.firstByteMs !== null && record.attempts.at(-1)?.outcome === "broken";
+  return record.firstByteMs !== null && answering(record.attempts)?.outcome === "broken";
+}
+
+/** The attempt that the client's answer came from at last: one that was to continue it may have failed. */
+export function answering(attempts: readonly AttemptRecord[]): AttemptRecord | undefined {
+  return attempts.findLast(({ firstByteAt }) => firstByteAt !== null) ?? attempts.at(-1);
 }
 
 export type DisconnectPhase = "body" | "queue" | "engine" | "answer";
@@ -72,11 +78,11 @@ export function overheadMs(record: RequestRecord): number | null {
   const { firstByteMs, bodyMs, attempts } = record;
   if (firstByteMs === null) return null;
   let engines = 0;
-  for (const [i, attempt] of attempts.entries()) {
-    const isLast = i === attempts.length - 1;
-    const until = isLast ? attempt.firstByteAt : attempt.endedAt;
-    if (until === null) return null;
-    engines += until - attempt.startedAt;
+  // What came after the first data did not delay it.
+  const first = attempts.findIndex(({ firstByteAt }) => firstByteAt !== null);
+  if (first === -1) return null;
+  for (const { startedAt, endedAt, firstByteAt } of attempts.slice(0, first + 1)) {
+    engines += (firstByteAt ?? endedAt) - startedAt;
   }
   return Math.max(0, firstByteMs - bodyMs - record.queueMs - engines);
 }

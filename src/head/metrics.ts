@@ -2,12 +2,16 @@
 
 import type { RequestRecord } from "../proxy/record.ts";
 import { type ClusterSource, registerClusterMetrics } from "./metrics-cluster.ts";
+import { registerDispatchMetrics } from "./metrics-dispatch.ts";
+import { registerRoutingMetrics, type RoutingSource } from "./metrics-routing.ts";
 import { registerHardwareMetrics } from "./metrics-hardware.ts";
+import { type KeyMetrics, registerKeyMetrics } from "./metrics-keys.ts";
 import { registerLoadMetrics } from "./metrics-load.ts";
 import { createLabelGuard, createWorkerSeries, type LabelGuard } from "./metrics-labels.ts";
 import { registerProcessMetrics } from "./metrics-process.ts";
 import { CONTENT_TYPE, createRegistry, type Registry } from "./prometheus.ts";
 import {
+  answering,
   disconnectPhaseOf,
   errorCodeOf,
   isTruncated,
@@ -19,7 +23,7 @@ import {
   UNRESOLVED,
 } from "./metrics-record.ts";
 
-export interface MetricsOptions extends ClusterSource {
+export interface MetricsOptions extends ClusterSource, RoutingSource {
   version: string;
   bun: string;
   limits?: Partial<MetricsLimits>;
@@ -30,6 +34,9 @@ export interface MetricsLimits {
   maxModels: number;
   /** Series by worker, model and outcome that are kept apart. */
   maxWorkerSeries: number;
+  /** API keys that have series of their own, and series by key and model; the rest share one. */
+  maxKeys: number;
+  maxKeySeries: number;
   /** How often the event loop is looked at, and how long a late turn of it is shown. */
   lagIntervalMs: number;
   lagWindowMs: number;
@@ -40,6 +47,8 @@ export interface MetricsLimits {
 export const METRICS_LIMITS: MetricsLimits = {
   maxModels: 1000,
   maxWorkerSeries: 10_000,
+  maxKeys: 1000,
+  maxKeySeries: 5000,
   lagIntervalMs: 100,
   lagWindowMs: 60_000,
   scrapeTurnMs: 2,
@@ -48,6 +57,8 @@ export const METRICS_LIMITS: MetricsLimits = {
 export interface Metrics extends Disposable {
   /** To be called once for every request, when it is over. Never throws. */
   observe(record: RequestRecord): void;
+  /** What limits and authentication count. */
+  readonly keys: KeyMetrics;
   /** The whole exposition; scrapes at the same time share one. */
   text(): Promise<string>;
   readonly contentType: string;
@@ -74,10 +85,13 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const modelLabel = createLabelGuard(limits.maxModels);
   // Not one of the models that take the places.
   const label: LabelGuard = (model) => (model === UNRESOLVED ? model : modelLabel(model));
-  const requests = registerRequestMetrics(registry, { label, limits });
+  const keys = registerKeyMetrics(registry, limits);
+  const requests = registerRequestMetrics(registry, { label, limits, keys });
   registerClusterMetrics(registry, options, label);
   registerHardwareMetrics(registry, options);
   registerLoadMetrics(registry, options);
+  registerDispatchMetrics(registry, options, label);
+  registerRoutingMetrics(registry, options, label);
   const lag = registerProcessMetrics(registry, { ...options, ...limits });
 
   /** One metric after the other, with turns for the streams between them. */
@@ -97,6 +111,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   let rendering: Promise<string> | null = null;
   return {
     observe: requests.observe,
+    keys,
     text: () => (rendering ??= render().finally(() => (rendering = null))),
     contentType: CONTENT_TYPE,
     [Symbol.dispose]: () => lag[Symbol.dispose](),
@@ -105,9 +120,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
 
 function registerRequestMetrics(
   registry: Registry,
-  context: { label: LabelGuard; limits: MetricsLimits },
+  context: { label: LabelGuard; limits: MetricsLimits; keys: KeyMetrics },
 ) {
-  const { label, limits } = context;
+  const { label, limits, keys } = context;
   const counter = <L extends string>(name: string, help: string, labelNames: L[]) =>
     registry.counter({ name, help, labelNames });
   const histogram = <L extends string>(
@@ -178,21 +193,21 @@ function registerRequestMetrics(
     ]),
     limits.maxWorkerSeries,
   );
-  const tokens = counter(
-    "llmnode_tokens_total",
-    "Tokens by type; output_estimated: counted from the pieces of a stream that broke off.",
-    ["model", "type"],
+  const resumes = counter(
+    "llmnode_stream_resumes_total",
+    "Streams that broke off and might have gone on elsewhere, by what came of it.",
+    ["model", "result"],
   );
-
   const observe = (record: RequestRecord): void => {
     const { route } = record;
     const model = label(modelOf(record));
+    const used = record.attempts.at(-1);
     const code = errorCodeOf(record);
     const names = {
       gen_ai_operation_name: record.operation,
       gen_ai_request_model:
         record.modelKnown && record.model !== null ? label(record.model) : model,
-      ...(record.attempts.at(-1)?.outcome === "ok" ? { gen_ai_response_model: model } : {}),
+      ...(used?.outcome === "ok" ? { gen_ai_response_model: label(used.model) } : {}),
     };
     total.inc({ route, model, status: String(record.status) });
     if (code !== null) errors.inc({ route, model, code });
@@ -206,17 +221,19 @@ function registerRequestMetrics(
     if (addedMs !== null) overhead.observe({ route }, s(addedMs));
 
     if (record.attempts.length > 0) queueWait.observe({ model }, s(record.queueMs));
-    for (const [i, { worker, outcome }] of record.attempts.entries()) {
-      attempts.inc({ model, worker, outcome });
+    for (const [i, { model: tried, worker, outcome }] of record.attempts.entries()) {
+      attempts.inc({ model: label(tried), worker, outcome });
       if (i < record.attempts.length - 1) retries.inc({ model, reason: outcome });
     }
-    const last = record.attempts.at(-1);
-    if (last && isTruncated(record)) truncated.inc({ model, worker: last.worker });
+    const last = answering(record.attempts);
+    if (last && isTruncated(record))
+      truncated.inc({ model: label(last.model), worker: last.worker });
+    if (record.resume !== null) resumes.inc({ model, result: record.resume });
     const phase = disconnectPhaseOf(record);
     if (phase !== null) disconnects.inc({ model, phase });
 
     for (const [type, count] of tokenCounts(record)) {
-      tokens.inc({ model, type }, count);
+      keys.tokens(record.key?.id ?? null, { model, type }, count);
       if (type !== "output_estimated") {
         tokenUsage.observe({ ...names, gen_ai_token_type: type }, count);
       }

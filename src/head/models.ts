@@ -1,6 +1,7 @@
 /** The cluster's models as clients list them: OpenAI's form, and Ollama's. */
 
 import { type Catalog, findReplicas, type Replica } from "../cluster/catalog.ts";
+import type { ListedAliases } from "./aliases.ts";
 
 export interface ModelCardJson {
   id: string;
@@ -12,9 +13,19 @@ export interface ModelCardJson {
 
 /**
  * One card for each model that some replica can answer for now: what its engines say of it, LoRA
- * adapters with their parent. Those in memory first, those that are only pulled after them.
+ * adapters with their parent. Those in memory first, those that are only pulled after them, and
+ * last the aliases that lead to one of these.
  */
-export function modelCards(catalog: Catalog): ModelCardJson[] {
+export function modelCards(catalog: Catalog, aliases: ListedAliases): ModelCardJson[] {
+  const named = [...aliases.names()].flatMap((name) => aliasCard(catalog, aliases, name) ?? []);
+  const hidden = new Set(aliases.names());
+  return [
+    ...ownCards(catalog).filter(({ id }) => !hidden.has(id)),
+    ...named.sort((a, b) => (a.id < b.id ? -1 : 1)),
+  ];
+}
+
+function ownCards(catalog: Catalog): ModelCardJson[] {
   const cards: { card: ModelCardJson; loaded: boolean }[] = [];
   for (const [id, replicas] of catalog) {
     const ready = replicas.filter((replica) => replica.state === "ready");
@@ -29,8 +40,27 @@ export function modelCards(catalog: Catalog): ModelCardJson[] {
     .map(({ card }) => card);
 }
 
-/** The card of one model by any of its names, or null. */
-export function modelCard(catalog: Catalog, model: string): ModelCardJson | null {
+/** The card of one model or alias by any of its names, or null. */
+export function modelCard(
+  catalog: Catalog,
+  aliases: ListedAliases,
+  name: string,
+): ModelCardJson | null {
+  return aliases.modelsOf(name) === null
+    ? ownCard(catalog, name)
+    : aliasCard(catalog, aliases, name);
+}
+
+/** That of the first of its models that can answer, under the alias's name. */
+function aliasCard(catalog: Catalog, aliases: ListedAliases, name: string): ModelCardJson | null {
+  for (const model of aliases.modelsOf(name) ?? []) {
+    const card = ownCard(catalog, model);
+    if (card) return { ...card, id: name, root: card.id, parent: card.id };
+  }
+  return null;
+}
+
+function ownCard(catalog: Catalog, model: string): ModelCardJson | null {
   const ready = findReplicas(catalog, model).filter((replica) => replica.state === "ready");
   const id = ready[0]?.card.id;
   return id === undefined ? null : cardOf(id, ready);

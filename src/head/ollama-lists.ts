@@ -4,9 +4,12 @@ import type { ClusterState, Engine, Worker } from "../cluster/state.ts";
 import { messageOf } from "../protocol/errors.ts";
 import type { Upstream } from "../proxy/upstream.ts";
 import type { Log } from "../util/log.ts";
+import type { ListedAliases } from "./aliases.ts";
 
 export interface OllamaListsOptions {
   state: ClusterState;
+  /** Listed where one of their models is. */
+  aliases: ListedAliases;
   /** The way to an engine; null while there is none. */
   upstream: (worker: Worker, engine: Engine) => Upstream | null;
   log: Log;
@@ -18,23 +21,46 @@ export interface OllamaListsOptions {
 
 export type OllamaPath = "/api/tags" | "/api/ps";
 
-/** One sick engine never makes it fail. */
-export type OllamaLists = (path: OllamaPath) => Promise<Response>;
+/** One sick engine never makes it fail; models that `allows` is false of are left out. */
+export type OllamaLists = (
+  path: OllamaPath,
+  allows: (model: string) => boolean,
+) => Promise<Response>;
 
 /** No engine lists more than this; what is larger is not a list. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 export function createOllamaLists(options: OllamaListsOptions): OllamaLists {
   const cache = new Map<OllamaPath, { at: number; models: Promise<unknown[]> }>();
-  return async (path) => {
+  return async (path, allows) => {
     const now = performance.now();
     let cached = cache.get(path);
     if (!cached || now - cached.at > options.maxAgeMs) {
       cached = { at: now, models: union(options, path) };
       cache.set(path, cached);
     }
-    return Response.json({ models: await cached.models });
+    const models = await cached.models;
+    const listed = path === "/api/tags" ? withAliases(models, options) : models;
+    return Response.json({ models: listed.filter((model) => allows(nameOf(model) ?? "")) });
   };
+}
+
+/** An alias is listed as its first model that is, under its own name. */
+function withAliases(models: readonly unknown[], { aliases }: OllamaListsOptions): unknown[] {
+  const byName = new Map(models.map((model) => [nameOf(model), model]));
+  for (const alias of aliases.names()) {
+    const found = (aliases.modelsOf(alias) ?? [])
+      .map((name) => byName.get(name) ?? byName.get(`${name}:latest`))
+      .find((model) => model !== undefined);
+    if (typeof found !== "object" || found === null) continue;
+    byName.set(alias, { ...found, name: alias, model: alias });
+  }
+  return [...byName.values()];
+}
+
+function nameOf(model: unknown): string | null {
+  const name = typeof model === "object" && model !== null && "name" in model ? model.name : null;
+  return typeof name === "string" ? name : null;
 }
 
 async function union(options: OllamaListsOptions, path: OllamaPath): Promise<unknown[]> {
@@ -45,8 +71,8 @@ async function union(options: OllamaListsOptions, path: OllamaPath): Promise<unk
   const lists = await Promise.all(engines.map((at) => ask(options, at, path)));
   const byName = new Map<string, unknown>();
   for (const model of lists.flat()) {
-    const name = typeof model === "object" && model !== null && "name" in model ? model.name : null;
-    if (typeof name === "string" && !byName.has(name)) byName.set(name, model);
+    const name = nameOf(model);
+    if (name !== null && !byName.has(name)) byName.set(name, model);
   }
   return [...byName.values()];
 }

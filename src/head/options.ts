@@ -1,13 +1,16 @@
 /** What a head is started with, and its limits. */
 
 import os from "node:os";
-import type { ClusterLimits } from "../cluster/state.ts";
+import type { RouteSettings } from "../cluster/policies.ts";
+import type { ClusterLimits } from "../cluster/limits.ts";
+import { KEY_LIMITER_DEFAULTS, type KeyLimiterOptions } from "../cluster/limits-key.ts";
 import { PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { TlsFiles } from "./client-tls.ts";
 import type { LaneSettings } from "./lane-switch.ts";
 import type { RequestLogOptions } from "./request-log.ts";
+import type { UsageSettings } from "./usage.ts";
 
 export interface HeadOptions {
   /** For clients. */
@@ -30,15 +33,34 @@ export interface HeadOptions {
   infoHeaders?: boolean;
   /** Answers `/metrics` to everybody, not to this machine only. */
   metricsOpen?: boolean;
+  /** Whether a stream whose engine breaks off may go on elsewhere; `auto` by default. */
+  resume?: "auto" | "off";
   /** Puts what is asked and answered into the request log. */
   logBodies?: boolean;
   /** Where finished requests are written, one line each; nowhere by default. */
   requestLog?: Pick<RequestLogOptions, "format" | "write">;
   /** An OpenTelemetry collector that gets traces. */
   otlp?: string;
+  /** How replicas are picked; by the score of caches and load by default. */
+  routing?: RouteSettings;
+  access?: AccessWishes;
   version: string;
   log: Log;
   settings?: Partial<HeadSettings>;
+}
+
+/** Who may ask; by default clients of private networks, until there is an API key. */
+export interface AccessWishes {
+  /** Serves clients from anywhere while there is no key. */
+  open?: boolean;
+  /** Serves nobody without a key, even while there is none. */
+  requireKey?: boolean;
+  /** Shows the status to everybody. */
+  publicStatus?: boolean;
+  /** Addresses and ranges of proxies whose `x-forwarded-for` counts. */
+  trustedProxies?: readonly string[];
+  /** A port of its own for what operators ask; then it is not answered where clients are. */
+  adminListen?: HostPort | null;
 }
 
 export interface HeadSettings {
@@ -65,8 +87,17 @@ export interface HeadSettings {
   /** The attempt loop, the relay and their times. */
   proxy: Partial<typeof PROXY_DEFAULTS>;
   lanes: Partial<LaneSettings>;
+  /** What keys have used, and how soon it is written. */
+  usage: Partial<UsageSettings>;
+  /** How a minute's limits are held to. */
+  keyLimits: KeyLimiterOptions;
   /** How long an engine may take to list its models for Ollama's clients. */
   listTimeoutMs: number;
+  /** After how long a worker is told again to restart its engine, if it shows no sign of that. */
+  drainRepeatMs: number;
+  /** How often the names of known models are brought up to date, and how old they may get. */
+  knownModelsMs: number;
+  knownModelsAgeMs: number;
   /** How long a worker may take to begin to show its engine's log. */
   logTimeoutMs: number;
   /** Engines' logs that may be read at once. */
@@ -88,7 +119,12 @@ export const HEAD_DEFAULTS: HeadSettings = {
   maxRequestsPerAddress: 4096,
   proxy: {},
   lanes: {},
+  usage: {},
+  keyLimits: KEY_LIMITER_DEFAULTS,
   listTimeoutMs: 2000,
+  drainRepeatMs: 5000,
+  knownModelsMs: 1000,
+  knownModelsAgeMs: 300_000,
   // Below the 5 s that commands wait for an answer: this one says more.
   logTimeoutMs: 4000,
   maxLogReaders: 64,

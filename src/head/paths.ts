@@ -51,7 +51,11 @@ function served(of: {
   worker: string | null;
 }): Omit<RequestPath, "search"> {
   const { name = "", rest = "/", worker } = of;
-  if (name === ALL_MODELS) return { pathname: rest, worker, service: null };
+  if (name === ALL_MODELS) {
+    // The head's own page is no engine's.
+    if (rest === "/") throw new LlmnodeError("unknown_url", "There is nothing at this path.");
+    return { pathname: rest, worker, service: null };
+  }
   if (isServiceName(name)) return { pathname: rest, worker, service: name };
   throw new LlmnodeError("not_found", `There is no service ${JSON.stringify(name.slice(0, 80))}.`);
 }

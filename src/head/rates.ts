@@ -1,6 +1,6 @@
 /** How much passed in the last minute, and how fast: in all, by worker, by model. */
 
-import type { Quantiles } from "../protocol/watch-json.ts";
+import type { Quantiles } from "../protocol/watch-rows.ts";
 
 /** What one finished request adds. */
 export interface RequestFigures {

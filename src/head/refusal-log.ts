@@ -17,8 +17,10 @@ export interface Refused {
   reason: string;
 }
 
-/** A cause is an address and a code. Repetitions are for the debug log. */
-export function createRefusalLog(options: RefusalLogOptions): (refused: Refused) => void {
+/**
+ * A cause is an address and a code. Repetitions are for the debug log: then the result is false.
+ */
+export function createRefusalLog(options: RefusalLogOptions): (refused: Refused) => boolean {
   const { log, now } = options;
   const told = new Map<string, number>();
   return ({ address, code, reason }) => {
@@ -26,7 +28,7 @@ export function createRefusalLog(options: RefusalLogOptions): (refused: Refused)
     const at = told.get(cause);
     if (at !== undefined && now() - at < (options.repeatMs ?? 3_600_000)) {
       log.debug("worker refused again", { address, code, reason });
-      return;
+      return false;
     }
     told.delete(cause);
     told.set(cause, now());
@@ -35,6 +37,7 @@ export function createRefusalLog(options: RefusalLogOptions): (refused: Refused)
       told.delete(oldest);
     }
     log.warn("worker refused", { address, code, reason });
+    return true;
   };
 }
 

@@ -168,6 +168,7 @@ function fieldsOf(record: RequestRecord): Fields {
     stream: record.stream,
     worker: attempts.at(-1)?.worker ?? null,
     attempts: attempts.length,
+    resumed: record.resume === "resumed",
     queue_ms: rounded(record.queueMs),
     ttft_ms: ttftMs === null ? null : rounded(ttftMs),
     duration_ms: rounded(record.durationMs),
@@ -179,6 +180,7 @@ function fieldsOf(record: RequestRecord): Fields {
     bytes_in: record.bytesIn,
     bytes_out: record.bytesOut,
     client_address: record.clientAddress === "" ? null : record.clientAddress,
+    key_id: record.key?.id ?? null,
     error: errorCodeOf(record),
     engine_message: words === null ? null : clean(words),
     ...(record.bodies && {

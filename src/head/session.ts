@@ -1,49 +1,36 @@
 /** Turns what workers say on their sessions into the state of the cluster. */
 
 import { join, type JoinResult, refuseVersion } from "../cluster/admission.ts";
-import { settle, type Transition } from "../cluster/liveness.ts";
+import { activeOrder, orderText } from "../cluster/drains.ts";
+import { disconnect, workerOf } from "../cluster/registry.ts";
+import { heartbeatPlan, type Worker } from "../cluster/state.ts";
+import { messageOf } from "../protocol/errors.ts";
 import {
-  disconnect,
-  goodbye,
-  heard,
-  reportEngine,
-  reportModels,
-  workerOf,
-} from "../cluster/registry.ts";
-import { reportLoads } from "../cluster/load.ts";
-import { type ClusterState, type Engine, heartbeatPlan, type Worker } from "../cluster/state.ts";
-import { withTelemetry } from "../cluster/telemetry.ts";
-import { type ErrorCode, messageOf } from "../protocol/errors.ts";
-import {
+  type HeadMessage,
   type Hello,
   MAX_MESSAGE_BYTES,
-  type ModelList,
   PROTOCOL,
-  type UnknownMessage,
   type Welcome,
-  type WorkerMessage,
 } from "../protocol/messages.ts";
 import type { ServerSession } from "../protocol/session-server.ts";
-import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
 import type { Gate } from "./gate.ts";
 import type { LaneSwitch } from "./lane-switch.ts";
-import { createModelGate, type ModelGate } from "./model-gate.ts";
-import type { Refused } from "./refusal-log.ts";
+import { createModelGate } from "./model-gate.ts";
+import {
+  type MessageOptions,
+  note,
+  refuse,
+  type Refusing,
+  takeMessage,
+} from "./session-messages.ts";
 
-export interface SessionsOptions {
-  state: ClusterState;
+export interface SessionsOptions extends MessageOptions {
+  /** A worker was let in; `epoch` counts the sessions of its run. */
+  onJoined: (worker: Worker, epoch: number) => void;
   head: { id: string; version: string };
-  now: () => number;
-  log: Log;
   /** Who may come in. */
   gate: Gate;
-  /** Tells of a worker that is not let in. */
-  onRefused: (refused: Refused) => void;
-  /** A worker's state changed. */
-  onTransition: (transition: Transition) => void;
-  /** The way to an engine must be found out. */
-  onRouteStale: (worker: Worker, engine: Engine) => void;
   lanes: LaneSwitch;
   /** Where workers open lanes. */
   lanePort: () => number;
@@ -53,15 +40,10 @@ export interface SessionsOptions {
 
 export interface Sessions {
   accept(session: ServerSession): void;
+  /** Says something to a worker; false: it has no open session, or does not take any more. */
+  tell(worker: Worker, message: HeadMessage): boolean;
   /** Ends the session that has this number, if it is open, with the reason. */
   end(session: number, refusal: Refusing): void;
-}
-
-interface Refusing {
-  code: ErrorCode;
-  reason: string;
-  hint?: string;
-  retry?: boolean;
 }
 
 export function createSessions(options: SessionsOptions): Sessions {
@@ -90,6 +72,7 @@ export function createSessions(options: SessionsOptions): Sessions {
         greet({ options, open, session }, message.hello);
       };
     },
+    tell: ({ session }, message) => open.get(session)?.send(message) ?? false,
     end(number, refusal) {
       const session = open.get(number);
       if (session) refuse(options, session, refusal);
@@ -122,7 +105,12 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
   replaceOld(open, result);
   open.set(result.session, session);
   verdict.enter(worker.name).then(
-    (credential) => session.send({ message: "welcome", welcome: welcomeOf(credential) }),
+    (credential) => {
+      session.send({ message: "welcome", welcome: welcomeOf(credential) });
+      const order = activeOrder(state, worker.id);
+      if (order === null) return;
+      session.send({ message: "drain", drain: { active: true, reason: orderText(order) } });
+    },
     (error: unknown) => {
       log.error("a worker cannot be let in", { worker: worker.name, error: messageOf(error) });
       const reason = "the head cannot keep its state; its log says why";
@@ -148,12 +136,13 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
     };
   };
   log.info("worker joined", { worker: worker.name, address: worker.address, epoch: hello.epoch });
+  options.onJoined(worker, hello.epoch);
   note(options, worker);
   const id = { workerId: worker.id, session: result.session };
   const models = createModelGate(verdict.models);
   session.onMessage = (message) => {
     const current = workerOf(state, id);
-    if (current) take({ options, session, worker: current, models }, message);
+    if (current) takeMessage({ options, session, worker: current, models }, message);
   };
   session.onClose = () => {
     open.delete(result.session);
@@ -173,119 +162,6 @@ function replaceOld(
   if (result.replaces === null) return;
   open.get(result.replaces)?.end();
   open.delete(result.replaces);
-}
-
-interface Taking {
-  options: SessionsOptions;
-  session: ServerSession;
-  worker: Worker;
-  models: ModelGate;
-}
-
-function take(taking: Taking, message: WorkerMessage | UnknownMessage): void {
-  const { options, session, worker, models } = taking;
-  const { state } = options;
-  const now = options.now();
-  heard(worker, now);
-  switch (message.message) {
-    case "heartbeat":
-      reportLoads(worker, message.heartbeat.loads ?? [], now);
-      worker.hardware = withTelemetry(worker.hardware, message.heartbeat, now);
-      session.send({
-        message: "heartbeatAck",
-        heartbeatAck: {
-          sequence: message.heartbeat.sequence,
-          inFlight: worker.inFlight,
-          // It grows with the cluster: who came early would beat too often for ever.
-          heartbeatIntervalMs: heartbeatPlan(state).intervalMs,
-        },
-      });
-      break;
-    case "engine": {
-      const report = models.engine(message.engine);
-      const change = reportEngine(state, { worker, report }, now);
-      if (!change) {
-        const most = state.limits.maxEnginesPerWorker;
-        refuse(options, session, {
-          code: "bad_message",
-          reason: `an engine without a sound number, or more than ${most} engines`,
-        });
-        return;
-      }
-      if (change.stateChanged) logEngine(options.log, worker, change.engine);
-      if (change.routeStale) options.onRouteStale(worker, change.engine);
-      break;
-    }
-    case "models": {
-      const hadModels = (worker.engines.get(message.models.engine)?.models.length ?? 0) > 0;
-      if (!reportModels(state, { worker, list: models.models(message.models) }, now)) {
-        const most = state.limits.maxModelsPerWorker;
-        refuse(options, session, { code: "bad_message", reason: `more than ${most} models` });
-        return;
-      }
-      if (!message.models.more) tellRefused(taking, message.models, hadModels);
-      break;
-    }
-    case "goodbye":
-      goodbye(state, worker, message.goodbye);
-      break;
-    case "hello":
-      options.log.warn("hello in the middle of a session ignored", { worker: worker.name });
-      break;
-    case undefined:
-      options.log.debug("unknown message ignored", { worker: worker.name });
-      break;
-  }
-  note(options, worker);
-}
-
-/**
- * Models that the join token does not allow are not offered, and the worker is told; one that has
- * nothing else, and never had, is sent away.
- */
-function tellRefused(taking: Taking, list: ModelList, hadModels: boolean): void {
-  const { options, session, worker, models } = taking;
-  const verdict = models.verdict(list.engine);
-  if (!verdict) return;
-  const code = "model_not_allowed";
-  const hint =
-    "join with a join token that allows them: llmnode join-token create --models PATTERN";
-  if (verdict.none && !hadModels) {
-    goodbye(options.state, worker, { left: true, reason: verdict.text, deadlineMs: 0 });
-    refuse(options, session, { code, reason: verdict.text, hint });
-    return;
-  }
-  options.onRefused({ address: session.address, code, reason: verdict.text });
-  session.send({ message: "notice", notice: { code, text: verdict.text, hint } });
-}
-
-/** Brings the worker's state up to date at once, without waiting for the next tick. */
-function note(options: SessionsOptions, worker: Worker): void {
-  const transition = settle(options.state, worker, options.now());
-  if (transition) options.onTransition(transition);
-}
-
-function refuse(options: SessionsOptions, session: ServerSession, refusal: Refusing): void {
-  const { code, reason } = refusal;
-  options.onRefused({ address: session.address, code, reason });
-  session.onMessage = () => {};
-  session.send({
-    message: "refusal",
-    refusal: { code, reason, hint: refusal.hint ?? "", retry: refusal.retry ?? false },
-  });
-  session.end();
-}
-
-function logEngine(log: Log, worker: Worker, engine: Engine): void {
-  const fields = {
-    engine: `${worker.name}/${engine.number}`,
-    kind: engine.kind,
-    state: engine.state,
-    phase: engine.phase ?? undefined,
-    reason: engine.reason ?? undefined,
-  };
-  if (engine.state === "ready" || engine.state === "starting") log.info("engine", fields);
-  else log.warn("engine", fields);
 }
 
 /** Text from a worker reaches terminals, pages and logs. */

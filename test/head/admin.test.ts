@@ -12,12 +12,16 @@ const JSON_TYPE = { "content-type": "application/json" };
 async function ask(
   method: string,
   path: string,
-  more: { body?: unknown; headers?: Record<string, string> } = {},
+  more: { body?: unknown; headers?: Record<string, string>; as?: "operator" | "nobody" } = {},
 ) {
-  const { body, headers } = more;
+  const { body, headers, as = "operator" } = more;
   const response = await fetch(`${head.url}/api/v1/${path}`, {
     method,
-    headers: { ...(body === undefined ? {} : JSON_TYPE), ...headers },
+    headers: {
+      ...(body === undefined ? {} : JSON_TYPE),
+      ...(as === "operator" ? head.operator : {}),
+      ...headers,
+    },
     ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
   });
   const json = (await response.json()) as Record<string, unknown> & { error?: { code: string } };
@@ -64,7 +68,7 @@ test.each([
     ["POST", "join-tokens/rotate", {}],
     ["POST", "workers/forget", { worker: "w" }],
   ] as const) {
-    const answer = await ask(method, path, { body, headers });
+    const answer = await ask(method, path, { body, headers, as: "nobody" });
     expect([path, answer.status, answer.code]).toEqual([path, 403, "forbidden"]);
     expect(JSON.stringify(answer.json)).not.toContain(before?.slice(0, 20) ?? "?");
   }

@@ -8,7 +8,7 @@ import { startClientServer, type ClientServer } from "../../src/head/client-serv
 import type { TlsFiles } from "../../src/head/client-tls.ts";
 import { messageOf, systemCode } from "../../src/protocol/errors.ts";
 import { readFrontNote } from "../../src/protocol/front-note.ts";
-import { memoryLog } from "../helpers/cluster.ts";
+import { memoryLog, operatorOf } from "../helpers/cluster.ts";
 import { testPair, type TestPair } from "../helpers/pem.ts";
 import { type TempDir, tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -286,11 +286,12 @@ test("the head's URL is https, and commands beside it find its certificate until
     const tls = { ca: [pair.cert, second.cert] };
     const status = await fetch(`${head.url}/api/v1/status`, { tls, keepalive: false });
     expect(status.status).toBe(200);
-    const origin = { origin: head.url, "content-type": "application/json" };
+    const origin = { origin: head.url, ...operatorOf(dataDir) };
     const admin = (headers: Record<string, string>) =>
       fetch(`${head.url}/api/v1/join-tokens/first`, { tls, headers, keepalive: false });
     expect((await admin(origin)).status).toBe(200);
-    expect((await admin({ origin: head.url.replace("https", "http") })).status).toBe(403);
+    const foreign = head.url.replace("https", "http");
+    expect((await admin({ ...origin, origin: foreign })).status).toBe(403);
     second.into(dir.path);
     await waitFor(() => readFrontNote(dataDir)?.certificate === second.cert);
   }

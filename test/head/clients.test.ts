@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import os from "node:os";
+import { isNearby } from "../../src/head/client-address.ts";
 import { FAST, fakeWorker, startTestHead, type TestHead } from "../helpers/cluster.ts";
 import { chatAnswer, eventStream, startEngine } from "../helpers/engine.ts";
 import { tempDir } from "../helpers/temp.ts";
@@ -137,14 +138,14 @@ test("bodies that would not fit into memory together are refused, and the room c
   expect((await head.post(CHAT, body)).status).toBe(200);
 });
 
-test("unknown models are 404, but 503 with retry-after while the head has just started", async () => {
+test("unknown models are 404, but waited for while the head has just started", async () => {
   await using settled = await startTestHead(FAST);
   const missing = await settled.post(CHAT, ask());
   expect([missing.status, ((await missing.json()) as ErrorJson).error.code]).toEqual([
     404,
     "model_not_found",
   ]);
-  await using fresh = await startTestHead();
+  await using fresh = await startTestHead({ cluster: { queueTimeoutMs: 100 } });
   const early = await fresh.post(CHAT, ask());
   expect([early.status, early.headers.get("retry-after")]).toEqual([503, "1"]);
 });
@@ -276,7 +277,9 @@ test.if(outside !== undefined)(
       403,
       "forbidden",
     ]);
-    expect((await from(outside, "/v1/models")).status).toBe(200);
+    // A machine in the open has no key to show yet.
+    const served = isNearby(outside ?? "") ? 200 : 401;
+    expect((await from(outside, "/v1/models")).status).toBe(served);
   },
 );
 

@@ -4,7 +4,7 @@ import { createCatalogReader } from "../../src/cluster/catalog.ts";
 import { createMetrics } from "../../src/head/metrics.ts";
 import { addWorker, cluster, T0 } from "../cluster/fixtures.ts";
 import { parseExposition } from "../helpers/exposition.ts";
-import { eventful } from "../helpers/record.ts";
+import { eventful, record } from "../helpers/record.ts";
 
 const DASHBOARD = path.resolve(import.meta.dir, "../../scripts/grafana/llmnode.json");
 
@@ -53,8 +53,9 @@ async function emitted(): Promise<Map<string, Set<string>>> {
   const state = cluster();
   for (const name of ["gpu-1", "gpu-2"]) addWorker(state, name, { models: ["qwen"] });
   const catalog = createCatalogReader(state);
-  using metrics = createMetrics({ version: "1", bun: "1", state, catalog, now: () => T0 });
-  for (const record of eventful()) metrics.observe(record);
+  using metrics = createMetrics({ version: "1", bun: "1", state, catalog, affinity: () => new Map(), now: () => T0 });
+  for (const one of eventful()) metrics.observe(one);
+  metrics.observe(record({ key: { id: "k1", name: null } }));
   const names = new Map<string, Set<string>>();
   for (const { samples } of parseExposition(await metrics.text()).values()) {
     for (const { name, labels } of samples) {

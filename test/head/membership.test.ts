@@ -6,7 +6,14 @@ import tls from "node:tls";
 import { makeCertificate } from "../../src/head/certificate.ts";
 import { createRefusalLog } from "../../src/head/refusal-log.ts";
 import { JOIN_TOKEN_FILE, parseJoinToken } from "../../src/protocol/join-token.ts";
-import { FAST, fakeWorker, keyOf, memoryLog, startTestHead } from "../helpers/cluster.ts";
+import {
+  FAST,
+  fakeWorker,
+  keyOf,
+  memoryLog,
+  startTestHead,
+  type TestHead,
+} from "../helpers/cluster.ts";
 import { chatAnswer, startEngine } from "../helpers/engine.ts";
 import { tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -16,12 +23,8 @@ const ask = { model: "m", messages: [] };
 const TLS = { tls: true };
 
 /** A join token with limits, by the head's own API. */
-async function made(head: { url: string }, wish: object): Promise<string> {
-  const response = await fetch(`${head.url}/api/v1/join-tokens`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(wish),
-  });
+async function made(head: TestHead, wish: object): Promise<string> {
+  const response = await head.post("/api/v1/join-tokens", wish);
   return ((await response.json()) as { token: string }).token;
 }
 
@@ -144,7 +147,7 @@ test("each way to be refused has its code, is logged once per cause, and leaves 
   await first.next("welcome");
   const short = await made(head, { expires_in_ms: 1 });
   await waitFor(async () => {
-    const listed = await fetch(`${head.url}/api/v1/join-tokens`);
+    const listed = await fetch(`${head.url}/api/v1/join-tokens`, { headers: head.operator });
     return (await listed.text()).includes('"expired"');
   });
   const now = Date.now();
@@ -213,8 +216,7 @@ test("a worker's credential outlives its join token and the head; a forgotten on
   }
   await using head = await startTestHead(FAST, { ...TLS, dataDir: dir.path });
   const old = head.head.joinToken();
-  const headers = { "content-type": "application/json" };
-  const post = (path: string, body: object) => head.post(`/api/v1/${path}`, body, { headers });
+  const post = (path: string, body: object) => head.post(`/api/v1/${path}`, body);
   expect((await post("join-tokens/rotate", {})).status).toBe(200);
   const { fingerprint } = keyOf(old)[0] ?? { fingerprint: "" };
   const hello = { workerId: id };

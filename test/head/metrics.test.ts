@@ -20,13 +20,15 @@ function twoWorkers(): ClusterState {
   return state;
 }
 
+const AFFINITY = new Map([["qwen", { hit: 3, miss: 2, overridden: 1 }]]);
+
 function metricsOf(
   state: ClusterState = twoWorkers(),
   limits: Partial<MetricsLimits> = {},
   now = T0,
 ): Metrics {
-  const catalog = createCatalogReader(state);
-  return createMetrics({ version: "1.2.3", bun: "9.9", state, catalog, now: () => now, limits });
+  const source = { state, catalog: createCatalogReader(state), affinity: () => AFFINITY };
+  return createMetrics({ version: "1.2.3", bun: "9.9", ...source, now: () => now, limits });
 }
 
 async function scrape(metrics: Metrics) {
@@ -300,7 +302,7 @@ test("facts of the cluster are read at the scrape", async () => {
   const state = cluster();
   const { worker, engine } = addWorker(state, "gpu-1", { models: ["qwen"] });
   addWorker(state, "gpu-2", { models: ["qwen", "llama"] });
-  engine.restarts = 3;
+  engine.restartReasons.set("stalled", 3);
   using metrics = metricsOf(state, {}, T0 + 1500);
   const catalog = createCatalogReader(state);
   const wanted = want("qwen", { worker: "gpu-1" });
@@ -316,7 +318,8 @@ test("facts of the cluster are read at the scrape", async () => {
   expect(valueOf(before, "llmnode_replica_ready", { worker: "gpu-2", model: "llama" })).toBe(1);
   expect(valueOf(before, "llmnode_requests_in_flight", { model: "qwen" })).toBe(1);
   expect(valueOf(before, "llmnode_requests_in_flight", { model: "llama" })).toBe(0);
-  expect(valueOf(before, "llmnode_engine_restarts_total", { worker: "gpu-1" })).toBe(3);
+  const restarts = { worker: "gpu-1", reason: "stalled" };
+  expect(valueOf(before, "llmnode_engine_restarts_total", restarts)).toBe(3);
 
   worker.state = "stale";
   state.leases.clear();
@@ -405,4 +408,12 @@ test("the time of an attempt that failed before is not the head's overhead", asy
   metrics.observe(record({ attempts: [failed, second] }));
   const found = await scrape(metrics);
   expect(valueOf(found, "llmnode_proxy_overhead_seconds_sum", CHAT)).toBeCloseTo(0.002);
+});
+
+test("where prompts went is told by model", async () => {
+  using metrics = metricsOf();
+  const found = await scrape(metrics);
+  const of = (result: string) =>
+    valueOf(found, "llmnode_affinity_total", { model: "qwen", result });
+  expect(["hit", "miss", "overridden"].map(of)).toEqual([3, 2, 1]);
 });

@@ -43,10 +43,10 @@ test("a line in JSON: everything by name and unit, null for what is unknown", as
     '{"schema":"llmnode.request/1","time":"2026-08-01T12:00:02.100Z","level":"info",' +
       '"message":"request","request_id":"req-1","trace_id":null,"method":"POST",' +
       '"route":"/v1/chat/completions","status":200,"model":"qwen","stream":true,' +
-      '"worker":"gpu-1","attempts":1,"queue_ms":10,"ttft_ms":110,"duration_ms":2100,' +
+      '"worker":"gpu-1","attempts":1,"resumed":false,"queue_ms":10,"ttft_ms":110,"duration_ms":2100,' +
       '"input_tokens":300,"cached_input_tokens":256,"output_tokens":41,' +
       '"output_tokens_estimated":false,"finish_reason":"stop","bytes_in":2048,"bytes_out":9000,' +
-      '"client_address":"192.0.2.7","error":null,"engine_message":null}\n',
+      '"client_address":"192.0.2.7","key_id":null,"error":null,"engine_message":null}\n',
   );
   expect(JSON.parse(await lineOf({ format: "json" }, FAILED))).toEqual({
     schema: "llmnode.request/1",
@@ -62,6 +62,7 @@ test("a line in JSON: everything by name and unit, null for what is unknown", as
     stream: true,
     worker: null,
     attempts: 0,
+    resumed: false,
     queue_ms: 0,
     ttft_ms: null,
     duration_ms: 0.3,
@@ -73,6 +74,7 @@ test("a line in JSON: everything by name and unit, null for what is unknown", as
     bytes_in: 2048,
     bytes_out: 0,
     client_address: "192.0.2.7",
+    key_id: null,
     error: "model_not_found",
     engine_message: null,
   });

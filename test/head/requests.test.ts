@@ -133,7 +133,9 @@ test("a stream passes untouched, and no chunk waits for the next", async () => {
   await head.ready("m");
   gates[0]?.resolve();
   const asking = { stream: true, stream_options: { include_usage: true } };
-  const response = await head.post(CHAT, ask(asking));
+  // A stream that may go on elsewhere passes whole frames only.
+  const headers = { "x-llmnode-resume": "off" };
+  const response = await head.post(CHAT, ask(asking), { headers });
   expect(response.headers.get("content-type")).toBe("text/event-stream; charset=utf-8");
   expect(response.headers.get("cache-control")).toBe("no-cache");
   expect(response.headers.get("x-accel-buffering")).toBe("no");

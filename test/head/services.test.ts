@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import net from "node:net";
+import { BREAKER_LIMITS } from "../../src/cluster/breaker.ts";
 import type { HeadSettings } from "../../src/head/options.ts";
 import {
   FAST,
@@ -273,7 +274,10 @@ for (const way of WAYS) {
       request.resume();
       request.on("end", () => response.end("good"));
     });
-    await using head = await offer({ way, ports: [broken.port, good.port] });
+    // However often it breaks, it is to be asked again.
+    const breaker = { ...BREAKER_LIMITS, failures: 1000, windowAnswers: 1000 };
+    const settings = { cluster: { ...FAST.cluster, breaker } };
+    await using head = await offer({ way, ports: [broken.port, good.port], settings });
     let hits = 0;
     while (hits < 3) {
       const before = broken.seen.length;

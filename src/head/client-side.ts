@@ -1,0 +1,187 @@
+/** The head's side towards clients: the proxy and the API, with their log, metrics and traces. */
+
+import { isKnownModel } from "../cluster/registry.ts";
+import type { ClusterState } from "../cluster/state.ts";
+import { createBodyBudget } from "../proxy/body.ts";
+import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../proxy/proxy.ts";
+import { RESUME_DEFAULTS } from "../proxy/resume.ts";
+import { createServiceProxy } from "../proxy/service.ts";
+import { directUpstream } from "../proxy/upstream.ts";
+import type { HeadAliases } from "./aliases.ts";
+import { createAddressLimit } from "./address-limit.ts";
+import type { Access } from "./access.ts";
+import type { Admin } from "./admin.ts";
+import { type Api, type ApiOptions, createApi } from "./api.ts";
+import type { EventNotes } from "./event-notes.ts";
+import type { Events } from "./events.ts";
+import { createAdmit } from "./limits.ts";
+import { createLogs, type Logs } from "./logs.ts";
+import { createMetrics } from "./metrics.ts";
+import type { KeyMetrics } from "./metrics-keys.ts";
+import { createOllamaLists } from "./ollama-lists.ts";
+import type { HeadOptions, HeadSettings } from "./options.ts";
+import { createResponseOrigins } from "./response-origins.ts";
+import { createRequestLog } from "./request-log.ts";
+import { createViews, type Views } from "./views.ts";
+import type { Usage } from "./usage.ts";
+import type { WorkerSide } from "./worker-side.ts";
+
+export interface ClientSideOptions {
+  options: HeadOptions;
+  settings: HeadSettings;
+  state: ClusterState;
+  head: { id: string; version: string };
+  now: () => number;
+  workers: Pick<WorkerSide, "dispatch" | "lanes" | "sessionAddress">;
+  access: Access;
+  admin: Admin;
+  aliases: HeadAliases;
+  events: Events;
+  notes: EventNotes;
+  usage: Usage;
+  /** What `/health/ready` says. */
+  ready: () => boolean;
+  /** Whether inference requests are refused: the head is about to stop. */
+  draining: () => boolean;
+}
+
+export interface ClientSide extends AsyncDisposable {
+  api: Api;
+  /** For the port of operators, if they have one of their own. */
+  adminApi: Api;
+  logs: Logs;
+  views: Views;
+  keyMetrics: KeyMetrics;
+}
+
+export async function createClientSide(side: ClientSideOptions): Promise<ClientSide> {
+  const { options, settings, state, head, now, workers, aliases } = side;
+  const { dispatch, lanes } = workers;
+  const { log } = options;
+  await using stack = new AsyncDisposableStack();
+  const metrics = stack.use(
+    createMetrics({
+      version: options.version,
+      bun: Bun.version,
+      state,
+      catalog: dispatch.catalog,
+      affinity: dispatch.affinity,
+      now,
+    }),
+  );
+  const requestLog = options.requestLog
+    ? stack.use(createRequestLog({ ...options.requestLog, log }))
+    : null;
+  const tracing = options.otlp
+    ? stack.use(
+        await (
+          await import("./tracing.ts")
+        ).startTracing({ url: options.otlp, version: options.version, log }),
+      )
+    : null;
+  const addressLimit = createAddressLimit(settings.maxRequestsPerAddress);
+  const startedAt = now();
+  const views = stack.use(
+    createViews({
+      state,
+      catalog: dispatch.catalog,
+      aliases,
+      events: side.events,
+      head: () => ({
+        ...head,
+        uptime_ms: Math.round(now() - startedAt),
+        session_port: workers.sessionAddress.port,
+      }),
+      now,
+    }),
+  );
+  const logs = createLogs({
+    state,
+    now,
+    upstream: (worker, engineNumber) =>
+      lanes.upstream({ workerId: worker.id, workerRun: worker.run, engineNumber }),
+    timeoutMs: settings.logTimeoutMs,
+    maxReaders: settings.maxLogReaders,
+  });
+  const proxyOptions: ProxyOptions = {
+    ...PROXY_DEFAULTS,
+    infoHeaders: options.infoHeaders ?? true,
+    logBodies: options.logBodies ?? false,
+    resume: { ...RESUME_DEFAULTS, mode: options.resume ?? "auto" },
+    ...settings.proxy,
+    now,
+    acquire: dispatch.acquire,
+    mayRetry: dispatch.mayRetry,
+    prefixMatters: dispatch.prefixMatters,
+    aliases: aliases.resolve,
+    origins: createResponseOrigins({ state, now }),
+    body: {
+      maxBytes: settings.maxBodyBytes,
+      budget: createBodyBudget(settings.maxHeldBytes),
+      timeoutMs: settings.bodyTimeoutMs,
+    },
+    traced: tracing !== null,
+    admit: createAdmit({
+      now,
+      usedToday: side.usage.today(),
+      onRejected: metrics.keys.limitRejected,
+      limiter: settings.keyLimits,
+    }),
+    onLive: views.onLive,
+    onRecord: (record) => {
+      views.onRecord(record);
+      side.notes.record(record);
+      addressLimit.give(record.clientAddress);
+      // Also when no replica was ready: that is when it matters which model it was.
+      if (record.model !== null) record.modelKnown ||= isKnownModel(state, record.model, now());
+      metrics.observe(record);
+      side.usage.note(record);
+      requestLog?.onRecord(record);
+      tracing?.onRecord(record);
+    },
+  };
+  const apiOptions: ApiOptions = {
+    state,
+    head,
+    now,
+    log,
+    catalog: dispatch.catalog,
+    aliases,
+    idleTimeoutS: settings.idleTimeoutS,
+    ready: side.ready,
+    draining: side.draining,
+    corsOrigin: options.corsOrigin ?? null,
+    access: side.access,
+    admin: side.admin,
+    logs,
+    views,
+    addressLimit,
+    metrics: async () =>
+      new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
+    ollamaLists: createOllamaLists({
+      state,
+      aliases,
+      log,
+      upstream: (worker, { route, number }) => {
+        if (route.via === "direct") return directUpstream(route.url);
+        const target = { workerId: worker.id, workerRun: worker.run, engineNumber: number };
+        return route.via === "lane" ? lanes.upstream(target) : null;
+      },
+      timeoutMs: settings.listTimeoutMs,
+      maxAgeMs: 1000,
+    }),
+    proxy: createProxy(proxyOptions),
+    services: createServiceProxy(proxyOptions),
+  };
+  const api = createApi(apiOptions, options.access?.adminListen ? "clients" : "all");
+  const adminApi = createApi(apiOptions, "operators");
+  const running = stack.move();
+  return {
+    api,
+    adminApi,
+    logs,
+    views,
+    keyMetrics: metrics.keys,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}

@@ -1,0 +1,112 @@
+/** The head's side towards workers: who may come in, their sessions, their lanes, and dispatch. */
+
+import { readHostFacts } from "../telemetry/host.ts";
+import type { ClusterState } from "../cluster/state.ts";
+import { startSessionServer } from "../protocol/session-server.ts";
+import type { HostPort } from "../util/host-port.ts";
+import { type Dispatch, startDispatch } from "./dispatch.ts";
+import { startLaneServer } from "./lane-server.ts";
+import type { EventNotes } from "./event-notes.ts";
+import { createLaneSwitch, LANE_SETTINGS, type LaneSwitch } from "./lane-switch.ts";
+import type { Membership } from "./membership.ts";
+import type { HeadOptions, HeadSettings } from "./options.ts";
+import { namingOwner } from "./port-owner.ts";
+import { createRefusalLog, mismatchReason, type Refused } from "./refusal-log.ts";
+import { createSessions, type Sessions } from "./session.ts";
+import { startStallWatch } from "./stalls.ts";
+
+export interface WorkerSideOptions {
+  options: HeadOptions;
+  settings: HeadSettings;
+  membership: Membership;
+  state: ClusterState;
+  head: { id: string; version: string };
+  notes: EventNotes;
+  now: () => number;
+}
+
+export interface WorkerSide extends AsyncDisposable {
+  lanes: LaneSwitch;
+  dispatch: Dispatch;
+  sessions: Sessions;
+  readonly sessionAddress: HostPort;
+}
+
+/** Throws `port_in_use`, `address_unusable`. */
+export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSide> {
+  const { options, settings, membership, state, head, now, notes } = side;
+  const { log } = options;
+  const allowAdvertise = options.allowAdvertise ?? [];
+  const place = readHostFacts();
+  await using stack = new AsyncDisposableStack();
+  const lanes = stack.use(createLaneSwitch({ state, now, place, settings: settings.lanes }));
+  const dispatch = stack.use(
+    startDispatch({
+      state,
+      lanes,
+      now,
+      log,
+      random: Math.random,
+      way: { head: place, allowAdvertise, probeTimeoutMs: settings.probeTimeoutMs },
+      reprobeMs: settings.reprobeMs,
+      ...(options.routing && { routing: options.routing }),
+      notes,
+    }),
+  );
+  const laneListen = options.laneListen ?? { host: options.sessionListen.host, port: 0 };
+  const laneServer = stack.use(
+    await namingOwner(laneListen.port, () =>
+      startLaneServer({
+        listen: laneListen,
+        tls: membership.tls,
+        worker: lanes.worker,
+        log,
+        deadAfterMs: settings.lanes.deadAfterMs ?? LANE_SETTINGS.deadAfterMs,
+      }),
+    ),
+  );
+  const tellRefused = createRefusalLog({ log, now });
+  const onRefused = (refused: Refused) => {
+    if (tellRefused(refused)) notes.refused(refused);
+  };
+  const sessions = createSessions({
+    state,
+    lanes,
+    lanePort: () => laneServer.address.port,
+    head,
+    now,
+    log,
+    gate: membership.gate,
+    onRefused,
+    helloTimeoutMs: settings.helloTimeoutMs,
+    onTransition: dispatch.changed,
+    onRouteStale: dispatch.findWay,
+    onJoined: notes.joined,
+    onEngine: notes.engine,
+    onTold: dispatch.told,
+  });
+  stack.use(
+    startStallWatch({ state, now, log, tell: sessions.tell, onSuspicion: notes.suspicion }),
+  );
+  const sessionServer = stack.use(
+    await namingOwner(options.sessionListen.port, () =>
+      startSessionServer({
+        listen: options.sessionListen,
+        tls: membership.tls,
+        onSession: sessions.accept,
+        onMismatch(address, spoke) {
+          const reason = mismatchReason(spoke);
+          onRefused({ address, code: "tls_mismatch", reason });
+        },
+      }),
+    ),
+  );
+  const running = stack.move();
+  return {
+    lanes,
+    dispatch,
+    sessions,
+    sessionAddress: sessionServer.address,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
