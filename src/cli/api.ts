@@ -1,15 +1,14 @@
 /** Asks the head's HTTP API, with errors that say what was tried and what to try next. */
 
-import { type ErrorCode, LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
-import { speaksTls } from "../protocol/pin.ts";
+import { type ErrorCode, LlmnodeError } from "../protocol/errors.ts";
 import { formatHostPort, isLoopback, parseHostPort } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
-import { stateDirectory } from "./daemon.ts";
-import { type HeadTls, isTlsHere, tlsFailure, trustFor, type TrustOptions } from "./head-tls.ts";
+import { credentialFor, operatorsUrl } from "./admin-token.ts";
+import { DEFAULT_HTTP_PORT, stateDirectory } from "./daemon.ts";
+import { type HeadTls, isTlsHere, trustFor, type TrustOptions } from "./head-tls.ts";
+import { isRefusal, isUnsent, unreachable } from "./head-trouble.ts";
 import type { Invocation } from "./spec.ts";
-
-export const DEFAULT_HTTP_PORT = 8092;
 
 /** The status of a large cluster is some megabytes; more than this is no head. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -21,8 +20,12 @@ export interface HeadClient {
   timeoutMs: number;
   /** What is trusted; absent for plain http. */
   tls?: HeadTls;
+  /** An admin token or API key to show. */
+  credential?: string;
   /** Pauses before the second and third try of a refused connection. Default: 200 and 400 ms. */
   retryPausesMs?: readonly number[];
+  /** Told what is waited for, once that takes a second. */
+  progress?: (text: string) => void;
 }
 
 /**
@@ -38,11 +41,28 @@ export function headClient(invocation: Invocation): HeadClient {
   }
   const trust = trustOptions(invocation);
   const isOpen = !options.isGiven("head") || !/^https?:/i.test(text);
-  const url = isOpen && isTlsHere(plain, trust.dataDir) ? plain.replace(/^http:/, "https:") : plain;
-  const tls = trustFor(url, trust);
+  const front =
+    isOpen && isTlsHere(plain, trust.dataDir) ? plain.replace(/^http:/, "https:") : plain;
+  const tls = trustFor(front, trust);
+  const url = operatorsUrl(front, trust.dataDir);
   const timeoutMs = options.durationMs("timeout") ?? 5000;
   if (timeoutMs === 0) throw options.invalid("timeout", "more than zero");
-  return { url, timeoutMs, ...(tls === null ? {} : { tls }) };
+  const { command, env } = invocation;
+  // Where the command has a token file of its own, that is for something else.
+  const isOwn = command.options.some(({ flag }) => flag === "token-file");
+  // A variable wins over what a configuration file says of the head.
+  const isWeaker =
+    options.from("token-file") === "file" &&
+    Boolean(env["LLMNODE_ADMIN_TOKEN"] || env["LLMNODE_API_KEY"]);
+  const file = isOwn || isWeaker ? null : options.text("token-file");
+  const credential = credentialFor({ url, env, dataDir: trust.dataDir, file });
+  return {
+    url,
+    timeoutMs,
+    ...(tls === null ? {} : { tls }),
+    ...(credential === null ? {} : { credential }),
+    ...(invocation.progress === undefined ? {} : { progress: invocation.progress }),
+  };
 }
 
 /** `--ca`, and the data directory even for commands that have no option for it. */
@@ -86,11 +106,33 @@ export async function getStream(
   path: string,
   signal: AbortSignal,
 ): Promise<Response> {
+  using _ = sayIfSlow(client);
   const response = await connect(client, { path, endless: signal });
   if (response.ok) return response;
   const body = await readBounded(response);
   throw refusalOf(client, { path, status: response.status, body }, [...OWN_WORDS, ...ON_THE_WAY]);
 }
+
+/** As `getStream`, for what is asked for by a POST without more to say. */
+export async function postStream(
+  client: HeadClient,
+  path: string,
+  signal: AbortSignal,
+): Promise<Response> {
+  const response = await connect(client, { path, body: {}, endless: signal });
+  if (response.ok) return response;
+  const body = await readBounded(response);
+  throw refusalOf(client, { path, status: response.status, body }, OWN_WORDS);
+}
+
+/** A shorter wait needs no word. */
+const PROGRESS_AFTER_MS = 1000;
+
+const NEXT: readonly string[] = [
+  "on the head's own machine, as its user, commands find the admin token by themselves",
+  "with a head's own folder:   LLMNODE_DATA=<dir> llmnode ...",
+  "elsewhere:   LLMNODE_ADMIN_TOKEN or LLMNODE_API_KEY (an operator's: llmnode key create --role operator)",
+];
 
 interface Question {
   path: string;
@@ -111,6 +153,7 @@ const ON_THE_WAY: readonly ErrorCode[] = [
 ];
 
 async function ask(client: HeadClient, question: Question): Promise<string> {
+  using _ = sayIfSlow(client);
   const { path } = question;
   const started = performance.now();
   const response = await connect(client, question);
@@ -136,7 +179,7 @@ function refusalOf(
     return new LlmnodeError(
       "forbidden",
       `the head at ${client.url} does not allow this: ${told ?? `status ${status}`}`,
-      { hints: ["run the same command on the head's own machine"] },
+      { hints: [...NEXT] },
     );
   }
   if (status < 300 || status === 404 || told === null) {
@@ -147,6 +190,13 @@ function refusalOf(
     );
   }
   return new LlmnodeError("bad_message", `the head at ${client.url} answers: ${told}`);
+}
+
+function sayIfSlow({ url, timeoutMs, progress }: HeadClient): Disposable {
+  const say = () =>
+    progress?.(`waiting for the head at ${url} (at most ${formatDuration(timeoutMs)}) ...`);
+  const timer = setTimeout(say, PROGRESS_AFTER_MS);
+  return { [Symbol.dispose]: () => clearTimeout(timer) };
 }
 
 async function connect(client: HeadClient, { path, body, endless }: Question): Promise<Response> {
@@ -165,6 +215,9 @@ async function connect(client: HeadClient, { path, body, endless }: Question): P
         redirect: "manual",
         headers: {
           accept: "application/json",
+          ...(client.credential === undefined
+            ? {}
+            : { authorization: `Bearer ${client.credential}` }),
           ...(body === undefined ? {} : { "content-type": "application/json" }),
         },
         ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
@@ -188,73 +241,6 @@ async function connect(client: HeadClient, { path, body, endless }: Question): P
       await Bun.sleep(pause);
     }
   }
-}
-
-async function unreachable(
-  client: HeadClient,
-  { error, tries, elapsed }: { error: unknown; tries: number; elapsed: number },
-): Promise<LlmnodeError> {
-  const tls = await tlsTrouble(client.url, error);
-  if (tls) {
-    const message = `cannot talk to the head at ${client.url}: ${tls.reason}`;
-    return new LlmnodeError("tls_mismatch", message, { hints: [tls.hint], cause: error });
-  }
-  const reason = reasonOf(error, client.timeoutMs);
-  const effort = tries === 1 ? "" : `, ${tries} tries in ${formatDuration(elapsed)}`;
-  const { hostname, port } = new URL(client.url);
-  const here = isLoopback(hostname);
-  const local = `127.0.0.1:${port || DEFAULT_HTTP_PORT}`;
-  return new LlmnodeError(
-    "head_unreachable",
-    `cannot reach the head at ${client.url} (${reason}${effort})`,
-    {
-      hints: [
-        here
-          ? "is it running?   llmnode head"
-          : `is it running?   ssh ${hostname} llmnode status --head ${local}`,
-        "other address?   llmnode --head <url> ...   (or LLMNODE_HEAD=<url>)",
-      ],
-      cause: error,
-    },
-  );
-}
-
-/** How long it may take to find out whether a server that hangs up wants TLS. */
-const TLS_PROBE_MS = 1000;
-
-/** What is wrong with the encryption, and the next step; null where something else is. */
-export async function tlsTrouble(
-  url: string,
-  error: unknown,
-): Promise<{ reason: string; hint: string } | null> {
-  const { protocol, hostname, port, host } = new URL(url);
-  if (protocol === "https:") return tlsFailure(error);
-  // A TLS server hangs up on plain text, as others do for reasons of their own.
-  if (systemCode(error) !== "ECONNRESET") return null;
-  const address = { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port) || 80 };
-  if (!(await speaksTls(address, TLS_PROBE_MS))) return null;
-  return { reason: "it speaks TLS", hint: `by https:   llmnode --head https://${host} ...` };
-}
-
-function isRefusal(error: unknown): boolean {
-  return isUnsent(error) || systemCode(error) === "ECONNRESET";
-}
-
-function isUnsent(error: unknown): boolean {
-  return ["ConnectionRefused", "ECONNREFUSED"].includes(systemCode(error) ?? "");
-}
-
-function reasonOf(error: unknown, timeoutMs: number): string {
-  if (error instanceof Error && error.name === "TimeoutError") {
-    return `no answer in ${formatDuration(timeoutMs)}`;
-  }
-  const code = systemCode(error);
-  if (code === "ConnectionRefused" || code === "ECONNREFUSED") return "connection refused";
-  if (code === "ECONNRESET") return "connection reset";
-  if (code === "ENOTFOUND" || code === "FailedToResolveHostname" || code === "DNSException") {
-    return "no such host";
-  }
-  return cleanLine(messageOf(error), 200);
 }
 
 async function readBounded(response: Response): Promise<string> {

@@ -40,7 +40,7 @@ export function scanArgv(argv: readonly string[], specs: readonly OptionSpec[]):
     } else if (word.startsWith("--")) {
       if (readLong(scan, specs, { word, next: before[i + 1] })) i += 1;
     } else {
-      readShort(scan, specs, word);
+      if (readShort(scan, specs, { word, next: before[i + 1] })) i += 1;
     }
   }
   return scan;
@@ -86,16 +86,29 @@ function readLong(
   return taken;
 }
 
-/** Reads `-h`, or several switches in one word. */
-function readShort(scan: Scan, specs: readonly OptionSpec[], word: string): void {
-  for (const letter of word.slice(1)) {
+/** Reads `-h`, or several switches in one word; the last may take the next word as its value. */
+function readShort(
+  scan: Scan,
+  specs: readonly OptionSpec[],
+  { word, next }: { word: string; next: string | undefined },
+): boolean {
+  const letters = [...word.slice(1)];
+  for (const [i, letter] of letters.entries()) {
     const spec = specs.find((candidate) => candidate.short === letter);
     if (spec === undefined) {
       scan.unknown.push(word);
-      return;
+      return false;
     }
-    add(scan, spec, null);
+    if (spec.value === undefined) {
+      add(scan, spec, null);
+      continue;
+    }
+    const isTaken = i === letters.length - 1 && next !== undefined && !next.startsWith("-");
+    if (isTaken && next !== "") add(scan, spec, next);
+    else scan.malformed.push({ spec, value: null });
+    return isTaken;
   }
+  return false;
 }
 
 function add(scan: Scan, spec: OptionSpec, value: string | null): void {

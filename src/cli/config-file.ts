@@ -1,92 +1,133 @@
-/** Reads a command's options from a TOML file, each by the name of its flag. */
+/** Reads options from one TOML file, each by the name of its flag. */
 
 import { dirname, join, resolve } from "node:path";
-import { LlmnodeError, messageOf } from "../protocol/errors.ts";
+import { LlmnodeError } from "../protocol/errors.ts";
 import { cleanLine } from "../util/text.ts";
+import type { TomlFile } from "./config-toml.ts";
 import type { SourcedText } from "./options.ts";
 import type { CommandSpec, Environment, OptionSpec } from "./spec.ts";
 import { suggest } from "./suggest.ts";
-import { readTextFile } from "./text-file.ts";
 
-export interface ConfigFile {
+/** What one table says about a command. */
+export interface TableValues {
   /** By flag. */
-  values: ReadonlyMap<string, SourcedText[]>;
+  values: Map<string, SourcedText[]>;
   /** The command's argument. */
-  argument: string | null;
+  argument: SourcedText | null;
   /** What stands after `--` on a command line. */
-  rest: string[] | null;
+  rest: { words: string[]; at: string } | null;
+}
+
+/** Something that is wrong in a file; `text` begins with its place. */
+export interface Finding {
+  isError: boolean;
+  text: string;
+  hint?: string;
 }
 
 /** What the file says in one place. */
 interface Entry {
   key: string;
   value: unknown;
-  /** For messages: `worker.toml: port`. */
+  /** The table's keys and this one. */
+  path: readonly string[];
+  /** For messages: `worker.toml:3:1: port`. */
   source: string;
+  /** `worker.toml:3`. */
+  at: string;
 }
 
-/** Options of every command that mean something in the file of one that runs until it is stopped. */
-const GENERAL: readonly OptionSpec[] = [
+export interface TableRead {
+  file: TomlFile;
+  /** Where in the file the table is; empty: the file itself. */
+  path: readonly string[];
+  table: object;
+  /** What it may say. */
+  specs: readonly OptionSpec[];
+  configKeys?: CommandSpec["configKeys"];
+  /** Keys that are somebody else's business. */
+  ignored?: readonly string[];
+  /** Whether a key that nobody knows is an error rather than a warning. */
+  isStrict: boolean;
+  /** Where a key that is not known here belongs. */
+  elsewhere?: (key: string) => string | null;
+  env: Environment;
+  report: (finding: Finding) => void;
+}
+
+/** Options of every command that mean something in the table of one that runs until it is stopped. */
+export const GENERAL: readonly OptionSpec[] = [
   { flag: "debug", summary: "" },
   { flag: "no-color", summary: "" },
 ];
 
+/** The options of a command that a file may give. */
+export function fileSpecs(command: CommandSpec): OptionSpec[] {
+  const own = command.options.filter(({ flag, isTyped }) => flag !== "config" && isTyped !== true);
+  return [...own, ...GENERAL];
+}
+
 /**
  * A key is a flag without its dashes, with `-` or `_` inside; `adopt = false` is `no-adopt = true`.
- * Relative paths start at the file's folder, `~/` at the home in `env`. Throws `usage`, in one line
- * that names the file and the key, for whatever cannot be taken as it stands.
+ * Relative paths start at the file's folder, `~/` at the home in `env`. What cannot be taken as it
+ * stands is reported, in one line that names the file, the place and the key.
  */
-export function readConfigFile(path: string, command: CommandSpec, env: Environment): ConfigFile {
-  const shown = cleanLine(path, 200);
-  const content = parseToml(readTextFile(path, { named: shown, isReadTwice: true }), shown);
-  const specs = [...command.options.filter(({ flag }) => flag !== "config"), ...GENERAL];
-  const keys = command.configKeys;
-  const values = new Map<string, SourcedText[]>();
-  let argument: string | null = null;
-  let rest: string[] | null = null;
-  for (const [name, value] of Object.entries(content)) {
+export function readTable(read: TableRead): TableValues {
+  const { file, configKeys } = read;
+  const found: TableValues = { values: new Map(), argument: null, rest: null };
+  for (const [name, value] of Object.entries(read.table)) {
+    if (read.ignored?.includes(name) === true) continue;
+    const path = [...read.path, name];
     const key = name.replaceAll("_", "-");
-    const entry = { key, value, source: `${shown}: ${cleanLine(name, 80)}` };
-    if (keys !== undefined && key === keys.argument) argument = readArgument(entry);
-    else if (keys !== undefined && key === keys.rest) rest = readRest(entry);
-    else {
-      const spec = findSpec(key, specs);
-      if (spec === null) throw unknownKey(name, shown, knownKeys(specs, command));
-      const texts = readOption(entry, spec).map((found) => ({
-        ...found,
-        text: spec.isPath === true ? placed(found.text, { path, env }) : found.text,
-      }));
-      const before = values.get(spec.flag);
-      if (before !== undefined && spec.repeat !== true) {
-        throw usage(`${entry.source} says again what ${before[0]?.source ?? spec.flag} said`);
+    const source = `${file.at(path)}: ${cleanLine(name, 80)}`;
+    const entry: Entry = { key, value, path, source, at: file.line(path) };
+    tryEach(read.report, () => {
+      if (configKeys !== undefined && key === configKeys.argument) {
+        found.argument = { text: readText(entry), source, at: entry.at };
+      } else if (configKeys !== undefined && key === configKeys.rest) {
+        found.rest = { words: readRest(entry), at: entry.at };
+      } else {
+        take(entry, read, found.values);
       }
-      values.set(spec.flag, [...(before ?? []), ...texts]);
-    }
+    });
   }
-  return { values, argument, rest };
+  return found;
 }
 
-/** Bun's parser does not say where it stopped: the first lines that fail in the same way do. */
-function parseToml(text: string, shown: string): object {
-  const failed = failureOf(text);
-  if (failed === null) return Bun.TOML.parse(text);
-  const lines = text.split("\n");
-  const at = lines.findIndex(
-    (_, i) => failureOf(`${lines.slice(0, i + 1).join("\n")}\n`) === failed,
-  );
-  throw usage(`${shown}${at === -1 ? "" : `:${at + 1}`}: ${failed}`);
-}
-
-function failureOf(text: string): string | null {
+/** Reports what `work` throws as `usage`. */
+export function tryEach(report: (finding: Finding) => void, work: () => void): void {
   try {
-    Bun.TOML.parse(text);
-    return null;
+    work();
   } catch (error) {
-    return messageOf(error).replace(/^TOML Parse error: /, "");
+    if (!(error instanceof LlmnodeError) || error.code !== "usage") throw error;
+    const hint = error.hints[0];
+    report({ isError: true, text: error.message, ...(hint === undefined ? {} : { hint }) });
   }
 }
 
-function findSpec(key: string, specs: readonly OptionSpec[]): OptionSpec | null {
+function take(entry: Entry, read: TableRead, values: TableValues["values"]): void {
+  const spec = findSpec(entry.key, read.specs);
+  if (spec === null) {
+    const known = [...knownKeys(read.specs, read.configKeys), ...(read.ignored ?? [])];
+    const place = read.elsewhere?.(entry.key) ?? null;
+    read.report(unknownKey(read.file, entry.path, { known, isError: read.isStrict, place }));
+    return;
+  }
+  const texts = readOption(entry, spec, read.file).map((found) => ({
+    ...found,
+    text:
+      spec.isPath === true
+        ? placed(found.text, { path: read.file.path, env: read.env })
+        : found.text,
+  }));
+  const before = values.get(spec.flag);
+  if (before !== undefined && spec.repeat !== true) {
+    throw usage(`${entry.source} says again what ${before[0]?.source ?? spec.flag} said`);
+  }
+  values.set(spec.flag, [...(before ?? []), ...texts]);
+}
+
+export function findSpec(key: string, specs: readonly OptionSpec[]): OptionSpec | null {
   return (
     specs.find(({ flag, table }) => flag === key || table === key) ??
     specs.find(({ flag, value }) => value === undefined && flag === `no-${key}`) ??
@@ -94,34 +135,49 @@ function findSpec(key: string, specs: readonly OptionSpec[]): OptionSpec | null 
   );
 }
 
-function readOption({ key, value, source }: Entry, spec: OptionSpec): SourcedText[] {
+function readOption(entry: Entry, spec: OptionSpec, file: TomlFile): SourcedText[] {
+  const { key, value, source, at } = entry;
   if (spec.value === undefined) {
     if (typeof value !== "boolean")
       throw usage(`${source} takes true or false, not ${kindOf(value)}`);
-    return [{ text: String(value === (key === spec.flag)), source }];
+    return [{ text: String(value === (key === spec.flag)), source, at }];
   }
   if (spec.bare !== undefined && typeof value === "boolean") {
-    return [{ text: value ? spec.bare : "off", source }];
+    return [{ text: value ? spec.bare : "off", source, at }];
   }
   if (spec.table !== undefined && isTable(value)) {
     return Object.entries(value).map(([name, part]) => {
-      const place = `${source}.${cleanLine(name, 80)}`;
-      return { text: `${name}=${textOf(part, place, "text")}`, source: place };
+      const path = [...entry.path, name];
+      const place = `${file.at(path)}: ${cleanLine(entry.path.at(-1) ?? "", 80)}.${cleanLine(name, 80)}`;
+      return { text: `${name}=${textOf(part, place, "text")}`, source: place, at: file.line(path) };
     });
   }
   if (Array.isArray(value)) {
     if (spec.repeat !== true) throw usage(`${source} takes one value, not a list`);
-    return value.map((part: unknown) => ({ text: textOf(part, source, spec.value), source }));
+    return value.map((part: unknown) => ({ text: textOf(part, source, spec.value), source, at }));
   }
   const text = textOf(value, source, spec.value);
   if (text === "") throw usage(`${source} is empty`);
-  return [{ text, source }];
+  return [{ text, source, at }];
 }
 
-function readArgument({ value, source }: Entry): string {
+function readText({ value, source }: Pick<Entry, "value" | "source">): string {
   if (typeof value !== "string") throw usage(`${source} needs text, not ${kindOf(value)}`);
   if (value === "") throw usage(`${source} is empty`);
   return value;
+}
+
+/** A text that a table must or may have; null where it has none. Throws `usage`. */
+export function textIn(
+  file: TomlFile,
+  { path, table }: { path: readonly string[]; table: object },
+  key: string,
+): SourcedText | null {
+  const found = Object.entries(table).find(([name]) => name.replaceAll("_", "-") === key);
+  if (!found) return null;
+  const at = [...path, found[0]];
+  const source = `${file.at(at)}: ${found[0]}`;
+  return { text: readText({ value: found[1], source }), source, at: file.line(at) };
 }
 
 function readRest({ key, value, source }: Entry): string[] {
@@ -146,17 +202,17 @@ function isMoment(value: unknown): boolean {
   return typeof tag === "string" && tag.startsWith("Temporal.");
 }
 
-function isTable(value: unknown): value is object {
+export function isTable(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !isMoment(value);
 }
 
-function kindOf(value: unknown): string {
+export function kindOf(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   if (isTable(value)) return "a table";
   return typeof value === "string" ? `"${cleanLine(value, 80)}"` : cleanLine(String(value), 80);
 }
 
-function placed(text: string, { path, env }: { path: string; env: Environment }): string {
+export function placed(text: string, { path, env }: { path: string; env: Environment }): string {
   // Standard input, where a file may be that.
   if (text === "-") return text;
   const home = env["HOME"];
@@ -164,7 +220,7 @@ function placed(text: string, { path, env }: { path: string; env: Environment })
   return resolve(dirname(path), text);
 }
 
-function knownKeys(specs: readonly OptionSpec[], { configKeys }: CommandSpec): string[] {
+function knownKeys(specs: readonly OptionSpec[], configKeys: CommandSpec["configKeys"]): string[] {
   const own = configKeys === undefined ? [] : [configKeys.argument, configKeys.rest];
   return [
     ...own,
@@ -172,11 +228,25 @@ function knownKeys(specs: readonly OptionSpec[], { configKeys }: CommandSpec): s
   ];
 }
 
-function unknownKey(name: string, shown: string, known: readonly string[]): LlmnodeError {
-  const meant = suggest(name.replaceAll("_", "-"), known);
-  return usage(
-    `${shown}: unknown key "${cleanLine(name, 80)}"${meant === null ? "" : `: did you mean "${meant}"?`}`,
-  );
+/** With the key that was meant, if one is near. */
+export function unknownKey(
+  file: TomlFile,
+  path: readonly string[],
+  options: { known: readonly string[]; isError: boolean; place?: string | null },
+): Finding {
+  const name = path.at(-1) ?? "";
+  const meant = suggest(name.replaceAll("_", "-"), options.known);
+  const shown = cleanLine(name, 80);
+  const advice =
+    options.place != null
+      ? `: it belongs under ${options.place}`
+      : meant === null
+        ? ""
+        : `: did you mean "${meant}"?`;
+  return {
+    isError: options.isError,
+    text: `${file.at(path)}: unknown key "${shown}"${advice}`,
+  };
 }
 
 function usage(message: string): LlmnodeError {

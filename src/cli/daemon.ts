@@ -9,19 +9,28 @@ import type { Options } from "./options.ts";
 import type { Environment, Invocation } from "./spec.ts";
 import type { Terminal } from "./terminal.ts";
 
+export const DEFAULT_HTTP_PORT = 8092;
 export const DEFAULT_SESSION_PORT = 8093;
 
 /** The log that `--log-format`, `--log-level`, `--no-color` and `--debug` ask for, on stderr. */
-export function daemonLog({ options }: Invocation, terminal: Terminal): Log {
+export function daemonLog({ options, warnings }: Invocation, terminal: Terminal): Log {
   const level = options.choice("log-level", ["debug", "info", "warn", "error"]);
   const verbose = options.isOn("debug") && !options.isGiven("log-level");
-  return createLog({
+  const log = createLog({
     format: options.choice("log-format", ["auto", "text", "logfmt", "json"]),
     level: verbose ? "debug" : level,
     isTty: terminal.errIsTty,
     color: terminal.errIsTty && terminal.color && !options.isOn("no-color"),
     write: (line) => terminal.err.write(line),
   });
+  for (const warning of warnings) log.warn(warning);
+  return log;
+}
+
+/** Whether the log is read by a person: then a banner says more than one of its lines. */
+export function isForPerson(options: Options, terminal: Terminal): boolean {
+  const format = options.choice("log-format", ["auto", "text", "logfmt", "json"]);
+  return format === "text" || (format === "auto" && terminal.errIsTty);
 }
 
 /**

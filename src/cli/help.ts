@@ -1,12 +1,14 @@
 /** The help pages, made from the command table. */
 
-import { type CommandSpec, GLOBAL_OPTIONS, type OptionSpec } from "./spec.ts";
+import { type CommandSpec, GLOBAL_OPTIONS, globalOptionsOf, type OptionSpec } from "./spec.ts";
 
 const WIDTH = 96;
 
 /** The page of `llmnode help`: every command in one line. */
 export function overview(commands: readonly CommandSpec[], version: string): string {
-  const rows = commands.map(({ name, summary }): [string, string] => [name, summary]);
+  const rows = commands
+    .filter(({ isHidden }) => isHidden !== true)
+    .map(({ name, summary }): [string, string] => [name, summary]);
   return [
     `llmnode ${version}: one OpenAI-compatible address for any set of GPU machines`,
     "",
@@ -35,11 +37,12 @@ export function commandHelp(command: CommandSpec): string {
     `llmnode ${command.name}: ${command.summary}`,
     "",
     `Usage: llmnode ${command.usage}`,
+    ...(command.aliases === undefined ? [] : [`Also: ${command.aliases.join(", ")}`]),
     ...(command.details === undefined ? [] : ["", ...command.details]),
     ...(options.length === 0 ? [] : ["", "Options:", ...columns(options)]),
     "",
     "Options of every command:",
-    ...columns(GLOBAL_OPTIONS.map(optionRow)),
+    ...columns(globalOptionsOf(command).map(optionRow)),
     "",
     "Examples:",
     ...command.examples.map((example) => `  ${example}`),

@@ -37,7 +37,10 @@ export type ValueSource = "flag" | "environment" | "file" | "default";
 
 export interface SourcedText {
   text: string;
+  /** How messages name where it is from. */
   source: string;
+  /** The file and line, of what is from a file. */
+  at?: string;
 }
 
 /** What was given for a command's options, by flag. */

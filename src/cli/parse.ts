@@ -4,13 +4,15 @@ import { type CAC, cac } from "cac";
 import { LlmnodeError } from "../protocol/errors.ts";
 import { cleanLine } from "../util/text.ts";
 import { fillBare, type Scan, scanArgv } from "./argv.ts";
-import { type ConfigFile, readConfigFile } from "./config-file.ts";
-import { createOptions } from "./options.ts";
+import { type Gathered, gatherConfig } from "./config-layers.ts";
+import { type HeadContext, withContext } from "./contexts.ts";
+import { createOptions, type SourcedText } from "./options.ts";
 import {
   type CommandSpec,
   CONFIG_OPTION,
   type Environment,
   GLOBAL_OPTIONS,
+  globalOptionsOf,
   type Invocation,
   type OptionSpec,
 } from "./spec.ts";
@@ -30,28 +32,39 @@ export function parseCommandLine(
     commands.flatMap(({ options }) => options),
   );
   const cli = buildCac(commands);
-  cli.parse(["llmnode", "llmnode", ...argv], { run: false });
-  const command = commands.find(({ name }) => name === cli.matchedCommandName);
-  const specs = [...(command?.options ?? []), ...GLOBAL_OPTIONS];
+  cli.parse(["llmnode", "llmnode", ...argv.map(tamed)], { run: false });
+  const command = findCommand(commands, cli.matchedCommandName ?? "");
+  const specs = [...(command?.options ?? []), ...globalOptionsOf(command)];
   const scan = scanArgv(argv, specs);
   const isOn = (flag: string) => scan.flags.get(flag)?.at(-1) === "true";
+  const warnings: string[] = [];
 
   const build = (
     spec: CommandSpec,
     typed: readonly string[],
-    file: ConfigFile | null = null,
-  ): Invocation => ({
-    command: spec,
-    words: typed.length === 0 && file?.argument ? [file.argument] : typed,
-    rest: scan.rest ?? file?.rest ?? null,
-    isRestFromFile: scan.rest === null && Boolean(file?.rest),
-    options: createOptions([...spec.options, ...GLOBAL_OPTIONS], {
+    config: Gathered | null = null,
+  ): Invocation => {
+    const values = config?.values ?? new Map<string, SourcedText[]>();
+    const given = withContext(config?.contexts ?? new Map<string, HeadContext>(), {
       flags: scan.flags,
       env,
-      ...(file && { file: file.values }),
-    }),
-    env,
-  });
+      values,
+      hasOwnTokenFile: spec.options.some(({ flag }) => flag === "token-file"),
+    });
+    return {
+      command: spec,
+      words: typed.length === 0 && config?.argument ? [config.argument.text] : typed,
+      rest: scan.rest ?? config?.rest?.words ?? null,
+      isRestFromFile: scan.rest === null && Boolean(config?.rest),
+      options: createOptions([...spec.options, ...globalOptionsOf(spec)], {
+        flags: given.flags,
+        env: given.env,
+        file: given.values,
+      }),
+      env,
+      warnings,
+    };
+  };
   const named = (name: string): CommandSpec => {
     const found = commands.find((candidate) => candidate.name === name);
     if (found === undefined) throw new Error(`no command ${name}`);
@@ -69,8 +82,17 @@ export function parseCommandLine(
   rejectExtraWords(command, { words, typed: argv.slice(scan.wordsAt[0] ?? 0) }, scan);
   rejectUnknownFlags(scan, specs, command);
   rejectMalformed(scan);
-  const file = configFile(command, scan, env);
-  const hasArgument = words.length > 0 || Boolean(file?.argument);
+  const config = gatherConfig({
+    command,
+    commands,
+    given: givenConfig(command, scan, env),
+    env,
+    report({ isError, text, hint }) {
+      if (isError) throw usage(text, hint);
+      warnings.push(text);
+    },
+  });
+  const hasArgument = words.length > 0 || config.argument !== null;
   if (command.argument?.required === true && !hasArgument) {
     throw usage(`${command.name} needs <${command.argument.name}>: llmnode ${command.usage}`);
   }
@@ -78,20 +100,28 @@ export function parseCommandLine(
     throw usage(`${command.name} takes nothing after "--"`);
   }
   confirm(cli);
-  return build(command, words, file);
+  return build(command, words, config);
 }
 
 /** The file that `--config` or its variable names, for a command that takes one. */
-function configFile(command: CommandSpec, scan: Scan, env: Environment): ConfigFile | null {
+function givenConfig(command: CommandSpec, scan: Scan, env: Environment): string | null {
   if (!command.options.includes(CONFIG_OPTION)) return null;
-  const path = createOptions([CONFIG_OPTION], { flags: scan.flags, env }).text(CONFIG_OPTION.flag);
-  return path === null ? null : readConfigFile(path, command, env);
+  return createOptions([CONFIG_OPTION], { flags: scan.flags, env }).text(CONFIG_OPTION.flag);
+}
+
+/** The command that goes by this word. */
+export function findCommand(
+  commands: readonly CommandSpec[],
+  word: string,
+): CommandSpec | undefined {
+  return commands.find(({ name, aliases }) => name === word || aliases?.includes(word) === true);
 }
 
 /** "unknown command ..." with the one that was meant, or all there are. */
 export function unknownCommand(word: string, commands: readonly CommandSpec[]): LlmnodeError {
-  const names = commands.map(({ name }) => name);
-  const meant = suggest(word, names);
+  const shownOnes = commands.filter(({ isHidden }) => isHidden !== true);
+  const names = shownOnes.map(({ name }) => name);
+  const meant = suggest(word, [...names, ...shownOnes.flatMap(({ aliases }) => aliases ?? [])]);
   const shown = cleanLine(word, 80);
   return usage(
     meant === null
@@ -110,15 +140,30 @@ function buildCac(commands: readonly CommandSpec[]): CAC {
         if (argument === undefined) return "";
         // What may come from a configuration file as well is not missing when it is not typed.
         const isTyped = argument.required && command.configKeys === undefined;
-        return isTyped ? ` <${argument.name}>` : ` [${argument.name}]`;
+        const name = argument.repeats === true ? `...${argument.name}` : argument.name;
+        return isTyped ? ` <${name}>` : ` [${name}]`;
       })
       .join("");
     const entry = cli.command(`${command.name}${words}`, command.summary);
+    for (const alias of command.aliases ?? []) entry.alias(alias);
     for (const spec of command.options) entry.option(rawName(spec), spec.summary);
     entry.action(() => undefined);
   }
   return cli;
 }
+
+/**
+ * A word without what cac trips over: it builds objects of dots in flags, and is slow with many
+ * letters behind one dash. No flag of ours has either; as typed it is read by `scanArgv`.
+ */
+function tamed(word: string): string {
+  if (!word.startsWith("-")) return word;
+  const end = word.includes("=") ? word.indexOf("=") : word.length;
+  const name = word.slice(0, end).replaceAll(".", "-");
+  return `${/^--[^-]/.test(word) ? name : name.slice(0, MAX_LETTERS)}${word.slice(end)}`;
+}
+
+const MAX_LETTERS = 64;
 
 function rawName(spec: OptionSpec): string {
   const short = spec.short === undefined ? "" : `-${spec.short}, `;
@@ -141,6 +186,7 @@ function rejectExtraWords(
   scan: Scan,
 ): void {
   const { argument, secondArgument } = command;
+  if (argument?.repeats === true) return;
   const expected = [argument, secondArgument].filter((one) => one !== undefined).length;
   const extra = words[expected];
   if (extra === undefined) return;
@@ -180,6 +226,6 @@ function rejectMalformed(scan: Scan): void {
   );
 }
 
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
+function usage(message: string, hint?: string): LlmnodeError {
+  return new LlmnodeError("usage", message, hint === undefined ? {} : { hints: [hint] });
 }

@@ -6,20 +6,26 @@ import { commandTable } from "./commands.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
 import { formatError, toLlmnodeError } from "./messages.ts";
 import { parseCommandLine } from "./parse.ts";
-import type { CommandSpec, Environment } from "./spec.ts";
+import type { CommandSpec, Environment, Invocation } from "./spec.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
 
 /** The last log lines are worth a moment, but not a process that cannot be stopped. */
 const DAEMON_FLUSH_MS = 2000;
 
 /** `argv` is what the user typed, without the program. Never throws. */
-export async function runCli(argv: readonly string[], env: Environment): Promise<number> {
-  const terminal = openTerminal(env);
+export async function runCli(
+  argv: readonly string[],
+  env: Environment,
+  terminal: Terminal = openTerminal(env),
+): Promise<number> {
   let command: CommandSpec | null = null;
   try {
     const invocation = parseCommandLine(argv, commandTable(), env);
     command = invocation.command;
-    return await command.run(invocation, terminal);
+    if (command.isDaemon !== true) {
+      for (const warning of invocation.warnings) terminal.err.write(`warning: ${warning}\n`);
+    }
+    return await command.run({ ...invocation, ...progressOf(invocation, terminal) }, terminal);
   } catch (error) {
     const told = toLlmnodeError(error);
     tell(error, { argv, env, terminal });
@@ -28,6 +34,20 @@ export async function runCli(argv: readonly string[], env: Environment): Promise
     const flushed = Promise.all([terminal.out.flush(), terminal.err.flush()]);
     await (command?.isDaemon === true ? within(flushed, DAEMON_FLUSH_MS) : flushed);
   }
+}
+
+/** Said once: a person then knows. Not where stderr is for a program. */
+function progressOf({ command, options }: Invocation, terminal: Terminal) {
+  const hasJson = command.options.some(({ flag }) => flag === "json");
+  if (command.isDaemon === true || command.isHidden === true) return {};
+  if (hasJson && options.isOn("json")) return {};
+  let isSaid = false;
+  return {
+    progress(text: string) {
+      if (!isSaid) terminal.err.write(`${text}\n`);
+      isSaid = true;
+    },
+  };
 }
 
 async function within(work: Promise<unknown>, limitMs: number): Promise<void> {

@@ -9,6 +9,8 @@ export interface OptionSpec {
   flag: string;
   /** A one-letter form. */
   short?: string;
+  /** The values that it can have, where these are fixed. */
+  choices?: readonly string[];
   /** The placeholder of its value in help, such as `<host:port>`. Absent: an on/off switch. */
   value?: string;
   /** The value that counts when it is given without one; a value then needs `=` or a `://` in it. */
@@ -21,6 +23,10 @@ export interface OptionSpec {
   isPath?: boolean;
   /** The table of a configuration file whose entries are its values too, as `key=value`. */
   table?: string;
+  /** Only for a command line, not for a configuration file. */
+  isTyped?: boolean;
+  /** Its value, or what follows the `=` in it, is never shown. */
+  isSecret?: boolean;
   /** The environment variable that is read when the flag is not given. */
   env?: string;
   /** The text that counts when neither flag nor environment says anything. */
@@ -34,10 +40,18 @@ export interface ArgumentSpec {
   /** Its name in usage and messages, without brackets. */
   name: string;
   required: boolean;
+  /** Whether several may be given. */
+  repeats?: boolean;
+  /** The words that it can be, where these are fixed. */
+  words?: readonly string[];
 }
 
 export interface CommandSpec {
   name: string;
+  /** Other words for it. */
+  aliases?: readonly string[];
+  /** Not for people: in no list, and never what somebody may have meant. */
+  isHidden?: boolean;
   /** What follows `llmnode ` in its usage line. */
   usage: string;
   /** One line for the list of commands. */
@@ -53,10 +67,16 @@ export interface CommandSpec {
   takesRest?: boolean;
   /** The keys in its configuration file that stand for its argument and for words after `--`. */
   configKeys?: { argument: string; rest: string };
+  /** Whether a table of its name in a shared configuration file gives its options. */
+  hasConfigTable?: boolean;
+  /** Whether it runs without a look at any configuration file that was not named to it. */
+  ignoresConfig?: boolean;
   options: OptionSpec[];
   examples: string[];
   /** A message for words too many, where the command can say more than "unexpected". */
   explainExtraWords?: (words: readonly string[], typed: readonly string[]) => string;
+  /** Reads its options as `run` does, and no more. Throws `usage`. */
+  check?: (invocation: Invocation) => void;
   /** Exit codes that differ from the general table. */
   exitCode?: (code: ErrorCode) => number;
   /** Does the work; its number is the exit code. Expected failures are thrown. */
@@ -74,6 +94,10 @@ export interface Invocation {
   isRestFromFile: boolean;
   options: Options;
   env: Environment;
+  /** What is to be said about configuration files before it runs. */
+  warnings: readonly string[];
+  /** Says on stderr what a person waits for, once it takes a while. */
+  progress?: (text: string) => void;
 }
 
 export type Environment = Record<string, string | undefined>;
@@ -84,7 +108,7 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
     value: "<url>",
     env: "LLMNODE_HEAD",
     default: "http://127.0.0.1:8092",
-    summary: "the head that commands talk to: host, host:port or URL",
+    summary: "the head that commands talk to: host, host:port, URL, or a name of [heads]",
   },
   {
     flag: "ca",
@@ -92,6 +116,13 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
     env: "LLMNODE_CA",
     defaultNote: "the system's, and a head on this machine",
     summary: "the authorities to trust when --head is https, in PEM",
+  },
+  {
+    flag: "token-file",
+    value: "<file>",
+    defaultNote: "$LLMNODE_ADMIN_TOKEN, $LLMNODE_API_KEY, or that of a head on this machine",
+    summary: "a file with the head's admin token or an API key, --token-file=- for standard input",
+    isPath: true,
   },
   {
     flag: "timeout",
@@ -110,12 +141,19 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   { flag: "version", summary: "show the version" },
 ];
 
+/** Those of them that a command does not mean otherwise: `join` has a token file of its own. */
+export function globalOptionsOf(command: Pick<CommandSpec, "options"> | undefined): OptionSpec[] {
+  const own = new Set(command?.options.map(({ flag }) => flag));
+  return GLOBAL_OPTIONS.filter(({ flag }) => !own.has(flag));
+}
+
 /** A command that has it takes all its other options from the file as well. */
 export const CONFIG_OPTION: OptionSpec = {
   flag: "config",
   value: "<file>",
   env: "LLMNODE_CONFIG",
-  summary: "a TOML file with any of these options; flags and variables win over it",
+  summary:
+    "a TOML file with any of these options, instead of llmnode.toml and those of: llmnode config path",
   isPath: true,
 };
 

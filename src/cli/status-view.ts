@@ -3,6 +3,8 @@
 import { cleanLine, count } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
 import { type Fields, fields, list, number, text, texts } from "./json-fields.ts";
+import { briefly } from "./status-brief.ts";
+import { orderReason } from "./status-drain.ts";
 import { failureLines, type FailedEngine } from "./status-failures.ts";
 import { gpuText, hardwareTables, type HardwareView, readHardware } from "./status-hardware.ts";
 import { type ProcessView, processTable, readProcess } from "./status-processes.ts";
@@ -89,11 +91,12 @@ export function statusLines(
   const ready = status.models.filter((model) => (model.ready ?? 0) > 0).length;
   const summary = `${count(status.workers.length, "worker")}, ${ready} of ${count(status.models.length, "model")} ready`;
   const lines = [cut(cleanLine(`head ${url}${version}   ${summary}`), columns)];
+  const { shown: seen, more } = verbose ? { shown: status, more: [] } : briefly(status);
   const add = (header: readonly string[], rows: string[][]) => {
     if (rows.length > 0) lines.push("", ...textTable(header, rows, columns));
   };
   for (const [title, offers] of [
-    ["MODEL", status.models],
+    ["MODEL", seen.models],
     ["SERVICE", status.services],
   ] as const) {
     add(
@@ -107,7 +110,7 @@ export function statusLines(
   }
   add(
     ["WORKER", "STATE", "VIA", "SEEN", "GPU", "REASON"],
-    status.workers.map((worker) => [
+    seen.workers.map((worker) => [
       worker.name,
       worker.state,
       worker.via ?? "-",
@@ -116,12 +119,10 @@ export function statusLines(
       worker.reason ?? "",
     ]),
   );
-  add(
-    ["ENGINE", "KIND", "STATE", "MODEL", "REPLICA", "INFL", "LOAD", "REASON"],
-    engineRows(status),
-  );
+  add(["ENGINE", "KIND", "STATE", "MODEL", "REPLICA", "INFL", "LOAD", "REASON"], engineRows(seen));
+  if (more.length > 0) lines.push("", ...more);
   if (verbose) for (const [header, rows] of hardwareTables(status.workers)) add(header, rows);
-  const engines = status.workers.flatMap((worker) => worker.engines);
+  const engines = seen.workers.flatMap((worker) => worker.engines);
   if (verbose) add(...processTable(engines));
   return [...lines, ...failureLines(engines, verbose)];
 }
@@ -190,7 +191,7 @@ function readWorker(entry: Record<string, unknown>): WorkerView {
   return {
     name,
     state: text(entry["state"]) ?? "?",
-    reason: text(entry["reason"]),
+    reason: orderReason(entry) ?? text(entry["reason"]),
     via: text(entry["via"]),
     ageMs: number(entry["age_ms"]),
     hardware: readHardware(entry),

@@ -11,6 +11,8 @@ const TAIL = 1000;
 export interface Piece {
   lines: { time: string | null; text: string }[];
   skipped: number;
+  /** What is still being written, such as a bar of progress. */
+  live: string | null;
 }
 
 /** Throws what the head says where there is no log; ends with the log or the signal. */
@@ -26,9 +28,10 @@ export function topLogs(client: HeadClient) {
     const path = `/api/v1/workers/logs?worker=${encodeURIComponent(worker)}&${query}`;
     const response = await getStream(client, path, signal);
     for await (const events of readLogEvents(response.body ?? new ReadableStream())) {
-      const piece: Piece = { lines: [], skipped: 0 };
+      const piece: Piece = { lines: [], skipped: 0, live: null };
       for (const event of events) {
         if (event.type === "line") piece.lines.push({ time: null, text: event.text });
+        else if (event.type === "live") piece.live = event.text;
         else if (event.type === "left_out") piece.skipped += event.lines;
         else if (event.type === "run")
           piece.lines.push({ time: null, text: `-- run of ${event.started_at} --` });

@@ -9,6 +9,7 @@ const SPECS: OptionSpec[] = [
   { flag: "json", summary: "" },
   { flag: "no-done", summary: "" },
   { flag: "help", short: "h", summary: "" },
+  { flag: "message", short: "m", value: "<text>", summary: "" },
 ];
 
 function flags(argv: string[]): Record<string, string[]> {
@@ -20,6 +21,17 @@ test("values stay what was typed", () => {
     name: ["007"],
     label: ["a=1e3", "b=0x10"],
   });
+});
+
+test("a short option takes the next word where it has a value, and only as the last of its word", () => {
+  expect(flags(["-m", "new driver", "-hm", "x"])).toEqual({
+    help: ["true"],
+    message: ["new driver", "x"],
+  });
+  for (const argv of [["-m"], ["-m", ""], ["-m", "--json"], ["-mh", "x"]]) {
+    const { malformed } = scanArgv(argv, SPECS);
+    expect(malformed.map(({ spec }) => spec.flag)).toEqual(["message"]);
+  }
 });
 
 test("a switch takes no word", () => {

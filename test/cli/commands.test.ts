@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import { createOptions } from "../../src/cli/options.ts";
 import { commandTable } from "../../src/cli/commands.ts";
 import { readSim, simCommand } from "../../src/cli/commands/sim.ts";
+import { CLUSTER_LIMITS } from "../../src/cluster/limits.ts";
 import { HEAD_DEFAULTS } from "../../src/head/options.ts";
 import { SIM_DEFAULTS } from "../../src/sim/options.ts";
 import { runProcess, spawnProcess } from "../helpers/process.ts";
@@ -48,7 +49,7 @@ describe("help and version", () => {
   test("no arguments show the overview, with every command", async () => {
     const { code, stdout, stderr } = await llmnode([]);
     expect([code, stderr]).toEqual([0, ""]);
-    for (const { name, summary } of commandTable())
+    for (const { name, summary } of commandTable().filter((one) => one.isHidden !== true))
       expect(stdout.replace(/\s+/g, " ")).toContain(` ${name} ${summary} `);
   });
 
@@ -189,6 +190,18 @@ describe("defaults in the table are those of the roles", () => {
 
   test("head", () => {
     expect(defaults("head").bytes("max-body-size")).toBe(HEAD_DEFAULTS.maxBodyBytes);
+    expect([
+      defaults("head").integer("queue-size", { min: 1, max: 1000 }),
+      defaults("head").durationMs("queue-timeout"),
+    ]).toEqual([CLUSTER_LIMITS.maxWaiting, CLUSTER_LIMITS.queueTimeoutMs]);
+  });
+
+  test.each([
+    ["--queue-size", "0", '--queue-size needs a whole number from 1 to 1000000, not "0"'],
+    ["--queue-timeout", "0", '--queue-timeout needs more than zero, not "0"'],
+  ])("head %s %s is refused in one line", async (flag, value, message) => {
+    const { code, stderr } = await llmnode(["head", flag, value]);
+    expect([code, stderr]).toEqual([2, `error: ${message}\n`]);
   });
 });
 
@@ -275,7 +288,10 @@ describe("the daemons", () => {
       head.terminal?.close();
     }
     await using piped = spawnProcess(args, { env: environment() });
-    await piped.waitForLine(/join token +llmnode join-token show --head http/, SLOW);
+    await piped.waitForLine(
+      /join token +LLMNODE_DATA=\S+ llmnode join-token show --head http/,
+      SLOW,
+    );
     expect(piped.stderr()).toContain("LLMNODE_TOKEN=<join token> llmnode join");
     expect(piped.output()).not.toContain(token.slice(0, 20));
   });
@@ -294,9 +310,10 @@ describe("the daemons", () => {
   });
 
   test("join-token makes, lists and takes back, with words and with JSON", async () => {
-    const { child, url } = await startHead({ LLMNODE_DATA: mkdtempSync(join(home, "data-")) });
+    const data = { LLMNODE_DATA: mkdtempSync(join(home, "data-")) };
+    const { child, url } = await startHead(data);
     await using _ = child;
-    const run = (...args: string[]) => llmnode(["join-token", ...args, "--head", url]);
+    const run = (...args: string[]) => llmnode(["join-token", ...args, "--head", url], data);
     const made = await run("create", "--expires", "7d", "--uses", "3", "--models", "Qwen/*");
     expect([made.code, made.stdout]).toEqual([
       0,

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { commandTable } from "../../src/cli/commands.ts";
 import { parseCommandLine } from "../../src/cli/parse.ts";
-import { GLOBAL_OPTIONS } from "../../src/cli/spec.ts";
+import { globalOptionsOf } from "../../src/cli/spec.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
 
 function parse(...argv: string[]) {
@@ -58,12 +58,17 @@ test.each([
   [["stauts"], 'unknown command "stauts": did you mean "status"?'],
   [
     ["deploy"],
-    'unknown command "deploy"; there are: head, join, status, logs, join-token, forget, doctor, sim, version, help',
+    `unknown command "deploy"; there are: ${commandTable()
+      .filter(({ isHidden }) => isHidden !== true)
+      .map(({ name }) => name)
+      .join(", ")}`,
   ],
   [["status", "--jsno"], "unknown option --jsno for status: did you mean --json?"],
   [["--verson"], "unknown option --verson: did you mean --version?"],
   [["status", "--zzzzz"], "unknown option --zzzzz for status; see: llmnode help status"],
   [["status", "-v"], "unknown option -v for status; see: llmnode help status"],
+  [["status", "--x", "--x.y"], "unknown option --x for status; see: llmnode help status"],
+  [["status", "--json", "--json.y=1"], "unknown option --json.y for status: did you mean --json?"],
   [["status", "--no-json"], "unknown option --no-json for status; see: llmnode help status"],
   [["status", "extra"], 'status: unexpected argument "extra"'],
   [["status", "--json", "true"], 'status: unexpected argument "true"'],
@@ -96,7 +101,7 @@ test("a mistyped word cannot write to the terminal", () => {
 
 test("the table is consistent", () => {
   for (const command of commandTable()) {
-    const all = [...command.options, ...GLOBAL_OPTIONS];
+    const all = [...command.options, ...globalOptionsOf(command)];
     const flags = all.map(({ flag }) => flag);
     expect(new Set(flags).size).toBe(flags.length);
     const variables = all.flatMap(({ env }) => env ?? []);

@@ -2,7 +2,7 @@
 
 import { EXIT } from "../exit-codes.ts";
 import { commandHelp, overview } from "../help.ts";
-import { unknownCommand } from "../parse.ts";
+import { findCommand, unknownCommand } from "../parse.ts";
 import { versionFacts } from "../program.ts";
 import type { CommandSpec } from "../spec.ts";
 
@@ -13,12 +13,13 @@ export function helpCommand(others: readonly CommandSpec[]): CommandSpec {
     usage: "help [command]",
     summary: "show this overview, or more about one command",
     argument: { name: "command", required: false },
+    ignoresConfig: true,
     options: [],
     examples: ["llmnode help", "llmnode help join"],
     async run({ words }, terminal) {
       const all = [...others, help];
       const name = words[0];
-      const found = all.find((command) => command.name === name);
+      const found = name === undefined ? undefined : findCommand(all, name);
       if (name !== undefined && found === undefined) throw unknownCommand(name, all);
       terminal.out.write(
         found === undefined ? overview(all, versionFacts().version) : commandHelp(found),

@@ -70,7 +70,7 @@ export const joinTokenCommand: CommandSpec = {
     "rotate replaces the first one; revoke takes one back. Workers that are in stay in: each has a",
     "credential of its own, which `llmnode forget` takes back.",
   ],
-  argument: { name: "action", required: true },
+  argument: { name: "action", required: true, words: Object.keys(ACTIONS) },
   secondArgument: { name: "id", required: false },
   options: [
     { flag: "expires", value: "<duration>", summary: "create: until when it lets workers in" },

@@ -6,9 +6,10 @@ import type { Log } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
 import type { Worker } from "../../worker/worker.ts";
 import { shellWord } from "../argv.ts";
-import { daemonLog, dataDirectory } from "../daemon.ts";
+import { daemonLog, dataDirectory, isForPerson } from "../daemon.ts";
 import { joinExitCode } from "../exit-codes.ts";
 import { JOIN_OPTIONS } from "../join/options.ts";
+import { workerBanner } from "../join/banner.ts";
 import { readEngineVariables } from "../join/variables.ts";
 import { readWorker } from "../join/worker.ts";
 import type { Options } from "../options.ts";
@@ -25,6 +26,7 @@ export const joinCommand: CommandSpec = {
   usage: USAGE,
   summary: "run an inference engine on this machine and serve it through a head",
   isDaemon: true,
+  hasConfigTable: true,
   details: [
     "<head> is host, host:port or [v6]:port of the head's worker address (port 8093 if left out).",
     "The link to it is encrypted. A join token lets a worker in the first time: on the head's own",
@@ -34,7 +36,8 @@ export const joinCommand: CommandSpec = {
     "",
     "All of it may stand in a TOML file, which `llmnode join --config worker.toml` reads: the options",
     'by their names without dashes, head = "10.0.0.5", command = ["vllm", "serve", ...], [env] and',
-    "[labels]. Flags win over LLMNODE_* variables, which win over the file.",
+    "[labels]; or in the table [join] of ./llmnode.toml, see: llmnode help config. Flags win over",
+    "LLMNODE_* variables, which win over the file.",
     "",
     "SIGTERM and Ctrl-C let requests end, then stop the engine; so does SIGUSR1, as Slurm sends it",
     "before a job's end. SIGUSR2 ends the worker alone: the next one takes its engine over.",
@@ -63,6 +66,7 @@ export const joinCommand: CommandSpec = {
     return `put the engine command after "--": ${cleanLine(line, 1000)}`;
   },
   exitCode: joinExitCode,
+  check: readWorker,
   async run(invocation, terminal) {
     const { options, env } = invocation;
     restartInPlace(env);
@@ -87,9 +91,16 @@ export const joinCommand: CommandSpec = {
           selfCommand: selfCommand(),
         }),
       started: (worker) => {
-        const until = wanted.until ? new Date(wanted.until).toISOString() : undefined;
+        const until = wanted.until ? new Date(wanted.until).toISOString() : null;
+        if (isForPerson(options, terminal)) {
+          terminal.err.write(workerBanner({ ...wanted, name: worker.name, until, env }));
+          return;
+        }
         const head = formatHostPort(wanted.head);
-        log.info(`worker ${cleanLine(worker.name, 100)} is up, Ctrl-C leaves`, { head, until });
+        log.info(`worker ${cleanLine(worker.name, 100)} is up, Ctrl-C leaves`, {
+          head,
+          until: until ?? undefined,
+        });
       },
       farewell: ({ inFlight }) =>
         inFlight === null ? "draining" : `draining ${count(inFlight, "request")}`,

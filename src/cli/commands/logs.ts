@@ -2,15 +2,14 @@
 
 import { formatLogQuery, type LogQuery } from "../../protocol/engine-log.ts";
 import { type ErrorCode, LlmnodeError, messageOf } from "../../protocol/errors.ts";
-import { getJson, getStream, type HeadClient, headClient } from "../api.ts";
+import { getStream, type HeadClient, headClient } from "../api.ts";
 import { EXIT } from "../exit-codes.ts";
-import { fields, list, text } from "../json-fields.ts";
 import { readLogEvents } from "../log-events.ts";
 import { createLogView, type LogView } from "../log-view.ts";
 import type { Options } from "../options.ts";
 import type { CommandSpec } from "../spec.ts";
-import { suggest } from "../suggest.ts";
 import type { Output } from "../terminal.ts";
+import { nameOthers } from "../worker-names.ts";
 
 const DEFAULT_TAIL = 200;
 const RETRY_MS = 1000;
@@ -87,7 +86,7 @@ async function readWhole(reading: Reading): Promise<void> {
       lines += count;
     },
     onPosition() {},
-  }).catch((error: unknown) => nameOthers(error, reading));
+  }).catch((error: unknown) => nameWorkers(error, reading));
   if (end instanceof LlmnodeError) throw end;
   if (lines === 0) reading.view.remark("(nothing)");
 }
@@ -125,7 +124,7 @@ async function follow(reading: Reading): Promise<void> {
         (error.code === "upstream_unreachable" ||
           (wasIn && (PASSING.includes(error.code) || error.code === "not_found")));
       if (isPassing) return error;
-      return nameOthers(error, reading);
+      return nameWorkers(error, reading);
     });
     if (failure === null) return;
     if (waitingFor !== failure.message) {
@@ -189,20 +188,6 @@ function broke(code: string, message: string): LlmnodeError {
   return new LlmnodeError(PASSING.find((known) => known === code) ?? "upstream_broken", message);
 }
 
-/** Throws the error, with the names of workers that may have been meant where it is about that. */
-async function nameOthers(error: unknown, { client, worker }: Reading): Promise<never> {
-  if (!(error instanceof LlmnodeError) || !error.message.startsWith("there is no worker"))
-    throw error;
-  const names = await getJson(client, "/api/v1/status").then(
-    (body) => list(fields(JSON.parse(body))["workers"]).flatMap(({ name }) => text(name) ?? []),
-    () => [],
-  );
-  const near = suggest(worker, names);
-  const hints = [
-    ...(near === null ? [] : [`did you mean   llmnode logs ${near}`]),
-    names.length === 0
-      ? "there are no workers (yet)"
-      : `workers: ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}`,
-  ];
-  throw new LlmnodeError(error.code, error.message, { hints });
+function nameWorkers(error: unknown, { client, worker }: Reading): Promise<never> {
+  return nameOthers(error, { client, command: "logs", words: [worker] });
 }

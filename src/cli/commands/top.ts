@@ -1,17 +1,21 @@
 /** `llmnode top`: the cluster live, on a terminal or as text and JSON. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { VIEWS } from "../../protocol/watch-rows.ts";
+import { type View, VIEWS } from "../../protocol/watch-rows.ts";
+import { whoAmI } from "../drain-order.ts";
 import { getStream, headClient, postJson } from "../api.ts";
 import { EXIT } from "../exit-codes.ts";
+import { awaitInterrupt, HUNG_UP } from "../interrupt.ts";
 import type { CommandSpec, Invocation } from "../spec.ts";
 import type { Terminal } from "../terminal.ts";
 import { topLogs } from "../top-logs.ts";
+import { takeTerminal } from "../top-terminal.ts";
 
 const THEMES = ["auto", "mono", "high-contrast", "colorblind"] as const;
 
 export const topCommand: CommandSpec = {
   name: "top",
+  hasConfigTable: true,
   usage: "top [--view <view>] [--filter <words>] [--once] [--json] [--watch] [-n <frames>]",
   summary: "watch the cluster live",
   details: [
@@ -84,7 +88,8 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
     throw options.invalid("interval", "from 200ms to 60s");
   }
   const frames = options.integer("frames", { min: 1, max: 1_000_000 });
-  const client = headClient(invocation);
+  // It says itself what it waits for, on the screen that it draws.
+  const { progress: _, ...client } = headClient(invocation);
   const head = {
     stream: (path: string, signal: AbortSignal) =>
       getStream({ ...client, retryPausesMs: [] }, path, signal),
@@ -101,89 +106,79 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
   const watch = options.isOn("watch") || (accessible && !options.isOn("once"));
   const { paletteOf } = await import("../../top/palette.ts");
   const palette = paletteOf(theme, terminal.color);
-  const ending = new AbortController();
-  const stop = endOn(ending);
+  await checkFilter(view, filter);
+  using interrupt = awaitInterrupt();
 
-  try {
-    if (json || watch || options.isOn("once") || !isInteractive(terminal, env)) {
-      const { runPlain } = await import("../../top/plain.ts");
-      if (
-        terminal.outIsTty &&
-        process.stdin.isTTY !== true &&
-        !json &&
-        !watch &&
-        !options.isOn("once")
-      ) {
-        terminal.err.write("no keyboard here: --watch goes on, this is one snapshot\n");
-      }
-      await runPlain({
-        head,
-        query: {
-          view: view === "workers" || json ? view : "workers",
-          sort: sort ?? "problems",
-          filter,
-          offset: 0,
-          limit: 1000,
-          interval_ms: intervalMs ?? 1000,
-          gone: false,
-          models_beside: 50,
-          detail: null,
-        },
-        frames: frames ?? (watch ? null : 1),
-        format: json ? "json" : accessible ? "changes" : "text",
-        pretty: terminal.outIsTty,
-        width: terminal.columns ?? 120,
-        palette: terminal.outIsTty ? palette : { sgr: NO_COLORS },
-        draw,
-        async write(text) {
-          terminal.out.write(text);
-          await terminal.out.flush();
-        },
-        isGone: () => terminal.out.isGone,
-        signal: ending.signal,
-      });
-      return EXIT.ok;
+  if (json || watch || options.isOn("once") || !isInteractive(terminal, env)) {
+    const { FIRST_SORT } = await import("../../top/sorts.ts");
+    const { runPlain } = await import("../../top/plain.ts");
+    if (
+      terminal.outIsTty &&
+      process.stdin.isTTY !== true &&
+      !json &&
+      !watch &&
+      !options.isOn("once")
+    ) {
+      terminal.err.write("no keyboard here: --watch goes on, this is one snapshot\n");
     }
-    // Ink's colours come from us; what it finds in the environment must not take them away.
-    process.env["FORCE_COLOR"] = "1";
-    const { openTty, terminalSize } = await import("../../top/tty.ts");
-    const { runTop } = await import("../../top/top.ts");
-    const tty = openTty();
-    const giveBack = () => tty.restore();
-    process.once("exit", giveBack);
-    process.stdin.setRawMode(true);
-    try {
-      await runTop({
-        options: {
-          head: client.url,
-          view,
-          sort,
-          filter,
-          intervalMs,
-          readonly: options.isOn("readonly"),
-        },
-        head,
-        logs: topLogs({ ...client, retryPausesMs: [] }),
-        palette,
-        draw,
-        tty,
-        keyboard: {
-          onBytes: (listener) => void process.stdin.on("data", listener),
-          onEnd: (listener) => void process.stdin.on("end", listener),
-        },
-        size: () => terminalSize(process.stdout, env),
-        onResize: (listener) => void process.stdout.on("resize", listener),
-        signal: ending.signal,
-      });
-    } finally {
-      tty.restore();
-      process.stdin.setRawMode(false);
-      process.stdin.pause();
-    }
-    return EXIT.ok;
-  } finally {
-    stop();
+    await runPlain({
+      head,
+      query: {
+        view,
+        sort: sort ?? FIRST_SORT[view],
+        filter,
+        offset: 0,
+        limit: 1000,
+        interval_ms: intervalMs ?? 1000,
+        gone: false,
+        models_beside: 50,
+        detail: null,
+      },
+      frames: frames ?? (watch ? null : 1),
+      format: json ? "json" : accessible ? "changes" : "text",
+      pretty: terminal.outIsTty,
+      width: terminal.columns ?? 120,
+      palette: terminal.outIsTty ? palette : { sgr: NO_COLORS },
+      draw,
+      async write(text) {
+        terminal.out.write(text);
+        await terminal.out.flush();
+      },
+      isGone: () => terminal.out.isGone,
+      signal: interrupt.signal,
+    });
+    return interrupt.code;
   }
+  // Ink's colours come from us; what it finds in the environment must not take them away.
+  process.env["FORCE_COLOR"] = "1";
+  const { runTop } = await import("../../top/top.ts");
+  using screen = await takeTerminal(env);
+  const running = runTop({
+    ...screen,
+    options: {
+      head: client.url,
+      view,
+      sort,
+      filter,
+      intervalMs,
+      readonly: options.isOn("readonly"),
+      who: whoAmI(env),
+    },
+    head,
+    logs: topLogs({ ...client, retryPausesMs: [] }),
+    palette,
+    draw,
+    signal: interrupt.signal,
+  });
+  const end = await Promise.race([running, screen.bug]);
+  return interrupt.code || (end === "gone" ? HUNG_UP : EXIT.ok);
+}
+
+/** Throws `usage`: a filter that cannot be read would show nothing. */
+async function checkFilter(view: View, filter: string): Promise<void> {
+  const { filterProblem } = await import("../../top/filters.ts");
+  const problem = filterProblem(view, filter);
+  if (problem !== null) throw new LlmnodeError("usage", `--filter: ${problem}`);
 }
 
 const NO_COLORS = {
@@ -216,13 +211,4 @@ function isInteractive(terminal: Terminal, env: Invocation["env"]): boolean {
 function speaksUtf8(env: Invocation["env"]): boolean {
   const locale = env["LC_ALL"] || env["LC_CTYPE"] || env["LANG"] || "";
   return locale === "" || /utf-?8/i.test(locale);
-}
-
-function endOn(ending: AbortController): () => void {
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  const end = () => ending.abort();
-  for (const signal of signals) process.on(signal, end);
-  return () => {
-    for (const signal of signals) process.off(signal, end);
-  };
 }

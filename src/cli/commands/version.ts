@@ -8,6 +8,7 @@ export const versionCommand: CommandSpec = {
   name: "version",
   usage: "version [--json]",
   summary: "show the version",
+  ignoresConfig: true,
   options: [{ flag: "json", summary: "as JSON" }],
   examples: ["llmnode version", "llmnode version --json"],
   async run({ options }, terminal) {

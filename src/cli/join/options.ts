@@ -42,6 +42,14 @@ const ENGINE_OPTIONS: readonly OptionSpec[] = [
       "start an engine that ended again: always, on-failure (not after exit code 0) or no; otherwise join ends with it",
   },
   {
+    flag: "stall-restart",
+    value: "<when>",
+    env: "LLMNODE_STALL_RESTART",
+    default: "auto",
+    summary:
+      "start an engine again that is there and produces nothing: auto (if its process is stopped; if it is a known kind of engine, also if it does nothing, or fails to give one token for 3 minutes), on or off",
+  },
+  {
     flag: "no-adopt",
     env: "LLMNODE_NO_ADOPT",
     summary:
@@ -72,6 +80,7 @@ const ENGINE_OPTIONS: readonly OptionSpec[] = [
     value: "<NAME[=value]>",
     repeat: true,
     merges: true,
+    isSecret: true,
     table: "env",
     summary:
       "a variable for the engine, NAME alone for this shell's own; a value is taken out of the process list at once, LLMNODE_SET_NAME=value or --env-file never show it there",
@@ -150,6 +159,7 @@ const WORKER_OPTIONS: readonly OptionSpec[] = [
   {
     flag: "token",
     value: "<join token>",
+    isSecret: true,
     env: TOKEN_VARIABLE,
     defaultNote: "on the head's machine its own",
     summary: "lets the worker in; taken out of the process list at once, the variable is better",

@@ -12,7 +12,15 @@ import type { Invocation } from "../spec.ts";
 import { parseUntil, UNTIL_FORMS } from "./until.ts";
 
 /** Options about an engine that this worker starts itself. */
-const OF_OWN_ENGINE = ["port", "start-timeout", "restart", "env", "env-file", "cwd"] as const;
+const OF_OWN_ENGINE = [
+  "port",
+  "start-timeout",
+  "restart",
+  "stall-restart",
+  "env",
+  "env-file",
+  "cwd",
+] as const;
 
 type Wanted = Omit<
   WorkerOptions,
@@ -44,6 +52,7 @@ export function readWorker({ words, rest, isRestFromFile, options }: Invocation)
     healthPath: readHealthPath(options),
     startTimeoutMs: options.durationMs("start-timeout"),
     restart: options.choice("restart", ["always", "on-failure", "no"]),
+    stallRestart: options.choice("stall-restart", ["auto", "on", "off"]),
     adopt: !options.isOn("no-adopt"),
     handover: options.isOn("handover"),
     gpus: options.text("gpus"),

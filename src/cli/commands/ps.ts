@@ -1,0 +1,52 @@
+/** `llmnode ps`: a line for each engine. */
+
+import { getJson, headClient } from "../api.ts";
+import { EXIT } from "../exit-codes.ts";
+import { LIST_OPTIONS, showList } from "../listing.ts";
+import { noneMeant } from "../names.ts";
+import type { CommandSpec } from "../spec.ts";
+import { ENGINES, type PsRow, readEngines } from "../view-engines.ts";
+import { emptyText } from "./workers.ts";
+
+export const psCommand: CommandSpec = {
+  name: "ps",
+  usage: "ps [<engine>...] [--wide] [-q] [--json]",
+  summary: "list the engines that workers run",
+  details: [
+    "<engine> is a name such as gpu-01/1, or a worker: all of its engines. UP is how long it has been",
+    "ready.",
+  ],
+  argument: { name: "engine", required: false, repeats: true },
+  options: LIST_OPTIONS.slice(),
+  examples: ["llmnode ps", "llmnode ps gpu-01", "llmnode ps --json --fields name,models,pid"],
+  async run(invocation, terminal) {
+    const asked = performance.now();
+    const client = headClient(invocation);
+    const { rows, head } = readEngines(await getJson(client, "/api/v1/status"));
+    const listed = {
+      rows: chosen(rows, invocation.words),
+      head,
+      ageMs: Math.round(performance.now() - asked),
+      total: rows.length,
+      isPart: false,
+      none: emptyText(client.url).replace("no workers", "no engines"),
+    };
+    showList(ENGINES, listed, { invocation, terminal });
+    return EXIT.ok;
+  },
+};
+
+/** Those that are named, in the order of all. Throws `not_found`. */
+function chosen(rows: readonly PsRow[], words: readonly string[]): readonly PsRow[] {
+  if (words.length === 0) return rows;
+  const isNamed = (row: PsRow, word: string) => row.name === word || row.worker === word;
+  const unknown = words.find((word) => !rows.some((row) => isNamed(row, word)));
+  if (unknown !== undefined) {
+    throw noneMeant(
+      unknown,
+      "engine",
+      rows.map(({ name }) => name),
+    );
+  }
+  return rows.filter((row) => words.some((word) => isNamed(row, word)));
+}

@@ -1,0 +1,82 @@
+/** `llmnode requests`: a line for each request that runs, or what became of some so far. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import type { RequestRow } from "../../protocol/watch-rows.ts";
+import { getJson, type HeadClient, headClient } from "../api.ts";
+import { EXIT } from "../exit-codes.ts";
+import { fields, number, text } from "../json-fields.ts";
+import {
+  choiceOptions,
+  isPlainList,
+  LIST_OPTIONS,
+  type ListedRows,
+  showDetails,
+  showList,
+} from "../listing.ts";
+import { rowNamed } from "../names.ts";
+import type { CommandSpec } from "../spec.ts";
+import { requestLines, REQUESTS } from "../view-requests.ts";
+import { ALL_ROWS, checkWords } from "../watch-frame.ts";
+
+export const requestsCommand: CommandSpec = {
+  name: "requests",
+  usage: "requests [<request>...] [--filter <words>] [--sort <field>] [--wide] [-q] [--json]",
+  summary: "list the requests that run now, or show the way of some",
+  details: [
+    "<request> is an id, or the beginning of one. PHASE is queued, prefill, decode, or retry with how often. Never",
+    "shown: what is asked and what is answered. `llmnode cancel` ends one.",
+  ],
+  argument: { name: "request", required: false, repeats: true },
+  options: [...choiceOptions("'model:qwen age>60k'", "-age_ms"), ...LIST_OPTIONS],
+  examples: ["llmnode requests", "llmnode requests --filter phase:queued", "llmnode requests -q"],
+  async run(invocation, terminal) {
+    const { options, words } = invocation;
+    const filter = options.text("filter");
+    const sort = options.text("sort") ?? "-age_ms";
+    const hasNames = words.length > 0;
+    if (hasNames && filter !== null) {
+      throw new LlmnodeError("usage", "either ids of requests or --filter, not both");
+    }
+    checkWords("requests", { filter, sort });
+    const client = headClient(invocation);
+    const none = filter === null ? "no requests run" : "no request has these words";
+    const listed = { ...(await runningRequests(client, { filter: filter ?? "", sort })), none };
+    const rows = hasNames ? namedRows(words, listed.rows) : listed.rows;
+    const shown = { invocation, terminal };
+    if (hasNames && !isPlainList(invocation)) showDetails(rows, requestLines, shown);
+    else showList(REQUESTS, { ...listed, rows }, shown);
+    return EXIT.ok;
+  },
+};
+
+function namedRows(words: readonly string[], rows: readonly RequestRow[]): RequestRow[] {
+  const id = (row: RequestRow) => row.id;
+  return [...new Set(words.map((word) => rowNamed(word, { noun: "request", rows, name: id, id })))];
+}
+
+/** Throws as `getJson`. */
+export async function runningRequests(
+  client: HeadClient,
+  { filter, sort }: { filter: string; sort: string },
+): Promise<Omit<ListedRows<RequestRow>, "none">> {
+  const asked = performance.now();
+  const words = new URLSearchParams({
+    limit: String(ALL_ROWS),
+    sort,
+    ...(filter ? { filter } : {}),
+  });
+  const answer = fields(JSON.parse(await getJson(client, `/api/v1/requests?${words}`)));
+  const { requests } = answer;
+  if (answer["schema"] !== "llmnode.requests/1" || !Array.isArray(requests)) {
+    throw new LlmnodeError("bad_message", `what the head at ${client.url} answers is unknown here`);
+  }
+  const rows = requests as RequestRow[];
+  const head = fields(answer["head"]);
+  return {
+    rows,
+    head: { id: text(head["id"]) ?? "", time: text(head["time"]) ?? "" },
+    ageMs: Math.round(performance.now() - asked),
+    total: number(answer["total"]) ?? rows.length,
+    isPart: rows.length >= ALL_ROWS,
+  };
+}
