@@ -1,6 +1,8 @@
-/** Benchmarks: `bun scripts/bench.ts <what> [options]`. What there is: front, lane, sessions. */
+/** Benchmarks: `bun scripts/bench.ts <what> [options]`; without a name it tells which there are. */
 
+import { DECIDE_USAGE, readDecideOptions, runDecide } from "./bench/decide.ts";
 import { FRONT_USAGE, readFrontOptions, runFront } from "./bench/front.ts";
+import { KEYS_USAGE, readKeysOptions, runKeys } from "./bench/keys.ts";
 import {
   LANE_USAGE,
   readLaneOptions,
@@ -8,7 +10,9 @@ import {
   SESSIONS_USAGE,
 } from "./bench/lane-options.ts";
 import { runLane } from "./bench/lane.ts";
+import { ROUTING_USAGE, readRoutingOptions, runRouting } from "./bench/routing.ts";
 import { runSessions } from "./bench/sessions.ts";
+import { readTopOptions, runTopBench, TOP_USAGE } from "./bench/top.ts";
 
 const INTERRUPTED = 130;
 const USAGE = 2;
@@ -21,7 +25,14 @@ interface Benchmark {
 
 const BENCHMARKS = new Map<string, Benchmark>([
   ["front", { usage: FRONT_USAGE, read: (args) => bound(runFront, readFrontOptions(args)) }],
+  ["keys", { usage: KEYS_USAGE, read: (args) => bound(runKeys, readKeysOptions(args)) }],
+  ["decide", { usage: DECIDE_USAGE, read: (args) => bound(runDecide, readDecideOptions(args)) }],
+  [
+    "routing",
+    { usage: ROUTING_USAGE, read: (args) => bound(runRouting, readRoutingOptions(args)) },
+  ],
   ["lane", { usage: LANE_USAGE, read: (args) => bound(runLane, readLaneOptions(args)) }],
+  ["top", { usage: TOP_USAGE, read: (args) => bound(runTopBench, readTopOptions(args)) }],
   [
     "sessions",
     { usage: SESSIONS_USAGE, read: (args) => bound(runSessions, readSessionsOptions(args)) },

@@ -31,6 +31,7 @@ export function judge(figures: Figures): Verdict[] {
     events(figures),
     frames(figures),
     memory(figures),
+    keyed(figures),
   );
 }
 
@@ -138,6 +139,32 @@ function memory({ soak }: Figures): Verdict {
   }
   const isGivenBack = descriptors_after <= descriptors_before + KEPT_DESCRIPTORS;
   return { expectation, measured, met: rise <= FLAT_MB_PER_MIN && isGivenBack };
+}
+
+/** Only where it was asked for: nothing is said of it otherwise. */
+function keyed({ requests }: Figures): Verdict[] {
+  const found = pairs(requests, "keys", requestsShape);
+  if (found.length === 0) return [];
+  const highest = Math.max(...requests.map(({ concurrency }) => concurrency));
+  const rates = found
+    .filter(({ ours }) => ours.concurrency === highest)
+    .map(({ ours, other }) => ({
+      shape: requestsShape(ours),
+      ratio: other.requests_per_s / ours.requests_per_s,
+    }));
+  const alone = found.filter(({ ours }) => ours.concurrency === 1);
+  const most = Math.max(...alone.map(({ ours, other }) => other.p50_us - ours.p50_us));
+  return [
+    {
+      expectation: "keys and limits: at least 0.95 of the rate, highest concurrency",
+      ...verdict(rates, (ratio) => ratio >= 0.95, Math.min),
+    },
+    {
+      expectation: "keys and limits: p50 at most 20 us more, concurrency 1",
+      measured: alone.length === 0 ? "not measured" : `${most.toFixed(1)} us`,
+      met: alone.length === 0 ? null : most <= 20,
+    },
+  ];
 }
 
 interface Ratio {

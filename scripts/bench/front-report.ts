@@ -11,7 +11,7 @@ import {
 import { type Cell, table } from "./table.ts";
 import type { TargetName } from "./targets.ts";
 
-const OTHERS: readonly TargetName[] = ["bare", "nginx", "haproxy", "portkey"];
+const OTHERS: readonly TargetName[] = ["bare", "nginx", "haproxy", "portkey", "keys"];
 
 export function frontReport(figures: Figures): string {
   const { requests, streams, soak } = figures;

@@ -21,6 +21,7 @@ export const FRONT_USAGE = `bun scripts/bench.ts front [options]
   --quick                  smaller and shorter: about three minutes
   --only <part>            requests, streams or soak; may be repeated
   --json <file>            writes all figures there
+  --keys                   also measures llmnode with an API key that has every limit
   --with-portkey           also measures ${"@portkey-ai/gateway"}, fetched by npm
   --binary <file>          the llmnode to measure; default: of this tree, built if stale
   --rounds <n>             how often each figure is measured; the median counts
@@ -36,6 +37,7 @@ interface FrontOptions {
   parts: readonly Part[];
   json: string | null;
   withPortkey: boolean;
+  withKeys: boolean;
   binary: string | null;
 }
 
@@ -47,6 +49,7 @@ export function readFrontOptions(args: string[]): FrontOptions {
       quick: { type: "boolean", default: false },
       only: { type: "string", multiple: true, default: [] },
       json: { type: "string" },
+      keys: { type: "boolean", default: false },
       "with-portkey": { type: "boolean", default: false },
       binary: { type: "string" },
       rounds: { type: "string" },
@@ -82,6 +85,7 @@ export function readFrontOptions(args: string[]): FrontOptions {
     parts: PARTS.filter((part) => values.only.length === 0 || values.only.includes(part)),
     json: values.json ?? null,
     withPortkey: values["with-portkey"],
+    withKeys: values.keys,
     binary: values.binary ?? null,
   };
 }
@@ -98,6 +102,7 @@ export async function runFront(options: FrontOptions, signal: AbortSignal): Prom
     const { targets, skipped } = await startField({
       ...{ children, workplace, binary },
       withPortkey: options.withPortkey,
+      withKeys: options.withKeys,
     });
     const load = await startLoad(children, workplace);
     say(`${children.pinning}; processor time comes in ticks of ${TICK_MS} ms`);

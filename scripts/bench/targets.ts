@@ -11,7 +11,8 @@ const READY_LIMIT_MS = 30_000;
 /** Bun lets 256 fetches run at a time unless its process was started with another number. */
 const MANY_FETCHES = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65535" };
 
-export type TargetName = "direct" | "bare" | "llmnode" | "nginx" | "haproxy" | "portkey";
+/** `keys`: llmnode as well, with an API key that has every limit. */
+export type TargetName = "direct" | "bare" | "llmnode" | "keys" | "nginx" | "haproxy" | "portkey";
 
 export interface Target {
   name: TargetName;
@@ -32,6 +33,7 @@ export interface FieldOptions {
   /** An empty directory. */
   workplace: string;
   withPortkey: boolean;
+  withKeys: boolean;
   /** The llmnode to measure. */
   binary: string;
 }
@@ -47,7 +49,11 @@ export async function startField(options: FieldOptions): Promise<Field> {
   const enginePort = Number((await engine.line(/engine on port (\d+)/))[1]);
   const targets: Target[] = [{ name: "direct", port: enginePort, headers: {}, pid: null }];
   const skipped: string[] = [];
-  targets.push(await startBare(options, enginePort), await startLlmnode(options, enginePort));
+  targets.push(
+    await startBare(options, enginePort),
+    await startLlmnode({ ...options, enginePort, name: "llmnode" }),
+  );
+  if (options.withKeys) targets.push(await startKeyed({ ...options, enginePort }));
   for (const start of [startNginx, startHaproxy, startPortkey]) {
     const found = await start({ ...options, enginePort });
     if (typeof found === "string") skipped.push(found);
@@ -73,14 +79,20 @@ async function startBare(options: FieldOptions, enginePort: number): Promise<Tar
   return { name: "bare", port: Number(port), headers: {}, pid: child.pid };
 }
 
-async function startLlmnode(options: FieldOptions, enginePort: number): Promise<Target> {
-  const { children, binary, workplace } = options;
-  const cwd = join(workplace, "llmnode");
+export interface LlmnodeOptions extends Pick<FieldOptions, "children" | "workplace" | "binary"> {
+  enginePort: number;
+  name: "llmnode" | "keys";
+}
+
+/** A head in a folder of its own below the workplace, and a worker with that engine. */
+export async function startLlmnode(options: LlmnodeOptions): Promise<Target> {
+  const { children, binary, workplace, enginePort, name } = options;
+  const cwd = join(workplace, name);
   mkdirSync(cwd);
   const env = { LLMNODE_DATA: cwd };
   const plain = ["--log-format", "logfmt"];
   const head: Child = children.start({
-    name: "llmnode head",
+    name: `${name} head`,
     argv: [
       ...[binary, "head", "--listen", "127.0.0.1:0"],
       ...["--session-listen", "127.0.0.1:0", ...plain],
@@ -91,13 +103,32 @@ async function startLlmnode(options: FieldOptions, enginePort: number): Promise<
   });
   const [, url = "", sessions = ""] = await head.line(/msg="head is up" url=(\S+) sessions=(\S+)/);
   children.start({
-    name: "llmnode join",
+    name: `${name} join`,
     argv: [binary, "join", sessions, "--attach", `http://127.0.0.1:${enginePort}`, ...plain],
     place: "rest",
     cwd,
     env,
   });
-  return { name: "llmnode", port: Number(new URL(url).port), headers: {}, pid: head.pid };
+  return { name, port: Number(new URL(url).port), headers: {}, pid: head.pid };
+}
+
+/** The same, asked with a key whose limits are counted and never reached. */
+export async function startKeyed(options: Omit<LlmnodeOptions, "name">): Promise<Target> {
+  const target = await startLlmnode({ ...options, name: "keys" });
+  const limits = ["--rpm", "1000000", "--tpm", "1000000000", "--concurrency", "100000"];
+  const create = Bun.spawn(
+    [
+      ...[options.binary, "key", "create", ...limits, "--tokens-per-day", "1000000000000"],
+      ...["--head", `http://127.0.0.1:${target.port}`],
+    ],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { ...process.env, LLMNODE_DATA: join(options.workplace, "keys") },
+    },
+  );
+  const key = (await create.stdout.text()).trim();
+  if ((await create.exited) !== 0) throw new Error("no API key can be made");
+  return { ...target, headers: { authorization: `Bearer ${key}` } };
 }
 
 /** Asks until a request is answered as it should be. */

@@ -141,6 +141,7 @@ test("options: limits by size, single ones by name, anything else refused", () =
     parts: ["requests", "streams", "soak"],
     json: null,
     withPortkey: false,
+    withKeys: false,
   });
   const quick = readFrontOptions(["--quick", "--only", "soak", "--soak", "5s", "--shapes", "3@7"]);
   expect(quick.parts).toEqual(["soak"]);
