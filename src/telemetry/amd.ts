@@ -151,7 +151,7 @@ function measured(value: unknown): string | undefined {
 
 function parse(text: string): unknown {
   // Warnings may stand before the JSON.
-  const start = text.search(/^\s*[[{]/m);
+  const start = text.search(/^[ \t]*[[{]/m);
   if (start < 0) return null;
   try {
     return JSON.parse(text.slice(start));

@@ -1,21 +1,34 @@
-/** Ink's part: lines that are made already, one `Text` each, handed over as one frame. */
+/** Ink's part: lines that are made already, one `Text` each; only those that have changed. */
 
 import { EventEmitter } from "node:events";
 import { PassThrough } from "node:stream";
 import { Box, render, Text } from "ink";
 
 export interface Canvas extends Disposable {
-  /** Renders the lines; the frame comes back through `onFrame`, maybe later. */
+  /** Renders the lines; what has changed comes back through `onChanges`, maybe later. */
   draw(lines: readonly string[]): void;
+  /** Forgets what was drawn. */
   resize(size: { columns: number; rows: number }): void;
 }
 
-function Lines({ lines }: { lines: readonly string[] }) {
+export interface ChangedLine {
+  row: number;
+  text: string;
+}
+
+/** Lines on their way through Ink, with the number by which they are known when they come out. */
+interface Batch {
+  id: number;
+  changes: readonly ChangedLine[];
+}
+
+function Lines({ batch }: { batch: Batch }) {
   return (
     <Box flexDirection="column">
-      {lines.map((line, row) => (
+      <Text>{batch.id}</Text>
+      {batch.changes.map(({ row, text }) => (
         <Text key={row} wrap="truncate">
-          {line === "" ? " " : line}
+          {text === "" ? " " : text}
         </Text>
       ))}
     </Box>
@@ -35,7 +48,8 @@ class FrameCatcher extends EventEmitter {
   constructor(size: { columns: number; rows: number }, onFrame: (frame: string) => void) {
     super();
     this.columns = size.columns;
-    this.rows = size.rows;
+    // One more, for the number of the batch.
+    this.rows = size.rows + 1;
     this.#onFrame = onFrame;
   }
 
@@ -49,12 +63,28 @@ class FrameCatcher extends EventEmitter {
 
 export function openCanvas(
   size: { columns: number; rows: number },
-  onFrame: (frame: string) => void,
+  onChanges: (changes: readonly ChangedLine[]) => void,
 ): Canvas {
+  /** Of the last batch that has come out. */
+  let drawn: readonly string[] = [];
+  /** Those on their way, the latest last. */
+  const batches: (Batch & { lines: readonly string[] })[] = [];
+  let last = 0;
+
+  const onFrame = (frame: string) => {
+    const [id = "", ...texts] = frame.split("\n");
+    const at = batches.findIndex((batch) => batch.id === Number(id));
+    const batch = batches[at];
+    if (!batch) return;
+    // Batches before it were overtaken: theirs is in this one, too.
+    batches.splice(0, at + 1);
+    drawn = batch.lines;
+    onChanges(batch.changes.map(({ row }, i) => ({ row, text: texts[i] ?? "" })));
+  };
   const catcher = new FrameCatcher(size, onFrame);
   // Ink never sees a key: bytes are read where none can be lost.
   const input = Object.assign(new PassThrough(), { isTTY: false });
-  const instance = render(<Lines lines={[]} />, {
+  const instance = render(<Lines batch={{ id: 0, changes: [] }} />, {
     stdout: catcher as unknown as NodeJS.WriteStream,
     stdin: input as unknown as NodeJS.ReadStream,
     debug: true,
@@ -63,13 +93,23 @@ export function openCanvas(
     interactive: true,
   });
   return {
-    draw: (lines) => instance.rerender(<Lines lines={lines} />),
+    draw(lines) {
+      const changes = lines.flatMap((text, row) => (text === drawn[row] ? [] : [{ row, text }]));
+      if (changes.length === 0 && batches.length === 0) return;
+      last += 1;
+      const batch = { id: last, changes, lines };
+      batches.push(batch);
+      instance.rerender(<Lines batch={batch} />);
+    },
     resize({ columns, rows }) {
+      drawn = [];
+      batches.length = 0;
       catcher.columns = columns;
-      catcher.rows = rows;
+      catcher.rows = rows + 1;
       catcher.emit("resize");
     },
     [Symbol.dispose]() {
+      batches.length = 0;
       instance.unmount();
       input.destroy();
     },

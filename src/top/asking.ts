@@ -1,8 +1,10 @@
 /** Asks before something is changed, saying what it is and what it will do. */
 
-import type { RequestRow, WorkerRow } from "../protocol/watch-rows.ts";
+import type { WorkerRow } from "../protocol/watch-rows.ts";
+import { formatDuration } from "../util/units.ts";
+import { PATIENCE_MS } from "./acts.ts";
 import { flash } from "./reduce.ts";
-import { chosenRow, rowId } from "./rows.ts";
+import { chosenRow, type Marked } from "./rows.ts";
 import { type Action, mayAct, shownFrame, type TopState } from "./state.ts";
 
 export function ask(state: TopState, key: "D" | "U" | "R" | "X" | "K"): TopState {
@@ -22,21 +24,42 @@ export function ask(state: TopState, key: "D" | "U" | "R" | "X" | "K"): TopState
     dialog: {
       kind: "confirm",
       title: `${title} ${shown}?`,
-      lines: [...lines, ...targets.flatMap(({ effect }) => effect).slice(0, 4)],
+      lines: [...lines, ...effects(targets)],
       actions,
-      needed: names.length > 1 && isMuch(state, names.length) ? String(names.length) : null,
+      needed: names.length > 1 && isMuch(state, targets) ? String(names.length) : null,
       typed: "",
+      // To undo a drain takes nothing from anybody.
+      focus: key === "U" ? "go" : "cancel",
     },
   };
 }
 
-/** More than a quarter of the workers at once: that must be typed. */
-function isMuch(state: TopState, workers: number): boolean {
-  return state.view === "workers" && workers > (state.frame?.totals.workers.total ?? 0) / 4;
+const MAX_EFFECTS = 4;
+
+function effects(targets: readonly Target[]): string[] {
+  const all = targets.flatMap(({ effect }) => effect);
+  const more = all.length - MAX_EFFECTS;
+  return more > 0 ? [...all.slice(0, MAX_EFFECTS), `and ${more} more`] : all;
+}
+
+/** More than a quarter of the GPUs, or of the workers where there are none: that must be typed. */
+function isMuch(state: TopState, targets: readonly Target[]): boolean {
+  const totals = state.frame?.totals;
+  if (!totals || state.view !== "workers") return false;
+  const gpus = targets.reduce((sum, target) => sum + target.gpus, 0);
+  return totals.gpus.total > 0
+    ? gpus > totals.gpus.total / 4
+    : targets.length > totals.workers.total / 4;
 }
 
 const WORDS = {
-  D: { title: "Drain", lines: ["Stops giving it new requests; those that run may finish."] },
+  D: {
+    title: "Drain",
+    lines: [
+      "Stops giving it new requests; those that run may finish.",
+      `After ${formatDuration(PATIENCE_MS).replace(/m00s$/, "m")} what still runs is cut off.`,
+    ],
+  },
   U: { title: "Give requests again to", lines: ["Undoes the drain."] },
   R: {
     title: "Restart the engine of",
@@ -50,6 +73,7 @@ interface Target {
   name: string;
   action: Action;
   effect: string[];
+  gpus: number;
 }
 
 function targetsOf(
@@ -57,33 +81,42 @@ function targetsOf(
   key: "D" | "U" | "R" | "X" | "K",
 ): { targets: Target[]; problem: string | null } {
   const frame = shownFrame(state);
-  const rows =
-    frame && frame.view === state.view ? (frame.rows as readonly (WorkerRow | RequestRow)[]) : [];
-  const chosen = chosenRow(state, frame);
-  const ids = state.marks.size > 0 ? state.marks : new Set(chosen ? [rowId(chosen)] : []);
   const wanted = key === "K" ? "requests" : "workers";
   const page = state.page;
   if (page.kind === "worker" && key !== "K") {
-    const detail = frame?.detail && "worker" in frame.detail ? [frame.detail.worker] : [];
-    return { targets: detail.map((row) => workerTarget(row, key)), problem: null };
+    const row = frame?.detail && "worker" in frame.detail ? frame.detail.worker : null;
+    if (row === null || row.name !== page.name)
+      return { targets: [], problem: "not while it is looked for" };
+    return { targets: [workerTarget(row, key)], problem: wrongState([row], key) };
   }
   if (state.view !== wanted)
     return { targets: [], problem: `that is for ${wanted}: press ${key === "K" ? 3 : 1}` };
-  const found = rows.filter((row) => ids.has(rowId(row)));
+  const chosen = chosenRow(state, frame);
+  const found: readonly Marked[] =
+    state.marks.size > 0 ? [...state.marks.values()] : chosen && isMarkable(chosen) ? [chosen] : [];
   if (found.length === 0) return { targets: [], problem: "nothing is chosen" };
   const targets = found.map((row) =>
     "phase" in row
       ? {
           name: row.id,
           action: { verb: "cancel" as const, request: row.id, force: false },
-          effect: [],
+          effect: [`${row.id}: ${row.phase} for ${formatDuration(row.age_ms)}.`],
+          gpus: 0,
         }
       : workerTarget(row, key === "K" ? "D" : key),
   );
-  const wrong = found.find(
-    (row) => key === "X" && "state" in row && row.state !== "lost" && row.state !== "left",
-  );
-  return { targets, problem: wrong ? "only what is lost or has left can be forgotten" : null };
+  return { targets, problem: wrongState(found, key) };
+}
+
+function isMarkable(row: object): row is Marked {
+  return "phase" in row || "gpus" in row;
+}
+
+function wrongState(rows: readonly Marked[], key: string): string | null {
+  const isGone = (row: Marked) => !("state" in row) || row.state === "lost" || row.state === "left";
+  if (key === "X" && !rows.every(isGone)) return "only what is lost or has left can be forgotten";
+  const isKept = (row: Marked) => "drain" in row && row.drain === null && row.state !== "drained";
+  return key === "U" && rows.every(isKept) ? "nothing of that is drained" : null;
 }
 
 const VERBS = { D: "drain", U: "undrain", R: "restart", X: "forget" } as const;
@@ -92,7 +125,8 @@ function workerTarget(row: WorkerRow, key: "D" | "U" | "R" | "X"): Target {
   const running = key === "U" || key === "X" ? [] : [`${row.name}: ${row.in_flight} in flight.`];
   return {
     name: row.name,
-    action: { verb: VERBS[key], worker: row.name, force: false },
+    action: { verb: VERBS[key], worker: row.name, id: row.id, force: false },
     effect: running,
+    gpus: row.gpus.length,
   };
 }

@@ -1,8 +1,14 @@
 /** The stream of frames from the head: opened, asked for something else, and opened again for ever. */
 
-import { LlmnodeError, messageOf } from "../protocol/errors.ts";
-import type { WatchFrame, WatchHello, WatchQuery } from "../protocol/watch-json.ts";
+import { type ErrorCode, LlmnodeError, messageOf } from "../protocol/errors.ts";
+import {
+  WATCH_SCHEMA,
+  type WatchFrame,
+  type WatchHello,
+  type WatchQuery,
+} from "../protocol/watch-json.ts";
 import type { TopEvent } from "./reduce.ts";
+import { cleanLine } from "../util/text.ts";
 import { readEvents } from "./sse.ts";
 
 /** How the head is asked; both throw LlmnodeErrors. */
@@ -72,13 +78,16 @@ export function startClient(options: ClientOptions): WatchClient {
       for await (const { event, data } of readEvents(response.body, heard)) {
         if (closed) return;
         if (event === "hello") {
-          const hello = JSON.parse(data) as WatchHello;
+          const hello = readJson<WatchHello>(data, ["watch", "head", "history"]);
           current.id = hello.watch;
-          attempt = 0;
           onEvent({ type: "hello", hello });
           asked();
-        } else if (event === "frame")
-          onEvent({ type: "frame", frame: JSON.parse(data) as WatchFrame });
+        } else if (event === "frame") {
+          const frame = readJson<WatchFrame>(data, ["totals", "rows", "events", "attention"]);
+          // Not sooner: a head that only greets is none that is back.
+          attempt = 0;
+          onEvent({ type: "frame", frame });
+        }
       }
       throw new Error("the head ended the connection");
     } catch (error) {
@@ -103,7 +112,9 @@ export function startClient(options: ClientOptions): WatchClient {
           attempt = 0;
           continue;
         }
-        const isAuth = error instanceof LlmnodeError && error.code === "forbidden";
+        // What breaks off after it had worked is the first of a new series.
+        attempt = Math.max(1, attempt);
+        const isAuth = error instanceof LlmnodeError && NOT_ALLOWED.includes(error.code);
         const pause = pauseOf(settings, { attempt, isAuth, random: options.random() });
         onEvent({
           type: "down",
@@ -143,12 +154,13 @@ export function startClient(options: ClientOptions): WatchClient {
       });
   };
 
-  void run();
+  // After whoever starts it has what it gives.
+  queueMicrotask(() => void run());
   return {
     asked,
     retryNow() {
       attempt = 0;
-      if (wake) wake();
+      wake?.();
       stream?.abort.abort(AGAIN);
     },
     [Symbol.dispose]() {
@@ -159,10 +171,30 @@ export function startClient(options: ClientOptions): WatchClient {
   };
 }
 
+const NOT_ALLOWED: readonly ErrorCode[] = ["forbidden", "key_missing", "key_invalid"];
+
+/** What a head of another version may send is checked as far as a wrong one would end us. */
+function readJson<T extends object>(data: string, parts: readonly (keyof T & string)[]): T {
+  const value = JSON.parse(data) as Record<string, unknown>;
+  const schema = value["schema"];
+  if (schema !== WATCH_SCHEMA) {
+    const said = typeof schema === "string" ? cleanLine(schema, 60) : "something else";
+    throw new Error(`the head speaks ${said}, this llmnode ${WATCH_SCHEMA}: update the older one`);
+  }
+  const missing = parts.find(
+    (part) => typeof value[part] !== (part === "watch" ? "string" : "object"),
+  );
+  if (missing !== undefined) throw new Error(`what the head sends has no ${missing}`);
+  return value as T;
+}
+
 /** The head's address is on the screen already: what is in brackets says why. */
 function shortReason(error: unknown): string {
   const text = messageOf(error);
-  return /^cannot reach the head at \S+ \(([^),]+)/.exec(text)?.[1] ?? text;
+  // So Bun's fetch calls the end of a connection in the middle of an answer.
+  if (/^ECONNRESET\b|socket connection was closed/.test(text)) return "connection closed";
+  const inBrackets = /^cannot reach the head at \S+ \(([^),]+)/.exec(text)?.[1];
+  return inBrackets ?? text.replace(/^the head at \S+ does not allow this: /, "");
 }
 
 /** The connection is opened anew because we want it so. */

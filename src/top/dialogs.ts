@@ -1,7 +1,7 @@
 /** Keys while a dialog is open: nothing is done that was not asked for, twice. */
 
 import type { Key } from "./keys.ts";
-import { sortTo } from "./commands.ts";
+import { sortTo } from "./ordering.ts";
 import { flash, type Reduced } from "./reduce.ts";
 import { SORTABLE } from "./sorts.ts";
 import { type Confirm, mayAct, type TopState } from "./state.ts";
@@ -32,11 +32,16 @@ function sortKey(state: TopState, key: Key, cursor: number): TopState {
   return key.key === "text" && "sq".includes(key.text) ? { ...state, dialog: null } : state;
 }
 
-/** Enter cancels where `y` is asked for: the cautious answer is the nearest one. */
+/** The cautious answer is the nearest one: Enter does what has the focus, and that is to cancel. */
 function confirmKey(state: TopState, key: Key, dialog: Confirm): Reduced {
   const closed: TopState = { ...state, dialog: null };
   if (dialog.needed === null) {
-    if (key.key === "text" && key.text === "y") return go(closed, dialog);
+    const isGo = key.key === "enter" && dialog.focus === "go";
+    if (isGo || (key.key === "text" && key.text === "y")) return go(closed, dialog);
+    if (["tab", "backtab", "left", "right"].includes(key.key)) {
+      const focus = dialog.focus === "go" ? "cancel" : "go";
+      return { state: { ...state, dialog: { ...dialog, focus } }, effects: [] };
+    }
     const isNo = key.key === "enter" || (key.key === "text" && "nq".includes(key.text));
     return { state: isNo ? closed : state, effects: [] };
   }
@@ -55,5 +60,5 @@ function confirmKey(state: TopState, key: Key, dialog: Confirm): Reduced {
 function go(state: TopState, { actions }: Confirm): Reduced {
   const may = mayAct(state);
   if (!may.may) return { state: flash(state, may.why, "changing"), effects: [] };
-  return { state: { ...state, marks: new Set() }, effects: [{ do: "act", actions }] };
+  return { state: { ...state, marks: new Map() }, effects: [{ do: "act", actions }] };
 }

@@ -2,7 +2,8 @@
 
 import type { Key } from "./keys.ts";
 import { search } from "./logs.ts";
-import { filterProblem, type Reduced } from "./reduce.ts";
+import { filterProblem } from "./filters.ts";
+import type { Reduced } from "./reduce.ts";
 import type { Editing, TopState } from "./state.ts";
 
 export function startEditing(state: TopState): TopState {
@@ -21,7 +22,7 @@ export function editingKey(state: TopState, key: Key, pageRows: number): Reduced
   const next = { ...state, editing: typed };
   // Shown while it is typed, as long as it can be read; the last one that could be goes on to hold.
   return only(
-    typed.what === "filter" && filterProblem(typed.text) === null
+    typed.what === "filter" && filterProblem(state.view, typed.text) === null
       ? filtered(next, typed.text)
       : next,
   );
@@ -35,7 +36,7 @@ function done(state: TopState, editing: Editing, pageRows: number): TopState {
       : closed;
   }
   // What is wrong stays open, with what is wrong about it.
-  return filterProblem(editing.text) === null
+  return filterProblem(state.view, editing.text) === null
     ? { ...filtered(state, editing.text), editing: null }
     : state;
 }

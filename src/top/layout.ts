@@ -1,6 +1,6 @@
 /** How the rows of the screen are shared out between the parts, by its size alone. */
 
-import { shownFrame, type TopState } from "./state.ts";
+import { hasBanner, REPLICAS_FROM_ROWS, shownFrame, type TopState } from "./state.ts";
 
 export interface Layout {
   /** Too small for anything but one line. */
@@ -14,10 +14,14 @@ export interface Layout {
   strip: number;
   /** Rows of the table, without its head. */
   table: number;
+  /** Whether the last one of them says which rows these are. */
+  place: boolean;
   /** Rows of the models beside, with their head; 0: none. */
   models: number;
   /** Rows of the events, with their head; 0: none. */
   events: number;
+  /** Rows of the replicas of the chosen model, with their head; 0: none. */
+  replicas: number;
   message: boolean;
   /** Rows of the banner that tells of a problem with the head. */
   banner: number;
@@ -31,12 +35,28 @@ const STRIP_COLUMNS = 4;
 
 export function layoutOf(state: TopState): Layout {
   const { columns, rows } = state.size;
-  const none = { graphs: 0, strip: 0, models: 0, events: 0, banner: 0, message: false };
+  const none = {
+    graphs: 0,
+    strip: 0,
+    models: 0,
+    events: 0,
+    replicas: 0,
+    banner: 0,
+    message: false,
+  };
   if (rows < MIN_ROWS || columns < MIN_COLUMNS) {
-    return { ...none, tiny: true, counters: false, traffic: false, tabs: false, table: 0 };
+    return {
+      ...none,
+      tiny: true,
+      counters: false,
+      traffic: false,
+      tabs: false,
+      table: 0,
+      place: false,
+    };
   }
   const frame = shownFrame(state);
-  const banner = state.connection.state === "down" ? 1 : 0;
+  const banner = hasBanner(state) ? 1 : 0;
   const traffic = rows >= 16;
   const tabs = rows >= 16;
   const message = rows >= 24;
@@ -50,14 +70,18 @@ export function layoutOf(state: TopState): Layout {
   const strip = onWorkers && rows >= 24 && total > left ? stripRows(total, columns) : 0;
   left -= strip;
   const matching = frame !== null && frame.view === state.view ? frame.matching : 0;
+  // Where there are no tabs, this is the only place that tells of a filter.
+  const isFiltered = state.tabs[state.view].filter !== "" && !tabs;
+  const hasPlace = (table: number) => table >= 4 && (matching > table || isFiltered);
   const hasPanes = onWorkers || state.view === "models";
-  if (!hasPanes || rows < 24 || state.page.kind !== "table") {
+  if (!hasPanes || rows < REPLICAS_FROM_ROWS || state.page.kind !== "table") {
     return {
       tiny: false,
       counters: true,
       traffic,
       tabs,
       table: left,
+      place: hasPlace(left),
       ...none,
       strip,
       banner,
@@ -70,7 +94,8 @@ export function layoutOf(state: TopState): Layout {
   left -= models;
   // The table gets what it needs, the events what is then left; many rows leave them four.
   const least = rows >= 35 ? 6 : strip > 0 ? 0 : Math.min(5, left);
-  const events = Math.max(least, Math.min(left - matching - 1, rows >= 45 ? 12 : 8));
+  const most = !onWorkers || rows >= 45 ? 12 : 8;
+  const events = Math.max(least, Math.min(left - matching - 1, most));
   const taken = events >= 2 ? Math.min(events, left - 1) : 0;
   return {
     tiny: false,
@@ -80,8 +105,10 @@ export function layoutOf(state: TopState): Layout {
     graphs,
     strip,
     table: left - taken,
+    place: hasPlace(left - taken),
     models,
-    events: taken,
+    events: onWorkers ? taken : 0,
+    replicas: onWorkers ? 0 : taken,
     message,
     banner,
   };
@@ -94,5 +121,6 @@ function stripRows(workers: number, columns: number): number {
 
 /** How many rows of the table are on the screen: by so many a page moves. */
 export function pageRowsOf(state: TopState): number {
-  return Math.max(1, layoutOf(state).table);
+  const { table, place } = layoutOf(state);
+  return Math.max(1, table - Number(place));
 }

@@ -8,12 +8,16 @@ export interface LogWanted {
   engine: string;
   previous: boolean;
   sinceMs: number | null;
+  /** Another number: the same log anew. */
+  take: number;
 }
 
 export interface LogPiece {
   lines: { time: string | null; text: string }[];
   /** Lines that were left out before these. */
   skipped: number;
+  /** The line behind them that is still being written; null: none is known. */
+  live?: string | null;
 }
 
 /** An engine's log, followed unless it is a previous run's. Throws where there is none. */
@@ -31,9 +35,11 @@ export function startLogReader(source: LogSource, onEvent: (event: TopEvent) => 
     const { engine } = wanted;
     let reason = "the end";
     try {
-      for await (const { lines, skipped } of source(wanted, abort.signal)) {
+      for await (const piece of source(wanted, abort.signal)) {
         if (abort.signal.aborted) return;
-        if (lines.length > 0 || skipped > 0) onEvent({ type: "log", engine, lines, skipped });
+        const { lines, skipped, live = null } = piece;
+        if (lines.length > 0 || skipped > 0 || live !== null)
+          onEvent({ type: "log", engine, lines, skipped, live });
       }
     } catch (error) {
       reason = messageOf(error);
@@ -43,7 +49,12 @@ export function startLogReader(source: LogSource, onEvent: (event: TopEvent) => 
 
   return {
     wanted(logs) {
-      const next = logs && { engine: logs.engine, previous: logs.previous, sinceMs: logs.sinceMs };
+      const next = logs && {
+        engine: logs.engine,
+        previous: logs.previous,
+        sinceMs: logs.sinceMs,
+        take: logs.take,
+      };
       const what = JSON.stringify(next);
       if (what === (reading?.what ?? "null")) return;
       reading?.abort.abort();

@@ -2,6 +2,7 @@
 
 import { cleanLine } from "../util/text.ts";
 import type { Key } from "./keys.ts";
+import { flash } from "./reduce.ts";
 import { type LogLine, type LogsState, MAX_LOG_LINES, type Page, type TopState } from "./state.ts";
 
 const MAX_LINE_CHARS = 4000;
@@ -21,6 +22,8 @@ export function startLogs(engine: string, back: Page): Page {
     scroll: 0,
     search: "",
     ended: null,
+    live: null,
+    take: 0,
   };
   return { kind: "logs", logs, back: back.kind === "logs" ? back.back : back };
 }
@@ -34,22 +37,43 @@ export function takeLog(
         engine: string;
         lines: { time: string | null; text: string }[];
         skipped: number;
+        live?: string | null;
       }
     | { type: "log_ended"; engine: string; reason: string },
 ): TopState {
   const { page } = state;
   if (page.kind !== "logs" || page.logs.engine !== event.engine) return state;
-  if (event.type === "log_ended") return withLogs(state, page, { ended: event.reason });
+  if (event.type === "log_ended") {
+    return withLogs(state, page, { ended: event.reason, live: null });
+  }
   const fresh = event.lines.map(({ time, text }) => logLine(time, text));
   const lines = [...page.logs.lines, ...fresh];
   const tooMany = Math.max(0, lines.length - MAX_LOG_LINES);
+  const live =
+    event.live === undefined || event.live === null
+      ? fresh.length > 0
+        ? null
+        : page.logs.live
+      : cleanLine(event.live, MAX_LINE_CHARS);
   return withLogs(state, page, {
+    live,
     lines: tooMany > 0 ? lines.slice(tooMany) : lines,
     skipped: page.logs.skipped + event.skipped + tooMany,
     // What is looked at stays where it is while more comes.
-    scroll: page.logs.follow ? 0 : page.logs.scroll + fresh.length,
+    scroll: page.logs.follow
+      ? 0
+      : Math.min(page.logs.scroll + fresh.length, Math.max(0, MAX_LOG_LINES - 1)),
   });
 }
+
+/** A log that broke off with the connection is opened anew when that is back. */
+export function againLogs(state: TopState): TopState {
+  const { page } = state;
+  if (page.kind !== "logs" || page.logs.ended === null || page.logs.previous) return state;
+  return withLogs(state, page, { ...EMPTY, take: page.logs.take + 1 });
+}
+
+const EMPTY = { lines: [], skipped: 0, scroll: 0, ended: null, live: null, follow: true };
 
 function logLine(time: string | null, raw: string): LogLine {
   const text = cleanLine(raw, MAX_LINE_CHARS);
@@ -84,7 +108,6 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
     const scroll = Math.max(0, Math.min(most, logs.scroll + lines));
     return set({ scroll, follow: scroll === 0 && logs.follow && lines < 0 });
   };
-  const again = { lines: [], skipped: 0, scroll: 0, ended: null, follow: true };
   switch (key.key) {
     case "up":
       return scrollBy(1);
@@ -117,9 +140,11 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
     case "w":
       return set({ wrap: !logs.wrap });
     case "t":
-      return set({ times: !logs.times });
+      return logs.lines.some(({ time }) => time !== null)
+        ? set({ times: !logs.times })
+        : flash(state, "this log does not tell times", "changing");
     case "p":
-      return set({ ...again, previous: !logs.previous });
+      return set({ ...EMPTY, previous: !logs.previous });
     case "n":
     case "N":
       return search(state, page, { older: key.text === "n", pageRows });
@@ -130,7 +155,7 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
       };
     default: {
       const sinceMs = SINCE_MS[/^\d$/.test(key.text) ? Number(key.text) : -1];
-      return sinceMs === undefined ? null : set({ ...again, sinceMs });
+      return sinceMs === undefined ? null : set({ ...EMPTY, sinceMs });
     }
   }
 }

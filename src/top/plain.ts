@@ -2,12 +2,12 @@
 
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { WatchFrame, WatchQuery } from "../protocol/watch-json.ts";
-import type { ModelRow, WorkerRow } from "../protocol/watch-rows.ts";
+import type { EventRow, ModelRow, RequestRow, WorkerRow } from "../protocol/watch-rows.ts";
 import { type HeadCalls, wordsOf } from "./client.ts";
-import { type DrawnLine, type DrawOptions, exactly } from "./frame/drawn.ts";
-import { eventLine } from "./frame/events.ts";
+import { asciiSpan, BLANK, type DrawnLine, type DrawOptions } from "./frame/drawn.ts";
+import { eventColumns, eventLine } from "./frame/events.ts";
 import { counterLine, timeOfDay, trafficLine } from "./frame/header.ts";
-import { modelColumns } from "./frame/models.ts";
+import { modelColumns, requestColumns } from "./frame/models.ts";
 import { tableLines } from "./frame/table.ts";
 import { workerColumns } from "./frame/workers.ts";
 import { paint, type Palette } from "./palette.ts";
@@ -77,25 +77,44 @@ export function snapshotLines(
   frame: WatchFrame,
   { width, draw }: { width: number; draw: DrawOptions },
 ): DrawnLine[] {
-  if (frame.totals.workers.total === 0) return [counterLine(frame, width)];
-  const how = { width, id: rowId, chosen: null, marks: new Set<string>(), wide: false };
-  const rows = frame.view === "workers" ? (frame.rows as WorkerRow[]) : [];
-  const workers = tableLines<WorkerRow>(workerColumns({ ...draw, width }), rows, how);
-  const models = tableLines<ModelRow>(modelColumns(), frame.models_beside, how);
+  if (frame.totals.workers.total === 0 && frame.view !== "events")
+    return [counterLine(frame, width)];
   const attention = frame.attention.map(({ text }) => ({
     spans: [{ text: clean(text, 400), tone: "broken" as const }],
   }));
-  return [
+  const lines: DrawnLine[] = [
     counterLine(frame, width),
     trafficLine(frame, width),
-    ...exactly([], 1),
-    workers.head,
-    ...workers.rows,
-    ...exactly([], 1),
-    models.head,
-    ...models.rows,
-    ...(attention.length > 0 ? [...exactly([], 1), ...attention] : []),
+    BLANK,
+    ...tablesOf(frame, { width, draw }),
+    ...(attention.length > 0 ? [BLANK, ...attention] : []),
   ];
+  return draw.charset === "utf8"
+    ? lines
+    : lines.map((one) => ({ ...one, spans: one.spans.map(asciiSpan) }));
+}
+
+/** The rows of the view; those of workers with the models behind them. */
+function tablesOf(
+  frame: WatchFrame,
+  { width, draw }: { width: number; draw: DrawOptions },
+): DrawnLine[] {
+  const how = { width, id: rowId, chosen: null, marks: new Set<string>(), wide: false };
+  const all = ({ head, rows }: { head: DrawnLine; rows: DrawnLine[] }) => [head, ...rows];
+  switch (frame.view) {
+    case "workers":
+      return [
+        ...all(tableLines(workerColumns({ ...draw, width }), frame.rows as WorkerRow[], how)),
+        BLANK,
+        ...all(tableLines(modelColumns(), frame.models_beside, how)),
+      ];
+    case "models":
+      return all(tableLines(modelColumns(), frame.rows as ModelRow[], how));
+    case "requests":
+      return all(tableLines(requestColumns(), frame.rows as RequestRow[], how));
+    case "events":
+      return all(tableLines(eventColumns(), frame.rows as EventRow[], how));
+  }
 }
 
 /** For ears: a sentence about the whole at first, later only what has happened. */

@@ -1,13 +1,12 @@
 /** Takes over what has happened; pure: what must be done about it comes back as effects. */
 
-import { parseFilter } from "../protocol/filter.ts";
 import type { WatchFrame, WatchHello } from "../protocol/watch-json.ts";
 import { formatDuration } from "../util/units.ts";
-import { count } from "../util/text.ts";
+import { cleanLine, count } from "../util/text.ts";
 import { takeKey } from "./commands.ts";
-import { takeLog } from "./logs.ts";
+import { againLogs, takeLog } from "./logs.ts";
 import { pageRowsOf } from "./layout.ts";
-import { followChosen, scrollFor } from "./rows.ts";
+import { followChosen, refreshMarks, scrollFor } from "./rows.ts";
 import { type Action, MAX_HISTORY, type TopState } from "./state.ts";
 import type { Key } from "./keys.ts";
 import type { Tone } from "./styled.ts";
@@ -22,7 +21,13 @@ export type TopEvent =
   | { type: "down"; reason: string; attempt: number; retryAt: number; isAuth: boolean }
   | { type: "shown"; droppedInARow: number }
   | { type: "acted"; results: ActResult[] }
-  | { type: "log"; engine: string; lines: { time: string | null; text: string }[]; skipped: number }
+  | {
+      type: "log";
+      engine: string;
+      lines: { time: string | null; text: string }[];
+      skipped: number;
+      live?: string | null;
+    }
   | { type: "log_ended"; engine: string; reason: string };
 
 export interface ActResult {
@@ -59,11 +64,14 @@ function taken(state: TopState, event: Exclude<TopEvent, { type: "key" }>): TopS
       return state;
     case "resize":
       return withScroll({ ...state, size: { columns: event.columns, rows: event.rows } });
-    case "connecting":
-      return {
-        ...state,
-        connection: { state: "connecting", since: state.now, attempt: event.attempt },
-      };
+    case "connecting": {
+      const { connection } = state;
+      // What went wrong stays to be read until the try has succeeded.
+      if (connection.state === "down")
+        return { ...state, connection: { ...connection, isTrying: true, attempt: event.attempt } };
+      const since = connection.state === "connecting" ? connection.since : state.now;
+      return { ...state, connection: { state: "connecting", since, attempt: event.attempt } };
+    }
     case "hello":
       return greeted(state, event.hello);
     case "frame":
@@ -71,7 +79,11 @@ function taken(state: TopState, event: Exclude<TopEvent, { type: "key" }>): TopS
     case "down": {
       const { reason, attempt, retryAt, isAuth } = event;
       const since = state.connection.state === "down" ? state.connection.since : state.now;
-      return { ...state, connection: { state: "down", since, reason, attempt, retryAt, isAuth } };
+      return {
+        ...state,
+        awaySince: state.awaySince ?? state.now,
+        connection: { state: "down", since, reason, attempt, retryAt, isAuth, isTrying: false },
+      };
     }
     case "shown":
       return { ...state, droppedInARow: event.droppedInARow };
@@ -93,17 +105,14 @@ function expire(state: TopState): TopState {
 
 function greeted(state: TopState, hello: WatchHello): TopState {
   const isOther = state.hello !== null && state.hello.head.id !== hello.head.id;
-  const next: TopState = {
+  return againLogs({
     ...state,
     hello,
     connection: { state: "open" },
     history: hello.history.points.slice(-MAX_HISTORY),
     restartedAt: isOther ? state.now : state.restartedAt,
     workersBefore: isOther ? (state.frame?.totals.workers.total ?? 0) : state.workersBefore,
-  };
-  if (state.connection.state !== "down" || state.frame === null) return next;
-  const away = formatDuration(state.now - state.connection.since);
-  return flash(next, isOther ? "the head has restarted" : `reconnected after ${away}`);
+  });
 }
 
 /** After a restart of the head the list may be short for so long. */
@@ -120,7 +129,6 @@ export function intervalFor(workers: number): number {
 
 function framed(state: TopState, frame: WatchFrame): TopState {
   const before = state.frame;
-  const isBack = state.connection.state === "down" && before !== null;
   const { total } = frame.totals.workers;
   const returning =
     state.restartedAt !== null &&
@@ -131,6 +139,8 @@ function framed(state: TopState, frame: WatchFrame): TopState {
     frame,
     frameAt: state.now,
     connection: { state: "open" },
+    awaySince: null,
+    marks: refreshMarks(state.marks, frame),
     history: frame.point ? [...state.history, frame.point].slice(-MAX_HISTORY) : state.history,
     intervalMs: state.options.intervalMs ?? intervalFor(total),
     restartedAt: returning ? state.restartedAt : null,
@@ -139,7 +149,21 @@ function framed(state: TopState, frame: WatchFrame): TopState {
         ? { ...state.tabs, [state.view]: followChosen(state.tabs[state.view], frame) }
         : state.tabs,
   };
-  return withScroll(isBack ? flash(next, "reconnected") : next);
+  const { awaySince } = state;
+  return withScroll(
+    awaySince === null || before === null
+      ? next
+      : flash(next, backText(state.now - awaySince, before, frame)),
+  );
+}
+
+/** The strip has a mark for each worker, in the order of their names. */
+function backText(awayMs: number, before: WatchFrame, after: WatchFrame): string {
+  const away = `reconnected after ${formatDuration(awayMs)}`;
+  const isSame = before.strip.length === after.strip.length;
+  const changed = [...after.strip].filter((mark, i) => mark !== before.strip[i]).length;
+  if (!isSame || changed === 0) return away;
+  return `${away}; ${count(changed, "worker")} changed state`;
 }
 
 /** Keeps the cursor on the screen. */
@@ -170,7 +194,7 @@ function askSeverely(state: TopState, refused: ActResult[]): TopState {
   const models = [...new Set(refused.flatMap(({ lastOf }) => lastOf))];
   const [model = ""] = models;
   const workers = refused.map(({ action }) =>
-    "worker" in action ? action.worker : action.request,
+    action.verb === "cancel" ? action.request : action.worker,
   );
   const verb = refused[0]?.action.verb ?? "drain";
   return {
@@ -183,18 +207,16 @@ function askSeverely(state: TopState, refused: ActResult[]): TopState {
         `! ${models.length === 1 ? "it" : "they"} will have NO ready replica after this.`,
       ],
       actions: refused.map(({ action }) => ({ ...action, force: true })),
-      needed: model,
+      needed: typeable(model),
       typed: "",
+      focus: "cancel",
     },
   };
 }
 
-/** Whether a filter can be read; the head knows which fields there are. */
-export function filterProblem(text: string): string | null {
-  try {
-    parseFilter(text, () => true);
-    return null;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
+/** Nobody types more than this of a name, nor what cannot be seen. */
+const MAX_TYPED = 40;
+
+function typeable(name: string): string {
+  return [...cleanLine(name, 4 * MAX_TYPED)].slice(0, MAX_TYPED).join("").trim() || "yes";
 }

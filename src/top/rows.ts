@@ -6,6 +6,9 @@ import type { Tab, TopState } from "./state.ts";
 
 export type Row = WorkerRow | ModelRow | RequestRow | EventRow;
 
+/** What can be marked: what something can be done to. */
+export type Marked = WorkerRow | RequestRow;
+
 /** Stable while the row is there: a worker's name, a model's name, a request's or event's id. */
 export function rowId(row: Row): string {
   if ("name" in row) return row.name;
@@ -41,6 +44,19 @@ export function followChosen(tab: Tab, frame: WatchFrame): Tab {
   // Until a person has moved, the cursor stays at the top: there is what needs one.
   const chosen = tab.chosen === null && cursor === 0 ? null : row ? rowId(row) : tab.chosen;
   return { ...tab, cursor, chosen };
+}
+
+/** What is marked, as it is now where the window has it. */
+export function refreshMarks(
+  marks: ReadonlyMap<string, Marked>,
+  frame: WatchFrame,
+): ReadonlyMap<string, Marked> {
+  if (marks.size === 0 || (frame.view !== "workers" && frame.view !== "requests")) return marks;
+  const fresh = new Map(marks);
+  for (const row of frame.rows as readonly Marked[]) {
+    if (fresh.has(rowId(row))) fresh.set(rowId(row), row);
+  }
+  return fresh;
 }
 
 /** The cursor moved to a place, and the window with it. */

@@ -46,6 +46,23 @@ export function parseScreen(text: string, size: { columns: number; rows: number 
   };
 }
 
+/** The screen with some of its lines anew; none or of another size: the others are blank. */
+export function patchScreen(
+  screen: Screen | null,
+  changes: readonly { row: number; text: string }[],
+  size: { columns: number; rows: number },
+): Screen {
+  const { columns, rows } = size;
+  const isSame = screen !== null && screen.columns === columns && screen.rows === rows;
+  const lines = isSame
+    ? [...screen.lines]
+    : Array.from({ length: rows }, () => Array.from({ length: columns }, () => BLANK));
+  for (const { row, text } of changes) {
+    if (row < rows) lines[row] = parseLine(text, columns, plain());
+  }
+  return { columns, rows, lines };
+}
+
 function parseLine(line: string, columns: number, attributes: Attributes): Cell[] {
   const cells: Cell[] = [];
   let style = styleOf(attributes);
@@ -143,6 +160,7 @@ export function drawChanges(before: Screen | null, after: Screen): string {
   let style = "";
   for (const [row, line] of after.lines.entries()) {
     const old = isAll ? null : (before.lines[row] ?? null);
+    if (old === line) continue;
     for (const { start, end } of changes(old, line)) {
       out += `${ESC}[${row + 1};${start + 1}H`;
       for (const cell of line.slice(start, end)) {

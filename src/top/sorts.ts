@@ -48,6 +48,14 @@ export const SORTABLE: Readonly<Record<View, readonly SortChoice[]>> = {
   events: [choice("id", "time", true), choice("level", "level"), choice("worker", "worker")],
 };
 
+/** How a view is sorted until a person chooses. */
+export const FIRST_SORT: Readonly<Record<View, string>> = {
+  workers: "problems",
+  models: "problems",
+  requests: "-age_ms",
+  events: "-id",
+};
+
 /** `-age_ms` as it is shown: `age desc`. */
 export function sortText(view: View, sort: string): string {
   const field = sort.replace(/^-/, "");

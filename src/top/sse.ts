@@ -17,7 +17,8 @@ export async function* readEvents(
   let rest = "";
   for await (const chunk of body ?? []) {
     onBytes();
-    rest += decoder.decode(chunk, { stream: true }).replaceAll("\r\n", "\n");
+    // Over all that is left: a chunk may end between the two of a line end.
+    rest = (rest + decoder.decode(chunk, { stream: true })).replaceAll("\r\n", "\n");
     const blocks = rest.split("\n\n");
     rest = blocks.pop() ?? "";
     if (rest.length > MAX_EVENT_CHARS) throw new Error("what comes is no stream of a head");

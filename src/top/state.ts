@@ -1,7 +1,8 @@
 /** What `llmnode top` knows and shows, as data; `reduce.ts` is its only writer. */
 
 import type { HistoryPoint, WatchFrame, WatchHello, WatchQuery } from "../protocol/watch-json.ts";
-import type { View } from "../protocol/watch-rows.ts";
+import type { RequestRow, View, WorkerRow } from "../protocol/watch-rows.ts";
+import { FIRST_SORT } from "./sorts.ts";
 import type { Tone } from "./styled.ts";
 
 export interface TopOptions {
@@ -13,6 +14,8 @@ export interface TopOptions {
   /** Null: by the number of workers. */
   intervalMs: number | null;
   readonly: boolean;
+  /** How others are told who ordered something. */
+  who: string;
 }
 
 export type Connection =
@@ -25,6 +28,8 @@ export type Connection =
       attempt: number;
       retryAt: number;
       isAuth: boolean;
+      /** Whether the next try is under way. */
+      isTrying: boolean;
     };
 
 /** What a person has chosen in one view. */
@@ -41,7 +46,8 @@ export interface Tab {
 }
 
 export type Action =
-  | { verb: "drain" | "undrain" | "restart" | "forget"; worker: string; force: boolean }
+  // By its id: another worker that has got the name since then is not meant.
+  | { verb: "drain" | "undrain" | "restart" | "forget"; worker: string; id: string; force: boolean }
   | { verb: "cancel"; request: string; force: boolean };
 
 export interface Confirm {
@@ -52,6 +58,8 @@ export interface Confirm {
   /** What must be typed for it; null: `y` will do. */
   needed: string | null;
   typed: string;
+  /** What Enter does, while nothing must be typed. */
+  focus: "cancel" | "go";
 }
 
 export interface SortPicker {
@@ -75,6 +83,10 @@ export interface LogsState {
   scroll: number;
   search: string;
   ended: string | null;
+  /** A line that is still being written, such as a bar of progress. */
+  live: string | null;
+  /** Counts how often this log was opened anew. */
+  take: number;
 }
 
 export interface LogLine {
@@ -110,20 +122,23 @@ export interface TopState {
   /** When the frame came. */
   frameAt: number;
   /** What is drawn instead while the screen is frozen. */
-  frozen: { frame: WatchFrame; at: number } | null;
+  frozen: { frame: WatchFrame; at: number; history: readonly HistoryPoint[] } | null;
   history: readonly HistoryPoint[];
   view: View;
   tabs: Readonly<Record<View, Tab>>;
   page: Page;
   dialog: Confirm | SortPicker | { kind: "help" } | null;
   editing: Editing | null;
-  marks: ReadonlySet<string>;
+  /** By their ids, as they were last seen: they may have left the window. */
+  marks: ReadonlyMap<string, WorkerRow | RequestRow>;
   wide: boolean;
   gone: boolean;
   intervalMs: number;
   flash: { text: string; tone: Tone; until: number } | null;
   /** Frames in a row that the terminal did not take. */
   droppedInARow: number;
+  /** Since when there was no connection, until the first frame after that; null: there is one. */
+  awaySince: number | null;
   /** Since when a head that has restarted is still without some workers; null: it is not. */
   restartedAt: number | null;
   /** Workers that the head had before it restarted. */
@@ -134,19 +149,12 @@ export interface TopState {
 export const MAX_HISTORY = 450;
 export const MAX_LOG_LINES = 5000;
 
-const SORTS: Readonly<Record<View, string>> = {
-  workers: "problems",
-  models: "problems",
-  requests: "-age_ms",
-  events: "-id",
-};
-
 export function startState(
   options: TopOptions,
   at: { now: number; size: { columns: number; rows: number } },
 ): TopState {
   const tab = (view: View): Tab => ({
-    sort: view === options.view ? (options.sort ?? SORTS[view]) : SORTS[view],
+    sort: view === options.view ? (options.sort ?? FIRST_SORT[view]) : FIRST_SORT[view],
     filter: view === options.view ? options.filter : "",
     group: null,
     cursor: 0,
@@ -173,12 +181,13 @@ export function startState(
     page: { kind: "table" },
     dialog: null,
     editing: null,
-    marks: new Set(),
+    marks: new Map(),
     wide: false,
     gone: false,
     intervalMs: options.intervalMs ?? 1000,
     flash: null,
     droppedInARow: 0,
+    awaySince: null,
     restartedAt: null,
     workersBefore: 0,
   };
@@ -204,6 +213,11 @@ export function freshness(state: TopState): Freshness {
   return connection.state === "open" ? "live" : "slow";
 }
 
+/** Whether a line tells what is wrong between the head and us. */
+export function hasBanner(state: TopState): boolean {
+  return state.connection.state === "down" || freshness(state) === "stale";
+}
+
 /** Whether keys that change something do it; else why not. */
 export function mayAct(state: TopState): { may: true } | { may: false; why: string } {
   if (state.options.readonly) return { may: false, why: "read-only: llmnode top --readonly" };
@@ -219,8 +233,16 @@ export function shownFrame(state: TopState): WatchFrame | null {
   return state.frozen?.frame ?? state.frame;
 }
 
-/** Rows of the table that fit are a part of this; the rest is there before it is scrolled to. */
-const PAGES_AHEAD = 3;
+/** A page before the one that is seen and two behind it: there before they are scrolled to. */
+const PAGES = 4;
+/** From so many rows on there is room for the replicas of the chosen model. */
+export const REPLICAS_FROM_ROWS = 24;
+
+/** The cursor is on the first one until a person has moved it. */
+function firstModel(frame: WatchFrame | null): string | null {
+  const [first] = frame?.view === "models" ? frame.rows : [];
+  return first && "name" in first ? first.name : null;
+}
 
 /** What the head is to send. */
 export function queryOf(state: TopState, pageRows: number): WatchQuery {
@@ -228,15 +250,23 @@ export function queryOf(state: TopState, pageRows: number): WatchQuery {
   const tab = state.tabs[view];
   const rows = Math.max(10, pageRows);
   const detail = page.kind === "logs" ? page.back : page;
+  const hasReplicas =
+    view === "models" && detail.kind === "table" && state.size.rows >= REPLICAS_FROM_ROWS;
   return {
     view,
     sort: tab.sort,
     filter: tab.filter,
-    offset: Math.max(0, tab.scroll - rows),
-    limit: rows * PAGES_AHEAD,
+    // In whole pages: the head is not told of every step.
+    offset: Math.max(0, Math.floor(tab.scroll / rows) - 1) * rows,
+    limit: rows * PAGES,
     interval_ms: state.intervalMs,
     gone: state.gone,
     models_beside: view === "workers" && state.size.rows >= 35 ? 12 : 0,
-    detail: detail.kind === "worker" || detail.kind === "model" ? detail.name : null,
+    detail:
+      detail.kind === "worker" || detail.kind === "model"
+        ? detail.name
+        : hasReplicas
+          ? (tab.chosen ?? firstModel(state.frame))
+          : null,
   };
 }

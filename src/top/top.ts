@@ -12,8 +12,8 @@ import { pageRowsOf } from "./layout.ts";
 import { type LogSource, startLogReader } from "./log-reader.ts";
 import type { Palette } from "./palette.ts";
 import { type Effect, reduce, type TopEvent } from "./reduce.ts";
-import { parseScreen } from "./screen.ts";
-import { queryOf, startState, type TopOptions } from "./state.ts";
+import { patchScreen, type Screen } from "./screen.ts";
+import { queryOf, startState, type TopOptions, type TopState } from "./state.ts";
 import type { Tty } from "./tty.ts";
 
 export interface Keyboard {
@@ -45,40 +45,58 @@ export interface TopSettings {
 }
 
 const DEFAULTS: TopSettings = { client: {}, tickMs: 1000, escapeMs: 30 };
-/** Most terminals take no more in an OSC 52. */
-const MAX_COPY_BYTES = 74_000;
+
+/** How it ended: by a key or its signal, or since there is no terminal any more. */
+export type TopEnd = "over" | "gone";
 
 /** Settles when it is over; the terminal is then as it was. Rejects only for bugs. */
-export async function runTop(run: RunTop): Promise<void> {
+export async function runTop(run: RunTop): Promise<TopEnd> {
   const { tty, palette } = run;
   const settings = { ...DEFAULTS, ...run.settings };
   const now = () => performance.now();
-  const over = Promise.withResolvers<void>();
+  const over = Promise.withResolvers<TopEnd>();
   await using stack = new AsyncDisposableStack();
   stack.defer(() => void tty.restore());
 
   let state = startState(run.options, { now: now(), size: run.size() });
-  const sink = createFrameSink(tty.write, () => over.resolve());
+  const sink = createFrameSink(tty.write, () => end("gone"));
   let isOver = false;
+  let screen: Screen | null = null;
   const canvas = stack.use(
-    openCanvas(state.size, (frame) => {
+    openCanvas(state.size, (changes) => {
       // Ink's last word as it ends would land on the screen that was there before.
-      if (!isOver) sink.show(parseScreen(frame, state.size));
+      if (isOver) return;
+      screen = patchScreen(screen, changes, state.size);
+      sink.show(screen);
     }),
   );
   let scheduled = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const show = () => {
+    // The clock goes on by itself where no frame is about to come.
+    clearTimeout(timer);
+    timer = setTimeout(() => take({ type: "tick" }), nextTickMs(state, settings.tickMs));
     if (scheduled) return;
     scheduled = true;
     // All that came in one go is drawn once.
     queueMicrotask(() => {
       scheduled = false;
-      if (!isOver) canvas.draw(paintFrame(renderFrame(state, run.draw), palette));
+      if (isOver) return;
+      orFail(() => canvas.draw(paintFrame(renderFrame(state, run.draw), palette)));
     });
   };
-  const end = () => {
+  const end = (how: TopEnd) => {
     isOver = true;
-    over.resolve();
+    over.resolve(how);
+  };
+  /** A bug must end us, with the terminal as it was, wherever it comes up. */
+  const orFail = (work: () => void) => {
+    try {
+      work();
+    } catch (error) {
+      isOver = true;
+      over.reject(error);
+    }
   };
 
   const client = stack.use(
@@ -96,11 +114,11 @@ export async function runTop(run: RunTop): Promise<void> {
   const obey = (effect: Effect) => {
     switch (effect.do) {
       case "quit":
-        return end();
+        return end("over");
       case "reconnect":
         return client.retryNow();
       case "act":
-        void doActions(run.head, effect.actions).then((results) =>
+        void doActions({ head: run.head, who: state.options.who }, effect.actions).then((results) =>
           take({ type: "acted", results }),
         );
         return;
@@ -109,7 +127,9 @@ export async function runTop(run: RunTop): Promise<void> {
     }
   };
   const take = (event: TopEvent) => {
-    if (isOver) return;
+    if (!isOver) orFail(() => takeNow(event));
+  };
+  const takeNow = (event: TopEvent) => {
     const next = reduce(state, event, now());
     const before = state;
     state = next.state;
@@ -134,33 +154,40 @@ export async function runTop(run: RunTop): Promise<void> {
       for (const key of keys.flush()) take({ type: "key", key });
     }, settings.escapeMs);
   });
-  run.keyboard.onEnd(end);
+  run.keyboard.onEnd(() => end("gone"));
   run.onResize(() => {
     const size = run.size();
     canvas.resize(size);
     sink.redraw();
     take({ type: "resize", ...size });
   });
-  const timer = setInterval(() => take({ type: "tick" }), settings.tickMs);
   stack.defer(() => {
-    clearInterval(timer);
+    clearTimeout(timer);
     clearTimeout(escape);
   });
-  run.signal.addEventListener("abort", end, { once: true });
-  if (run.signal.aborted) return;
+  const onAbort = () => end("over");
+  run.signal.addEventListener("abort", onAbort, { once: true });
+  stack.defer(() => run.signal.removeEventListener("abort", onAbort));
+  if (run.signal.aborted) return "over";
 
   // Not waited for: a terminal that takes nothing must not keep keys from being read.
   tty.enter().catch((error: unknown) => {
     over.reject(new Error(`the terminal cannot be written to: ${messageOf(error)}`));
   });
   show();
-  await over.promise;
+  return await over.promise;
+}
+
+/** A frame that is due about then draws the clock as well: it is given half an interval more. */
+export function nextTickMs(state: TopState, tickMs: number): number {
+  if (state.connection.state !== "open" || state.frame === null) return tickMs;
+  const due = state.frameAt + state.intervalMs - state.now;
+  return Math.abs(due - tickMs) < tickMs / 3 ? due + tickMs / 2 : tickMs;
 }
 
 /** By OSC 52, which the terminal may ignore. */
 function copy(tty: Tty, text: string): void {
   const data = Buffer.from(text);
-  if (data.length > MAX_COPY_BYTES) return;
   // The sink sees it when the terminal is gone.
   tty.write(`\u001b]52;c;${data.toString("base64")}\u0007`).catch(() => {});
 }

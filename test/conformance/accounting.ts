@@ -4,7 +4,7 @@ import { expect } from "bun:test";
 import type { Like } from "../../src/sim/options.ts";
 import { chatAnswer, eventStream, startEngine, startRawEngine } from "../helpers/engine.ts";
 import { waitFor } from "../helpers/wait.ts";
-import { CHAT, chat, startSimulated, type Transport } from "./cluster.ts";
+import { CHAT, chat, type Cluster, startSimulated, type Transport } from "./cluster.ts";
 import type { Line } from "./table.ts";
 
 const messages = [{ role: "user", content: "hi" }];
@@ -30,6 +30,18 @@ async function usageOf(transport: Transport, port: number, ask: [path: string, b
   expect([ask[0], response.status]).toEqual([ask[0], 200]);
   await response.text();
   return await front.next();
+}
+
+/** Makes a key; its headers are those of a request with it. */
+async function keyFor(
+  cluster: Cluster,
+  limits: object,
+): Promise<{ id: string; headers: Record<string, string> }> {
+  const json = { "content-type": "application/json" };
+  const headers = { ...json, ...cluster.operator };
+  const made = await cluster.post("/api/v1/keys", limits, { headers });
+  const { key, api_key } = (await made.json()) as { key: string; api_key: { id: string } };
+  return { id: api_key.id, headers: { ...json, authorization: `Bearer ${key}` } };
 }
 
 export const ACCOUNTING: readonly Line[] = [
@@ -141,11 +153,92 @@ export const ACCOUNTING: readonly Line[] = [
       expect(usage?.output).toBeGreaterThanOrEqual(5);
     },
   },
-  { line: 27, title: "the key is charged for it", needs: ["keys"] },
+  {
+    line: 27,
+    title: "the key is charged for it",
+    async run(transport) {
+      const frame = 'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n';
+      await using engine = startEngine(() =>
+        eventStream(
+          (async function* () {
+            yield frame.repeat(9);
+            await new Promise(() => {});
+          })(),
+        ),
+      );
+      await using cluster = await transport.start({ engines: [engine] });
+      const { id, headers } = await keyFor(cluster, {});
+      const client = new AbortController();
+      const { signal } = client;
+      const response = await cluster.post(CHAT, chat({ stream: true }), { headers, signal });
+      let got = 0;
+      for await (const chunk of response.body ?? []) {
+        got += chunk.length;
+        if (got >= 9 * frame.length) break;
+      }
+      client.abort();
+      const row = await waitFor(async () => {
+        const answer = await fetch(`${cluster.url}/api/v1/usage?by=key`);
+        const { rows } = (await answer.json()) as { rows: Record<string, unknown>[] };
+        return rows.find(({ key }) => key === id);
+      });
+      const { output_tokens: output, input_tokens: input, estimated_tokens: estimated } = row;
+      expect(output).toBeGreaterThanOrEqual(9);
+      expect(input).toBeGreaterThan(0);
+      expect(estimated).toBe(Number(input) + Number(output));
+    },
+  },
   {
     line: 28,
     title: "N of N+1 requests at once succeed; every ending releases its slot",
-    needs: ["keys"],
+    async run(transport) {
+      await using engine = startEngine(async (_, body, signal) => {
+        if (body.includes("4xx")) return Response.json({ error: "no" }, { status: 400 });
+        if (body.includes("5xx")) return Response.json({ error: "no" }, { status: 500 });
+        if (!body.includes("hang")) return chatAnswer("ok");
+        return new Promise((resolve) => {
+          signal.addEventListener("abort", () => resolve(chatAnswer("too late")));
+        });
+      });
+      await using crashing = startRawEngine((socket) => socket.reset());
+      await using cluster = await transport.start({
+        settings: { proxy: { totalTimeoutMs: 1000 } },
+        engines: [engine, { port: crashing.port, models: ["crash"] }],
+      });
+      const many = await keyFor(cluster, { requests_per_minute: 5 });
+      const statuses = await Promise.all(
+        Array.from({ length: 6 }, async () => {
+          return (await cluster.post(CHAT, chat(), { headers: many.headers })).status;
+        }),
+      );
+      expect(statuses.sort()).toEqual([200, 200, 200, 200, 200, 429]);
+      expect(engine.seen.length).toBe(5);
+
+      const { headers } = await keyFor(cluster, { concurrency: 1 });
+      const ask = (more: object, signal?: AbortSignal) =>
+        cluster.post(CHAT, chat(more), { headers, ...(signal && { signal }) });
+      const free = async () => {
+        await waitFor(async () => (await ask({})).status === 200, { what: "the slot to be free" });
+      };
+      const client = new AbortController();
+      const gone = ask({ why: "hang" }, client.signal).then(String, String);
+      await waitFor(() => engine.seen.at(-1)?.body.includes("hang") ?? false);
+      const second = await ask({});
+      expect([second.status, second.headers.get("retry-after")]).toEqual([429, "1"]);
+      client.abort();
+      await gone;
+      await free();
+      const ends: [object, number][] = [
+        [{ why: "4xx" }, 400],
+        [{ why: "5xx" }, 500],
+        [{ why: "hang" }, 504],
+        [{ model: "crash" }, 502],
+      ];
+      for (const [more, status] of ends) {
+        expect([more, (await ask(more)).status]).toEqual([more, status]);
+        await free();
+      }
+    },
   },
   {
     line: 28,
@@ -192,5 +285,38 @@ export const ACCOUNTING: readonly Line[] = [
       await free();
     },
   },
-  { line: 29, title: "unauthenticated requests never reach a worker", needs: ["keys"] },
+  {
+    line: 29,
+    title: "unauthenticated requests never reach a worker",
+    async run(transport) {
+      await using engine = startEngine(() => chatAnswer("ok"));
+      await using cluster = await transport.start({ engines: [engine] });
+      const json = { "content-type": "application/json" };
+      const ask = (headers: Record<string, string>) =>
+        cluster.post(CHAT, chat(), { headers: { ...json, ...headers } });
+      const made = await cluster.post(
+        "/api/v1/keys",
+        {},
+        { headers: { ...json, ...cluster.operator } },
+      );
+      const { key } = (await made.json()) as { key: string };
+      const bad = `${key.slice(0, -1)}_`;
+      const strangers: [Record<string, string>, number][] = [
+        [{}, 401],
+        [{ authorization: `Bearer ${bad}` }, 401],
+        [{ authorization: "Bearer" }, 401],
+        [{ authorization: "Basic dTpw" }, 401],
+        [{ "x-api-key": bad }, 401],
+        [{ authorization: `Bearer ${key}`, "x-api-key": bad }, 400],
+        [{ authorization: `Bearer ${key}`, "x-llmnode-worker": "any" }, 403],
+      ];
+      for (const [headers, status] of strangers) {
+        expect([headers, (await ask(headers)).status]).toEqual([headers, status]);
+      }
+      expect(engine.seen.length).toBe(0);
+      expect((await ask({ authorization: `Bearer ${key}` })).status).toBe(200);
+      expect((await ask({ "x-api-key": key })).status).toBe(200);
+      expect(engine.seen.map(({ headers }) => headers.get("authorization"))).toEqual([null, null]);
+    },
+  },
 ];

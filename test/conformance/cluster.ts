@@ -13,6 +13,7 @@ import {
   fakeWorker,
   startTestHead,
   type TestHead,
+  operatorOf,
 } from "../helpers/cluster.ts";
 import { laneWorker, type Link, link } from "../helpers/lanes.ts";
 import { spawnProcess, type TestProcess } from "../helpers/process.ts";
@@ -44,6 +45,8 @@ export interface Cluster extends AsyncDisposable {
   readonly process: TestProcess | null;
   /** What the head in this process has logged. */
   readonly lines: readonly string[];
+  /** The headers of operators' requests. */
+  readonly operator: Record<string, string>;
   post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
   /** Requests that hold a replica, of all models. */
   inFlight(): Promise<number>;
@@ -122,6 +125,8 @@ async function binaryHead(flags: readonly string[]) {
       ...["head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"],
       // Fake workers speak plainly.
       ...["--insecure", "--data-dir", data.path],
+      // Nobody is on the way back to a head that is new.
+      ...["--settle-time", "0"],
       ...flags,
     ],
     { env: Object.fromEntries(settings.map((key) => [key, undefined])) },
@@ -143,6 +148,7 @@ async function binaryHead(flags: readonly string[]) {
       url,
       name: null,
       sessionAddress: { host, port: Number(port) },
+      adminUrl: null,
       joinToken: () => joinToken,
       reloadTls: () => Promise.resolve(),
       stop: end,
@@ -150,6 +156,8 @@ async function binaryHead(flags: readonly string[]) {
     },
     url,
     lines: [],
+    dataDir: data.path,
+    operator: operatorOf(data.path),
     status,
     post: (path, body, init) => post(url + path, body, init),
     ready: (model, count = 1) => readyAt(status, model, count),
@@ -180,6 +188,7 @@ function clusterOf(
     port: Number(new URL(head.url).port),
     process: child,
     lines: head.lines,
+    operator: head.operator,
     post: (path, body, init) => post(head.url + path, body, init),
     inFlight,
     async idle() {

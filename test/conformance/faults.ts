@@ -83,7 +83,25 @@ export const FAULTS: readonly Line[] = [
   {
     line: 18,
     title: "with resume, the answer completes",
-    needs: ["resume"],
+    async run(transport) {
+      await using doomed = await startSimulated({ dieMidStreamTokens: 5 });
+      await using sound = await startSimulated();
+      await using cluster = await transport.start({ binary: [], engines: [doomed, sound] });
+      const ask = async () => {
+        const text = await (await cluster.post(CHAT, chat({ stream: true }))).text();
+        const said = [...text.matchAll(/"content":"([^"]*)"/g)].map(([, piece]) => piece).join("");
+        return { said, ends: text.split(DONE).length - 1, resumed: text.includes("-resumed\n\n") };
+      };
+      const answers: Awaited<ReturnType<typeof ask>>[] = [];
+      // Which engine is asked first is open.
+      while (answers.length < 100 && !answers.some(({ resumed }) => resumed)) {
+        answers.push(await ask());
+      }
+      expect(answers.at(-1)?.resumed).toBe(true);
+      expect(new Set(answers.map(({ said }) => said)).size).toBe(1);
+      expect(answers.every(({ ends }) => ends === 1)).toBe(true);
+      await cluster.idle();
+    },
   },
   {
     line: 19,
@@ -97,8 +115,8 @@ export const FAULTS: readonly Line[] = [
         ],
         [
           "text/event-stream",
-          `data: {"error":{"object":"error","message":"bad","code":503}}\n\n${DONE}`,
-          503,
+          `data: {"error":{"object":"error","message":"bad","code":507}}\n\n${DONE}`,
+          507,
         ],
         [
           "text/event-stream",
@@ -113,8 +131,8 @@ export const FAULTS: readonly Line[] = [
         ],
         [
           "text/event-stream",
-          'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"bad"}}\n\n',
-          503,
+          'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"bad"}}\n\n',
+          500,
         ],
         ["application/x-ndjson", '{"error":"bad"}\n', 500],
       ];

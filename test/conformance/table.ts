@@ -4,7 +4,7 @@ import { test } from "bun:test";
 import type { Transport } from "./cluster.ts";
 
 /** What a line needs that is not there yet. */
-export type Need = "keys" | "resume" | "stalls";
+export type Need = "keys" | "stalls";
 
 export interface Line {
   /** Its number in the conformance list. */

@@ -1,8 +1,11 @@
 /** A head on free ports, and workers that are no more than a session, for tests. */
 
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import type { RouteSettings } from "../../src/cluster/policies.ts";
 import type { LoadJson } from "../../src/cluster/snapshot.ts";
 import { type Head, startHead } from "../../src/head/head.ts";
-import type { HeadSettings } from "../../src/head/options.ts";
+import type { AccessWishes, HeadSettings } from "../../src/head/options.ts";
 import type {
   EngineReport,
   HeadMessage,
@@ -10,6 +13,7 @@ import type {
   UnknownMessage,
   WorkerMessage,
 } from "../../src/protocol/messages.ts";
+import { ADMIN_TOKEN_FILE } from "../../src/protocol/admin-token.ts";
 import { loadService } from "../../src/protocol/schema.ts";
 import { parseJoinToken } from "../../src/protocol/join-token.ts";
 import { type ClientSession, dial, type HeadKey } from "../../src/protocol/session-client.ts";
@@ -29,6 +33,9 @@ export interface TestHead extends AsyncDisposable {
   readonly head: Head;
   readonly url: string;
   readonly lines: string[];
+  readonly dataDir: string;
+  /** What an operator's requests need, as headers. */
+  readonly operator: Record<string, string>;
   post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
   status(): Promise<{ workers: WorkerRow[]; models: ModelRow[] }>;
   /** Waits until a model has this many replicas ready. */
@@ -65,7 +72,17 @@ export interface ModelRow {
 
 export async function startTestHead(
   settings: Partial<HeadSettings> = {},
-  options: { http?: number; session?: number; dataDir?: string; tls?: boolean } = {},
+  options: {
+    http?: number;
+    session?: number;
+    dataDir?: string;
+    tls?: boolean;
+    resume?: "auto" | "off";
+    routing?: RouteSettings;
+    access?: AccessWishes;
+    insecure?: boolean;
+    metricsOpen?: boolean;
+  } = {},
 ): Promise<TestHead> {
   const { log, lines } = memoryLog();
   await using stack = new AsyncDisposableStack();
@@ -74,13 +91,18 @@ export async function startTestHead(
     listen: { host: "127.0.0.1", port: options.http ?? 0 },
     sessionListen: { host: "127.0.0.1", port: options.session ?? 0 },
     // Fake workers speak plainly; what TLS adds has tests of its own.
-    insecure: options.tls !== true,
+    insecure: options.insecure ?? options.tls !== true,
     dataDir,
     version: "0.0.0-test",
     log,
     settings,
+    ...(options.resume === undefined ? {} : { resume: options.resume }),
+    ...(options.routing && { routing: options.routing }),
+    ...(options.access && { access: options.access }),
+    ...(options.metricsOpen && { metricsOpen: true }),
   });
   const files = stack.move();
+  const operator = operatorOf(dataDir);
   const status = async () => {
     const response = await fetch(`${head.url}/api/v1/status`);
     return (await response.json()) as { workers: WorkerRow[]; models: ModelRow[] };
@@ -89,12 +111,17 @@ export async function startTestHead(
     head,
     url: head.url,
     lines,
+    dataDir,
+    operator,
     status,
     post: (path, body, init = {}) =>
       fetch(`${head.url}${path}`, {
         method: "POST",
         body: typeof body === "string" ? body : JSON.stringify(body),
-        headers: { "content-type": "application/json" },
+        headers: {
+          "content-type": "application/json",
+          ...(path.startsWith("/api/v1/") ? operator : {}),
+        },
         ...init,
       }),
     async ready(model, count = 1) {
@@ -108,6 +135,12 @@ export async function startTestHead(
       await files.disposeAsync();
     },
   };
+}
+
+/** The headers of an operator's request to the head that keeps its state there. */
+export function operatorOf(dataDir: string): Record<string, string> {
+  const token = readFileSync(path.join(dataDir, ADMIN_TOKEN_FILE), "utf8").trim();
+  return { authorization: `Bearer ${token}` };
 }
 
 /** What a fake worker shows: a whole join token, unless it is told another. */
@@ -136,7 +169,7 @@ let workers = 0;
 
 /** A session that says what the test says; it beats every 50 ms until silenced. */
 export function fakeWorker(
-  head: TestHead,
+  head: { head: Pick<Head, "sessionAddress" | "joinToken"> },
   options: {
     hello?: Partial<Hello>;
     port?: number;
@@ -267,6 +300,7 @@ export const FAST: Partial<HeadSettings> = {
     endedGraceMs: 200,
     tickIntervalMs: 25,
     settleMs: 0,
+    queueTimeoutMs: 1500,
   },
   stopTimeoutMs: 3000,
   reprobeMs: 200,

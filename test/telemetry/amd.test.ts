@@ -123,3 +123,8 @@ test("property: any JSON gives sound figures or none", () => {
     }),
   );
 });
+
+test("JSON is found behind warnings and any number of empty lines", () => {
+  const text = `WARNING: x\n${"\n".repeat(400_000)}  ${JSON.stringify([row])}`;
+  expect(readAmdSmi(text, { list, static: "" })?.length).toBe(1);
+});

@@ -2,7 +2,7 @@
 
 import type { WatchFrame, WatchHello, WatchQuery } from "../../src/protocol/watch-json.ts";
 import type { View } from "../../src/protocol/watch-rows.ts";
-import { cluster, frame, hello, type SampleCluster } from "./sample.ts";
+import { cluster, frame, hello, replicas, type SampleCluster } from "./sample.ts";
 
 export interface FakeHead extends AsyncDisposable {
   readonly url: string;
@@ -11,12 +11,20 @@ export interface FakeHead extends AsyncDisposable {
   /** What was posted, apart from queries. */
   readonly acts: { path: string; body: unknown }[];
   readonly streams: number;
+  /** How many queries were posted. */
+  readonly posts: number;
+  /** Put into every frame. */
+  more: object;
+  /** Knows its streams no more, though they go on. */
+  forget(): void;
   sample: SampleCluster;
   id: string;
   /** Refuses streams with this status; null: it serves. */
   status: number | null;
-  /** What an act is answered with; null: good. */
-  refusal: { status: number; code: string; message: string } | null;
+  /** What an act is answered with; null: good. `last`: what a dry run says then. */
+  refusal: { status: number; code: string; message: string; last?: string[] } | null;
+  /** Put into every hello and frame. */
+  schema: string | null;
   /** Sends a frame now. */
   push(more?: Partial<WatchFrame>): void;
   /** Whether frames come by themselves. */
@@ -37,6 +45,8 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
   const streams = new Map<string, Stream>();
   const acts: { path: string; body: unknown }[] = [];
   let opened = 0;
+  let posts = 0;
+  let isForgetful = false;
   let latest: string | null = null;
   const started = Date.now();
 
@@ -62,29 +72,40 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
       // Its reader has closed it.
     }
   };
+  const withSchema = (data: object) =>
+    self.schema === null ? data : { ...data, schema: self.schema };
   const push = (id: string, more: Partial<WatchFrame> = {}) => {
     const stream = streams.get(id);
     if (!stream) return;
     stream.frames += 1;
     const { query } = stream;
     const matching = chosen(self.sample, query);
-    const wanted =
-      query.detail === null
-        ? undefined
-        : self.sample.workers.find(({ name }) => name === query.detail);
-    send(id, "frame", {
-      ...frame(matching, { view: query.view, offset: query.offset }),
-      frame: stream.frames,
-      time: new Date().toISOString(),
-      head: {
-        id: self.id,
-        uptime_ms: Date.now() - started,
-        cpu_percent: 4,
-        memory_bytes: 182 * 1024 ** 2,
-      },
-      detail: wanted ? { worker: wanted } : null,
-      ...more,
-    });
+    const named = ({ name }: { name: string }) => name === query.detail;
+    const detail =
+      query.view === "models" ? modelIn(self.sample, named) : workerIn(self.sample, named);
+    send(
+      id,
+      "frame",
+      withSchema({
+        ...frame(matching, { view: query.view, offset: query.offset }),
+        ...(query.view === "workers" && { total: self.sample.workers.length }),
+        frame: stream.frames,
+        time: new Date().toISOString(),
+        head: {
+          id: self.id,
+          uptime_ms: Date.now() - started,
+          cpu_percent: 4,
+          memory_bytes: 182 * 1024 ** 2,
+        },
+        rows: allRows(matching, query.view).slice(
+          query.offset,
+          query.offset + query.limit,
+        ) as WatchFrame["rows"],
+        detail,
+        ...self.more,
+        ...more,
+      }),
+    );
   };
 
   const server = Bun.serve({
@@ -102,13 +123,25 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
       if (request.method === "POST") {
         const body: unknown = await request.json();
         const id = url.pathname.split("/").at(-1) ?? "";
-        const stream = url.pathname.startsWith("/api/v1/watch/") ? streams.get(id) : undefined;
+        const isQuery = url.pathname.startsWith("/api/v1/watch/");
+        if (isQuery) posts += 1;
+        const stream = isQuery && !isForgetful ? streams.get(id) : undefined;
+        if (isQuery && !stream) {
+          isForgetful = false;
+          return Response.json(
+            { error: { message: "nobody", type: "x", param: null, code: "not_found" } },
+            { status: 404 },
+          );
+        }
         if (stream) {
           stream.query = body as WatchQuery;
           push(id);
           return Response.json({});
         }
         acts.push({ path: url.pathname, body });
+        const isDry = typeof body === "object" && body !== null && "dry_run" in body;
+        if (self.refusal?.last && isDry)
+          return Response.json({ last_replicas: self.refusal.last.map((name) => ({ name })) });
         if (self.refusal === null) return Response.json({ schema: "llmnode.admin/1" });
         const { status, code, message } = self.refusal;
         return Response.json({ error: { message, type: "x", param: null, code } }, { status });
@@ -128,10 +161,8 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
           const timer = setInterval(() => self.ticking && push(id), query.interval_ms);
           streams.set(id, { controller, query, frames: 0, timer });
           const greeting: WatchHello = { ...hello(), watch: id, query };
-          send(id, "hello", {
-            ...greeting,
-            head: { ...greeting.head, id: self.id, time: new Date().toISOString() },
-          });
+          const head = { ...greeting.head, id: self.id, time: new Date().toISOString() };
+          send(id, "hello", withSchema({ ...greeting, head }));
           push(id);
         },
         cancel: () => end(id),
@@ -149,10 +180,18 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
     get streams() {
       return opened;
     },
+    get posts() {
+      return posts;
+    },
+    more: {},
+    forget() {
+      isForgetful = true;
+    },
     sample,
     id: "head-a",
     status: null,
     refusal: null,
+    schema: null,
     ticking: true,
     push: (more) => [...streams.keys()].forEach((id) => push(id, more)),
     cut: () => [...streams.keys()].forEach(end),
@@ -162,6 +201,20 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
     },
   };
   return self;
+}
+
+function allRows(sample: SampleCluster, view: View) {
+  return { ...sample, events: sample.events.toReversed() }[view];
+}
+
+function workerIn(sample: SampleCluster, named: (row: { name: string }) => boolean) {
+  const worker = sample.workers.find(named);
+  return worker ? { worker } : null;
+}
+
+function modelIn(sample: SampleCluster, named: (row: { name: string }) => boolean) {
+  const model = sample.models.find(named);
+  return model ? { model: { ...model, engines: replicas(model.name) } } : null;
 }
 
 /** Enough of filters for tests: a part of a worker's name or state. */

@@ -148,8 +148,7 @@ test("whatever happens, the screen is whole: its size, and not one control chara
           for (const text of lines) {
             expect(Bun.stringWidth(text)).toBe(columns);
             expect(text).not.toMatch(CONTROLS);
-            // oxlint-disable-next-line no-control-regex
-            if (ascii) expect(text.replace(/[…工作→─]/g, "")).not.toMatch(/[█▏▌·⠀-⣿┌│]/);
+            if (ascii) expect(text).toMatch(/^[ -~]*$/);
           }
           const ours = painted(on)
             .join("")
@@ -207,7 +206,7 @@ function happens(what: string, sample: SampleCluster, view: (typeof VIEWS)[numbe
           type: "acted",
           results: [
             {
-              action: { verb: "drain", worker: EVIL, force: false },
+              action: { verb: "drain", worker: EVIL, id: "id-evil", force: false },
               ok: false,
               text: EVIL,
               lastOf: [EVIL],
@@ -236,7 +235,7 @@ test("a filter hides rows and says so", () => {
   play(on, { type: "frame", frame: frame(cluster(), { matching: 1, rows: lost ? [lost] : [] }) });
   const text = screen(on).join("\n");
   expect(text).toContain("/state:lost");
-  expect(text).toContain("1-1 of 1 of 9");
+  expect(text).toContain("/state:lost 1 of 9");
   press(on, "\u001b");
   expect(on.state.tabs.workers.filter).toBe("");
 });

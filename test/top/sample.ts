@@ -149,6 +149,7 @@ export function nineWorkers(): WorkerRow[] {
     worker("gpu-03", {
       state: "draining",
       state_detail: "12 left",
+      drain: { since: TIME, deadline: null, by: "ops", message: "new driver" },
       gpu_util_pct: 71,
       in_flight: 12,
       queue: 0,
@@ -443,6 +444,39 @@ export function events(): EventRow[] {
       4,
     ),
   ];
+}
+
+/** Of a model: two that serve, one that is drained, one that is lost. */
+export function replicas(model: string): EngineRow[] {
+  const models = [model];
+  return [
+    engine("gpu-01/1", { models }),
+    engine("gpu-02/1", { models, in_flight: 38, queue: 4, kv_pct: 93 }),
+    engine("gpu-03/1", { models, state: "draining", state_detail: "12 left", in_flight: 12 }),
+    engine("gpu-09/1", { models, ...UNKNOWN_ENGINE, state: "lost", state_detail: "42s" }),
+  ];
+}
+
+const UNKNOWN_ENGINE = {
+  in_flight: 0,
+  queue: null,
+  kv_pct: null,
+  output_tokens_per_s: null,
+  ttft_ms: null,
+};
+
+/** An engine that has read a part of its weights. */
+export function loading(name: string): EngineRow {
+  return engine(name, {
+    ...UNKNOWN_ENGINE,
+    state: "starting",
+    state_detail: "load 62%",
+    phase: "load",
+    phase_ms: 228_000,
+    progress_pct: 62,
+    models: ["deepseek-ai/DeepSeek-V3"],
+    since_ms: 260_000,
+  });
 }
 
 export interface SampleCluster {

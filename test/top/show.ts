@@ -17,6 +17,7 @@ export const OPTIONS: TopOptions = {
   filter: "",
   intervalMs: null,
   readonly: false,
+  who: "ops@desk",
 };
 
 export const UTF8: DrawOptions = { charset: "utf8", graphs: "braille" };

@@ -10,11 +10,22 @@ export class Terminal {
   clears = 0;
   alternate = false;
   cursorShown = true;
+  pastesMarked = false;
+  wraps = true;
+  /** What was put to the clipboard, the latest last. */
+  readonly copied: string[] = [];
+  /** What a pty got outside of the alternate screen. */
+  outside = "";
+  #rest = "";
   #row = 0;
   #column = 0;
   #style = "";
 
-  constructor(columns: number, rows: number) {
+  readonly #isPty: boolean;
+
+  /** Of a pty, what comes outside of the alternate screen is text of lines. */
+  constructor(columns: number, rows: number, { isPty = false } = {}) {
+    this.#isPty = isPty;
     this.columns = columns;
     this.rows = rows;
     this.cells = Array.from({ length: rows }, () => this.#blank());
@@ -24,17 +35,25 @@ export class Terminal {
     return Array.from({ length: this.columns }, () => ({ text: " ", style: "" }));
   }
 
-  /** Throws at a sequence that `llmnode top` has no business to send. */
-  write(bytes: string): void {
+  /**
+   * Sequences may come in pieces. Throws at one that `llmnode top` has no business to send.
+   */
+  write(text: string): void {
+    const all = this.#rest + text;
     // oxlint-disable-next-line no-control-regex
-    const pieces = /\u001b\[([?\d;]*)([A-Za-z])|([^\u001b])/gsu;
+    this.#rest = /\u001b(?:\[[?\d;]*|\][^\u0007]*)?$/.exec(all)?.[0] ?? "";
+    const bytes = all.slice(0, all.length - this.#rest.length);
+    // oxlint-disable-next-line no-control-regex
+    const pieces = /\u001b\[([?\d;]*)([A-Za-z])|\u001b\]52;c;([^\u0007]*)\u0007|([^\u001b])/gsu;
     let at = 0;
     for (const piece of bytes.matchAll(pieces)) {
       if (piece.index !== at)
         throw new Error(`unknown bytes: ${JSON.stringify(bytes.slice(at, at + 20))}`);
       at += piece[0].length;
-      const [, parameters = "", command, char] = piece;
-      if (char !== undefined) this.#put(char);
+      const [, parameters = "", command, clipboard, char] = piece;
+      if (clipboard !== undefined) this.copied.push(Buffer.from(clipboard, "base64").toString());
+      else if (char !== undefined && this.#isPty && !this.alternate) this.outside += char;
+      else if (char !== undefined) this.#put(char);
       else this.#obey(command ?? "", parameters);
     }
     if (at !== bytes.length)
@@ -53,8 +72,9 @@ export class Terminal {
       this.cells = this.cells.map(() => this.#blank());
     } else if (parameters === "?1049") this.alternate = command === "h";
     else if (parameters === "?25") this.cursorShown = command === "h";
-    else if (parameters !== "?2026" && parameters !== "?7" && parameters !== "?2004")
-      throw new Error(`unknown sequence: ${parameters}${command}`);
+    else if (parameters === "?7") this.wraps = command === "h";
+    else if (parameters === "?2004") this.pastesMarked = command === "h";
+    else if (parameters !== "?2026") throw new Error(`unknown sequence: ${parameters}${command}`);
   }
 
   #put(char: string): void {

@@ -39,7 +39,7 @@ export function workerDetail(
   if (worker.reason) lines.push(drawnText(clean(worker.reason, 400), width, "changing"));
   if (worker.drain) lines.push(drawnText(drainText(worker.drain), width, "intended"));
   if (labels !== "") lines.push(drawnText(`labels ${clean(labels, 400)}`, width, "dim"));
-  for (const engine of worker.engines ?? []) lines.push(...engineLines(engine, width));
+  for (const engine of worker.engines ?? []) lines.push(...engineLines(engine, options));
   lines.push(...gpuLines(worker, options));
   lines.push(...sparkline(worker, options));
   return lines;
@@ -55,7 +55,8 @@ function drainText(drain: NonNullable<WorkerRow["drain"]>): string {
 /** The order in which an engine starts; what its log has shown is behind it. */
 const PHASES = ["pull", "spawn", "download", "load", "compile", "warmup"] as const;
 
-function engineLines(engine: EngineRow, width: number): DrawnLine[] {
+function engineLines(engine: EngineRow, options: DrawOptions & { width: number }): DrawnLine[] {
+  const { width } = options;
   const figures = [
     `infl ${countText(engine.in_flight)}${engine.max_in_flight === null ? "" : `/${engine.max_in_flight}`}`,
     `queue ${countText(engine.queue)}`,
@@ -78,7 +79,7 @@ function engineLines(engine: EngineRow, width: number): DrawnLine[] {
       "dim",
     ),
   ];
-  if (engine.state === "starting") lines.push(...loadLines(engine, width));
+  if (engine.state === "starting") lines.push(...loadLines(engine, options));
   if (engine.reason) lines.push(drawnText(clean(engine.reason, 400), width, "changing"));
   if (engine.hint) lines.push(drawnText(`what to do: ${clean(engine.hint, 400)}`, width));
   for (const text of engine.evidence) lines.push(drawnText(`| ${clean(text, 400)}`, width, "dim"));
@@ -86,7 +87,10 @@ function engineLines(engine: EngineRow, width: number): DrawnLine[] {
 }
 
 /** What is behind it, where it is, what is still to come; no time that nobody knows. */
-function loadLines(engine: EngineRow, width: number): DrawnLine[] {
+function loadLines(
+  engine: EngineRow,
+  { width, charset }: DrawOptions & { width: number },
+): DrawnLine[] {
   const at = PHASES.findIndex((phase) => phase === engine.phase);
   if (at < 0) {
     const since = formatDuration(engine.phase_ms ?? engine.since_ms);
@@ -101,7 +105,7 @@ function loadLines(engine: EngineRow, width: number): DrawnLine[] {
       spans.push(span(formatDuration(engine.phase_ms ?? engine.since_ms).padEnd(8)));
       if (engine.progress_pct !== null) {
         spans.push(
-          span(bar(engine.progress_pct / 100, 22, "utf8"), "changing"),
+          span(bar(engine.progress_pct / 100, 22, charset), "changing"),
           span(` ${percentText(engine.progress_pct)}`),
         );
       }
@@ -163,27 +167,39 @@ export function modelDetail(model: ModelRow, width: number): DrawnLine[] {
     model.context === null ? "" : `context ${model.context}`,
     `ttft ${timeText(model.ttft_ms?.p50 ?? null)}/${timeText(model.ttft_ms?.p95 ?? null)}`,
   ].filter((part) => part !== "");
-  const engines = model.engines ?? [];
-  const names = Math.max(10, ...engines.map(({ name }) => Bun.stringWidth(name)));
   return [
     drawnText(facts.join("   "), width),
     rule("replicas", width),
-    ...engines.map((engine) =>
-      drawn(
-        [
-          span(fitText(cutEnd(clean(engine.name), 32), Math.min(32, names) + 2)),
-          ...stateSpans(engine, 16),
-          span(
-            ` infl ${fitText(countText(engine.in_flight), 4, "right")}  queue ${fitText(countText(engine.queue), 3, "right")}` +
-              `  ${fitText(tokenRateText(engine.output_tokens_per_s), 5, "right")} tok/s  kv ${fitText(percentText(engine.kv_pct), 4, "right")}` +
-              `  ttft ${timeText(engine.ttft_ms?.p50 ?? null)}`,
-          ),
-        ],
-        width,
-      ),
-    ),
-    ...(engines.length === 0 ? [drawnText("no engine has it now", width, "dim")] : []),
+    ...replicaLines(model, width),
   ];
+}
+
+/** A line for each engine that has the model. */
+export function replicaLines(model: ModelRow, width: number): DrawnLine[] {
+  const engines = model.engines ?? [];
+  if (engines.length === 0) return [drawnText(" no engine has it now", width, "dim")];
+  const names = Math.min(32, Math.max(10, ...engines.map(({ name }) => Bun.stringWidth(name))));
+  return engines.map((engine) =>
+    drawn(
+      [
+        span(` ${fitText(cutEnd(clean(engine.name), names), names)} `),
+        ...stateSpans(engine, 13),
+        span(replicaFigures(engine)),
+      ],
+      width,
+    ),
+  );
+}
+
+function replicaFigures(engine: EngineRow): string {
+  const right = (text: string, cells: number) => fitText(text, cells, "right");
+  return [
+    `infl ${right(countText(engine.in_flight), 4)}`,
+    `que ${right(countText(engine.queue), 3)}`,
+    `${right(tokenRateText(engine.output_tokens_per_s), 5)} tok/s`,
+    `kv ${right(percentText(engine.kv_pct), 4)}`,
+    `ttft ${timeText(engine.ttft_ms?.p50 ?? null)}`,
+  ].join("  ");
 }
 
 export function requestDetail(request: RequestRow | null, width: number): DrawnLine[] {

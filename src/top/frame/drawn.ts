@@ -2,7 +2,7 @@
 
 import type { Charset } from "../bars.ts";
 import type { GraphStyle } from "../graph.ts";
-import { fitLine, type Line, line, type Tone } from "../styled.ts";
+import { fitLine, type Line, line, type Span, type Tone } from "../styled.ts";
 
 export interface DrawOptions {
   charset: Charset;
@@ -23,6 +23,18 @@ export function drawn(spans: Line, width: number): DrawnLine {
 
 export function drawnText(text: string, width: number, tone: Tone = "plain"): DrawnLine {
   return drawn(line(text, tone), width);
+}
+
+/** For terminals that know no other characters: as many cells, `~` where text was cut. */
+export function asciiSpan({ text, tone }: Span): Span {
+  // oxlint-disable-next-line no-control-regex
+  if (!/[^\u0020-\u007e]/.test(text)) return { text, tone };
+  let kept = "";
+  for (const char of text) {
+    if (char >= " " && char <= "~") kept += char;
+    else kept += char === "…" ? "~" : "?".repeat(Bun.stringWidth(char));
+  }
+  return { text: kept, tone };
 }
 
 export const BLANK: DrawnLine = { spans: [] };

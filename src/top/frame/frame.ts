@@ -4,10 +4,12 @@ import { paint, type Palette } from "../palette.ts";
 import { layoutOf, type Layout } from "../layout.ts";
 import { rowId, rowsOf } from "../rows.ts";
 import { freshness, shownFrame, type TopState } from "../state.ts";
+import { clean } from "../styled.ts";
 import type { WatchFrame } from "../../protocol/watch-json.ts";
 import type { EventRow, ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-rows.ts";
-import { modelDetail, requestDetail, workerDetail } from "./detail.ts";
+import { modelDetail, replicaLines, requestDetail, workerDetail } from "./detail.ts";
 import {
+  asciiSpan,
   BLANK,
   type DrawnLine,
   drawn,
@@ -32,18 +34,25 @@ const HISTORY_MS = 2000;
 export function renderFrame(state: TopState, options: DrawOptions): DrawnLine[] {
   const { columns: width, rows } = state.size;
   const layout = layoutOf(state);
-  if (layout.tiny)
-    return exactly([tinyLine(state, width)], rows).map((one) => drawnWhole(one, width));
+  if (layout.tiny) return safe(exactly([tinyLine(state, width)], rows), options, width);
   const frame = shownFrame(state);
   const banner = bannerLine(state, width);
-  const old = freshness(state) === "stale";
+  if (state.dialog?.kind === "help") {
+    return safe(
+      exactly([titleLine(state, width), ...helpLines(state, width)], rows),
+      options,
+      width,
+    );
+  }
+  const fresh = freshness(state);
+  const old = fresh === "stale" || fresh === "auth";
   const top = [
     titleLine(state, width),
     ...(banner ? [banner] : []),
     counterLine(frame, width),
     ...(layout.traffic ? [trafficLine(frame, width)] : []),
     ...(layout.graphs > 0
-      ? graphLines(state.history, {
+      ? graphLines(state.frozen?.history ?? state.history, {
           ...options,
           width,
           intervalMs: state.hello?.history.interval_ms ?? HISTORY_MS,
@@ -66,18 +75,23 @@ export function renderFrame(state: TopState, options: DrawOptions): DrawnLine[] 
     ...dim(body),
     ...bottom,
   ];
-  const whole = exactly(all, rows).map((one) => drawnWhole(one, width));
+  const whole = exactly(all, rows);
   const boxed = dialogBox(state, options, width);
-  return boxed.length === 0 ? whole : withBox(whole, boxed, width);
+  return safe(boxed.length === 0 ? whole : withBox(whole, boxed, width), options, width);
+}
+
+/** As wide as the screen, and nothing that a terminal without UTF-8 would garble. */
+function safe(lines: readonly DrawnLine[], { charset }: DrawOptions, width: number): DrawnLine[] {
+  return lines.map((one) => {
+    const { spans } = drawn(one.spans, width);
+    const kept = charset === "utf8" ? spans : spans.map(asciiSpan);
+    return { ...one, spans: kept };
+  });
 }
 
 /** The same as text with colours. */
 export function paintFrame(lines: readonly DrawnLine[], palette: Palette): string[] {
   return lines.map(({ spans, ...emphasis }) => paint(spans, palette, emphasis));
-}
-
-function drawnWhole(one: DrawnLine, width: number): DrawnLine {
-  return { ...one, spans: drawn(one.spans, width).spans };
 }
 
 interface Body {
@@ -89,10 +103,9 @@ interface Body {
 function bodyLines(state: TopState, body: Body): DrawnLine[] {
   const { columns: width } = state.size;
   const frame = shownFrame(state);
-  const { page, dialog } = state;
-  if (dialog?.kind === "help") return helpLines(state, width);
+  const { page } = state;
   if (page.kind === "logs") return logLines(page.logs, { rows: body.room, width });
-  if (frame === null) return waitingLines(state, body.options, width);
+  if (frame === null) return waitingLines(state, width);
   const detail = frame.detail;
   switch (page.kind) {
     case "worker":
@@ -122,28 +135,43 @@ function tableBody(state: TopState, frame: WatchFrame, { layout, options }: Body
   const table = tableOf(state, frame, options);
   const from = Math.max(0, state.tabs[state.view].scroll - frame.offset);
   const rows = table.rows.slice(from, from + layout.table);
-  if (rows.length === 0) rows.push(drawnText(nothing(state), width, "dim"));
+  // Rows that were asked for just now are on their way.
+  const isComing = rows.length === 0 && frame.matching > 0;
+  if (rows.length === 0) rows.push(drawnText(isComing ? "..." : nothing(state), width, "dim"));
   const shown = frame.view === state.view ? rows : [drawnText("...", width, "dim")];
   return [
     ...(layout.strip > 0
       ? exactly(stripLines(frame.strip, { width, rows: layout.strip }), layout.strip)
       : []),
     table.head,
-    ...exactly(withPlace(state, shown, layout.table), layout.table),
+    ...exactly(withPlace(state, shown, layout), layout.table),
     ...(layout.models > 0 ? modelsPane(frame, { ...options, width, rows: layout.models }) : []),
     ...(layout.events > 0
       ? exactly(eventsPane(frame.events, { rows: layout.events, width }), layout.events)
       : []),
+    ...(layout.replicas > 0 ? exactly(replicasPane(state, frame), layout.replicas) : []),
   ];
 }
 
+function replicasPane(state: TopState, frame: WatchFrame): DrawnLine[] {
+  const { columns: width } = state.size;
+  const row = rowsOf(frame, "models")[state.tabs.models.cursor - frame.offset];
+  const name = row ? rowId(row) : "";
+  if (name === "") return [];
+  const model = frame.detail && "model" in frame.detail ? frame.detail.model : null;
+  const lines =
+    model?.name === name ? replicaLines(model, width) : [drawnText("...", width, "dim")];
+  return [rule(`replicas of ${clean(name, 60)}`, width), ...lines];
+}
+
 /** Which rows these are, on the last line when not all fit. */
-function withPlace(state: TopState, rows: DrawnLine[], room: number): DrawnLine[] {
+function withPlace(state: TopState, rows: DrawnLine[], layout: Layout): DrawnLine[] {
+  const room = layout.table;
   const { matching, total } = shownFrame(state) ?? { matching: 0, total: 0 };
   const { filter, scroll } = state.tabs[state.view];
-  if ((matching <= room && filter === "") || room < 4) return rows;
+  if (!layout.place) return rows;
   const last = Math.min(scroll + room - 1, matching);
-  const of = filter === "" ? `${matching}` : `${matching} of ${total}`;
+  const of = filter === "" || layout.tabs ? `${matching}` : `${matching} of ${total}`;
   const place = `${Math.min(scroll + 1, matching)}-${last} of ${of}`;
   const { columns: width } = state.size;
   const kept = exactly(rows, room - 1);

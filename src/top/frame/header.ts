@@ -2,9 +2,10 @@
 
 import type { TotalsJson, WatchFrame } from "../../protocol/watch-json.ts";
 import { formatDuration } from "../../util/units.ts";
+import { cutEnd } from "../columns.ts";
 import { countText, rateText, timeText, tokenRateText } from "../figures.ts";
 import { clean, type Line, line, span, spread, type Span, type Tone, widthOf } from "../styled.ts";
-import { freshness, mayAct, shownFrame, type TopState } from "../state.ts";
+import { freshness, hasBanner, mayAct, shownFrame, type TopState } from "../state.ts";
 import { type DrawnLine, drawn, drawnText } from "./drawn.ts";
 
 const GAP = span("   ");
@@ -13,23 +14,33 @@ export function titleLine(state: TopState, width: number): DrawnLine {
   const { hello, options } = state;
   const frame = shownFrame(state);
   const uptime = frame ? frame.head.uptime_ms + (state.now - state.frameAt) : null;
-  const left: Span[] = [
+  const who: Span[] = [
     span(`llmnode ${hostOf(options.head)}`, "strong"),
     GAP,
     ...freshnessSpans(state),
   ];
-  if (uptime !== null) left.push(GAP, span(`up ${formatDuration(uptime)}`));
+  const up = uptime === null ? [] : [GAP, span(`up ${formatDuration(uptime)}`)];
+  const facts: Span[] = [];
   if (width >= 120 && frame) {
     const { cpu_percent, memory_bytes } = frame.head;
     const cpu = cpu_percent === null ? "-" : `${Math.round(cpu_percent)}%`;
     const memory = memory_bytes === null ? "-" : `${Math.round(memory_bytes / 1024 ** 2)}M`;
-    left.push(GAP, span(`head cpu ${cpu} rss ${memory}`));
-    if (hello) left.push(GAP, span(`llmnode ${hello.head.version}`));
+    facts.push(GAP, span(`head cpu ${cpu} rss ${memory}`));
+    if (hello) facts.push(GAP, span(`llmnode ${clean(hello.head.version, 40)}`));
   }
   const rights = mayAct(state).may ? "RW" : "RO";
+  const role = hello === null ? "" : ` ${clean(hello.role, 20)}`;
   const every = state.intervalMs === 1000 ? "" : `${(state.intervalMs / 1000).toFixed(1)}s   `;
-  const right = [span(`   ${every}${rights}   ${clock(state)}`)];
-  return { spans: spread(left, right, width) };
+  const right = (named: string) => [span(`   ${every}${rights}${named}   ${clock(state)}`)];
+  // What matters least goes first.
+  const choices: { left: Span[]; right: Span[] }[] = [
+    { left: [...who, ...up, ...facts], right: right(role) },
+    { left: [...who, ...up], right: right(role) },
+    { left: [...who, ...up], right: right("") },
+  ];
+  const fits = choices.find((one) => widthOf(one.left) + widthOf(one.right) <= width);
+  const { left, right: end } = fits ?? { left: who, right: right("") };
+  return { spans: spread(left, end, width) };
 }
 
 function hostOf(url: string): string {
@@ -55,7 +66,7 @@ export function timeOfDay(at: number): string {
 }
 
 function freshnessSpans(state: TopState): Line {
-  const { connection, now, frameAt, frozen } = state;
+  const { connection, now, frame, frameAt, frozen } = state;
   if (frozen) return line(`FROZEN ${formatDuration(now - frozen.at)}`, "chosen");
   const age = formatDuration(now - frameAt);
   switch (freshness(state)) {
@@ -70,7 +81,7 @@ function freshnessSpans(state: TopState): Line {
     case "stale":
       return [span(`STALE ${age}`, "lost"), span(`   last data ${lastData(state)}`)];
     case "auth":
-      return line("NOT ALLOWED", "broken");
+      return [span("NOT ALLOWED", "broken"), span(frame ? `   last data ${lastData(state)}` : "")];
   }
 }
 
@@ -80,13 +91,25 @@ function lastData({ frame }: TopState): string {
 
 /** What is wrong with the connection, and what happens next; null while nothing is. */
 export function bannerLine(state: TopState, width: number): DrawnLine | null {
-  const { connection, now } = state;
-  if (connection.state !== "down") return null;
-  const { reason, attempt, retryAt, isAuth } = connection;
+  if (!hasBanner(state)) return null;
+  const { connection, now, frameAt } = state;
+  if (connection.state !== "down") {
+    const silent = `!! nothing from the head for ${formatDuration(now - frameAt)}`;
+    return drawnText(`${silent} (Ctrl-R reconnects, q quit) !!`, width, "broken");
+  }
+  const { reason, attempt, retryAt, isAuth, isTrying } = connection;
   const wait = formatDuration(Math.max(0, retryAt - now)).replace(/\.\ds$/, "s");
-  const next = `Retry ${attempt} in ${wait} (Ctrl-R now, q quit)`;
+  const next = isTrying
+    ? `Retry ${attempt} now`
+    : `Retry ${attempt} in ${wait} (Ctrl-R now, q quit)`;
+  // What comes next matters more than the end of a long reason.
   const what = isAuth ? `the head refuses: ${clean(reason)}` : `head unreachable: ${clean(reason)}`;
-  return drawnText(`!! ${what}. ${next} !!`, width, "broken");
+  const tail = `. ${next} !!`;
+  return drawnText(
+    `!! ${cutEnd(what, Math.max(10, width - 3 - tail.length))}${tail}`,
+    width,
+    "broken",
+  );
 }
 
 export function counterLine(frame: WatchFrame | null, width: number): DrawnLine {

@@ -1,10 +1,10 @@
 /** The page with all keys, the page of an empty cluster, and the boxes that ask something. */
 
-import { bar } from "../bars.ts";
 import { cutEnd, fitText } from "../columns.ts";
-import { joinCommand } from "../commands.ts";
+import { joinCommand } from "../pointing.ts";
 import { SORTABLE } from "../sorts.ts";
-import { type Confirm, mayAct, type TopState } from "../state.ts";
+import { type Confirm, freshness, mayAct, type TopState } from "../state.ts";
+import { formatDuration } from "../../util/units.ts";
 import { clean, type Line, line, span } from "../styled.ts";
 import { type DrawnLine, drawn, type DrawOptions, drawnText } from "./drawn.ts";
 
@@ -14,14 +14,14 @@ const HELP = `
  PgUp PgDn       page        Enter     detail           U   undo drain
  g Home / G End  first/last  Esc       back, clear      R   restart engine
  Tab S-Tab       view        l         logs             K   cancel request
- Space           mark row    s         sort by...       X   forget lost worker
- *               unmark      < > r     column, reverse
-                             b         group by...      APP
- FILTER  /                   a         show gone        z   freeze screen
- text            any column  w         wide columns     + - refresh rate
- !text           not         y         copy name        Ctrl-R reconnect
- field:text      one column                             ?   help
- gpu>80 infl=0   compare     (logs)    f w t p 0-6      q   quit (Ctrl-C too)
+ Space           mark row    e         engines          X   forget lost worker
+ *               unmark      s         sort by...
+                             < > r     column, reverse  APP
+ FILTER  /                   b         group by...      z   freeze screen
+ text            any column  a         show gone        + - refresh rate
+ !text           not         w         wide columns     Ctrl-R reconnect
+ field:text      one column  y         copy name        ?   help
+ gpu>80 infl=0   compare     (logs)    f w t p 0-6 Tab  q   quit (Ctrl-C too)
  a b   a|b       and, or               / n N  search
 
  MARKS   * ready   ~ starting   - drain   ! failed   x lost   ? stale
@@ -101,15 +101,29 @@ export function dialogBox(state: TopState, options: DrawOptions, width: number):
     return box("Sort by", rows, { width: Math.min(30, wide), options });
   }
   if (dialog?.kind !== "confirm") return [];
-  return box(clean(dialog.title), confirmLines(dialog), { width: wide, options });
+  const told = [...confirmLines(dialog)];
+  if (freshness(state) === "slow") {
+    const age = formatDuration(state.now - state.frameAt);
+    told.unshift(line(`! The data are ${age} old.`, "changing"));
+  }
+  return box(clean(dialog.title), told, { width: wide, options });
 }
 
-function confirmLines({ lines, needed, typed }: Confirm): Line[] {
+function confirmLines({ lines, needed, typed, focus }: Confirm): Line[] {
   const told = lines.map((text) =>
     line(clean(text, 300), text.startsWith("!") ? "broken" : "plain"),
   );
   if (needed === null) {
-    return [...told, line(""), [span("[ Cancel (Enter, Esc) ]", "chosen"), span("      y  do it")]];
+    const isGo = focus === "go";
+    return [
+      ...told,
+      line(""),
+      [
+        span("[ Cancel (Esc) ]", isGo ? "plain" : "chosen"),
+        span("      "),
+        span("[ Do it (y) ]", isGo ? "chosen" : "plain"),
+      ],
+    ];
   }
   const isWhole = typed === needed;
   return [
@@ -164,16 +178,12 @@ function cutSpans(spans: Line, from: number, to: number): Line {
   return pieces;
 }
 
-/** Something to look at before the first data: an empty bar would look like a zero. */
-export function waitingLines(state: TopState, options: DrawOptions, width: number): DrawnLine[] {
+/** Before the first data: an empty table would look like an empty cluster. */
+export function waitingLines(state: TopState, width: number): DrawnLine[] {
   const { connection } = state;
   const what =
     connection.state === "down"
       ? `no answer from ${state.options.head}: ${clean(connection.reason, 300)}`
       : `connecting to ${state.options.head}`;
-  return [
-    drawnText("", width),
-    drawnText(`   ${what}`, width),
-    drawnText(bar(null, 0, options.charset), width),
-  ];
+  return [drawnText("", width), drawnText(`   ${what}`, width)];
 }

@@ -10,7 +10,8 @@ const TONES = { error: "broken", warn: "changing", plain: "plain" } as const;
 
 export function logLines(logs: LogsState, size: { rows: number; width: number }): DrawnLine[] {
   const { rows, width } = size;
-  const room = Math.max(1, rows - 2);
+  const live = logs.live !== null && logs.scroll === 0 ? [logs.live] : [];
+  const room = Math.max(1, rows - 2 - live.length);
   const end = Math.max(0, logs.lines.length - logs.scroll);
   const lines: DrawnLine[] = [];
   // From the last one up, since wrapped ones take several rows.
@@ -19,9 +20,11 @@ export function logLines(logs: LogsState, size: { rows: number; width: number })
     if (one) lines.unshift(...oneLine(one, logs, width));
   }
   const shown = lines.slice(-room);
-  while (shown.length < room) shown.push(drawnText("", width));
-  if (logs.lines.length === 0)
-    shown[0] = drawnText(logs.ended ?? "nothing has been printed yet", width, "dim");
+  // What is still being written is one line that changes.
+  shown.push(...live.map((text) => drawnText(text, width, "changing")));
+  if (shown.length === 0)
+    shown.push(drawnText(clean(logs.ended ?? "nothing has been printed yet"), width, "dim"));
+  while (shown.length < room + live.length) shown.push(drawnText("", width));
   const skipped =
     logs.skipped > 0
       ? `~~ ${count(logs.skipped, "line")} skipped. All of it: llmnode logs ${clean(logs.engine)} ~~`

@@ -8,7 +8,7 @@ import { type Column, numberColumn, textColumn } from "./table.ts";
 
 export function modelColumns(): Column<ModelRow>[] {
   return [
-    textColumn("MODEL", { min: 14, ideal: 30, grow: 3, priority: 0 }, (row, width) =>
+    textColumn("MODEL", { min: 24, ideal: 30, grow: 3, priority: 0 }, (row, width) =>
       cutMiddle(nameOf(row), width),
     ),
     {
@@ -103,7 +103,7 @@ export function requestColumns(): Column<RequestRow>[] {
       align: "left",
       cell: (row, width) => [span(fitText(phaseText(row), width), PHASES[row.phase])],
     },
-    textColumn("MODEL", { min: 10, ideal: 18, grow: 3, priority: 2 }, ({ model }, width) =>
+    textColumn("MODEL", { min: 16, ideal: 18, grow: 3, priority: 2 }, ({ model }, width) =>
       cutMiddle(clean(model ?? UNKNOWN), width),
     ),
     textColumn("WORKER", { min: 8, ideal: 10, grow: 1, priority: 1 }, ({ worker }, width) =>

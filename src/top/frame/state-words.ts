@@ -17,13 +17,16 @@ const TONES: Readonly<Record<RowState, Tone>> = {
   left: "dim",
 };
 
-export function toneOf(state: RowState): Tone {
-  return TONES[state];
+/** A newer head may know a state that we do not: it is shown by its word alone. */
+function looksOf(state: RowState): { mark: string; tone: Tone } {
+  const isKnown = Object.hasOwn(TONES, state);
+  return isKnown ? { mark: STATE_MARKS[state], tone: TONES[state] } : { mark: "?", tone: "plain" };
 }
 
 /** The words of a start or an end say more than that there was one. */
 function shortWord(state: RowState, detail: string): string {
-  if (detail !== "" && (state === "starting" || state === "failed")) return "";
+  if (state === "starting" && /^[a-z]/i.test(detail)) return "";
+  if (state === "failed" && detail !== "") return "";
   return state === "draining" ? "drain" : state;
 }
 
@@ -35,7 +38,10 @@ export function stateSpans(
   const { state, state_detail } = row;
   const told = state_detail ? clean(state_detail, 60) : "";
   const detail = state === "draining" ? told.replace(/ left$/, "") : told;
-  const words = [shortWord(state, detail), detail].filter((part) => part !== "");
-  const mark = span(STATE_MARKS[state], state === "ready" ? "good" : TONES[state]);
-  return [mark, span(fitText(` ${words.join(" ")}`, Math.max(0, width - 1)), TONES[state])];
+  const words = [clean(shortWord(state, detail), 20), detail].filter((part) => part !== "");
+  const { mark, tone } = looksOf(state);
+  return [
+    span(mark, state === "ready" ? "good" : tone),
+    span(fitText(` ${words.join(" ")}`, Math.max(0, width - 1)), tone),
+  ];
 }

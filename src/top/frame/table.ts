@@ -38,7 +38,7 @@ export interface TableOptions<Row> {
   id: (row: Row) => string;
   /** The chosen row; null: none is. */
   chosen: string | null;
-  marks: ReadonlySet<string>;
+  marks: { has(id: string): boolean };
   /** Whether columns for wide tables are shown. */
   wide: boolean;
 }

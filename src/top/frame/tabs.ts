@@ -1,10 +1,12 @@
 /** The line with the views, and the one with the keys. */
 
 import type { View } from "../../protocol/watch-rows.ts";
+import { cutEnd } from "../columns.ts";
 import { sortText } from "../sorts.ts";
+import { formatDuration } from "../../util/units.ts";
 import { mayAct, shownFrame, type TopState } from "../state.ts";
 import { clean, fitLine, span, spread, type Span, textOf } from "../styled.ts";
-import { filterProblem } from "../reduce.ts";
+import { filterProblem } from "../filters.ts";
 import { type DrawnLine, drawn, drawnText } from "./drawn.ts";
 
 const TITLES: readonly { view: View; title: string }[] = [
@@ -20,11 +22,13 @@ export function tabsLine(state: TopState, width: number): DrawnLine {
   const left: Span[] = TITLES.flatMap(({ view: one, title }) =>
     one === view ? [span(`[${title}] `, "strong")] : [span(` ${title}  `)],
   );
-  const filter = tab.filter === "" ? "/-" : `/${clean(tab.filter, 60)}`;
+  const frame = shownFrame(state);
+  const of = frame?.view === view ? ` ${frame.matching} of ${frame.total}` : "";
+  const filter = tab.filter === "" ? "/-" : `/${clean(tab.filter, 40)}${of}`;
   const group = tab.group === null ? "" : `by ${tab.group}  `;
   const right =
     page.kind === "table" ? `  ${group}sort ${sortText(view, tab.sort)}  ${filter}` : "";
-  return { spans: spread(left, [span(right)], width) };
+  return { spans: spread(left, [span(cutEnd(right, width - 12))], width) };
 }
 
 /** Where one is, on pages below a view. */
@@ -62,8 +66,8 @@ export function bottomLine(state: TopState, width: number): DrawnLine {
   const { editing, flash } = state;
   if (editing) {
     const sign = editing.what === "filter" ? "/" : "search: ";
-    const problem = editing.what === "filter" ? filterProblem(editing.text) : null;
-    const told = state.frame?.filter_problem?.message ?? null;
+    const problem = editing.what === "filter" ? filterProblem(state.view, editing.text) : null;
+    const told = editing.what === "filter" ? (state.frame?.filter_problem?.message ?? null) : null;
     const chars = [...clean(editing.text, 600)];
     const spans: Span[] = [
       span(sign, "strong"),
@@ -90,15 +94,16 @@ function keepEnd(spans: readonly Span[], width: number): readonly Span[] {
 function keysOf(state: TopState): string {
   const acts = mayAct(state).may;
   if (state.connection.state === "down")
-    return "Ctrl-R retry now  / filter  l logs  ? help  q quit";
+    return "Ctrl-R retry now  / filter  l logs  z freeze  ? help  q quit";
   switch (state.page.kind) {
     case "logs":
-      return "f follow  w wrap  t time  / search  n/N next  p prev run  0-6 since  Esc back";
+      return "f follow  w wrap  / search  n/N next  p prev  0-6 since  Tab engine  Esc back";
     case "worker":
       return `l logs  ${acts ? "D drain  U undrain  R restart  " : ""}Esc back  ? help  q quit`;
-    case "model":
     case "request":
-      return "l logs  Esc back  ? help  q quit";
+      return `l logs  e engines  ${acts ? "K cancel request  " : ""}Esc back  ? help  q quit`;
+    case "model":
+      return "l logs  y copy name  Esc back  ? help  q quit";
     case "table":
       break;
   }
@@ -106,7 +111,7 @@ function keysOf(state: TopState): string {
     return "y copy join command  4 events  ? help  q quit";
   const acting = {
     workers: "D drain  Space mark",
-    models: "b group",
+    models: "y copy name",
     requests: "K cancel request",
     events: "",
   };
@@ -118,8 +123,11 @@ export function attentionLine(state: TopState, width: number): DrawnLine {
   const frame = shownFrame(state);
   if (state.restartedAt !== null && frame) {
     const back = `${frame.totals.workers.total} of ${state.workersBefore} workers back`;
-    return drawnText(`the head has restarted: ${back}`, width, "changing");
+    const ago = formatDuration(state.now - state.restartedAt);
+    return drawnText(`head restarted ${ago} ago, ${back}`, width, "changing");
   }
+  const wrong = frame?.view === state.view ? frame.filter_problem : null;
+  if (wrong) return drawnText(`the filter: ${clean(wrong.message)}`, width, "broken");
   const [first, ...rest] = frame?.attention ?? [];
   if (!first)
     return drawnText(

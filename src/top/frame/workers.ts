@@ -79,7 +79,7 @@ function modelsText({ models }: WorkerRow, width: number): string {
   if (!first) return UNKNOWN;
   const more =
     models.length > 1 ? ` +${models.length - 1}` : first.engines > 1 ? ` x${first.engines}` : "";
-  return cutMiddle(clean(shortName(first.name, width - more.length)), width - more.length) + more;
+  return cutMiddle(shortName(clean(first.name), width - more.length), width - more.length) + more;
 }
 
 /** Without its owner, where the whole name does not fit: the part behind the slash differs more. */
