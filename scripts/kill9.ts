@@ -42,7 +42,7 @@ async function main(args: string[]): Promise<number> {
     const { binary, ...rest } = options;
     const program = binary === null ? [process.execPath, join(ROOT, "src/main.ts")] : [binary];
     const result = await killRounds({
-      ...{ ...rest, program, folder, root: ROOT, lifeMs: LIFE_MS, say: tell, signal: stop.signal },
+      ...{ ...rest, program, folder, root: ROOT, lifeMs: LIFE_MS, signal: stop.signal },
     });
     const { rounds, early, confirmed, lost } = result;
     for (const line of lost) tell(line);

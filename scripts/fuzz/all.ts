@@ -11,6 +11,7 @@ import { gpus } from "./gpus.ts";
 import { requests, sessions } from "./heads.ts";
 import { json } from "./json.ts";
 import { events, lines, streams } from "./streams.ts";
+import { words } from "./words.ts";
 
 export const FUZZERS: readonly Fuzzer[] = [
   requests,
@@ -30,4 +31,5 @@ export const FUZZERS: readonly Fuzzer[] = [
   gpus,
   commandLines,
   configs,
+  words,
 ];

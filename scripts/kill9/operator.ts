@@ -55,12 +55,12 @@ async function act(options: OperatorOptions, made: string[]): Promise<void> {
       const entry = made.shift();
       if (entry === undefined) return;
       const [kind, id] = entry.split("/");
-      return await change(`/api/v1/${kind}/revoke`, { id }, [entry, "revoked"]);
+      return await change(`/api/v1/${kind}/revoke`, { id }, [entry, null]);
     }
     case 3: {
-      const alias = `${name}=m${Math.floor(random() * 1000)}`;
-      const wanted: [string, Value] = [`aliases/${name}`, alias];
-      return await change("/api/v1/aliases", { alias, force: true }, wanted);
+      const model = `m${Math.floor(random() * 1000)}`;
+      const body = { alias: `${name}=${model}`, force: true };
+      return await change("/api/v1/aliases", body, [`aliases/${name}`, model]);
     }
     case 4: {
       const body = { workers: [worker], who: name, force: true };
@@ -83,7 +83,9 @@ export async function inventory(
     ["join-tokens", "join_tokens"],
   ] as const) {
     const answer = await ask(options, `/api/v1/${path}`);
-    for (const one of rowsIn(answer[list])) found.set(`${path}/${idIn(one)}`, String(one["state"]));
+    // Of those taken back only the latest are remembered.
+    const active = rowsIn(answer[list]).filter((one) => one["state"] === "active");
+    for (const one of active) found.set(`${path}/${idIn(one)}`, "active");
   }
   for (const one of rowsIn((await ask(options, "/api/v1/aliases"))["aliases"])) {
     found.set(`aliases/${String(one["name"])}`, String(one["text"]));

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { type FakeWorker, fakeWorker } from "../../test/helpers/cluster.ts";
 import { readLocalAdmin } from "../../src/protocol/admin-token.ts";
+import { messageOf } from "../../src/protocol/errors.ts";
 import { JOIN_TOKEN_FILE } from "../../src/protocol/join-token.ts";
 import { randomFrom } from "../drill/tally.ts";
 import { createProcesses, type Processes, type Started } from "../drill/processes.ts";
@@ -22,7 +23,6 @@ export interface KillOptions {
   seed: number;
   /** A head is killed so long after its start, or after it serves, at most. */
   lifeMs: number;
-  say(line: string): void;
   signal: AbortSignal;
 }
 
@@ -35,28 +35,32 @@ export interface KillResult {
   lost: string[];
 }
 
-/** Rejects when a head does not start on what the last one left. */
+/** Rejects when a head does not start, or does not answer, on what the last one left. */
 export async function killRounds(options: KillOptions): Promise<KillResult> {
-  const { rounds, signal } = options;
+  const { rounds } = options;
   const random = randomFrom(options.seed);
   const ledger = createLedger();
   const lost: string[] = [];
   let early = 0;
   await using processes = createProcesses();
-  for (let round = 1; round <= rounds; round += 1) {
-    signal.throwIfAborted();
+  const once = async (round: number) => {
     const head = await startHead(processes, options);
     // Every fourth is killed while it starts: that must not cost anything either.
     if (round % 4 === 0) {
       await Bun.sleep(random() * options.lifeMs);
       early += readLocalAdmin(options.folder) === null ? 1 : 0;
-      await kill(head.process);
-      continue;
+      return await kill(head.process);
     }
-    const found = (line: string) => lost.push(`round ${round}: ${line}`);
     const admin = await ready(head, options);
-    ledger.compare(await inventory(admin)).forEach(found);
+    const found = await inventory(admin);
+    for (const line of ledger.compare(found)) lost.push(`round ${round}: ${line}`);
     await live({ ...options, ...admin, head, ledger, random, round });
+  };
+  for (let round = 1; round <= rounds; round += 1) {
+    options.signal.throwIfAborted();
+    await once(round).catch((error: unknown) => {
+      throw new Error(`round ${round}: ${messageOf(error)}`, { cause: error });
+    });
   }
   const last = await startHead(processes, options);
   const admin = await ready(last, options);

@@ -143,13 +143,12 @@ interface Question {
 }
 
 /** What the head says in words that need no others. */
-const OWN_WORDS: readonly ErrorCode[] = ["not_found", "refused"];
+const OWN_WORDS: readonly ErrorCode[] = ["not_found", "refused", "overloaded", "shutting_down"];
 /** The same of what lies between it and an engine. */
 const ON_THE_WAY: readonly ErrorCode[] = [
   "upstream_unreachable",
   "upstream_broken",
   "not_supported",
-  "shutting_down",
 ];
 
 async function ask(client: HeadClient, question: Question): Promise<string> {

@@ -1,6 +1,6 @@
 /** The names that a head knows, for completion: asked for briefly and remembered for seconds. */
 
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { getJson, type HeadClient } from "./api.ts";
@@ -112,10 +112,13 @@ function keep(file: string, dir: string, content: { at: number; names: Names }):
   const draft = `${file}.${process.pid}`;
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    writeFileSync(draft, JSON.stringify(content), { mode: 0o600 });
-    chmodSync(draft, 0o600);
-    renameSync(draft, file);
+    try {
+      writeFileSync(draft, JSON.stringify(content), { mode: 0o600 });
+      renameSync(draft, file);
+    } finally {
+      rmSync(draft, { force: true });
+    }
   } catch {
-    rmSync(draft, { force: true }); // then the next one asks again
+    return; // a full disk, or no place to write to: then the next one asks again
   }
 }

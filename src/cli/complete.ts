@@ -77,7 +77,8 @@ function valuesOf(
   spec: OptionSpec,
   { prefix, current }: { prefix: string; current: string },
 ): Completion {
-  if (spec.isPath === true) return { candidates: [], files: true };
+  if (spec.isPath === true || /^<(file|dir)>$/.test(spec.value ?? ""))
+    return { candidates: [], files: true };
   const choices = spec.choices ?? [];
   return fitting(
     choices.map((choice) => ({ value: `${prefix}${choice}`, note: "" })),

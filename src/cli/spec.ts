@@ -165,6 +165,7 @@ export const DAEMON_OPTIONS: readonly OptionSpec[] = [
     value: "<format>",
     env: "LLMNODE_LOG_FORMAT",
     default: "auto",
+    choices: ["auto", "text", "logfmt", "json"],
     summary: "auto, text, logfmt or json; auto is text on a terminal, logfmt elsewhere",
   },
   {
@@ -172,6 +173,7 @@ export const DAEMON_OPTIONS: readonly OptionSpec[] = [
     value: "<level>",
     env: "LLMNODE_LOG_LEVEL",
     default: "info",
+    choices: ["debug", "info", "warn", "error"],
     summary: "debug, info, warn or error",
   },
 ];

@@ -63,7 +63,9 @@ export function createOutput(sink: Sink, limitChars = BACKLOG_LIMIT_CHARS): Outp
       const chunk = backlog;
       backlog = "";
       try {
-        sink.write(chunk);
+        const written = sink.write(chunk);
+        // A pipe whose reader has left may say so here, and later than at once.
+        if (written instanceof Promise) written.catch(() => void (gone = true));
         const flushed = sink.flush();
         if (!(flushed instanceof Promise)) continue;
         writing = flushed

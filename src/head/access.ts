@@ -7,7 +7,14 @@ import { type AuthOptions, type AuthProblem, identify, type Identity } from "./a
 import type { AuthDelay } from "./auth-delay.ts";
 import { isNearby, networkOf } from "./client-address.ts";
 import type { Keys } from "./keys.ts";
-import { type Needed, neededRole, type OpenedBy } from "./roles.ts";
+import {
+  type Asked,
+  isServedAt,
+  type Needed,
+  neededRole,
+  type Part,
+  type OpenedBy,
+} from "./roles.ts";
 
 export interface AccessOptions extends AuthOptions, OpenedBy {
   keys: Keys;
@@ -28,7 +35,9 @@ export interface Access {
   /** Why a client may not ask for a model or a service; null: it may. */
   client(identity: Identity, asks: { pinned: boolean; explained: boolean }): LlmnodeError | null;
   /** Why somebody may not have what the head answers itself; null: they may. */
-  own(identity: Identity, what: { method: string; pathname: string }): LlmnodeError | null;
+  own(identity: Identity, what: Asked): LlmnodeError | null;
+  /** Whether what the head answers itself is answered at that port at all. */
+  isServedAt(part: Part, what: Asked): boolean;
   /** An answer to a bad credential, held back as long as that address deserves. */
   heldBack(identity: Identity, answer: Response, signal: AbortSignal): Promise<Response>;
 }
@@ -57,7 +66,8 @@ export function createAccess(options: AccessOptions): Access {
   };
 
   const viewer = (identity: Identity, role: "user" | "viewer"): LlmnodeError | null => {
-    const { party, problem, isAtHome, isForeignPage } = identity;
+    const { party, problem } = identity;
+    const { isAtHome, isForeignPage } = identity.circumstances();
     if (isForeignPage) return foreign();
     if (hasRole(party, role)) return null;
     if (problem !== null && (problem.isOurs || needsKey())) return problem.error;
@@ -69,7 +79,8 @@ export function createAccess(options: AccessOptions): Access {
   };
 
   const operator = (identity: Identity): LlmnodeError | null => {
-    const { party, problem, isAtHome, isForeignPage, isPrivate } = identity;
+    const { party, problem } = identity;
+    const { isAtHome, isForeignPage, isPrivate } = identity.circumstances();
     if (isForeignPage) return foreign();
     if (!isPrivate && !options.insecure) {
       return forbidden(
@@ -110,6 +121,7 @@ export function createAccess(options: AccessOptions): Access {
       if (needed === "everybody") return null;
       return counted(answers[needed](identity), identity);
     },
+    isServedAt: (part, what) => isServedAt(part, neededRole(what, options)),
     async heldBack({ party, problem }, answer, signal) {
       if (problem?.error.code !== "key_invalid" || answer.status !== 401) return answer;
       if (await options.delay.failed(networkOf(party.address), signal)) return answer;

@@ -10,7 +10,7 @@ import { errorResponse } from "../proxy/error-answer.ts";
 import { requestIdOf } from "../proxy/headers.ts";
 import type { Proxy, ProxyCall } from "../proxy/proxy.ts";
 import { DEBUG_ROUTE } from "../proxy/recording.ts";
-import { type Dialect, routesAt } from "../proxy/routes.ts";
+import { type Dialect, type Route, routesAt } from "../proxy/routes.ts";
 import type { ServiceProxy } from "../proxy/service.ts";
 import type { Log } from "../util/log.ts";
 import type { Access } from "./access.ts";
@@ -26,7 +26,7 @@ import { streamTest } from "./stream-test.ts";
 import { modelCard, modelCards } from "./models.ts";
 import type { OllamaLists } from "./ollama-lists.ts";
 import { decode, readPath, type RequestPath } from "./paths.ts";
-import { isServedAt, neededRole, type Part } from "./roles.ts";
+import type { Part } from "./roles.ts";
 import type { Views } from "./views.ts";
 import { viewAt } from "./views-api.ts";
 
@@ -109,9 +109,11 @@ async function route(options: ApiOptions, incoming: Incoming): Promise<Response>
     });
   }
   const routes = routesAt(path.pathname);
+  // Nearly all requests, and none of what follows is at these paths.
+  if (routes.length > 0) return await infer(options, incoming, routes);
   const admin = options.admin(request, path.pathname);
   if (admin) {
-    requirePart(incoming);
+    requirePart(options, incoming);
     return await admin({ ...incoming, search: path.search });
   }
   const view = viewAt(options.views, {
@@ -126,13 +128,21 @@ async function route(options: ApiOptions, incoming: Incoming): Promise<Response>
     requireAccess(options, incoming);
     return await view();
   }
-  const [first] = routes;
-  if (!first) return await own(options, incoming);
+  return await own(options, incoming);
+}
+
+/** The routes at a path that engines answer. */
+async function infer(
+  options: ApiOptions,
+  incoming: Incoming,
+  routes: readonly Route[],
+): Promise<Response> {
+  const { request, path } = incoming;
   const method = request.method === "HEAD" ? "GET" : request.method;
   const inference = routes.find((route) => route.method === method);
   if (!inference) {
     const allow = routes.map((route) => route.method).join(", ");
-    return errorResponse(notAllowed(request, path.pathname, allow), first.dialect);
+    return errorResponse(notAllowed(request, path.pathname, allow), routes[0]?.dialect);
   }
   return await pass(options, incoming, {
     dialect: inference.dialect,
@@ -249,19 +259,17 @@ function allows({ identity }: Incoming, model: string): boolean {
 }
 
 /** Throws for those who may not have what the head answers itself. */
-function requireAccess({ access }: ApiOptions, incoming: Incoming): void {
-  requirePart(incoming);
+function requireAccess(options: ApiOptions, incoming: Incoming): void {
+  requirePart(options, incoming);
   const { request, path, identity } = incoming;
-  const refused = access.own(identity, { method: request.method, pathname: path.pathname });
+  const refused = options.access.own(identity, { ...path, method: request.method });
   if (refused) throw refused;
 }
 
 /** With `--admin-listen` the clients' port knows nothing of what is for operators. */
-function requirePart({ request, path, part }: Incoming): void {
-  const { pathname } = path;
-  const opened = { metricsOpen: false, publicStatus: false };
-  if (isServedAt(part, neededRole({ method: request.method, pathname }, opened))) return;
-  throw nothingAt(pathname);
+function requirePart({ access }: ApiOptions, { request, path, part }: Incoming): void {
+  const { method } = request;
+  if (!access.isServedAt(part, { ...path, method })) throw nothingAt(path.pathname);
 }
 
 function viewerRole({ party }: Identity): "viewer" | "operator" {

@@ -25,6 +25,11 @@ export interface Identity {
   party: Party;
   /** Set where what was shown is no good; the party then is nobody. */
   problem: { reason: AuthProblem; error: LlmnodeError; isOurs: boolean } | null;
+  /** Looked at only where it matters: most requests are for models. */
+  circumstances(): Circumstances;
+}
+
+export interface Circumstances {
   /** Whether it comes from a person's program on this machine, not through a proxy or a web page. */
   isAtHome: boolean;
   /** Whether a web page of somebody else sends it. */
@@ -38,36 +43,45 @@ export function identify(options: AuthOptions, request: Request, peer: string): 
   const { headers } = request;
   const { trustedProxies } = options;
   const address = clientAddress(peer, headers, trustedProxies);
-  const isTls = request.url.startsWith("https:");
-  const host = headers.get("host") ?? "";
-  const isLocal = isLoopback(peer) && !isForwarded(headers);
-  const isForeignPage = isFromForeignPage(headers, `${isTls ? "https" : "http"}://${host}`);
-  const about = {
-    isForeignPage,
-    isAtHome: isLocal && !isForeignPage && isOwnName(host),
-    isPrivate: isTls || isLocal || isForwardedByTls(peer, headers, trustedProxies),
-  };
+  const circumstances = () => lookAround(options, request, peer);
   const shown = credentialIn(headers);
   const nobody: Party = { key: null, address, role: "none" };
-  if (shown === null) return { ...about, party: nobody, problem: null };
-  if (typeof shown !== "string") return { ...about, party: nobody, problem: shown };
+  if (shown === null) return { circumstances, party: nobody, problem: null };
+  if (typeof shown !== "string") return { circumstances, party: nobody, problem: shown };
   if (isAdminToken(shown)) {
     if (options.isAdmin(shown)) {
-      return { ...about, party: { ...nobody, role: "admin" }, problem: null };
+      return { circumstances, party: { ...nobody, role: "admin" }, problem: null };
     }
     const message = "This is not the admin token of this head.";
     const error = new LlmnodeError("key_invalid", message);
-    return { ...about, party: nobody, problem: { reason: "wrong", error, isOurs: true } };
+    return { circumstances, party: nobody, problem: { reason: "wrong", error, isOurs: true } };
   }
   const checked = options.keys.check(shown);
   if (checked.ok) {
     const { key } = checked;
-    return { ...about, party: { key, address, role: key.role }, problem: null };
+    return { circumstances, party: { key, address, role: key.role }, problem: null };
   }
   const { reason, message } = checked;
   const error = new LlmnodeError("key_invalid", message);
   const isOurs = parseKey(shown) !== null;
-  return { ...about, party: nobody, problem: { reason, error, isOurs } };
+  return { circumstances, party: nobody, problem: { reason, error, isOurs } };
+}
+
+function lookAround(
+  { trustedProxies }: AuthOptions,
+  request: Request,
+  peer: string,
+): Circumstances {
+  const { headers } = request;
+  const isTls = request.url.startsWith("https:") || isForwardedByTls(peer, headers, trustedProxies);
+  const host = headers.get("host") ?? "";
+  const isLocal = isLoopback(peer) && !isForwarded(headers);
+  const isForeignPage = isFromForeignPage(headers, `${isTls ? "https" : "http"}://${host}`);
+  return {
+    isForeignPage,
+    isAtHome: isLocal && !isForeignPage && isOwnName(host),
+    isPrivate: isTls || isLocal,
+  };
 }
 
 /** Longer than any credential that somebody might send here by mistake. */

@@ -44,6 +44,7 @@ export function isForwardedByTls(
 
 /** An address without a zone, and not in IPv6's form for IPv4. */
 export function plainAddress(address: string): string {
+  if (!address.includes(":")) return address;
   const bare = address.replace(/%.*$/, "");
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(bare)?.[1] ?? bare;
 }

@@ -1,5 +1,6 @@
 /** The promises of requests that wait for a replica. */
 
+import type { Leaving } from "../proxy/client-request.ts";
 import { type DispatchContext, type Grant, take } from "../cluster/dispatch.ts";
 import { outlook, refusalOf, type Refusal } from "../cluster/explain.ts";
 import { enter, hasWaiting, leave, serve, type Waiter, waiters } from "../cluster/queue.ts";
@@ -15,7 +16,7 @@ export interface WaitingOptions {
 
 export interface Waiting {
   /** A lease, now or later. Throws LlmnodeError, `client_gone` where the signal aborts. */
-  lease(want: Want, signal: AbortSignal): Lease | Promise<Lease>;
+  lease(want: Want, signal: Leaving): Lease | Promise<Lease>;
   /** To be called when somebody may be served that could not be before; looks a little later. */
   wake(): void;
   /** Lets go of those that have waited long enough or have nothing to wait for any more. */
@@ -75,7 +76,7 @@ export function createWaiting(options: WaitingOptions): Waiting {
     queueMicrotask(pump);
   };
 
-  const wait = (want: Want, signal: AbortSignal): Promise<Lease> => {
+  const wait = (want: Want, signal: Leaving): Promise<Lease> => {
     if (signal.aborted) throw clientGone();
     const { promise, resolve, reject } = Promise.withResolvers<Lease>();
     const { waiter, shed } = enter(queue, want, { now: now(), limits });

@@ -8,6 +8,8 @@ export interface RequestFigures {
   isRetried: boolean;
   isResumed: boolean;
   inputTokens: number | null;
+  /** Those that were not told of by `tokens` yet. */
+  outputTokens: number;
   /** Null: no first token came. */
   ttftMs: number | null;
   /** Between tokens, on average over the answer. */
@@ -47,8 +49,13 @@ const MAX_SAMPLES = 256;
 /** Workers and models that are kept at once; the one that was silent longest goes. */
 const DEFAULT_MAX_SERIES = 10_000;
 
-const COUNTS = ["requests", "errors", "retries", "resumed", "input", "output"] as const;
-type Count = (typeof COUNTS)[number];
+const COUNTS = 6;
+const REQUESTS = 0;
+const ERRORS = 1;
+const RETRIES = 2;
+const RESUMED = 3;
+const INPUT = 4;
+const OUTPUT = 5;
 
 /** `now` never goes back, in milliseconds. */
 export function createRates(options: { now: () => number; maxSeries?: number }): Rates {
@@ -58,40 +65,28 @@ export function createRates(options: { now: () => number; maxSeries?: number }):
   const models = new Map<string, Series>();
 
   const seriesOf = (map: Map<string, Series>, name: string): Series => {
-    const found = map.get(name) ?? createSeries();
-    // Moved to the end, so that the first one is the one that was silent longest.
-    map.delete(name);
-    map.set(name, found);
-    if (map.size > maxSeries) {
-      const [oldest] = map.keys();
-      if (oldest !== undefined) map.delete(oldest);
-    }
-    return found;
+    const known = map.get(name);
+    if (known) return known;
+    if (map.size >= maxSeries) forgetOldest(map);
+    const series = createSeries();
+    map.set(name, series);
+    return series;
   };
-  const each = (of: { worker: string | null; model: string | null }): Series[] => [
-    total,
-    ...(of.worker === null ? [] : [seriesOf(workers, of.worker)]),
-    ...(of.model === null ? [] : [seriesOf(models, of.model)]),
-  ];
   const stepNow = () => Math.floor(now() / STEP_MS);
 
   return {
-    ended(of, figures) {
+    ended({ worker, model }, figures) {
       const step = stepNow();
-      for (const series of each(of)) {
-        series.add(step, "requests", 1);
-        if (figures.isError) series.add(step, "errors", 1);
-        if (figures.isRetried) series.add(step, "retries", 1);
-        if (figures.isResumed) series.add(step, "resumed", 1);
-        if (figures.inputTokens !== null) series.add(step, "input", figures.inputTokens);
-        if (figures.ttftMs !== null) series.ttft.push(step, figures.ttftMs);
-        if (figures.itlMs !== null) series.itl.push(step, figures.itlMs);
-      }
+      total.note(step, figures);
+      if (worker !== null) seriesOf(workers, worker).note(step, figures);
+      if (model !== null) seriesOf(models, model).note(step, figures);
     },
-    tokens(of, output) {
+    tokens({ worker, model }, output) {
       if (output <= 0) return;
       const step = stepNow();
-      for (const series of each(of)) series.add(step, "output", output);
+      total.passed(step, output);
+      if (worker !== null) seriesOf(workers, worker).passed(step, output);
+      if (model !== null) seriesOf(models, model).passed(step, output);
     },
     all: () => figuresOf(total, stepNow()),
     worker: (name) => figuresOf(workers.get(name) ?? null, stepNow()),
@@ -100,11 +95,25 @@ export function createRates(options: { now: () => number; maxSeries?: number }):
   };
 }
 
+/** Rare: names of workers and models come and go slowly. */
+function forgetOldest(map: Map<string, Series>): void {
+  let oldest: string | null = null;
+  let seen = Number.POSITIVE_INFINITY;
+  for (const [name, { latest }] of map) {
+    if ((latest ?? -1) >= seen) continue;
+    oldest = name;
+    seen = latest ?? -1;
+  }
+  if (oldest !== null) map.delete(oldest);
+}
+
 interface Series {
-  /** The first step in which anything was seen; null: none was. */
+  /** The first step in which anything was seen, and the last one; null: none was. */
   readonly since: number | null;
-  add(step: number, count: Count, n: number): void;
-  sum(step: number, count: Count): number;
+  readonly latest: number | null;
+  note(step: number, figures: RequestFigures): void;
+  passed(step: number, output: number): void;
+  sum(step: number, count: number): number;
   /** Of the steps that are over. */
   history(step: number): (number | null)[];
   ttft: Samples;
@@ -112,34 +121,54 @@ interface Series {
 }
 
 function createSeries(): Series {
-  const values = new Float64Array(HISTORY_STEPS * COUNTS.length);
+  const values = new Float64Array(HISTORY_STEPS * COUNTS);
+  const ttft = createSamples();
+  const itl = createSamples();
   let latest: number | null = null;
   let since: number | null = null;
 
-  /** What is between the last step and this one was nothing. */
-  const goTo = (step: number) => {
-    since ??= step;
-    if (latest === null || step - latest >= HISTORY_STEPS) values.fill(0);
-    else {
-      for (let past = latest + 1; past <= step; past += 1) {
-        const at = (past % HISTORY_STEPS) * COUNTS.length;
-        values.fill(0, at, at + COUNTS.length);
+  /** Where the step's counts begin; what is between the last step and this one was nothing. */
+  const placeOf = (step: number): number => {
+    if (step !== latest) {
+      since ??= step;
+      if (latest === null || step - latest >= HISTORY_STEPS) values.fill(0);
+      else {
+        for (let past = latest + 1; past <= step; past += 1) {
+          const at = (past % HISTORY_STEPS) * COUNTS;
+          values.fill(0, at, at + COUNTS);
+        }
       }
+      latest = Math.max(latest ?? step, step);
     }
-    latest = Math.max(latest ?? step, step);
+    return (step % HISTORY_STEPS) * COUNTS;
   };
-  const at = (step: number, count: Count): number => {
+  const add = (at: number, n: number) => {
+    values[at] = (values[at] ?? 0) + n;
+  };
+  const at = (step: number, count: number): number => {
     if (latest === null || step > latest || latest - step >= HISTORY_STEPS) return 0;
-    return values[(step % HISTORY_STEPS) * COUNTS.length + COUNTS.indexOf(count)] ?? 0;
+    return values[(step % HISTORY_STEPS) * COUNTS + count] ?? 0;
   };
   return {
     get since() {
       return since;
     },
-    add(step, count, n) {
-      goTo(step);
-      const place = (step % HISTORY_STEPS) * COUNTS.length + COUNTS.indexOf(count);
-      values[place] = (values[place] ?? 0) + n;
+    get latest() {
+      return latest;
+    },
+    note(step, figures) {
+      const place = placeOf(step);
+      add(place + REQUESTS, 1);
+      if (figures.isError) add(place + ERRORS, 1);
+      if (figures.isRetried) add(place + RETRIES, 1);
+      if (figures.isResumed) add(place + RESUMED, 1);
+      if (figures.inputTokens !== null) add(place + INPUT, figures.inputTokens);
+      if (figures.outputTokens > 0) add(place + OUTPUT, figures.outputTokens);
+      if (figures.ttftMs !== null) ttft.push(step, figures.ttftMs);
+      if (figures.itlMs !== null) itl.push(step, figures.itlMs);
+    },
+    passed(step, output) {
+      add(placeOf(step) + OUTPUT, output);
     },
     sum(step, count) {
       let sum = 0;
@@ -150,11 +179,11 @@ function createSeries(): Series {
       return Array.from({ length: HISTORY_STEPS - 1 }, (_, i) => {
         const past = step - HISTORY_STEPS + 1 + i;
         if (since === null || past < since) return null;
-        return (at(past, "output") * 1000) / STEP_MS;
+        return (at(past, OUTPUT) * 1000) / STEP_MS;
       });
     },
-    ttft: createSamples(),
-    itl: createSamples(),
+    ttft,
+    itl,
   };
 }
 
@@ -206,20 +235,20 @@ function figuresOf(series: Series | null, step: number): RateFigures {
     };
   }
   const seconds = (Math.min(WINDOW_STEPS, step - series.since) * STEP_MS) / 1000;
-  const requests = series.sum(step, "requests");
-  const errors = series.sum(step, "errors");
+  const requests = series.sum(step, REQUESTS);
+  const errors = series.sum(step, ERRORS);
   // Tokens flow now or not: a minute would still show them long after the last one.
   const recent = series.history(step).slice(-RECENT_STEPS);
   const flowing = recent.filter((value) => value !== null);
   return {
     requestsPerS: requests / seconds,
-    inputTokensPerS: series.sum(step, "input") / seconds,
+    inputTokensPerS: series.sum(step, INPUT) / seconds,
     outputTokensPerS: flowing.reduce((sum, value) => sum + value, 0) / Math.max(1, flowing.length),
     ttftMs: series.ttft.quantiles(step),
     itlMs: series.itl.quantiles(step),
     errorRatio: requests === 0 ? null : errors / requests,
-    retries: series.sum(step, "retries"),
-    resumed: series.sum(step, "resumed"),
+    retries: series.sum(step, RETRIES),
+    resumed: series.sum(step, RESUMED),
   };
 }
 

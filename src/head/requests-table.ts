@@ -7,8 +7,11 @@ import type { Rates } from "./rates.ts";
 
 export interface RequestsTable {
   begun(live: LiveRequest): void;
-  /** To be called once for every request that begun, and harmless for others. */
-  ended(record: RequestRecord): void;
+  /**
+   * To be called once for every request that has ended; harmless for those that never began. Gives the
+   * output that the rates do not know of yet.
+   */
+  ended(record: RequestRecord): number;
   /** The oldest first. */
   rows(): RequestRow[];
   /** Ends those with this id; false: there is none. */
@@ -45,9 +48,9 @@ export function createRequestsTable(options: { now: () => number; rates: Rates }
     },
     ended(record) {
       const one = running.get(record);
-      if (!one) return;
+      if (!one) return 0;
       running.delete(record);
-      count(one, record.usage?.output ?? record.chunks);
+      return Math.max(0, (record.usage?.output ?? record.chunks) - one.counted);
     },
     rows() {
       const at = now();

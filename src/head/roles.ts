@@ -34,7 +34,7 @@ const ROWS: readonly Row[] = [
   { path: "/api/v1/status", read: "viewer", openedBy: "status" },
   // What is written there is which part of it is shown.
   { path: "/api/v1/watch", read: "viewer", write: "viewer", openedBy: "status" },
-  { path: "/api/v1/watch/*", read: "viewer", write: "viewer", openedBy: "status" },
+  { path: "/api/v1/watch/*", read: "viewer", write: "viewer" },
   { path: "/api/v1/requests", read: "viewer" },
   { path: "/api/v1/events", read: "viewer" },
   { path: "/api/v1/aliases", read: "viewer" },
@@ -52,9 +52,16 @@ export interface OpenedBy {
   publicStatus: boolean;
 }
 
+export interface Asked {
+  method: string;
+  pathname: string;
+  /** The query with its mark, or nothing. */
+  search?: string;
+}
+
 /** What a request for one of the head's own needs. What is not in the table is for operators. */
 export function neededRole(
-  { method, pathname }: { method: string; pathname: string },
+  { method, pathname, search = "" }: Asked,
   { metricsOpen, publicStatus }: OpenedBy,
 ): Needed {
   const row =
@@ -62,9 +69,21 @@ export function neededRole(
   if (!row) return "operator";
   const isRead = method === "GET" || method === "HEAD";
   const needed = isRead ? row.read : (row.write ?? "operator");
-  const isOpen = row.openedBy === "metrics" ? metricsOpen : row.openedBy && publicStatus;
+  const isOpen =
+    row.openedBy === "metrics"
+      ? metricsOpen
+      : row.openedBy && publicStatus && !showsMore(pathname, search);
   return isOpen && needed !== "operator" ? "everybody" : needed;
 }
+
+/** Who asks for what, and what one worker is like, are no part of a public status. */
+function showsMore(pathname: string, search: string): boolean {
+  if (pathname !== "/api/v1/watch") return false;
+  const words = new URLSearchParams(search);
+  return words.has("detail") || words.getAll("view").some((view) => !PUBLIC_VIEWS.includes(view));
+}
+
+const PUBLIC_VIEWS: readonly string[] = ["workers", "models"];
 
 /** Which requests a port is for: with `--admin-listen` those of operators have one of their own. */
 export type Part = "all" | "clients" | "operators";

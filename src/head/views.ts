@@ -76,12 +76,16 @@ export function createViews(options: ViewsOptions): Views {
   return {
     onLive: requests.begun,
     onRecord(record) {
-      requests.ended(record);
-      rates.ended(placeOf(record), figuresOf(record));
+      const outputTokens = requests.ended(record);
+      rates.ended(placeOf(record), figuresOf(record, outputTokens));
       const client = record.key?.id ?? record.clientAddress;
+      const at = now();
+      const seen = clients.get(client);
+      // Not for every request of a busy client: a second more or less does not matter.
+      if (seen !== undefined && at - seen < 1000) return;
       // The map keeps insertion order: its first ones were seen longest ago.
       clients.delete(client);
-      clients.set(client, now());
+      clients.set(client, at);
       const [oldest] = clients.keys();
       if (clients.size > MAX_CLIENTS && oldest !== undefined) clients.delete(oldest);
     },
@@ -126,7 +130,7 @@ export function createViews(options: ViewsOptions): Views {
   };
 }
 
-function figuresOf(record: RequestRecord) {
+function figuresOf(record: RequestRecord, outputTokens: number) {
   const { usage, firstByteMs, durationMs } = record;
   const output = usage?.output ?? record.chunks;
   const decodingMs = firstByteMs === null ? null : durationMs - firstByteMs;
@@ -136,6 +140,7 @@ function figuresOf(record: RequestRecord) {
     isRetried: record.attempts.length > 1,
     isResumed: record.resume === "resumed",
     inputTokens: usage?.input ?? null,
+    outputTokens,
     ttftMs: record.stream ? firstByteMs : null,
     itlMs: record.stream && decodingMs !== null && output > 1 ? decodingMs / (output - 1) : null,
   };

@@ -15,9 +15,9 @@ import {
 import { errorIn, readFirst } from "./first-frame.ts";
 import { formatOf } from "./frames.ts";
 import { requestHeaders, responseHeaders } from "./headers.ts";
-import { type Attempted, clientGone, type Hold, startHold, tooLate } from "./hold.ts";
+import { type Attempted, type Hold, startHold, tooLate } from "./hold.ts";
 import type { Lease } from "./lease.ts";
-import { type ClientRequest, goneBecause } from "./client-request.ts";
+import { type ClientRequest, clientGone, goneBecause } from "./client-request.ts";
 import type { BodyContent, Payload } from "./payload.ts";
 import type { AttemptRecord } from "./record.ts";
 import { type ChunkReader, relay } from "./relay.ts";

@@ -1,5 +1,6 @@
 /** What can end one attempt from outside: its client, the head, and the request's own deadline. */
 
+import { clientGone, type Leaving } from "./client-request.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import { type AttemptFailure, connectionFailure, failureOf, type Outcome } from "./failure.ts";
 import type { Lease } from "./lease.ts";
@@ -34,7 +35,7 @@ export interface EngineSaid {
 export interface HoldOptions {
   lease: Lease;
   record: AttemptRecord;
-  client: AbortSignal;
+  client: Leaving;
   /** When the request arrived, by `now`. */
   startedAt: number;
   now: () => number;
@@ -100,8 +101,4 @@ export function startHold(options: HoldOptions): Hold {
 
 export function tooLate(): LlmnodeError {
   return new LlmnodeError("upstream_timeout", "The request has taken longer than it may.");
-}
-
-export function clientGone(): LlmnodeError {
-  return new LlmnodeError("client_gone", "The client has gone.");
 }

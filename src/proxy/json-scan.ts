@@ -39,7 +39,8 @@ const NONE: ReadonlySet<string> = new Set();
 /** Ends of elements closer than this are told with the next one: there may be millions. */
 const MIN_ELEMENT_BYTES = 64;
 
-const decoder = new TextDecoder();
+// A name or a text may begin with U+FEFF, which is a part of it.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Bytes, and the same memory in words where it is aligned: strings are scanned by words. */
 interface Text {

@@ -1,5 +1,6 @@
 /** What the proxy needs of whoever gives out replicas. */
 
+import type { Leaving } from "./client-request.ts";
 import type { Outcome } from "./failure.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -100,4 +101,4 @@ export interface LeaseEnd {
 }
 
 /** Throws LlmnodeError when there is none to be had. */
-export type Acquire = (want: Want, signal: AbortSignal) => Promise<Lease>;
+export type Acquire = (want: Want, signal: Leaving) => Promise<Lease>;

@@ -8,9 +8,8 @@ import { aliasError, type Aliases, targetAt } from "./aliases.ts";
 import { requireAllowed } from "./allowed.ts";
 import { type AttemptJob, type AttemptOptions, attempt } from "./attempt.ts";
 import type { BodyLimits } from "./body.ts";
-import { cancellable, goneBecause } from "./client-request.ts";
+import { cancellable, clientGone, goneBecause } from "./client-request.ts";
 import type { AttemptFailure } from "./failure.ts";
-import { clientGone } from "./hold.ts";
 import type { Acquire, Lease, Want } from "./lease.ts";
 import {
   noResponse,

@@ -1,5 +1,6 @@
 /** Looks for a replica that goes on with a begun answer, and has it do so. */
 
+import type { Leaving } from "./client-request.ts";
 import { connectionFailure, type Outcome } from "./failure.ts";
 import { errorIn, readFirst } from "./first-frame.ts";
 import { formatOf } from "./frames.ts";
@@ -35,7 +36,7 @@ export interface Search {
   now: () => number;
   maxTries: number;
   attempts: ResumeAttempts;
-  client: AbortSignal;
+  client: Leaving;
   broken: Lease;
   request: ResumableBody;
   answer: AnswerSoFar;

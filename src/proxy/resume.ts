@@ -1,6 +1,6 @@
 /** Lets a stream whose engine broke off go on at another replica of its model, once. */
 
-import type { ClientRequest } from "./client-request.ts";
+import { abortSignalOf, type ClientRequest } from "./client-request.ts";
 import { type BodyBudget, createBodyBudget } from "./body.ts";
 import type { Hold } from "./hold.ts";
 import type { Acquire } from "./lease.ts";
@@ -112,7 +112,7 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
     const broken = source;
     broken.hold.done(hasFailed ? "engine_error" : "broken");
     const limit = AbortSignal.timeout(shared.settings.timeoutMs);
-    const signal = AbortSignal.any([stopped.signal, start.request.signal, limit]);
+    const signal = AbortSignal.any([stopped.signal, abortSignalOf(start.request.signal), limit]);
     const onTrying = (hold: Hold | null) => {
       trying = hold;
     };

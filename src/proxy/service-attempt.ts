@@ -1,9 +1,10 @@
 /** One try of a request to a service: whatever it answers is the answer. */
 
+import { clientGone } from "./client-request.ts";
 import { formatTraceparent, type Trace } from "../util/traceparent.ts";
 import { type AttemptOptions, send } from "./attempt.ts";
 import type { Outcome } from "./failure.ts";
-import { type Attempted, clientGone, type Hold, startHold } from "./hold.ts";
+import { type Attempted, type Hold, startHold } from "./hold.ts";
 import type { Lease } from "./lease.ts";
 import type { AttemptRecord } from "./record.ts";
 import { relay } from "./relay.ts";

@@ -1,10 +1,10 @@
 /** Carries a client's request to a service, an HTTP server of any kind, and its answer back. */
 
+import { clientGone } from "./client-request.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import { partyName } from "../protocol/party.ts";
 import { type Admission, NO_ADMISSION, withAdmission } from "./admission.ts";
 import { attemptService } from "./service-attempt.ts";
-import { clientGone } from "./hold.ts";
 import type { Lease, Want } from "./lease.ts";
 import type { ProxyCall, ProxyOptions } from "./proxy.ts";
 import type { RequestRecord } from "./record.ts";

@@ -1,8 +1,8 @@
 /** Keeps account of one request's tries: what a failure costs, and whether it is tried again. */
 
+import { abortSignalOf, clientGone, type Leaving } from "./client-request.ts";
 import { type ErrorCode, LlmnodeError } from "../protocol/errors.ts";
 import { type AttemptFailure, failureOf } from "./failure.ts";
-import { clientGone } from "./hold.ts";
 import type { Lease, Want } from "./lease.ts";
 
 export interface TriesOptions {
@@ -35,7 +35,7 @@ export interface Tries extends Disposable {
   /** What the tries so far mean for the next one. */
   want(): Pick<Want, "exclude" | "minContext">;
   /** Ends the wait for a replica: with the client, or when there was no room for too long. */
-  signal(): AbortSignal;
+  signal(): Leaving;
   /** The head has taken the request away from there. */
   moved(lease: Lease): void;
   /**
@@ -49,7 +49,7 @@ export interface Tries extends Disposable {
   failure(): AttemptFailure;
 }
 
-export function createTries(options: TriesOptions, client: AbortSignal): Tries {
+export function createTries(options: TriesOptions, client: Leaving): Tries {
   const exclude: string[] = [];
   /** Engines that the head has taken the request from. */
   const left = new Set<string>();
@@ -80,7 +80,10 @@ export function createTries(options: TriesOptions, client: AbortSignal): Tries {
     }
     busy.clear();
     busy.add(engine);
-    await pause(pauseMs * (0.5 + Math.random() / 2), AbortSignal.any([client, signal]));
+    await pause(
+      pauseMs * (0.5 + Math.random() / 2),
+      AbortSignal.any([abortSignalOf(client), signal]),
+    );
     if (client.aborted) throw clientGone();
     pauseMs = Math.min(2 * pauseMs, options.maxBackoffMs);
     return !signal.aborted;
@@ -115,7 +118,7 @@ export function createTries(options: TriesOptions, client: AbortSignal): Tries {
 
   return {
     want: () => ({ exclude: [...exclude], minContext }),
-    signal: () => (room === null ? client : AbortSignal.any([client, room.signal])),
+    signal: () => (room === null ? client : AbortSignal.any([abortSignalOf(client), room.signal])),
     // The head gives out no engine that it takes requests from; one that is well again may be the
     // last. What happens twice there may go on for ever.
     moved: ({ engine }) => void (left.has(engine) ? exclude.push(engine) : left.add(engine)),

@@ -222,7 +222,7 @@ export function hasBanner(state: TopState): boolean {
 export function mayAct(state: TopState): { may: true } | { may: false; why: string } {
   if (state.options.readonly) return { may: false, why: "read-only: llmnode top --readonly" };
   if (state.hello?.role === "viewer")
-    return { may: false, why: "read-only: your key is a viewer's" };
+    return { may: false, why: "read-only: you may look; an operator's key may change things" };
   const fresh = freshness(state);
   if (fresh === "live" || fresh === "slow") return { may: true };
   return { may: false, why: "not while the data are old" };

@@ -17,7 +17,8 @@ export function parseHostPort(
 ): HostPort | null {
   const bracketed = /^\[([0-9a-fA-F:.]+(?:%[\w.-]+)?)\](?::(\d{1,5}))?$/.exec(text);
   if (bracketed) return complete(bracketed[1], bracketed[2], fallback);
-  if (/^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$/.test(text)) {
+  // IPv6 without brackets: two colons at least. Headers bring texts of any length here.
+  if (/^[0-9a-fA-F:.]+$/.test(text) && text.indexOf(":") !== text.lastIndexOf(":")) {
     return complete(text, undefined, fallback);
   }
   const plain = /^([A-Za-z0-9_.-]*)(?::(\d{1,5}))?$/.exec(text);

@@ -131,6 +131,7 @@ test("what cannot be meant is one clear line, and nothing is drained", async () 
   const last = await firstLine("restart", "gpu-a");
   expect(last.slice(0, 2)).toEqual([6, "error: gpu-a has the last ready replica of m"]);
   expect(last[2]).toContain("--yes");
+  expect(await firstLine("restart", "gpu-a", "--no-input")).toEqual(last);
   expect(await stateOf(head, "gpu-a")).toBe("ready");
 });
 

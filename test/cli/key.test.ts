@@ -17,10 +17,10 @@ afterAll(async () => {
   home[Symbol.dispose]();
 });
 
-async function llmnode(args: string[], env: Record<string, string> = {}) {
+async function llmnode(args: string[], env: Record<string, string> = {}, { url } = head) {
   const settings = Object.keys(process.env).filter((key) => key.startsWith("LLMNODE_"));
   const clean = Object.fromEntries(settings.map((key) => [key, undefined]));
-  return await runProcess([process.execPath, MAIN, ...args, "--head", head.url], {
+  return await runProcess([process.execPath, MAIN, ...args, "--head", url], {
     env: { ...clean, HOME: home.path, ...env },
     timeoutMs: 20_000,
   });
@@ -30,6 +30,9 @@ async function llmnode(args: string[], env: Record<string, string> = {}) {
 const here = (...args: string[]) => llmnode(args, { LLMNODE_DATA: head.dataDir });
 
 test("create shows a key once, list never, revoke ends it; the audit log has it all", async () => {
+  // Others make keys too.
+  await using own = await startTestHead(FAST);
+  const here = (...args: string[]) => llmnode(args, { LLMNODE_DATA: own.dataDir }, own);
   expect(await here("key", "list")).toEqual({
     code: 0,
     stdout: "",

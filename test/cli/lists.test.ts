@@ -67,7 +67,7 @@ describe("words and what they give", () => {
     const narrow = await run(head, ["workers", "--filter", "gpu-03"], { columns: 30 });
     expect(narrow.stdout.split("\n")[1]).toBe("gpu-03   draining 12 left   Q…");
     const ascii = await run(head, ["workers", "--filter", "gpu-03", "--ascii"], { columns: 30 });
-    expect(ascii.stdout.split("\n")[1]).toBe("gpu-03   draining 12 left...");
+    expect(ascii.stdout.split("\n")[1]).toBe("gpu-03   draining 12 left  ...");
     const byEnv = { columns: 30, env: { LLMNODE_ASCII: "1" } };
     expect((await run(head, ["workers"], byEnv)).stdout).not.toContain("…");
     const whole = await run(head, ["workers", "--no-trunc"], { columns: 30 });
@@ -263,6 +263,16 @@ describe("what cannot be", () => {
   });
 });
 
+test("other words for a command, in help too", async () => {
+  const head = { url: "http://127.0.0.1:1" };
+  const { code, stdout } = await run(head, ["help", "node"]);
+  expect(code).toBe(0);
+  expect(stdout).toContain("Usage: llmnode workers ");
+  expect(stdout).toContain("Also: worker, nodes, node\n");
+  expect((await run(head, ["model", "--help"])).stdout).toContain("Usage: llmnode models ");
+  expect((await run(head, ["help"])).stdout).not.toContain("__complete");
+});
+
 test("what takes more than a second is said, once, and not to programs", async () => {
   await using head = startListHead(SAMPLE);
   head.delayMs = 1100;
@@ -295,5 +305,6 @@ test("pipes get no colours, and one that closes early is no failure", async () =
     env,
   });
   expect([code, stderr]).toEqual([0, ""]);
-  expect(stdout).toMatch(/^WORKER .*\ngpu-0000 [^\u001b]*\n$/);
+  expect(stdout).toMatch(/^WORKER .*\ngpu-0000 .*\n$/);
+  expect(stdout).not.toContain("\u001b");
 });

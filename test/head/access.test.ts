@@ -60,8 +60,9 @@ function client(guard: Access, asking: Asking, how = { pinned: false, explained:
 }
 
 function own(guard: Access, what: string, asking: Asking) {
-  const [method = "", pathname = ""] = what.split(" ");
-  return guard.own(identityOf(guard, asking), { method, pathname })?.code ?? null;
+  const [method = "", path = ""] = what.split(" ");
+  const { pathname, search } = new URL(path, "http://head");
+  return guard.own(identityOf(guard, asking), { method, pathname, search })?.code ?? null;
 }
 
 test.each([
@@ -236,7 +237,7 @@ test("options open a part of it, and nothing else", () => {
   const metrics = access({ metricsOpen: true });
   for (const what of READS) {
     const path = what.split(" ")[1] ?? "";
-    const isStatus = path === "/" || /^\/api\/v1\/(status|watch)/.test(path);
+    const isStatus = ["/", "/api/v1/status", "/api/v1/watch"].includes(path);
     expect([what, own(status, what, { from: PUBLIC })]).toEqual([
       what,
       isStatus ? null : "key_missing",
@@ -246,6 +247,12 @@ test("options open a part of it, and nothing else", () => {
       what,
       isMetrics ? null : "key_missing",
     ]);
+  }
+  const watch = "GET /api/v1/watch";
+  expect(own(status, `${watch}?view=workers&sort=x`, { from: PUBLIC })).toBeNull();
+  for (const more of ["view=requests", "view=workers&view=requests", "view=models&detail=gpu-1"]) {
+    expect(own(status, `${watch}?${more}`, { from: PUBLIC })).toBe("key_missing");
+    expect(own(status, `${watch}?${more}`, {})).toBeNull();
   }
   for (const what of ACTS.filter((one) => !one.endsWith("/status"))) {
     expect(own(access({ publicStatus: true, metricsOpen: true }), what, {})).toBe("key_missing");
@@ -270,6 +277,10 @@ test("behind a trusted proxy the client's address counts, and the proxy's word o
   const admin = { ...bearer(ADMIN), "x-forwarded-for": PUBLIC, "x-forwarded-proto": "https" };
   expect(own(guard, "POST /api/v1/keys", via(admin))).toBeNull();
   expect(own(guard, "POST /api/v1/keys", via(admin, "10.0.0.2"))).toBe("forbidden");
+  // To a browser its address is that of the proxy.
+  const page = (origin: string) => via({ ...admin, host: "llm.example", origin });
+  expect(own(guard, "POST /api/v1/keys", page("https://llm.example"))).toBeNull();
+  expect(own(guard, "POST /api/v1/keys", page("http://llm.example"))).toBe("forbidden");
   // A proxy on this machine makes nobody a person on this machine.
   const here = access({ size: 0, trustedProxies: blockList(["127.0.0.1"]) });
   const forged = via({ "x-forwarded-for": "127.0.0.1" }, HERE);

@@ -177,13 +177,15 @@ test("choosing a worker and explanations are for operators, once there are keys"
 
 test("with a port of their own, operators are answered there alone", async () => {
   await using head = await startTestHead(FAST, {
-    access: { adminListen: { host: "127.0.0.1", port: 0 } },
+    access: { adminListen: { host: "127.0.0.1", port: 0 }, publicStatus: true },
   });
   const admin = head.head.adminUrl ?? "";
   expect(readLocalAdmin(head.dataDir)).toMatchObject({ url: head.url, adminUrl: admin });
   const status = (url: string, where: string) =>
     fetch(url + where, { headers: head.operator }).then((response) => response.status);
-  for (const where of ["/api/v1/status", "/metrics", "/api/v1/keys", "/api/v1/join-tokens"]) {
+  expect(await status(head.url, "/api/v1/status")).toBe(200);
+  expect(await status(admin, "/api/v1/status")).toBe(200);
+  for (const where of ["/v1/dnt/table", "/metrics", "/api/v1/keys", "/api/v1/join-tokens"]) {
     expect([where, await status(head.url, where)]).toEqual([where, 404]);
     expect([where, await status(admin, where)]).toEqual([where, 200]);
   }

@@ -8,6 +8,7 @@ const good: RequestFigures = {
   isRetried: false,
   isResumed: false,
   inputTokens: 100,
+  outputTokens: 0,
   ttftMs: 50,
   itlMs: 10,
 };
@@ -73,7 +74,9 @@ test("who was silent longest is forgotten when there are too many", () => {
   const time = clock();
   const rates = createRates({ ...time, maxSeries: 3 });
   for (const worker of ["a", "b", "c"]) rates.ended({ worker, model: null }, good);
+  time.pass(2000);
   rates.ended({ worker: "a", model: null }, good);
+  rates.ended({ worker: "c", model: null }, good);
   rates.ended({ worker: "d", model: null }, good);
   time.pass(2000);
   const known = ["a", "b", "c", "d"].filter((name) => rates.worker(name).requestsPerS !== null);

@@ -128,3 +128,10 @@ test("refuses and accepts random mutations exactly as JSON.parse does", () => {
     { numRuns: 5000 },
   );
 });
+
+test("a byte order mark is a part of the name or text that it stands in", () => {
+  const bytes = Buffer.from('{"model":"a","\ufeffmodel":"b","name":"\ufeffc"}');
+  const members = scanObject(bytes, new Set(["model", "name"]));
+  expect(members.map(({ key }) => key)).toEqual(["model", "name"]);
+  expect(members.map((member) => stringAt(bytes, member))).toEqual(["a", "\ufeffc"]);
+});

@@ -11,6 +11,8 @@ export interface FakeHead extends AsyncDisposable {
   /** What was posted, apart from queries. */
   readonly acts: { path: string; body: unknown }[];
   readonly streams: number;
+  /** Of all streams, as they were opened. */
+  readonly queries: WatchQuery[];
   /** How many queries were posted. */
   readonly posts: number;
   /** Put into every frame. */
@@ -44,6 +46,7 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
   }
   const streams = new Map<string, Stream>();
   const acts: { path: string; body: unknown }[] = [];
+  const queries: WatchQuery[] = [];
   let opened = 0;
   let posts = 0;
   let isForgetful = false;
@@ -156,6 +159,7 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
       const id = `w${opened}`;
       latest = id;
       const query = queryIn(url.searchParams);
+      queries.push(query);
       const body = new ReadableStream<Uint8Array>({
         start(controller) {
           const timer = setInterval(() => self.ticking && push(id), query.interval_ms);
@@ -180,6 +184,7 @@ export function startFakeHead(sample: SampleCluster = cluster(), port = 0): Fake
     get streams() {
       return opened;
     },
+    queries,
     get posts() {
       return posts;
     },

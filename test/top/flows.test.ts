@@ -314,7 +314,7 @@ describe("dialogs", () => {
       { type: "frame", frame: frame(cluster()) },
     );
     press(on, "D");
-    expect(flashed(on)).toContain("your key is a viewer's");
+    expect(flashed(on)).toContain("you may look; an operator's key may change things");
     expect(screen(on)[0]).toContain("RO viewer");
   });
 

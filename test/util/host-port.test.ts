@@ -37,3 +37,7 @@ test("loopback is told from the rest", () => {
     expect([host, isLoopback(host)]).toEqual([host, false]);
   }
 });
+
+test("a text of any length is told at once to be no address", () => {
+  expect(parseHostPort(`${":".repeat(20_000)}x`, { port: 1 })).toBeNull();
+});

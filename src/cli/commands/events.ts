@@ -1,10 +1,10 @@
 /** `llmnode events`: what has happened in the cluster, and what happens. */
 
 import { chooseRows } from "../../cluster/row-order.ts";
-import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import type { EventRow } from "../../protocol/watch-rows.ts";
 import { getJson, type HeadClient, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
+import { EXIT, isRetryable } from "../exit-codes.ts";
 import { fields, text } from "../json-fields.ts";
 import { jsonText, LIST_OPTIONS, showList } from "../listing.ts";
 import type { Options } from "../options.ts";
@@ -123,9 +123,6 @@ function shower({ options }: Invocation, terminal: Terminal): (row: EventRow) =>
   };
 }
 
-/** What may be over some time later. */
-const PASSING: readonly ErrorCode[] = ["head_unreachable", "shutting_down"];
-
 interface Following {
   client: HeadClient;
   filter: string;
@@ -153,7 +150,7 @@ async function follow({ client, filter, wanted, show, terminal }: Following): Pr
       last = fresh.rows.at(-1) ?? last;
       await terminal.out.flush();
     } catch (error) {
-      const isPassing = error instanceof LlmnodeError && PASSING.includes(error.code);
+      const isPassing = error instanceof LlmnodeError && isRetryable(error.code);
       if (!isPassing || isFirst) throw error;
       if (!isAway) remark(`${error.message}; waiting until it is back, Ctrl-C ends this`);
       isAway = true;

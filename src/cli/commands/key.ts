@@ -80,6 +80,7 @@ export const keyCommand: CommandSpec = {
       flag: "role",
       value: "<role>",
       default: "user",
+      choices: KEY_ROLES,
       summary: `create: ${KEY_ROLES.join(", ")}`,
     },
     { flag: "rpm", value: "<n>", summary: "create: requests a minute" },

@@ -34,6 +34,7 @@ export const topCommand: CommandSpec = {
       flag: "view",
       value: "<view>",
       default: "workers",
+      choices: VIEWS,
       summary: "workers, models, requests or events",
     },
     {
@@ -67,6 +68,7 @@ export const topCommand: CommandSpec = {
       value: "<theme>",
       env: "LLMNODE_THEME",
       default: "auto",
+      choices: THEMES,
       summary: `one of ${THEMES.join(", ")}`,
     },
   ],

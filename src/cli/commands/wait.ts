@@ -5,7 +5,7 @@ import type { ModelRow, WorkerRow } from "../../protocol/watch-rows.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 import { type HeadClient, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
+import { EXIT, isRetryable } from "../exit-codes.ts";
 import { noneMeant } from "../names.ts";
 import type { CommandSpec } from "../spec.ts";
 import { stateText } from "../view-words.ts";
@@ -110,7 +110,7 @@ export async function waitFor(options: WaitOptions): Promise<void> {
       isAway = false;
       isFirst = false;
     } catch (error) {
-      const isPassing = error instanceof LlmnodeError && error.code === "head_unreachable";
+      const isPassing = error instanceof LlmnodeError && isRetryable(error.code);
       if (!isPassing || isFirst) throw error;
       if (!isAway) say("(the head does not answer; waiting until it is back)");
       isAway = true;

@@ -132,9 +132,9 @@ function tableBody(state: TopState, frame: WatchFrame, { layout, options }: Body
   const { columns: width } = state.size;
   const isEmpty = frame.totals.workers.total === 0 && state.view !== "events";
   if (isEmpty) return emptyLines(state, width);
-  const table = tableOf(state, frame, options);
   const from = Math.max(0, state.tabs[state.view].scroll - frame.offset);
-  const rows = table.rows.slice(from, from + layout.table);
+  const window = { from, to: from + layout.table };
+  const { head, rows } = tableOf(state, frame, { ...options, ...window });
   // Rows that were asked for just now are on their way.
   const isComing = rows.length === 0 && frame.matching > 0;
   if (rows.length === 0) rows.push(drawnText(isComing ? "..." : nothing(state), width, "dim"));
@@ -143,7 +143,7 @@ function tableBody(state: TopState, frame: WatchFrame, { layout, options }: Body
     ...(layout.strip > 0
       ? exactly(stripLines(frame.strip, { width, rows: layout.strip }), layout.strip)
       : []),
-    table.head,
+    head,
     ...exactly(withPlace(state, shown, layout), layout.table),
     ...(layout.models > 0 ? modelsPane(frame, { ...options, width, rows: layout.models }) : []),
     ...(layout.events > 0
@@ -193,8 +193,10 @@ function nothing(state: TopState): string {
 function tableOf(
   state: TopState,
   frame: WatchFrame,
-  options: DrawOptions,
+  { from, to, ...options }: DrawOptions & { from: number; to: number },
 ): { head: DrawnLine; rows: DrawnLine[] } {
+  // Only what is seen is drawn.
+  const rows = frame.rows.slice(from, to);
   const { view, tabs, marks, wide } = state;
   const cursor = rowsOf(frame, view)[tabs[view].cursor - frame.offset];
   const chosen = cursor ? rowId(cursor) : null;
@@ -210,15 +212,15 @@ function tableOf(
     case "workers":
       return tableLines(
         workerColumns({ ...options, width: state.size.columns }),
-        frame.rows as WorkerRow[],
+        rows as WorkerRow[],
         how,
       );
     case "models":
-      return tableLines(modelColumns(), frame.rows as ModelRow[], how);
+      return tableLines(modelColumns(), rows as ModelRow[], how);
     case "requests":
-      return tableLines(requestColumns(), frame.rows as RequestRow[], how);
+      return tableLines(requestColumns(), rows as RequestRow[], how);
     case "events":
-      return tableLines(eventColumns(), frame.rows as EventRow[], how);
+      return tableLines(eventColumns(), rows as EventRow[], how);
   }
 }
 

@@ -1,0 +1,169 @@
+/**
+ * Pictures of `llmnode top` as text, taken of a cluster that runs: a real head, workers with
+ * simulated engines, requests.
+ *
+ *   bun scripts/screens.ts [--into README.md] [--only empty,workers,...]
+ *
+ * With `--into` they replace what is between `<!-- screens:begin -->` and `<!-- screens:end -->`
+ * there; else they are printed.
+ */
+
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { type PtyProgram, startOnPty } from "../test/top/pty.ts";
+
+const MAIN = resolve(import.meta.dir, "../src/main.ts");
+const BEGIN = "<!-- screens:begin -->";
+const END = "<!-- screens:end -->";
+const MODEL = "Qwen/Qwen3-8B";
+const REQUESTS = 6;
+
+interface Shot {
+  name: string;
+  title: string;
+  text: string;
+}
+
+const { values } = parseArgs({
+  options: { into: { type: "string" }, only: { type: "string" } },
+});
+
+await main();
+
+async function main(): Promise<void> {
+  const file = values.into === undefined ? null : resolve(values.into);
+  // Said before the minute that the pictures take.
+  if (file !== null) split(file);
+  const only = values.only?.split(",") ?? null;
+  const shots = (await takeShots()).filter(({ name }) => only === null || only.includes(name));
+  const text = shots
+    .map((shot) => `${shot.title}\n\n\`\`\`text\n${shot.text}\n\`\`\`\n`)
+    .join("\n");
+  if (file === null) {
+    process.stdout.write(text);
+    return;
+  }
+  const { before, after } = split(file);
+  writeFileSync(file, `${before}${BEGIN}\n\n${text}\n${END}${after}`);
+}
+
+function split(file: string): { before: string; after: string } {
+  const text = readFileSync(file, "utf8");
+  const [before = "", rest] = text.split(BEGIN);
+  const after = rest?.split(END)[1];
+  if (after === undefined) throw new Error(`${file} has no ${BEGIN} ... ${END}`);
+  return { before, after };
+}
+
+async function takeShots(): Promise<Shot[]> {
+  const workplace = mkdtempSync(join(tmpdir(), "llmnode-screens-"));
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => rmSync(workplace, { recursive: true, force: true }));
+  const run = (words: readonly string[]) => {
+    const child = Bun.spawn([process.execPath, MAIN, ...words], {
+      stdio: ["ignore", "pipe", "ignore"],
+      cwd: workplace,
+      env: {
+        PATH: process.env["PATH"] ?? "",
+        HOME: workplace,
+        LLMNODE_DATA: join(workplace, "data"),
+      },
+    });
+    stack.defer(async () => {
+      child.kill("SIGTERM");
+      const late = setTimeout(() => child.kill("SIGKILL"), 5000);
+      await child.exited;
+      clearTimeout(late);
+    });
+    return child;
+  };
+  const head = run(["head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"]);
+  const { url, sessions } = await addresses(head.stdout);
+  const small = stack.use(startOnPty(["top", "--head", url]));
+  const shots: Shot[] = [];
+  const shoot = async (name: string, title: string, shown: RegExp, from = small) => {
+    await from.shows(shown);
+    shots.push({ name, title, text: picture(from) });
+  };
+
+  await shoot("empty", "An empty cluster says how to fill it:", /No workers have joined yet/);
+  const worker = (name: string, ...more: string[]) => {
+    const model = more.includes("--model") ? [] : ["--model", MODEL];
+    const engine = ["llmnode", "sim", "--port", "0", ...model, ...more];
+    return run(["join", sessions, "--name", name, "--", ...engine]);
+  };
+  for (const name of ["gpu-01", "gpu-02", "gpu-03"]) worker(name, "--itl", "60ms");
+  worker("gpu-04", "--model", "deepseek-ai/DeepSeek-V3", "--load-time", "10m");
+  const dead = worker("gpu-05");
+  await small.shows(/gpu-05 +\* ready/);
+  await small.shows(/gpu-04 +~ /);
+  for (const name of ["gpu-01", "gpu-02", "gpu-03"])
+    await small.shows(new RegExp(`${name} +\\* ready`));
+  const ending = new AbortController();
+  stack.defer(() => ending.abort());
+  for (let i = 0; i < REQUESTS; i += 1) void ask(url, ending.signal);
+  dead.kill("SIGKILL");
+  await order(url, "drain", { workers: ["gpu-03"], who: "ops", force: true });
+  await small.shows(/gpu-05 +x lost/);
+  await shoot(
+    "workers",
+    "A worker that was killed, one that loads its model, one that is drained:",
+    /gpu-03 +- drain/,
+  );
+  small.type("2");
+  await shoot("models", "The models, and where the chosen one runs:", /-- replicas of .*\n.*gpu-/);
+  small.type("3");
+  await shoot("requests", "What is running, without a word of it:", /decode/);
+  return shots;
+}
+
+async function addresses(stream: ReadableStream<Uint8Array>) {
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
+    const [, url, sessions] = /url=(\S+) sessions=(\S+)/.exec(text) ?? [];
+    if (url !== undefined && sessions !== undefined) return { url, sessions };
+  }
+  throw new Error(`the head has ended:\n${text}`);
+}
+
+/** A long answer, which nobody reads to its end. */
+async function ask(url: string, signal: AbortSignal): Promise<void> {
+  try {
+    const response = await fetch(`${url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({
+        model: MODEL,
+        stream: true,
+        max_tokens: 20_000,
+        messages: [{ role: "user", content: "Tell me everything." }],
+      }),
+      signal,
+    });
+    for await (const _ of response.body ?? []) if (signal.aborted) return;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+async function order(url: string, what: string, body: object): Promise<void> {
+  const response = await fetch(`${url}/api/v1/workers/${what}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`${what}: ${await response.text()}`);
+}
+
+/** The address would be another one every time. */
+function picture(from: PtyProgram): string {
+  return from
+    .text()
+    .split("\n")
+    .map((line) => line.replace(/127\.0\.0\.1:\d+/g, "head-1:8092").trimEnd())
+    .join("\n");
+}

@@ -1,0 +1,121 @@
+/** What the JSON of lists has in it, field by field. */
+
+/** Of each field: `?` may be null, `[]` a list of such. */
+export type Kinds = Record<string, string>;
+
+const QUANTILES = "object?";
+
+export const WORKER: Kinds = {
+  id: "string",
+  name: "string",
+  state: "string",
+  state_detail: "string?",
+  reason: "string?",
+  models: "object[]",
+  gpu_util_pct: "number?",
+  gpu_mem_used_bytes: "number?",
+  gpu_mem_total_bytes: "number?",
+  temp_c: "number?",
+  power_w: "number?",
+  in_flight: "number",
+  queue: "number?",
+  kv_pct: "number?",
+  requests_per_s: "number?",
+  output_tokens_per_s: "number?",
+  ttft_ms: QUANTILES,
+  uptime_ms: "number?",
+  seen_ms: "number",
+  via: "string?",
+  address: "string",
+  version: "string",
+  labels: "object",
+  gpus: "object[]",
+  gpu_problem: "string?",
+  drain: "object?",
+  engines: "object[]?",
+  sparkline: "number?[]?",
+};
+
+export const MODEL: Kinds = {
+  name: "string",
+  alias_of: "string?",
+  state: "string",
+  ready: "number",
+  starting: "number",
+  draining: "number",
+  replicas: "number",
+  kinds: "string[]",
+  in_flight: "number",
+  queued: "number",
+  requests_per_s: "number?",
+  output_tokens_per_s: "number?",
+  ttft_ms: QUANTILES,
+  itl_ms: QUANTILES,
+  context: "number?",
+  error_ratio: "number?",
+  workers: "string[]",
+  engines: "object[]?",
+};
+
+export const ENGINE: Kinds = {
+  name: "string",
+  worker: "string",
+  kind: "string?",
+  state: "string",
+  phase: "string?",
+  reason: "string?",
+  models: "string[]",
+  service: "string?",
+  gpus: "number[]?",
+  in_flight: "number",
+  up_ms: "number?",
+  restarts: "number?",
+  pid: "number?",
+  container: "string?",
+};
+
+export const REQUEST: Kinds = {
+  id: "string",
+  age_ms: "number",
+  phase: "string",
+  route: "string",
+  model: "string?",
+  worker: "string?",
+  engine: "string?",
+  key: "string?",
+  stream: "boolean",
+  input_tokens: "number?",
+  output_tokens: "number",
+  output_tokens_per_s: "number?",
+  ttft_ms: "number?",
+  queue_ms: "number",
+  attempts: "number",
+  timeline: "object[]",
+};
+
+export const EVENT: Kinds = {
+  id: "number",
+  time: "string",
+  level: "string",
+  kind: "string",
+  worker: "string?",
+  model: "string?",
+  text: "string",
+};
+
+export function isOfKind(value: unknown, kind: string): boolean {
+  if (kind.endsWith("?")) return value === null || isOfKind(value, kind.slice(0, -1));
+  if (kind.endsWith("[]")) {
+    return Array.isArray(value) && value.every((one) => isOfKind(one, kind.slice(0, -2)));
+  }
+  if (kind === "object") {
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+  }
+  return typeof value === kind && (kind !== "number" || Number.isFinite(value));
+}
+
+/** What of a row is not as `kinds` says; empty: all of it is. */
+export function faultsOf(row: Record<string, unknown>, kinds: Kinds): string[] {
+  const names = new Set([...Object.keys(row), ...Object.keys(kinds)]);
+  return [...names].filter((name) => !isOfKind(row[name], kinds[name] ?? "nothing"));
+}
