@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   // Said before the minute that the pictures take.
   if (file !== null) split(file);
   const only = values.only?.split(",") ?? null;
-  const shots = (await takeShots()).filter(({ name }) => only === null || only.includes(name));
+  const shots = (await takeShots(only)).filter(({ name }) => only === null || only.includes(name));
   const text = shots
     .map((shot) => `${shot.title}\n\n\`\`\`text\n${shot.text}\n\`\`\`\n`)
     .join("\n");
@@ -57,13 +57,13 @@ function split(file: string): { before: string; after: string } {
   return { before, after };
 }
 
-async function takeShots(): Promise<Shot[]> {
+async function takeShots(only: readonly string[] | null): Promise<Shot[]> {
   const workplace = mkdtempSync(join(tmpdir(), "llmnode-screens-"));
   await using stack = new AsyncDisposableStack();
   stack.defer(() => rmSync(workplace, { recursive: true, force: true }));
   const run = (words: readonly string[]) => {
     const child = Bun.spawn([process.execPath, MAIN, ...words], {
-      stdio: ["ignore", "pipe", "ignore"],
+      stdio: ["ignore", "ignore", "pipe"],
       cwd: workplace,
       env: {
         PATH: process.env["PATH"] ?? "",
@@ -80,8 +80,10 @@ async function takeShots(): Promise<Shot[]> {
     return child;
   };
   const head = run(["head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"]);
-  const { url, sessions } = await addresses(head.stdout);
-  const small = stack.use(startOnPty(["top", "--head", url]));
+  const { url, sessions } = await addresses(head.stderr);
+  const small = stack.use(
+    startOnPty(["top", "--head", url], { env: { LLMNODE_DATA: join(workplace, "data") } }),
+  );
   const shots: Shot[] = [];
   const shoot = async (name: string, title: string, shown: RegExp, from = small) => {
     await from.shows(shown);
@@ -89,6 +91,7 @@ async function takeShots(): Promise<Shot[]> {
   };
 
   await shoot("empty", "An empty cluster says how to fill it:", /No workers have joined yet/);
+  if (only?.every((name) => name === "empty")) return shots;
   const worker = (name: string, ...more: string[]) => {
     const model = more.includes("--model") ? [] : ["--model", MODEL];
     const engine = ["llmnode", "sim", "--port", "0", ...model, ...more];
@@ -104,8 +107,11 @@ async function takeShots(): Promise<Shot[]> {
   const ending = new AbortController();
   stack.defer(() => ending.abort());
   for (let i = 0; i < REQUESTS; i += 1) void ask(url, ending.signal);
-  dead.kill("SIGKILL");
-  await order(url, "drain", { workers: ["gpu-03"], who: "ops", force: true });
+  await small.shows(new RegExp(`infl ${REQUESTS} `));
+  // As when its machine dies: the engine goes with it.
+  for (const pid of [...descendants(dead.pid), dead.pid]) process.kill(pid, "SIGKILL");
+  const drain = run(["drain", "gpu-03", "--no-wait", "--message", "new driver", "--head", url]);
+  if ((await drain.exited) !== 0) throw new Error(`drain: ${await drain.stderr.text()}`);
   await small.shows(/gpu-05 +x lost/);
   await shoot(
     "workers",
@@ -122,10 +128,17 @@ async function takeShots(): Promise<Shot[]> {
 async function addresses(stream: ReadableStream<Uint8Array>) {
   let text = "";
   const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    text += decoder.decode(chunk, { stream: true });
+  const reader = stream.getReader();
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    text += decoder.decode(value, { stream: true });
     const [, url, sessions] = /url=(\S+) sessions=(\S+)/.exec(text) ?? [];
-    if (url !== undefined && sessions !== undefined) return { url, sessions };
+    if (url !== undefined && sessions !== undefined) {
+      // Its log goes on, and nobody reads it.
+      reader.releaseLock();
+      return { url, sessions };
+    }
   }
   throw new Error(`the head has ended:\n${text}`);
 }
@@ -150,13 +163,10 @@ async function ask(url: string, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function order(url: string, what: string, body: object): Promise<void> {
-  const response = await fetch(`${url}/api/v1/workers/${what}`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  if (!response.ok) throw new Error(`${what}: ${await response.text()}`);
+function descendants(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
+  const pids = children === "" ? [] : children.split(" ").map(Number);
+  return pids.flatMap((child) => [child, ...descendants(child)]);
 }
 
 /** The address would be another one every time. */

@@ -49,7 +49,7 @@ export async function measurePty(one: PtyCase): Promise<PtyFigures> {
       data(_, data) {
         firstAt ??= performance.now();
         bytes += data.length;
-        if (Buffer.from(data).includes("\u001b[2J")) clears += 1;
+        clears += Buffer.from(data).toString("latin1").split("\u001b[2J").length - 1;
         onBytes();
       },
     },

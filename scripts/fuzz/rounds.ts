@@ -12,7 +12,7 @@ export interface RoundsOptions {
   durationMs: number | null;
   /** Of each fuzzer at most; null: no limit. */
   rounds: number | null;
-  /** How long one fuzzer goes on before the next one's turn. */
+  /** How long one fuzzer goes on before the next one's turn; one round at least. */
   turnMs: number;
   /** What the memory may grow by, from the second quarter of the run to its last. */
   growthBytes: number;
@@ -54,23 +54,36 @@ export async function runRounds(options: RoundsOptions): Promise<Summary> {
   const mayGoOn = (run: Run) =>
     run.finding === null && (options.rounds === null || run.rounds < options.rounds);
   let count = 0;
+  /** Takes what nobody waited for: the runtime would print it and go on. */
+  let strayed: (error: unknown) => void = (error) => say(String(error));
+  const onStray = (error: unknown) => strayed(error);
+  for (const event of ["unhandledRejection", "uncaughtException"]) {
+    process.on(event, onStray);
+    stack.defer(() => void process.off(event, onStray));
+  }
   const once = async (run: Run) => {
     const seed = (options.seed + run.rounds) >>> 0;
     count += 1;
     options.note.write({ count, fuzzer: fuzzers.indexOf(run.fuzzer), seed });
     run.rounds += 1;
+    const found = (error: unknown) => {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      run.finding ??= `${text}\nagain: ${againLine(run.fuzzer.name, seed)}`;
+    };
+    strayed = found;
     try {
       await run.opened.once(createRandom(seed));
     } catch (error) {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      run.finding = `${text}\nagain: ${againLine(run.fuzzer.name, seed)}`;
-      say(`${run.fuzzer.name}: ${run.finding}`);
+      found(error);
     }
+    if (run.finding !== null) say(`${run.fuzzer.name}: ${run.finding}`);
   };
   const takeTurn = async (run: Run) => {
     const turnMs = options.turnMs * (run.fuzzer.turns ?? 1);
     const end = performance.now() + Math.min(turnMs, left());
-    while (mayGoOn(run) && performance.now() < end) await once(run);
+    // One at least, however short the turns are.
+    do await once(run);
+    while (mayGoOn(run) && performance.now() < end);
   };
   /** After each turn of all: what one leaves for the next to clear away is no growth. */
   const memory: number[] = [];

@@ -30,6 +30,10 @@ export async function operate(options: OperatorOptions): Promise<void> {
 
 class Refused extends Error {}
 
+/** What is left over after a kill stays for ever, and a head takes a thousand of each. */
+const MAX_MADE = 3;
+const REVOKE = 2;
+
 /** One change; `made` are the keys and tokens that can be taken back. */
 async function act(options: OperatorOptions, made: string[]): Promise<void> {
   const { name, worker, ledger, random } = options;
@@ -38,7 +42,8 @@ async function act(options: OperatorOptions, made: string[]): Promise<void> {
     await ask(options, path, body);
     ledger.is(entry, value);
   };
-  switch (Math.floor(random() * 6)) {
+  const isFull = made.length >= MAX_MADE;
+  switch (isFull ? REVOKE : Math.floor(random() * 6)) {
     case 0: {
       const { api_key: key } = await ask(options, "/api/v1/keys", { name, role: "user" });
       ledger.is(`keys/${idIn(key)}`, "active");
@@ -51,7 +56,7 @@ async function act(options: OperatorOptions, made: string[]): Promise<void> {
       made.push(`join-tokens/${idIn(token)}`);
       return;
     }
-    case 2: {
+    case REVOKE: {
       const entry = made.shift();
       if (entry === undefined) return;
       const [kind, id] = entry.split("/");

@@ -59,7 +59,8 @@ export async function killRounds(options: KillOptions): Promise<KillResult> {
   for (let round = 1; round <= rounds; round += 1) {
     options.signal.throwIfAborted();
     await once(round).catch((error: unknown) => {
-      throw new Error(`round ${round}: ${messageOf(error)}`, { cause: error });
+      const told = `round ${round}: ${messageOf(error)}; the head's last words:`;
+      throw new Error(`${told}\n${lastWords(options)}`, { cause: error });
     });
   }
   const last = await startHead(processes, options);
@@ -79,8 +80,14 @@ async function startHead(processes: Processes, options: KillOptions): Promise<Ru
   const listen = ["--listen", "127.0.0.1:0", "--lane-listen", "127.0.0.1:0"];
   const session = ["--session-listen", `127.0.0.1:${sessionPort}`, "--insecure"];
   const argv = [...program, "head", "--data-dir", folder, ...listen, ...session];
-  const logFile = join(folder, "head.log");
+  const logFile = join(folder, LOG_FILE);
   return { process: processes.start("head", argv, { cwd: root, logFile }), sessionPort };
+}
+
+const LOG_FILE = "head.log";
+
+function lastWords({ folder }: KillOptions): string {
+  return readFileSync(join(folder, LOG_FILE), "utf8").trimEnd().split("\n").slice(-10).join("\n");
 }
 
 const START_LIMIT_MS = 30_000;
@@ -96,8 +103,7 @@ async function ready(
     // What is written there may be a former head's, whose number nobody has now.
     if (admin !== null && pidIn(folder) === process.pid) return admin;
     if (process.isGone() || performance.now() > deadline) {
-      const log = readFileSync(process.logFile, "utf8").trimEnd().split("\n").slice(-10);
-      throw new Error(`the head does not start:\n${log.join("\n")}`);
+      throw new Error("the head does not start");
     }
     await Bun.sleep(10);
   }

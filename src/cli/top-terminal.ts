@@ -2,6 +2,16 @@
 
 import type { Environment } from "./spec.ts";
 
+/** Lines and echo again; false: the terminal is gone, and its modes with it. */
+function cook(): boolean {
+  try {
+    process.stdin.setRawMode(false);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const SIGNALS = ["SIGHUP", "SIGINT", "SIGTERM"] as const;
 
 /** Loads what draws only here, where there is something to draw on. */
@@ -17,11 +27,7 @@ export async function takeTerminal(env: Environment) {
     if (!isTaken) return;
     isTaken = false;
     tty.restore();
-    try {
-      process.stdin.setRawMode(false);
-    } catch {
-      // It is gone, and its modes with it.
-    }
+    cook();
   };
   // Ink ends the process by a signal that nobody else listens for, before we have ended ourselves.
   const keepListening = () => {};

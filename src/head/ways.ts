@@ -81,6 +81,7 @@ async function advertisedWay(
 ): Promise<Route> {
   if (!URL.canParse(advertise)) return unreachable(`${advertise} is not a URL`);
   const url = new URL(advertise);
+  if (!/^https?:$/.test(url.protocol)) return unreachable(`${advertise} is no URL of HTTP`);
   const address = addressOf(url);
   const allowed = await isAllowed(options, worker, address.host);
   if (allowed !== true) return unreachable(allowed);

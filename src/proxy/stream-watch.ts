@@ -94,6 +94,14 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
     return frames.length === 0 ? null : Buffer.concat(frames);
   };
 
+  let read: { chunks: number; facts: AnswerFacts } | null = null;
+  const readFacts = (): AnswerFacts => {
+    const end = Buffer.concat(tail);
+    if (format === null) return factsOfJson(end, end.length === bytes);
+    const start = first === null || tail[0] === first ? NO_FACTS : readFrames(first, format);
+    return mergeFacts(dropped, mergeFacts(start, readFrames(end, format)));
+  };
+
   return {
     get chunks() {
       return chunks;
@@ -118,16 +126,16 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
       // What was kept of the cut frame must not swallow the next one.
       keep(FRAME_END);
       addedBytes += FRAME_END.length;
+      read = null;
     },
     get isBetweenFrames() {
       return isBetweenFrames;
     },
     tail: (maxBytes) => Buffer.concat(tail).subarray(-maxBytes),
     facts() {
-      const end = Buffer.concat(tail);
-      if (format === null) return factsOfJson(end, end.length === bytes);
-      const start = first === null || tail[0] === first ? NO_FACTS : readFrames(first, format);
-      return mergeFacts(dropped, mergeFacts(start, readFrames(end, format)));
+      // Asked for at the end by the lease and by the record: read once.
+      if (read?.chunks !== chunks) read = { chunks, facts: readFacts() };
+      return read.facts;
     },
     frames() {
       if (format === null) return chunks;

@@ -12,7 +12,7 @@ const MAX_COPY_BYTES = 74_000;
 export function copy(state: TopState): Reduced {
   const { hello, frame, page } = state;
   const isEmpty = frame !== null && frame.totals.workers.total === 0;
-  const text = isEmpty && hello ? joinCommand(hello.head.api_url) : nameHere(state);
+  const text = isEmpty && hello ? joinCommand(hello.head) : nameHere(state);
   if (text === "" || page.kind === "logs") return { state, effects: [] };
   if (Buffer.byteLength(text) > MAX_COPY_BYTES)
     return { state: flash(state, "that is too long to be copied", "changing"), effects: [] };
@@ -28,9 +28,18 @@ function nameHere(state: TopState): string {
 }
 
 /** What starts a worker for this head. */
-export function joinCommand(apiUrl: string): string {
-  const host = URL.canParse(apiUrl) ? new URL(apiUrl).hostname : apiUrl;
-  return `llmnode join ${host} -- vllm serve Qwen/Qwen3-8B`;
+export function joinCommand(head: { api_url: string; session_port: number }): string {
+  return `llmnode join ${joinAddress(head)} -- vllm serve Qwen/Qwen3-8B`;
+}
+
+/** The port that `join` takes by itself. */
+export const SESSION_PORT = 8093;
+
+/** Where workers reach the head, with its port where that is another one than usual. */
+export function joinAddress(head: { api_url: string; session_port: number }): string {
+  const { api_url, session_port } = head;
+  const host = URL.canParse(api_url) ? new URL(api_url).hostname : api_url;
+  return session_port === SESSION_PORT ? host : `${host}:${session_port}`;
 }
 
 export function openLogs(state: TopState): TopState {

@@ -6,20 +6,23 @@ import type { HostPort } from "./host-port.ts";
 export function probeTcp(address: HostPort, timeoutMs: number): Promise<string | null> {
   const { promise, resolve } = Promise.withResolvers<string | null>();
   const timer = setTimeout(() => resolve("no answer"), timeoutMs);
-  Bun.connect({
-    hostname: address.host,
-    port: address.port,
-    socket: {
-      open(socket) {
-        resolve(null);
-        socket.end();
+  // It throws at once for what is no address at all.
+  Promise.try(() =>
+    Bun.connect({
+      hostname: address.host,
+      port: address.port,
+      socket: {
+        open(socket) {
+          resolve(null);
+          socket.end();
+        },
+        data() {},
+        connectError(_socket, error) {
+          resolve(reasonOf(error));
+        },
       },
-      data() {},
-      connectError(_socket, error) {
-        resolve(reasonOf(error));
-      },
-    },
-  }).then(
+    }),
+  ).then(
     (socket) => promise.then(() => socket.terminate()),
     (error: unknown) => resolve(reasonOf(error)),
   );

@@ -204,6 +204,8 @@ test("why an engine cannot be reached is shown", async () => {
   sly.report({ port: 1, advertise: "http://10.1.2.3:80" });
   await using odd = fakeWorker(head, { models: ["odd"] });
   odd.report({ port: 1, advertise: "nonsense" });
+  await using file = fakeWorker(head, { models: ["file"] });
+  file.report({ port: 1, advertise: "file:///etc/hostname" });
   const reason = (id: string) =>
     waitFor(async () => {
       const row = await rowOf(head, id);
@@ -216,6 +218,8 @@ test("why an engine cannot be reached is shown", async () => {
   expect(await reason(lost.id)).toBe("its port is not known");
   expect(await reason(sly.id)).toContain("allow it by head --allow-advertise 10.1.2.3");
   expect(await reason(odd.id)).toBe("nonsense is not a URL");
+  // Without a host to connect to, this once ended the head.
+  expect(await reason(file.id)).toBe("file:///etc/hostname is no URL of HTTP");
   const response = await head.post(CHAT, ask({ model: "far" }));
   expect(response.status).toBe(503);
   expect(await response.text()).not.toContain("0.0.0.0");

@@ -31,7 +31,9 @@ test("a head that does not start is told of, with its last words", async () => {
     ...{ rounds: 1, operators: 1, seed: 1, lifeMs: 10 },
     signal: new AbortController().signal,
   }).then(() => null, String);
-  expect(failed).toContain("the head does not start:\nno store here");
+  expect(failed).toContain(
+    "round 1: the head does not start; the head's last words:\nno store here",
+  );
 });
 
 test("the ledger tells what is not as it was confirmed, and only that", () => {

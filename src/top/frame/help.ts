@@ -1,7 +1,7 @@
 /** The page with all keys, the page of an empty cluster, and the boxes that ask something. */
 
 import { cutEnd, fitText } from "../columns.ts";
-import { joinCommand } from "../pointing.ts";
+import { joinAddress, joinCommand, SESSION_PORT } from "../pointing.ts";
 import { SORTABLE } from "../sorts.ts";
 import { type Confirm, freshness, mayAct, type TopState } from "../state.ts";
 import { formatDuration } from "../../util/units.ts";
@@ -47,20 +47,23 @@ export function helpLines(state: TopState, width: number): DrawnLine[] {
 }
 
 export function emptyLines(state: TopState, width: number): DrawnLine[] {
-  const url = state.hello?.head.api_url ?? state.options.head;
+  const head = state.hello?.head ?? { api_url: state.options.head, session_port: SESSION_PORT };
+  const own = joinAddress({ ...head, api_url: "http://127.0.0.1" });
   return `
 
    No workers have joined yet.
 
    On a GPU machine run:
 
-     LLMNODE_TOKEN=$(llmnode join-token show)  ${joinCommand(url)}
+     LLMNODE_TOKEN=... ${joinCommand(head)}
+
+   The token is what this prints here:  llmnode join-token show
 
    No GPU at hand? Try the simulated engine:
 
-     llmnode join 127.0.0.1 -- llmnode sim --model demo
+     llmnode join ${own} -- llmnode sim --model demo
 
-   Clients: OPENAI_BASE_URL=${url.replace(/\/$/, "")}/v1  (503 until one is ready)`
+   Clients: OPENAI_BASE_URL=${head.api_url.replace(/\/$/, "")}/v1  (503 until one is ready)`
     .split("\n")
     .map((text) => drawnText(text, width));
 }

@@ -52,6 +52,7 @@ test.each([
     "throws",
     /^bad: Error: found it[^]*again: bun scripts\/fuzz.ts --only bad --seed \d+ --rounds 1/m,
   ],
+  ["forgets", /^bad: Error: nobody waits/m],
   ["leaks", /memory grew by \d/],
 ])("a fuzzer that %s fails the run", async (way, said) => {
   using dir = tempDir();

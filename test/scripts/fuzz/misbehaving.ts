@@ -17,6 +17,10 @@ const WAYS: Record<string, () => void | Promise<void>> = {
   throws: () => {
     throw new Error("found it");
   },
+  forgets: async () => {
+    void Promise.reject(new Error("nobody waits"));
+    await Bun.sleep(1);
+  },
   leaks: () => {
     HELD.push(new Uint8Array(1024 * 1024).fill(1));
   },
@@ -31,8 +35,8 @@ const summary = await runRounds({
   fuzzers: [fine, bad],
   seed: 7,
   durationMs: way === "leaks" ? null : 500,
-  rounds: way === "leaks" ? 100 : null,
-  turnMs: 10,
+  rounds: way === "leaks" ? 60 : null,
+  turnMs: way === "leaks" ? 0 : 10,
   growthBytes: 8 * 1024 ** 2,
   note: openNote(process.argv.at(-1) ?? ""),
   say: (line) => void process.stdout.write(`${line}\n`),
