@@ -26,8 +26,9 @@ export async function takeTerminal(env: Environment) {
   const giveBack = () => {
     if (!isTaken) return;
     isTaken = false;
-    tty.restore();
-    cook();
+    // To set the modes of a terminal that takes nothing would wait for it for ever; the runtime sets
+    // them back without waiting as the process ends.
+    if (tty.restore()) cook();
   };
   // Ink ends the process by a signal that nobody else listens for, before we have ended ourselves.
   const keepListening = () => {};

@@ -27,6 +27,7 @@ export function openTty(path = "/dev/tty"): Tty {
   const file = openSync(path, O_WRONLY | O_NOCTTY);
   const lastWord = openSync(path, O_WRONLY | O_NOCTTY | O_NONBLOCK);
   let isOpen = true;
+  let wasTaken = false;
   let last: Promise<void> = Promise.resolve();
 
   const put = (bytes: Buffer): Promise<void> =>
@@ -47,16 +48,16 @@ export function openTty(path = "/dev/tty"): Tty {
     write: send,
     enter: () => send(ENTER),
     restore() {
-      if (!isOpen) return true;
+      if (!isOpen) return wasTaken;
       isOpen = false;
       try {
-        writeSync(lastWord, LEAVE);
-        return true;
+        wasTaken = writeSync(lastWord, LEAVE) === LEAVE.length;
       } catch {
-        return false;
+        wasTaken = false;
       } finally {
         closeSync(lastWord);
       }
+      return wasTaken;
     },
   };
 }

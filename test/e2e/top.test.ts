@@ -163,9 +163,9 @@ describe.skipIf(!canRun)("top in tmux", () => {
     await tmux.keys("U", "Enter");
     await tmux.shows(/>box +\* ready/);
     await tmux.keys("4");
-    await tmux.shows(/drain/);
+    await tmux.shows(/\[4 Events\][^]*drained/);
     await tmux.keys("1");
-    await tmux.shows(/>box +\* ready/);
+    await tmux.shows(/\[1 Workers\][^]*>box +\* ready/);
     await tmux.keys("l");
     await tmux.shows("logs box/1");
     await tmux.keys("q");
