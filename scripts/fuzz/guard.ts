@@ -30,6 +30,8 @@ export async function runGuarded(options: GuardOptions): Promise<Guarded> {
   const note = openNote(file);
   const child = Bun.spawn([...options.argv, file], {
     stdio: ["ignore", "inherit", "inherit"],
+    // What it leaves behind when it is ended goes with the folder.
+    env: { ...process.env, TMPDIR: dir },
     // A group of its own: Ctrl-C comes to this process, which ends it.
     detached: true,
   });

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
 import { spawnProcess } from "../helpers/process.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { startFakeHead } from "./fake-head.ts";
@@ -48,7 +49,7 @@ test("a terminal that was stopped keeps it neither from asking nor from ending",
 }, 30_000);
 
 /** Ended, though whoever started it is stopped and has not taken note. */
-async function hasEnded(pid: string): Promise<boolean> {
-  const stat = Bun.file(`/proc/${pid}/stat`);
-  return !(await stat.exists()) || / Z /.test(await stat.text());
+function hasEnded(pid: string): boolean {
+  const path = `/proc/${pid}/stat`;
+  return !existsSync(path) || / Z /.test(readFileSync(path, "utf8"));
 }
