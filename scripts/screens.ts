@@ -174,6 +174,12 @@ function picture(from: PtyProgram): string {
   return from
     .text()
     .split("\n")
-    .map((line) => line.replace(/127\.0\.0\.1:\d+/g, "head-1:8092").trimEnd())
+    .map((line) =>
+      line
+        // With the usual port for workers the name is enough.
+        .replace(/llmnode join 127\.0\.0\.1:\d+/g, "llmnode join head-1")
+        .replace(/127\.0\.0\.1:\d+/g, "head-1:8092")
+        .trimEnd(),
+    )
     .join("\n");
 }

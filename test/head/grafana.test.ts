@@ -53,7 +53,14 @@ async function emitted(): Promise<Map<string, Set<string>>> {
   const state = cluster();
   for (const name of ["gpu-1", "gpu-2"]) addWorker(state, name, { models: ["qwen"] });
   const catalog = createCatalogReader(state);
-  using metrics = createMetrics({ version: "1", bun: "1", state, catalog, affinity: () => new Map(), now: () => T0 });
+  using metrics = createMetrics({
+    version: "1",
+    bun: "1",
+    state,
+    catalog,
+    affinity: () => new Map(),
+    now: () => T0,
+  });
   for (const one of eventful()) metrics.observe(one);
   metrics.observe(record({ key: { id: "k1", name: null } }));
   const names = new Map<string, Set<string>>();

@@ -86,7 +86,11 @@ export class Terminal {
       if (before) before.text += char;
       return;
     }
-    if (this.#column + width > this.columns) throw new Error("it wraps");
+    if (this.#column + width > this.columns) {
+      // Without wrapping a terminal clips: a frame may be on its way when it becomes smaller.
+      if (!this.wraps) return;
+      throw new Error("it wraps");
+    }
     // Writing over one half of a wide character destroys the other half.
     const lead = line[this.#column];
     if (lead?.text === "") line[this.#column - 1] = { text: " ", style: "" };
