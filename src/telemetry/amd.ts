@@ -56,7 +56,7 @@ export function readRocmSmi(text: string): GpuSample[] | null {
     const first = (...names: string[]) =>
       names.map((name) => card[name]).find((found) => typeof found === "string") as
         string | undefined;
-    const id = /^0x([0-9a-f]+)$/i.exec(first("Unique ID") ?? "")?.[1];
+    const id = /^0x([0-9a-f]{1,32})$/i.exec(first("Unique ID") ?? "")?.[1];
     return [
       {
         // ROCr's own name of the GPU; integrated ones have no unique id.

@@ -128,3 +128,11 @@ test("JSON is found behind warnings and any number of empty lines", () => {
   const text = `WARNING: x\n${"\n".repeat(400_000)}  ${JSON.stringify([row])}`;
   expect(readAmdSmi(text, { list, static: "" })?.length).toBe(1);
 });
+
+test("an id of an unlikely length is none", () => {
+  const card = (id: string) => JSON.stringify({ card0: { "Unique ID": id, "GPU use (%)": "1" } });
+  const uuids = ["0xABC", `0x${"a".repeat(32)}`, `0x${"a".repeat(33)}`, "abc"].map(
+    (id) => readRocmSmi(card(id))?.[0]?.uuid,
+  );
+  expect(uuids).toEqual(["GPU-abc", `GPU-${"a".repeat(32)}`, "amd-0", "amd-0"]);
+});
