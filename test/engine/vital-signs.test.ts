@@ -39,7 +39,8 @@ test.each<[string, ProcessEntry[], ProcessEntry | null, string | null]>([
 });
 
 test("a real zombie is one", async () => {
-  await using parent = spawnProcess(["sh", "-c", "sleep 0 & echo child $!; exec sleep 60"]);
+  // It ends when its parent is a program that waits for no child; the shell itself would.
+  await using parent = spawnProcess(["sh", "-c", "sleep 1 & echo child $!; exec sleep 60"]);
   const [, pid = ""] = await parent.waitForLine(/child (\d+)/);
   await until(async () => (await readProcess(Number(pid)))?.state === "Z", "the zombie");
   expect(whyStopped([], await readProcess(Number(pid)))).toBe(`its process ${pid} is a zombie`);
