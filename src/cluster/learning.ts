@@ -43,7 +43,7 @@ export function createPrefillSpeed(limits: SpeedLimits = SPEED_LIMITS): PrefillS
       return tokensPerS;
     },
     observe(missTokens, ttftMs) {
-      if (!(missTokens >= 0) || !(ttftMs > 0)) return;
+      if (!isFigure(missTokens, 0) || !isFigure(ttftMs, Number.MIN_VALUE)) return;
       if (missTokens < limits.shortTokens) {
         short.push(ttftMs);
         if (short.length > SHORT_SAMPLES) short.shift();
@@ -81,7 +81,7 @@ export function createTokenRatio(): TokenRatio {
       return clamp(bytesSeen / tokensSeen, 0.5, 64);
     },
     observe(bytes, tokens) {
-      if (!(bytes > 0) || !(tokens > 0)) return;
+      if (!isFigure(bytes, 1) || !isFigure(tokens, 1)) return;
       // One prompt, however long, is one opinion.
       const weight = Math.min(1, RATIO_MEMORY_TOKENS / 4 / tokens);
       bytesSeen += bytes * weight;
@@ -109,9 +109,14 @@ export function createLoadTime(initialS = INITIAL_LOAD_S): LoadTime {
       return seconds;
     },
     observe(ms) {
-      if (ms > 0) seconds += (clamp(ms / 1000, 0.1, 3600) - seconds) / 2;
+      if (isFigure(ms, Number.MIN_VALUE)) seconds += (clamp(ms / 1000, 0.1, 3600) - seconds) / 2;
     },
   };
+}
+
+/** Neither infinite nor no number: what engines say is added up for hours. */
+function isFigure(value: number, min: number): boolean {
+  return value >= min && value <= Number.MAX_SAFE_INTEGER;
 }
 
 function medianOf(values: readonly number[]): number {
