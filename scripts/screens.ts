@@ -19,6 +19,8 @@ const BEGIN = "<!-- screens:begin -->";
 const END = "<!-- screens:end -->";
 const MODEL = "Qwen/Qwen3-8B";
 const REQUESTS = 6;
+/** Who orders a drain there. */
+const OPERATOR = "ada";
 
 interface Shot {
   name: string;
@@ -68,6 +70,7 @@ async function takeShots(only: readonly string[] | null): Promise<Shot[]> {
       env: {
         PATH: process.env["PATH"] ?? "",
         HOME: workplace,
+        USER: OPERATOR,
         LLMNODE_DATA: join(workplace, "data"),
       },
     });

@@ -1,13 +1,11 @@
 /** A cluster of the pure `cluster/` code in front of simulated engines, with a clock of its own. */
 
-import { join } from "../../src/cluster/admission.ts";
 import { createCatalogReader } from "../../src/cluster/catalog.ts";
 import { acquire, release, started } from "../../src/cluster/dispatch.ts";
-import { reportEngine, reportModels, setRoute } from "../../src/cluster/registry.ts";
 import type { Router } from "../../src/cluster/routing.ts";
 import { createCluster } from "../../src/cluster/state.ts";
-import type { PromptFacts, Want } from "../../src/cluster/want.ts";
-import { engineReport, hello } from "./routing-messages.ts";
+import type { PromptFacts } from "../../src/cluster/want.ts";
+import { addWorker, want } from "../../test/cluster/fixtures.ts";
 
 export const MODEL = "sim";
 
@@ -31,22 +29,14 @@ export interface Asked {
 export function createFleet(size: number, router: Router): Fleet {
   const state = createCluster(0, { maxWorkers: size, maxInFlight: Number.MAX_SAFE_INTEGER });
   for (let i = 0; i < size; i += 1) {
-    const joined = join(state, { hello: hello(i), address: "10.0.0.1" }, 0);
-    if (!joined.accepted) throw new Error(joined.refusal.reason);
-    const { worker } = joined;
-    const change = reportEngine(state, { worker, report: engineReport(i) }, 0);
-    if (!change) throw new Error("the engine was not taken");
-    const models = [{ id: MODEL, parent: "", card: "" }];
-    const list = { engine: "1", run: "", revision: 1, models, more: false };
-    reportModels(state, { worker, list }, 0);
-    setRoute(state, change.engine, { via: "direct", url: "http://127.0.0.1" });
+    addWorker(state, String(i), { models: [MODEL], now: 0 });
   }
   const catalog = createCatalogReader(state);
   const context = () => ({ state, catalog: catalog(), router });
   const places = new Map((catalog().get(MODEL) ?? []).map(({ engine }, i) => [engine.key, i]));
   return {
     place(asked, at) {
-      const grant = acquire(context(), wantOf(asked), at);
+      const grant = acquire(context(), want(MODEL, { ...asked, stream: true }), at);
       if (!grant.granted) throw new Error(grant.message);
       const { lease } = grant;
       return {
@@ -59,27 +49,5 @@ export function createFleet(size: number, router: Router): Fleet {
         },
       };
     },
-  };
-}
-
-function wantOf({ prompt, session }: Asked): Want {
-  return {
-    model: MODEL,
-    fallbacks: [],
-    service: null,
-    once: false,
-    oneModel: false,
-    kinds: null,
-    worker: null,
-    engineRun: null,
-    minContext: null,
-    exclude: [],
-    prompt,
-    session,
-    party: "",
-    bodyHash: null,
-    bodyBytes: 0,
-    stream: true,
-    explain: false,
   };
 }

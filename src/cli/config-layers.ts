@@ -20,7 +20,7 @@ import type { SourcedText } from "./options.ts";
 import { type CommandSpec, type Environment, GLOBAL_OPTIONS, type OptionSpec } from "./spec.ts";
 
 /** The newest form of a shared file that this version knows. */
-export const CONFIG_SCHEMA = 1;
+const CONFIG_SCHEMA = 1;
 /** A file of the current folder. */
 const HERE = "llmnode.toml";
 /** What no file of the current folder may say: anybody may have put it there. */
@@ -29,7 +29,7 @@ const OF_A_SHARED_FILE = ["schema", "heads"];
 const SYSTEM_DIR = "/etc";
 
 /** Options of every command that a shared file has at its top. */
-export const TOP_LEVEL: readonly OptionSpec[] = [
+const TOP_LEVEL: readonly OptionSpec[] = [
   ...GLOBAL_OPTIONS.filter(({ flag }) => flag === "timeout"),
   ...GLOBAL_OPTIONS.filter(({ flag }) => flag === "ca").map((ca) => ({ ...ca, isPath: true })),
   ...GENERAL,

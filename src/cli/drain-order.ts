@@ -94,7 +94,9 @@ export function whoAmI(env: Environment): string {
 
 function userName(): string {
   try {
-    return userInfo().username;
+    const { username, uid } = userInfo();
+    // Bun has only the environment to know names from, and services and cron set none.
+    return username === "unknown" ? `uid-${uid}` : username;
   } catch {
     return "somebody"; // an id without an entry in the list of users, as in containers
   }

@@ -144,7 +144,7 @@ export function showDetails<R>(
 }
 
 /** How this command line wants its tables. */
-export function tableStyle({ options }: Invocation, { columns }: Terminal): TableStyle {
+function tableStyle({ options }: Invocation, { columns }: Terminal): TableStyle {
   const whole = options.isOn("no-trunc");
   return {
     columns: whole ? null : columns,
@@ -155,7 +155,7 @@ export function tableStyle({ options }: Invocation, { columns }: Terminal): Tabl
 }
 
 /** Null: all of them. Throws `usage`. */
-export function readFields<R>(listing: Listing<R>, text: string | null): string[] | null {
+function readFields<R>(listing: Listing<R>, text: string | null): string[] | null {
   if (text === null) return null;
   const names = text.split(",").map((name) => name.trim());
   const wrong = names.find((name) => !listing.fields.includes(name));
@@ -164,7 +164,7 @@ export function readFields<R>(listing: Listing<R>, text: string | null): string[
 }
 
 /** What `--json` prints: every row with every field, unknown is null. */
-export function documentOf<R extends object>(
+function documentOf<R extends object>(
   { schema, member, fields }: Listing<R>,
   { rows, head, ageMs, total }: ListedRows<R>,
   chosen: readonly string[] | null,
@@ -180,7 +180,7 @@ export function documentOf<R extends object>(
 }
 
 /** On a terminal for a person's eyes. */
-export function showJson(document: object, terminal: Terminal): void {
+function showJson(document: object, terminal: Terminal): void {
   terminal.out.write(`${jsonText(document, terminal.outIsTty ? 2 : 0)}\n`);
 }
 

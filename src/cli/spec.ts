@@ -120,7 +120,7 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   {
     flag: "token-file",
     value: "<file>",
-    defaultNote: "$LLMNODE_ADMIN_TOKEN, $LLMNODE_API_KEY, or that of a head on this machine",
+    defaultNote: "$LLMNODE_ADMIN_TOKEN, that of a head on this machine, or $LLMNODE_API_KEY",
     summary: "a file with the head's admin token or an API key, --token-file=- for standard input",
     isPath: true,
   },

@@ -1,7 +1,7 @@
 /** Models as `llmnode models` shows them: a row each, or everything about one. */
 
 import { type ModelRow, WATCH_ROW_FIELDS } from "../protocol/watch-rows.ts";
-import { countText, rateText, tokenRateText } from "../top/figures.ts";
+import { contextText, countText, rateText, tokenRateText } from "../top/figures.ts";
 import { cleanLine } from "../util/text.ts";
 import type { Listing } from "./listing.ts";
 import { cut, table, type TableStyle } from "./table.ts";
@@ -29,7 +29,7 @@ export const MODELS: Listing<ModelRow> = {
     { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => quantilesText(ttft_ms) },
     { head: "ITL", field: "itl_ms", wide: true, text: ({ itl_ms }) => quantilesText(itl_ms) },
     { head: "ERR", field: "error_ratio", text: ({ error_ratio }) => errorText(error_ratio) },
-    { head: "CTX", field: "context", text: ({ context }) => countText(context) },
+    { head: "CTX", field: "context", text: ({ context }) => contextText(context) },
     {
       head: "STARTING",
       field: "starting",

@@ -16,7 +16,11 @@ export async function nameOthers(
     (body) => list(fields(JSON.parse(body))["workers"]).flatMap(({ name }) => text(name) ?? []),
     () => [],
   );
-  const near = suggest(unknown, names);
+  // One that is asked for already is not what was meant.
+  const near = suggest(
+    unknown,
+    names.filter((name) => !words.includes(name)),
+  );
   const meant =
     near === null
       ? words

@@ -1,4 +1,4 @@
-/** What operators' requests carry, read field by field. */
+/** The JSON that requests to the head itself carry, read field by field. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { Party } from "../protocol/party.ts";

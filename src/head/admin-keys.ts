@@ -39,7 +39,8 @@ export function keyRoutes({ keys, models }: KeyRoutesOptions): AdminRoutes {
       POST: async (body) => {
         const wish = wishOf(body);
         const { key, info } = await keys.create(wish);
-        return { key, api_key: infoJson(info), warnings: absent(wish, [...models()]) };
+        const warnings = absent(wish, [...models()]);
+        return { key, api_key: infoJson(info), keys: keys.size, warnings };
       },
     },
     "/api/v1/keys/revoke": {

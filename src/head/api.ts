@@ -98,23 +98,24 @@ interface Incoming {
   part: Part;
 }
 
-async function route(options: ApiOptions, incoming: Incoming): Promise<Response> {
+/** Throws, or rejects. Not async, as what is called for nearly all requests: each such layer costs. */
+function route(options: ApiOptions, incoming: Incoming): Response | Promise<Response> {
   const { request, path } = incoming;
   const { service } = path;
   // First: a service may have paths of its own that are the head's elsewhere.
   if (service !== null) {
-    return await pass(options, incoming, {
+    return pass(options, incoming, {
       dialect: "openai",
       send: (call) => options.services(request, { ...call, service }),
     });
   }
   const routes = routesAt(path.pathname);
   // Nearly all requests, and none of what follows is at these paths.
-  if (routes.length > 0) return await infer(options, incoming, routes);
+  if (routes.length > 0) return infer(options, incoming, routes);
   const admin = options.admin(request, path.pathname);
   if (admin) {
     requirePart(options, incoming);
-    return await admin({ ...incoming, search: path.search });
+    return admin({ ...incoming, search: path.search });
   }
   const view = viewAt(options.views, {
     request,
@@ -126,17 +127,17 @@ async function route(options: ApiOptions, incoming: Incoming): Promise<Response>
   });
   if (view) {
     requireAccess(options, incoming);
-    return await view();
+    return view();
   }
-  return await own(options, incoming);
+  return own(options, incoming);
 }
 
 /** The routes at a path that engines answer. */
-async function infer(
+function infer(
   options: ApiOptions,
   incoming: Incoming,
   routes: readonly Route[],
-): Promise<Response> {
+): Response | Promise<Response> {
   const { request, path } = incoming;
   const method = request.method === "HEAD" ? "GET" : request.method;
   const inference = routes.find((route) => route.method === method);
@@ -144,18 +145,18 @@ async function infer(
     const allow = routes.map((route) => route.method).join(", ");
     return errorResponse(notAllowed(request, path.pathname, allow), routes[0]?.dialect);
   }
-  return await pass(options, incoming, {
+  return pass(options, incoming, {
     dialect: inference.dialect,
     send: (call) => options.proxy(request, { ...call, route: inference }),
   });
 }
 
 /** What is not the head's to answer, within the head's limits. */
-async function pass(
+function pass(
   options: ApiOptions,
   incoming: Incoming,
   to: { dialect: Dialect; send: (call: Omit<ProxyCall, "route">) => Promise<Response> },
-): Promise<Response> {
+): Response | Promise<Response> {
   const { request, connection, requestId, path, identity } = incoming;
   if (incoming.part === "operators") return errorResponse(nothingAt(path.pathname), to.dialect);
   if (options.draining()) return errorResponse(stopping(), to.dialect);
@@ -168,7 +169,7 @@ async function pass(
   if (!options.addressLimit.take(party.address)) return errorResponse(tooMany(), to.dialect);
   // Engines may be silent for minutes before the first token; our own rules end a request.
   connection.timeout(request, 0);
-  return await to.send({
+  return to.send({
     path: `${path.pathname}${path.search}`,
     requestId,
     clientAddress: party.address,
@@ -181,7 +182,7 @@ async function pass(
 }
 
 /** The head's own resources. Throws `unknown_url`, `method_not_allowed`. */
-async function own(options: ApiOptions, incoming: Incoming): Promise<Response> {
+function own(options: ApiOptions, incoming: Incoming): Response | Promise<Response> {
   const { request, path } = incoming;
   const resource = resourceAt(options, incoming);
   if (!resource) throw nothingAt(path.pathname);
@@ -189,7 +190,7 @@ async function own(options: ApiOptions, incoming: Incoming): Promise<Response> {
     throw notAllowed(request, path.pathname, "GET, HEAD");
   }
   requireAccess(options, incoming);
-  return await resource();
+  return resource();
 }
 
 function resourceAt(

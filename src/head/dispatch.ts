@@ -113,7 +113,8 @@ export function startDispatch(options: DispatchOptions): Dispatch {
 
   const settle = (held: Held, end: LeaseEnd) => {
     holders.delete(held.id);
-    release(context(), held, { ...end, now: now() });
+    const { outcome, promptTokens, cachedTokens, retryAfterMs } = end;
+    release(context(), held, { outcome, promptTokens, cachedTokens, retryAfterMs, now: now() });
     told();
     if (end.outcome !== "unreachable") return;
     // A refused connection says that the way is wrong or the engine gone: no request goes there

@@ -60,7 +60,7 @@ export function registerHardwareMetrics(
       },
     );
   }
-  const labelNames = ["worker", "gpu", "index", "name"] as const;
+  const labelNames = ["worker", "gpu", "uuid", "name"] as const;
   for (const [name, help, value] of GPU) {
     registry.collected(
       { name: `llmnode_gpu_${name}`, help: `The worker's GPU: ${help}`, labelNames },
@@ -69,7 +69,7 @@ export function registerHardwareMetrics(
           for (const gpu of hardware.gpus) {
             const number = isFresh(gpu) ? value(gpu) : null;
             if (number === null) continue;
-            gauge.set({ worker, gpu: gpu.uuid, index: String(gpu.index), name: gpu.name }, number);
+            gauge.set({ worker, gpu: String(gpu.index), uuid: gpu.uuid, name: gpu.name }, number);
           }
         }
       },

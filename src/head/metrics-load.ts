@@ -7,9 +7,17 @@ import type { Registry } from "./prometheus.ts";
 type Read = (load: LoadFigures) => number | null;
 
 const GAUGES: [name: string, help: string, read: Read][] = [
-  ["running", "Requests that the engine runs, by its own word.", (load) => load.running],
-  ["waiting", "Requests that wait inside the engine, by its own word.", (load) => load.waiting],
-  ["kv_usage", "Share of the engine's cache that is taken, 0 to 1.", (load) => load.kvUsage],
+  ["running_requests", "Requests that the engine runs, by its own word.", (load) => load.running],
+  [
+    "waiting_requests",
+    "Requests that wait inside the engine, by its own word.",
+    (load) => load.waiting,
+  ],
+  [
+    "kv_cache_usage_ratio",
+    "Share of the engine's cache that is taken, 0 to 1.",
+    (load) => load.kvUsage,
+  ],
 ];
 
 const COUNTERS: [name: string, help: string, read: Read][] = [

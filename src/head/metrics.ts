@@ -1,6 +1,7 @@
 /** Counts finished requests and writes `GET /metrics` in Prometheus' text format. */
 
 import type { RequestRecord } from "../proxy/record.ts";
+import type { Usage } from "../proxy/usage.ts";
 import { type ClusterSource, registerClusterMetrics } from "./metrics-cluster.ts";
 import { registerDispatchMetrics } from "./metrics-dispatch.ts";
 import { registerRoutingMetrics, type RoutingSource } from "./metrics-routing.ts";
@@ -9,7 +10,7 @@ import { type KeyMetrics, registerKeyMetrics } from "./metrics-keys.ts";
 import { registerLoadMetrics } from "./metrics-load.ts";
 import { createLabelGuard, createWorkerSeries, type LabelGuard } from "./metrics-labels.ts";
 import { registerProcessMetrics } from "./metrics-process.ts";
-import { CONTENT_TYPE, createRegistry, type Registry } from "./prometheus.ts";
+import { CONTENT_TYPE, createRegistry, type Labels, type Registry } from "./prometheus.ts";
 import {
   answering,
   disconnectPhaseOf,
@@ -198,6 +199,23 @@ function registerRequestMetrics(
     "Streams that broke off and might have gone on elsewhere, by what came of it.",
     ["model", "result"],
   );
+  const countTokens = (
+    record: RequestRecord,
+    usage: Usage,
+    { names, model }: { names: Labels<(typeof genAi)[number]>; model: string },
+  ): void => {
+    const count = (type: string, said: number | null) => {
+      const tokens = soundCount(said);
+      if (tokens === null) return;
+      keys.tokens(record.key?.id ?? null, { model, type }, tokens);
+      if (type === "output_estimated") return;
+      tokenUsage.observe({ ...names, gen_ai_token_type: type }, tokens);
+    };
+    count("input", usage.input);
+    count("cached_input", usage.cachedInput);
+    count(record.usageEstimated ? "output_estimated" : "output", usage.output);
+    count("reasoning", usage.reasoning);
+  };
   const observe = (record: RequestRecord): void => {
     const { route } = record;
     const model = label(modelOf(record));
@@ -207,7 +225,7 @@ function registerRequestMetrics(
       gen_ai_operation_name: record.operation,
       gen_ai_request_model:
         record.modelKnown && record.model !== null ? label(record.model) : model,
-      ...(used?.outcome === "ok" ? { gen_ai_response_model: label(used.model) } : {}),
+      gen_ai_response_model: used?.outcome === "ok" ? label(used.model) : undefined,
     };
     total.inc({ route, model, status: String(record.status) });
     if (code !== null) errors.inc({ route, model, code });
@@ -221,23 +239,18 @@ function registerRequestMetrics(
     if (addedMs !== null) overhead.observe({ route }, s(addedMs));
 
     if (record.attempts.length > 0) queueWait.observe({ model }, s(record.queueMs));
-    for (const [i, { model: tried, worker, outcome }] of record.attempts.entries()) {
+    const last = record.attempts.length - 1;
+    record.attempts.forEach(({ model: tried, worker, outcome }, i) => {
       attempts.inc({ model: label(tried), worker, outcome });
-      if (i < record.attempts.length - 1) retries.inc({ model, reason: outcome });
-    }
-    const last = answering(record.attempts);
-    if (last && isTruncated(record))
-      truncated.inc({ model: label(last.model), worker: last.worker });
+      if (i < last) retries.inc({ model, reason: outcome });
+    });
+    const answered = isTruncated(record) ? answering(record.attempts) : undefined;
+    if (answered) truncated.inc({ model: label(answered.model), worker: answered.worker });
     if (record.resume !== null) resumes.inc({ model, result: record.resume });
     const phase = disconnectPhaseOf(record);
     if (phase !== null) disconnects.inc({ model, phase });
 
-    for (const [type, count] of tokenCounts(record)) {
-      keys.tokens(record.key?.id ?? null, { model, type }, count);
-      if (type !== "output_estimated") {
-        tokenUsage.observe({ ...names, gen_ai_token_type: type }, count);
-      }
-    }
+    if (record.usage !== null) countTokens(record, record.usage, { names, model });
   };
   return {
     observe,
@@ -246,20 +259,6 @@ function registerRequestMetrics(
       truncated.prune(isKnown);
     },
   };
-}
-
-/** What is known of a request's tokens. */
-function tokenCounts({ usage, usageEstimated }: RequestRecord): [type: string, count: number][] {
-  const counts: [string, number | null | undefined][] = [
-    ["input", usage?.input],
-    ["cached_input", usage?.cachedInput],
-    [usageEstimated ? "output_estimated" : "output", usage?.output],
-    ["reasoning", usage?.reasoning],
-  ];
-  return counts.flatMap(([type, said]) => {
-    const count = soundCount(said);
-    return count === null ? [] : [[type, count]];
-  });
 }
 
 /** Milliseconds to seconds; a clock that was set back gives 0. */

@@ -40,19 +40,6 @@ export const REQUEST_LOG_DEFAULTS = {
   stopTimeoutMs: 1000,
 };
 
-/** The part of a stream, such as `process.stdout`, that is needed. */
-export interface LineSink {
-  write(text: string, done: (error?: Error | null) => void): unknown;
-}
-
-/** A `write` that waits until the stream has taken the lines. */
-export function writeTo(sink: LineSink): (lines: string) => Promise<void> {
-  return (lines) =>
-    new Promise((resolve, reject) => {
-      sink.write(lines, (error) => (error ? reject(error) : resolve()));
-    });
-}
-
 export function createRequestLog(options: RequestLogOptions): RequestLog {
   const { format, write, log, flushMs, flushChars, maxBufferedChars, stopTimeoutMs } = {
     ...REQUEST_LOG_DEFAULTS,

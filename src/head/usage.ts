@@ -83,6 +83,8 @@ export function startUsage(options: UsageOptions): Usage {
   const { dir, log, now } = options;
   /** By hour, key and model: what is not in the file yet. */
   const pending = new Map<string, UsageRow>();
+  /** The one of those that was counted in last: most often the next request is for it too. */
+  let latest: UsageRow | null = null;
   let file: UsageFile | null = null;
   let timer: ReturnType<typeof setTimeout> | null = null;
   let complainedAt = Number.NEGATIVE_INFINITY;
@@ -122,6 +124,7 @@ export function startUsage(options: UsageOptions): Usage {
     const written = withFile((open) => {
       open.add(rows.map(([, row]) => row));
       for (const [name] of rows) pending.delete(name);
+      latest = null;
       if (hourNow() !== droppedAt) {
         open.dropBefore(hourNow() - settings.keepHours);
         droppedAt = hourNow();
@@ -145,10 +148,15 @@ export function startUsage(options: UsageOptions): Usage {
     else if (pending.size > 0) flushLater();
   };
   const rowFor = (hour: number, key: string, model: string): UsageRow => {
+    if (latest?.hour === hour && latest.key === key && latest.model === model) return latest;
+    latest = findRow(hour, key, model);
+    return latest;
+  };
+  const findRow = (hour: number, key: string, model: string): UsageRow => {
     const name = `${hour}\0${key}\0${model}`;
     const found = pending.get(name);
     if (found) return found;
-    if (pending.size >= settings.maxPending && key !== OTHER) return rowFor(hour, OTHER, OTHER);
+    if (pending.size >= settings.maxPending && key !== OTHER) return findRow(hour, OTHER, OTHER);
     const row = { hour, key, model, ...noUsage() };
     pending.set(name, row);
     return row;

@@ -1,6 +1,7 @@
 /** The paths of what people look at. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
+import { bodyOf } from "./admin-body.ts";
 import type { Viewer } from "./watch.ts";
 import { PAGE_POLICY, pageHtml, pageText } from "./page/page.ts";
 import { readWatchQuery } from "./watch-query.ts";
@@ -18,7 +19,6 @@ export interface ViewCall {
 }
 
 const WATCH = "/api/v1/watch";
-const MAX_BODY_BYTES = 16 * 1024;
 
 /** Null for other paths. What it gives throws `bad_request`, `method_not_allowed`, `not_found`, `overloaded`. */
 export function viewAt(views: Views, call: ViewCall): (() => Response | Promise<Response>) | null {
@@ -51,7 +51,7 @@ export function viewAt(views: Views, call: ViewCall): (() => Response | Promise<
   if (!pathname.startsWith(`${WATCH}/`)) return null;
   return async () => {
     requireMethod(request, "POST");
-    views.ask(decodeURIComponent(pathname.slice(WATCH.length + 1)), await bodyOf(request));
+    views.ask(pathname.slice(WATCH.length + 1), await bodyOf(request));
     return json({});
   };
 }
@@ -89,17 +89,4 @@ function requireMethod(request: Request, allow: "GET" | "POST"): void {
   throw new LlmnodeError("method_not_allowed", `${request.method} is not possible here.`, {
     allow,
   });
-}
-
-async function bodyOf(request: Request): Promise<Record<string, unknown>> {
-  const length = Number(request.headers.get("content-length") ?? Number.NaN);
-  if (!(length <= MAX_BODY_BYTES)) throw new LlmnodeError("bad_request", "The body is too long.");
-  let value: unknown;
-  try {
-    value = await request.json();
-  } catch {
-    throw new LlmnodeError("bad_request", "The body is not JSON.");
-  }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
-  throw new LlmnodeError("bad_request", "The body must be a JSON object.");
 }

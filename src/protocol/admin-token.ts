@@ -6,7 +6,7 @@ import path from "node:path";
 /** Below the data directory; mode 0600. */
 export const ADMIN_TOKEN_FILE = "head/admin-token";
 /** Who uses the data directory, in words: `pid 12, clients at http://..., operators at http://...`. */
-export const OWNER_FILE = "head/owner";
+const OWNER_FILE = "head/owner";
 
 const PREFIX = "ln-admin-";
 const FORM = /^ln-admin-[0-9a-f]{48}$/;

@@ -5,7 +5,7 @@
  * models; `viewer`: what the cluster looks like; `operator`: what changes it; `admin`: the head's own
  * admin token.
  */
-export const ROLES = ["none", "user", "viewer", "operator", "admin"] as const;
+const ROLES = ["none", "user", "viewer", "operator", "admin"] as const;
 export type Role = (typeof ROLES)[number];
 
 /** The roles that an API key can have. */

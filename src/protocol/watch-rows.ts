@@ -170,29 +170,27 @@ export interface RequestRow {
   timeline: { at_ms: number; text: string }[];
 }
 
-export const EVENT_KINDS = [
-  "joined",
-  "left",
-  "stale",
-  "lost",
-  "back",
-  "ready",
-  "starting",
-  "crashed",
-  "failed",
-  "draining",
-  "drained",
-  "undrained",
-  "restarted",
-  "stalled",
-  "retried",
-  "resumed",
-  "refused",
-  "cancelled",
-  "changed",
-  "head",
-] as const;
-export type EventKind = (typeof EVENT_KINDS)[number];
+export type EventKind =
+  | "joined"
+  | "left"
+  | "stale"
+  | "lost"
+  | "back"
+  | "ready"
+  | "starting"
+  | "crashed"
+  | "failed"
+  | "draining"
+  | "drained"
+  | "undrained"
+  | "restarted"
+  | "stalled"
+  | "retried"
+  | "resumed"
+  | "refused"
+  | "cancelled"
+  | "changed"
+  | "head";
 
 export interface EventRow {
   /** Counts all events of this life of the head. */

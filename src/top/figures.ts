@@ -10,6 +10,12 @@ export function countText(value: number | null): string {
   return scaled(n, 1);
 }
 
+/** Tokens of a model's context, which come in powers of two: `32k` is 32,768. */
+export function contextText(tokens: number | null): string {
+  if (tokens === null) return UNKNOWN;
+  return tokens < 1024 ? String(tokens) : `${Math.round(tokens / 1024)}k`;
+}
+
 /** A rate in at most 5 cells: `0.0`, `23.4`, `0.9k`, `17.8k`, `291k`. */
 export function rateText(value: number | null): string {
   if (value === null || !Number.isFinite(value)) return UNKNOWN;

@@ -9,6 +9,17 @@ const MAX_LINE_CHARS = 4000;
 const ERROR = /\b(?:error|exception|traceback|fatal|critical|out of memory)\b/i;
 const WARN = /\bwarn(?:ing)?\b/i;
 
+/** What is told of an engine's log that is read. */
+export type LogEvent =
+  | {
+      type: "log";
+      engine: string;
+      lines: { time: string | null; text: string }[];
+      skipped: number;
+      live?: string | null;
+    }
+  | { type: "log_ended"; engine: string; reason: string };
+
 export function startLogs(engine: string, back: Page): Page {
   const logs: LogsState = {
     engine,
@@ -29,18 +40,7 @@ export function startLogs(engine: string, back: Page): Page {
 }
 
 /** What the log of an engine has brought; of another one than is shown it is dropped. */
-export function takeLog(
-  state: TopState,
-  event:
-    | {
-        type: "log";
-        engine: string;
-        lines: { time: string | null; text: string }[];
-        skipped: number;
-        live?: string | null;
-      }
-    | { type: "log_ended"; engine: string; reason: string },
-): TopState {
+export function takeLog(state: TopState, event: LogEvent): TopState {
   const { page } = state;
   if (page.kind !== "logs" || page.logs.engine !== event.engine) return state;
   if (event.type === "log_ended") {

@@ -4,7 +4,7 @@ import type { WatchFrame, WatchHello } from "../protocol/watch-json.ts";
 import { formatDuration } from "../util/units.ts";
 import { cleanLine, count } from "../util/text.ts";
 import { takeKey } from "./commands.ts";
-import { againLogs, takeLog } from "./logs.ts";
+import { againLogs, type LogEvent, takeLog } from "./logs.ts";
 import { pageRowsOf } from "./layout.ts";
 import { followChosen, refreshMarks, scrollFor } from "./rows.ts";
 import { type Action, MAX_HISTORY, type TopState } from "./state.ts";
@@ -21,14 +21,7 @@ export type TopEvent =
   | { type: "down"; reason: string; attempt: number; retryAt: number; isAuth: boolean }
   | { type: "shown"; droppedInARow: number }
   | { type: "acted"; results: ActResult[] }
-  | {
-      type: "log";
-      engine: string;
-      lines: { time: string | null; text: string }[];
-      skipped: number;
-      live?: string | null;
-    }
-  | { type: "log_ended"; engine: string; reason: string };
+  | LogEvent;
 
 export interface ActResult {
   action: Action;
@@ -123,7 +116,7 @@ const INTERVALS = [
   { workers: 500, ms: 2000 },
 ] as const;
 
-export function intervalFor(workers: number): number {
+function intervalFor(workers: number): number {
   return INTERVALS.find((step) => workers <= step.workers)?.ms ?? 3000;
 }
 

@@ -20,7 +20,7 @@ export function rowsOf(frame: WatchFrame | null, view: View): readonly Row[] {
 }
 
 /** The row at a place in the whole list, when it was sent. */
-export function rowAt(frame: WatchFrame | null, view: View, index: number): Row | null {
+function rowAt(frame: WatchFrame | null, view: View, index: number): Row | null {
   return rowsOf(frame, view)[index - (frame?.offset ?? 0)] ?? null;
 }
 

@@ -30,23 +30,10 @@ interface Attributes {
 }
 
 /**
- * Reads text with line feeds and SGR sequences, as Ink renders it. Other escape sequences and
- * control characters are left out; what is outside of the screen is cut, what is missing is blank.
+ * The screen with some of its lines anew; none or of another size: the others are blank. Lines have
+ * SGR sequences, as Ink renders them. Other escape sequences and control characters are left out;
+ * what is outside of the screen is cut, what is missing is blank.
  */
-export function parseScreen(text: string, size: { columns: number; rows: number }): Screen {
-  const { columns, rows } = size;
-  const lines = text.split("\n");
-  const attributes = plain();
-  return {
-    columns,
-    rows,
-    lines: Array.from({ length: rows }, (_, row) =>
-      parseLine(lines[row] ?? "", columns, attributes),
-    ),
-  };
-}
-
-/** The screen with some of its lines anew; none or of another size: the others are blank. */
 export function patchScreen(
   screen: Screen | null,
   changes: readonly { row: number; text: string }[],
@@ -58,12 +45,13 @@ export function patchScreen(
     ? [...screen.lines]
     : Array.from({ length: rows }, () => Array.from({ length: columns }, () => BLANK));
   for (const { row, text } of changes) {
-    if (row < rows) lines[row] = parseLine(text, columns, plain());
+    if (row < rows) lines[row] = parseLine(text, columns);
   }
   return { columns, rows, lines };
 }
 
-function parseLine(line: string, columns: number, attributes: Attributes): Cell[] {
+function parseLine(line: string, columns: number): Cell[] {
+  const attributes = plain();
   const cells: Cell[] = [];
   let style = styleOf(attributes);
   let last: Cell | null = null;

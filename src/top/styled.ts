@@ -77,11 +77,6 @@ export function spread(left: Line, right: Line, width: number): Line {
   return [...fitLine(left, room), ...right];
 }
 
-/** The same text in another tone. */
-export function toned(spans: Line, tone: Tone): Line {
-  return spans.map(({ text }) => ({ text, tone }));
-}
-
 /** What comes from outside, safe to draw. */
 export function clean(text: string, maxChars = 200): string {
   return cleanLine(text, maxChars);

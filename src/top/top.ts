@@ -179,7 +179,7 @@ export async function runTop(run: RunTop): Promise<TopEnd> {
 }
 
 /** A frame that is due about then draws the clock as well: it is given half an interval more. */
-export function nextTickMs(state: TopState, tickMs: number): number {
+function nextTickMs(state: TopState, tickMs: number): number {
   if (state.connection.state !== "open" || state.frame === null) return tickMs;
   const due = state.frameAt + state.intervalMs - state.now;
   return Math.abs(due - tickMs) < tickMs / 3 ? due + tickMs / 2 : tickMs;

@@ -270,7 +270,7 @@ describe("with a head", () => {
     const cases: [string[], number, string][] = [
       [["head", "backup"], 2, "error: head backup needs the name of a file\n"],
       [["head", "bakup", "x"], 2, 'error: head has no action "bakup": did you mean "backup"?\n'],
-      [["head", "x"], 2, 'error: head: unexpected argument "x"; there are: backup, restore\n'],
+      [["head", "x"], 2, 'error: head has no action "x"; there are: backup, restore\n'],
       [["head", "restore", at("none"), "--data-dir", at("r")], 2, "error: none cannot be read"],
       [
         ["head", "restore", write("t", "x"), "--data-dir", at("r")],

@@ -45,7 +45,8 @@ test("create shows a key once, list never, revoke ends it; the audit log has it 
   expect(made.stderr).toBe(
     "warning: no worker has a model Qwen/* now\n" +
       "warning: no worker has a model m now\n" +
-      "shown this once; clients send it as Authorization: Bearer <key>, or as x-api-key\n",
+      "shown this once; clients send it as Authorization: Bearer <key>, or as x-api-key\n" +
+      "it is the only key: clients without one get 401 now\n",
   );
   const id = made.stdout.split("-")[2] ?? "";
   const listed = await here("key", "list");

@@ -38,7 +38,7 @@ test("what workers measure is in status and metrics; what they do not know is in
     { what: "the worker's figures" },
   );
   const series = text.split("\n").filter((line) => /^llmnode_(gpu|host)_/.test(line));
-  const labels = 'worker="w",gpu="GPU-0",index="0",name="A \\"GPU\\""';
+  const labels = 'worker="w",gpu="0",uuid="GPU-0",name="A \\"GPU\\""';
   expect(series.sort()).toEqual([
     `llmnode_gpu_engine_memory_bytes{${labels}} 512`,
     `llmnode_gpu_memory_used_bytes{${labels}} 0`,

@@ -348,14 +348,14 @@ test("an engine's load is a fact while it is fresh; what it does not say is abse
   const at = { worker: "gpu-1", engine: "1" };
   using fresh = metricsOf(state, {}, T0 + 5000);
   const now = await scrape(fresh);
-  expect(valueOf(now, "llmnode_engine_running", at)).toBe(3);
-  expect(valueOf(now, "llmnode_engine_kv_usage", at)).toBe(0.25);
+  expect(valueOf(now, "llmnode_engine_running_requests", at)).toBe(3);
+  expect(valueOf(now, "llmnode_engine_kv_cache_usage_ratio", at)).toBe(0.25);
   expect(valueOf(now, "llmnode_engine_prefix_query_tokens_total", at)).toBe(9);
-  expect(valueOf(now, "llmnode_engine_waiting", at)).toBeUndefined();
+  expect(valueOf(now, "llmnode_engine_waiting_requests", at)).toBeUndefined();
   expect(valueOf(now, "llmnode_engine_max_in_flight", at)).toBe(320);
   using old = metricsOf(state, {}, T0 + 5001);
   const later = await scrape(old);
-  expect(valueOf(later, "llmnode_engine_running", at)).toBeUndefined();
+  expect(valueOf(later, "llmnode_engine_running_requests", at)).toBeUndefined();
   expect(valueOf(later, "llmnode_engine_max_in_flight", at)).toBe(320);
 });
 

@@ -1,9 +1,5 @@
 import { expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createWriteStream } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
-import { createRequestLog, type RequestLogOptions, writeTo } from "../../src/head/request-log.ts";
+import { createRequestLog, type RequestLogOptions } from "../../src/head/request-log.ts";
 import { createLog, silentLog } from "../../src/util/log.ts";
 import { attempt, record } from "../helpers/record.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -225,30 +221,6 @@ test("the end writes what waits, waits for a slow sink only so long, and takes n
   const stuck = logTo({ write: () => never, stopTimeoutMs: 20 });
   stuck.log.onRecord(record());
   await stuck.log[Symbol.asyncDispose]();
-});
-
-test("a stream takes lines one batch after the other", async () => {
-  const directory = mkdtempSync(path.join(tmpdir(), "llmnode-request-log-"));
-  try {
-    const file = path.join(directory, "requests.log");
-    const stream = createWriteStream(file);
-    const { log } = logTo({ write: writeTo(stream), flushChars: 1 });
-    for (let i = 0; i < 50; i += 1) log.onRecord(record({ id: `req-${i}` }));
-    await log[Symbol.asyncDispose]();
-    await new Promise((resolve) => stream.end(resolve));
-    const ids = readFileSync(file, "utf8")
-      .trimEnd()
-      .split("\n")
-      .map((line) => (JSON.parse(line) as { request_id: string }).request_id);
-    expect(ids).toEqual(Array.from({ length: 50 }, (_, i) => `req-${i}`));
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-});
-
-test("a stream that is closed is a sink that fails", async () => {
-  const sink = { write: (_: string, done: (error: Error) => void) => done(new Error("closed")) };
-  await expect(writeTo(sink)("line\n")).rejects.toThrow("closed");
 });
 
 test("what was asked and answered is told only where the record carries it", async () => {

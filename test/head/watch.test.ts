@@ -10,6 +10,7 @@ import { createCatalogReader } from "../../src/cluster/catalog.ts";
 import type { WatchFrame, WatchHello, WatchLag } from "../../src/protocol/watch-json.ts";
 import type { WorkerRow } from "../../src/protocol/watch-rows.ts";
 import { addWorker, cluster, T0 } from "../cluster/fixtures.ts";
+import { FAST, startTestHead } from "../helpers/cluster.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const HEAD = { id: "h", version: "0", uptime_ms: 5, session_port: 1 };
@@ -219,4 +220,13 @@ test("requests that are moved together are told together", async () => {
     ["back", "info", "is back after it was lost"],
     ["retried", "warn", "39 requests taken from it: worker a is lost"],
   ]);
+});
+
+test.each([
+  ["a stream that has ended", "abc", "{}", 404],
+  ["a name that is badly encoded", "%E0%A4%A", "{}", 404],
+  ["a body that is no JSON", "abc", "{", 400],
+])("%s has no other query", async (_, id, body, status) => {
+  await using head = await startTestHead(FAST);
+  expect((await head.post(`/api/v1/watch/${id}`, body)).status).toBe(status);
 });

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import {
+  contextText,
   countText,
   memoryText,
   percentText,
@@ -65,4 +66,14 @@ test("no figure is wider than its column", () => {
       expect(timeText(Math.min(n, 8e12)).length).toBeLessThanOrEqual(6);
     }),
   );
+});
+
+test("a context is in units of 1,024, as models are named for it", () => {
+  expect([null, 512, 4096, 32_768, 131_072].map(contextText)).toEqual([
+    "-",
+    "512",
+    "4k",
+    "32k",
+    "128k",
+  ]);
 });

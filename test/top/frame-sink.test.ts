@@ -1,11 +1,10 @@
 import { expect, test } from "bun:test";
 import { createFrameSink } from "../../src/top/frame-sink.ts";
-import { parseScreen } from "../../src/top/screen.ts";
 import { terminalSize } from "../../src/top/tty.ts";
-import { Terminal } from "./terminal.ts";
+import { screenOf, Terminal } from "./terminal.ts";
 
 const SIZE = { columns: 10, rows: 2 };
-const frame = (text: string) => parseScreen(text, SIZE);
+const frame = (text: string) => screenOf(text, SIZE);
 
 /** A terminal that takes bytes when it is told to. */
 function slowTerminal() {

@@ -227,6 +227,23 @@ test("every worker on the screen has its state in words", () => {
     expect(text).toContain(words);
 });
 
+test.each([120, 128, 140, 200])(
+  "the figures of %i cells are whole, the last of them left out",
+  (columns) => {
+    const on = stage(columns, 24);
+    const shown = frame(cluster());
+    for (const [retries, resumed] of [
+      [0, 0],
+      [39, 2],
+    ] as const) {
+      const totals = { ...shown.totals, retries, resumed };
+      play(on, { type: "hello", hello: hello() }, { type: "frame", frame: { ...shown, totals } });
+      const traffic = screen(on).find((text) => text.startsWith("req/s"));
+      expect(traffic?.trimEnd()).toMatch(/ err(ors)? 0\.2%( +retries 39 +resumed 2)?$/);
+    }
+  },
+);
+
 test("a filter hides rows and says so", () => {
   const on = stage(80, 24);
   play(on, { type: "hello", hello: hello() }, { type: "frame", frame: frame(cluster()) });

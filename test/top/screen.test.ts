@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { drawChanges, parseScreen, type Screen } from "../../src/top/screen.ts";
-import { Terminal } from "./terminal.ts";
+import { drawChanges, type Screen } from "../../src/top/screen.ts";
+import { screenOf, Terminal } from "./terminal.ts";
 
 const SIZE = { columns: 12, rows: 3 };
 
@@ -9,7 +9,7 @@ function drawn(frames: readonly string[], size = SIZE): { terminal: Terminal; by
   const terminal = new Terminal(size.columns, size.rows);
   let before: Screen | null = null;
   const bytes = frames.map((frame) => {
-    const screen = parseScreen(frame, size);
+    const screen = screenOf(frame, size);
     const out = drawChanges(before, screen);
     before = screen;
     terminal.write(out);
@@ -38,8 +38,8 @@ test("colours go with their cells", () => {
 });
 
 test("another size draws all", () => {
-  const first = parseScreen("abc", SIZE);
-  const second = parseScreen("abc", { columns: 13, rows: 3 });
+  const first = screenOf("abc", SIZE);
+  const second = screenOf("abc", { columns: 13, rows: 3 });
   expect(drawChanges(first, second)).toContain("\u001b[2J");
 });
 
@@ -76,7 +76,7 @@ test("whatever came before, the screen is the last frame", () => {
     fc.property(fc.array(frame, { minLength: 1, maxLength: 6 }), (frames) => {
       const { terminal, bytes } = drawn(frames);
       expect(terminal.cells).toEqual(
-        parseScreen(frames.at(-1) ?? "", SIZE).lines.map((line) => [...line]),
+        screenOf(frames.at(-1) ?? "", SIZE).lines.map((line) => [...line]),
       );
       expect(terminal.clears).toBe(1);
       for (const out of bytes.slice(1)) expect(out).not.toContain("\u001b[2J");

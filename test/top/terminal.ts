@@ -1,6 +1,12 @@
 /** As much of a terminal as `llmnode top` needs: what its bytes leave on the screen. */
 
-import type { Cell } from "../../src/top/screen.ts";
+import { type Cell, patchScreen, type Screen } from "../../src/top/screen.ts";
+
+/** A whole screen, from lines with line feeds between them. */
+export function screenOf(text: string, size: { columns: number; rows: number }): Screen {
+  const lines = text.split("\n").map((line, row) => ({ row, text: line }));
+  return patchScreen(null, lines, size);
+}
 
 export class Terminal {
   readonly columns: number;

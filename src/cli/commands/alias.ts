@@ -3,19 +3,16 @@
 import { parseAlias } from "../../cluster/alias-text.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { getJson, type HeadClient, headClient, postJson } from "../api.ts";
+import { actionNamed, type HeadJob } from "../actions.ts";
+import { getJson, headClient, postJson } from "../api.ts";
 import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec, Invocation } from "../spec.ts";
+import type { CommandSpec } from "../spec.ts";
 import { suggest } from "../suggest.ts";
 import { textTable } from "../table.ts";
-import type { Terminal } from "../terminal.ts";
 
 const PATH = "/api/v1/aliases";
 
-interface Job {
-  client: HeadClient;
-  invocation: Invocation;
-  terminal: Terminal;
+interface Job extends HeadJob {
   /** The word after the action, where it takes one. */
   word: string;
 }
@@ -97,16 +94,7 @@ export const aliasCommand: CommandSpec = {
   ],
   async run(invocation, terminal) {
     const [action = "", word] = invocation.words;
-    const found = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
-    if (!found) {
-      const meant = suggest(action, Object.keys(ACTIONS));
-      const shown = cleanLine(action, 80);
-      throw usage(
-        meant === null
-          ? `alias has no action "${shown}"; there are: ${Object.keys(ACTIONS).join(", ")}`
-          : `alias has no action "${shown}": did you mean "${meant}"?`,
-      );
-    }
+    const found = actionNamed("alias", ACTIONS, action);
     if (found.needs === null && word !== undefined) {
       throw usage(`alias ${action}: unexpected argument "${cleanLine(word, 80)}"`);
     }

@@ -1,5 +1,6 @@
 /** `llmnode audit`: who had what done, when and from where. */
 
+import type { AuditEntry } from "../../head/audit.ts";
 import { cleanLine } from "../../util/text.ts";
 import { getJson, headClient } from "../api.ts";
 import { EXIT } from "../exit-codes.ts";
@@ -7,15 +8,6 @@ import type { CommandSpec } from "../spec.ts";
 import { textTable } from "../table.ts";
 
 const PATH = "/api/v1/audit";
-
-interface Entry {
-  at: string;
-  who: string;
-  address: string;
-  action: string;
-  target: Record<string, unknown>;
-  result: string;
-}
 
 export const auditCommand: CommandSpec = {
   name: "audit",
@@ -48,7 +40,7 @@ export const auditCommand: CommandSpec = {
       terminal.out.write(`${answer.trimEnd()}\n`);
       return EXIT.ok;
     }
-    const { entries } = JSON.parse(answer) as { entries: Entry[] };
+    const { entries } = JSON.parse(answer) as { entries: AuditEntry[] };
     if (entries.length === 0) terminal.err.write("nothing was changed\n");
     else {
       const lines = textTable(HEADER, entries.map(rowOf), terminal.columns);
@@ -60,7 +52,7 @@ export const auditCommand: CommandSpec = {
 
 const HEADER = ["TIME", "WHO", "FROM", "ACTION", "RESULT", "ABOUT"];
 
-function rowOf({ at, who, address, action, target, result }: Entry): string[] {
+function rowOf({ at, who, address, action, target, result }: AuditEntry): string[] {
   return [
     at.slice(0, 19).replace("T", " "),
     who,

@@ -2,6 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
+import { actionNamed } from "../actions.ts";
 import { scanArgv } from "../argv.ts";
 import { checkConfig, commandOf } from "../config-check.ts";
 import type { Finding } from "../config-file.ts";
@@ -9,7 +10,6 @@ import { configSources, gatherConfig, isShared, openSource } from "../config-lay
 import { commandRows, type ConfigRow, generalRows } from "../config-print.ts";
 import { EXIT } from "../exit-codes.ts";
 import { type CommandSpec, CONFIG_OPTION, GLOBAL_OPTIONS, type Invocation } from "../spec.ts";
-import { suggest } from "../suggest.ts";
 import { textTable } from "../table.ts";
 import type { Terminal } from "../terminal.ts";
 
@@ -117,16 +117,7 @@ export function configCommand(commands: readonly CommandSpec[]): CommandSpec {
     ],
     async run(invocation, terminal) {
       const [action = "", word] = invocation.words;
-      const found = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
-      if (!found) {
-        const meant = suggest(action, Object.keys(ACTIONS));
-        const shown = cleanLine(action, 80);
-        throw usage(
-          meant === null
-            ? `config has no action "${shown}"; there are: ${Object.keys(ACTIONS).join(", ")}`
-            : `config has no action "${shown}": did you mean "${meant}"?`,
-        );
-      }
+      const found = actionNamed("config", ACTIONS, action);
       if (invocation.rest !== null && (action !== "print" || word === undefined)) {
         throw usage(
           'options after "--" are those of the command in: llmnode config print <command>',

@@ -5,6 +5,7 @@ import { readLocalAdmin } from "../../protocol/admin-token.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { createLog } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
+import { actionNamed } from "../actions.ts";
 import { type HeadClient, headClient, postStream } from "../api.ts";
 import { shellWord } from "../argv.ts";
 import { dataDirectory } from "../daemon.ts";
@@ -12,7 +13,6 @@ import { EXIT } from "../exit-codes.ts";
 import { trustFor } from "../head-tls.ts";
 import { versionFacts } from "../program.ts";
 import type { Invocation } from "../spec.ts";
-import { suggest } from "../suggest.ts";
 import type { Terminal } from "../terminal.ts";
 
 type Action = (job: { invocation: Invocation; terminal: Terminal; file: string }) => Promise<void>;
@@ -59,16 +59,7 @@ const ACTIONS: Record<string, Action> = {
 /** What `head <action> <file>` says. Throws `usage`, and what the action does. */
 export async function runHeadAction(invocation: Invocation, terminal: Terminal): Promise<number> {
   const [action = "", file] = invocation.words;
-  const found = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
-  if (!found) {
-    const meant = suggest(action, Object.keys(ACTIONS));
-    const shown = cleanLine(action, 80);
-    throw usage(
-      meant === null
-        ? `head: unexpected argument "${shown}"; there are: ${Object.keys(ACTIONS).join(", ")}`
-        : `head has no action "${shown}": did you mean "${meant}"?`,
-    );
-  }
+  const found = actionNamed("head", ACTIONS, action);
   if (file === undefined || file === "") throw usage(`head ${action} needs the name of a file`);
   for (const warning of invocation.warnings) terminal.err.write(`warning: ${warning}\n`);
   await found({ invocation, terminal, file });

@@ -2,24 +2,17 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { getJson, type HeadClient, headClient, postJson } from "../api.ts";
+import { actionNamed, type HeadJob, printAnswer } from "../actions.ts";
+import { getJson, headClient, postJson } from "../api.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Options } from "../options.ts";
-import type { CommandSpec, Invocation } from "../spec.ts";
-import { suggest } from "../suggest.ts";
+import type { CommandSpec } from "../spec.ts";
 import { textTable } from "../table.ts";
-import type { Terminal } from "../terminal.ts";
 
 const PATH = "/api/v1/join-tokens";
 
-interface Job {
-  client: HeadClient;
-  invocation: Invocation;
-  terminal: Terminal;
-}
-
 /** Each action's answer of the head, and what a person reads of it on stdout and on stderr. */
-const ACTIONS: Record<string, (job: Job) => Promise<void>> = {
+const ACTIONS: Record<string, (job: HeadJob) => Promise<void>> = {
   async show(job) {
     const answer = await getJson(job.client, `${PATH}/first`);
     const token = field(answer, "token");
@@ -28,18 +21,18 @@ const ACTIONS: Record<string, (job: Job) => Promise<void>> = {
         hints: ["make another:   llmnode join-token rotate   (or llmnode join-token create)"],
       });
     }
-    print(job, answer, token);
+    printAnswer(job, answer, token);
   },
   async create(job) {
     const answer = await postJson(job.client, PATH, wishOf(job.invocation.options));
-    print(job, answer, String(field(answer, "token")));
+    printAnswer(job, answer, String(field(answer, "token")));
     if (!job.invocation.options.isOn("json")) {
       job.terminal.err.write("shown this once; whoever has it can join a worker\n");
     }
   },
   async rotate(job) {
     const answer = await postJson(job.client, `${PATH}/rotate`, {});
-    print(job, answer, String(field(answer, "token")));
+    printAnswer(job, answer, String(field(answer, "token")));
     if (!job.invocation.options.isOn("json")) {
       job.terminal.err.write("the one before no longer lets anybody in; workers stay\n");
     }
@@ -48,13 +41,13 @@ const ACTIONS: Record<string, (job: Job) => Promise<void>> = {
     const answer = await getJson(job.client, PATH);
     const rows = (field(answer, "join_tokens") as Row[]).map(rowOf);
     const lines = textTable(HEADER, rows, job.terminal.columns);
-    print(job, answer, lines.join("\n"));
+    printAnswer(job, answer, lines.join("\n"));
   },
   async revoke(job) {
     const id = job.invocation.words[1];
     if (id === undefined) throw usage("join-token revoke needs an id of: llmnode join-token list");
     const answer = await postJson(job.client, `${PATH}/revoke`, { id });
-    print(job, answer, null);
+    printAnswer(job, answer, null);
     if (!job.invocation.options.isOn("json")) {
       job.terminal.err.write(`${cleanLine(id, 80)}: revoked; workers that joined with it stay\n`);
     }
@@ -90,16 +83,7 @@ export const joinTokenCommand: CommandSpec = {
   ],
   async run(invocation, terminal) {
     const [word = "", extra] = invocation.words;
-    const action = Object.hasOwn(ACTIONS, word) ? ACTIONS[word] : undefined;
-    if (!action) {
-      const meant = suggest(word, Object.keys(ACTIONS));
-      const shown = cleanLine(word, 80);
-      throw usage(
-        meant === null
-          ? `join-token has no action "${shown}"; there are: ${Object.keys(ACTIONS).join(", ")}`
-          : `join-token has no action "${shown}": did you mean "${meant}"?`,
-      );
-    }
+    const action = actionNamed("join-token", ACTIONS, word);
     if (extra !== undefined && word !== "revoke") {
       throw usage(`join-token ${word}: unexpected argument "${cleanLine(extra, 80)}"`);
     }
@@ -141,11 +125,6 @@ function rowOf(row: Row): string[] {
     row.models ?? "any",
     row.first ? "the first one" : row.note,
   ];
-}
-
-function print({ invocation, terminal }: Job, answer: string, text: string | null): void {
-  if (invocation.options.isOn("json")) terminal.out.write(`${answer.trimEnd()}\n`);
-  else if (text !== null) terminal.out.write(`${text}\n`);
 }
 
 function field(answer: string, name: string): unknown {

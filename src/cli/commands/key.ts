@@ -3,48 +3,42 @@
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { KEY_ROLES } from "../../protocol/party.ts";
 import { cleanLine } from "../../util/text.ts";
-import { getJson, type HeadClient, headClient, postJson } from "../api.ts";
+import { actionNamed, type HeadJob, printAnswer } from "../actions.ts";
+import { getJson, headClient, postJson } from "../api.ts";
 import { EXIT } from "../exit-codes.ts";
 import type { Options } from "../options.ts";
-import type { CommandSpec, Invocation } from "../spec.ts";
-import { suggest } from "../suggest.ts";
+import type { CommandSpec } from "../spec.ts";
 import { textTable } from "../table.ts";
-import type { Terminal } from "../terminal.ts";
 
 const PATH = "/api/v1/keys";
 
-interface Job {
-  client: HeadClient;
-  invocation: Invocation;
-  terminal: Terminal;
-}
-
-const ACTIONS: Record<string, (job: Job) => Promise<void>> = {
+const ACTIONS: Record<string, (job: HeadJob) => Promise<void>> = {
   async create(job) {
     const answer = await postJson(job.client, PATH, wishOf(job.invocation.options));
-    const { key, warnings } = read<{ key: string; warnings: string[] }>(answer);
-    print(job, answer, key);
+    const { key, keys, warnings } = read<{ key: string; keys: number; warnings: string[] }>(answer);
+    printAnswer(job, answer, key);
     for (const warning of warnings) {
       job.terminal.err.write(`warning: ${cleanLine(warning, 300)}\n`);
     }
     tell(job, "shown this once; clients send it as Authorization: Bearer <key>, or as x-api-key");
+    if (keys === 1) tell(job, "it is the only key: clients without one get 401 now");
   },
   async list(job) {
     const answer = await getJson(job.client, PATH);
     const { keys } = read<{ keys: Row[] }>(answer);
     if (keys.length === 0) {
-      print(job, answer, null);
+      printAnswer(job, answer, null);
       tell(job, "no API keys (yet). Make one: llmnode key create --name alice");
       return;
     }
-    print(job, answer, textTable(HEADER, keys.map(rowOf), job.terminal.columns).join("\n"));
+    printAnswer(job, answer, textTable(HEADER, keys.map(rowOf), job.terminal.columns).join("\n"));
   },
   async revoke(job) {
     const id = job.invocation.words[1];
     if (id === undefined) throw usage("key revoke needs an id of: llmnode key list");
     const purge = job.invocation.options.isOn("purge");
     const answer = await postJson(job.client, `${PATH}/revoke`, { id, purge });
-    print(job, answer, null);
+    printAnswer(job, answer, null);
     const shown = cleanLine(id, 80);
     tell(job, `${shown}: ${purge ? "revoked and forgotten" : "revoked"}, at once`);
     const { keys, active_keys: active } = read<{ keys: number; active_keys: number | null }>(
@@ -98,16 +92,7 @@ export const keyCommand: CommandSpec = {
   ],
   async run(invocation, terminal) {
     const [word = "", extra] = invocation.words;
-    const action = Object.hasOwn(ACTIONS, word) ? ACTIONS[word] : undefined;
-    if (!action) {
-      const meant = suggest(word, Object.keys(ACTIONS));
-      const shown = cleanLine(word, 80);
-      throw usage(
-        meant === null
-          ? `key has no action "${shown}"; there are: ${Object.keys(ACTIONS).join(", ")}`
-          : `key has no action "${shown}": did you mean "${meant}"?`,
-      );
-    }
+    const action = actionNamed("key", ACTIONS, word);
     if (extra !== undefined && word !== "revoke") {
       throw usage(`key ${word}: unexpected argument "${cleanLine(extra, 80)}"`);
     }
@@ -182,13 +167,8 @@ function rowOf(row: Row): string[] {
   ];
 }
 
-function print({ invocation, terminal }: Job, answer: string, text: string | null): void {
-  if (invocation.options.isOn("json")) terminal.out.write(`${answer.trimEnd()}\n`);
-  else if (text !== null) terminal.out.write(`${text}\n`);
-}
-
 /** For a person; a program reads the JSON. */
-function tell({ invocation, terminal }: Job, text: string): void {
+function tell({ invocation, terminal }: HeadJob, text: string): void {
   if (!invocation.options.isOn("json")) terminal.err.write(`${text}\n`);
 }
 

@@ -165,22 +165,28 @@ function joined(parts: readonly Line[], gap: string): Line {
   return parts.flatMap((part, i) => (i === 0 ? part : [span(gap), ...part]));
 }
 
+/** As much as there is room for: no figure is cut. */
 export function trafficLine(frame: WatchFrame | null, width: number): DrawnLine {
   if (frame === null) return drawnText("", width);
   const { totals } = frame;
-  const ttft = totals.ttft_ms;
-  const isWide = width >= 120;
+  const wide = trafficParts(totals, true);
+  const all = [...wide];
+  if (totals.retries > 0) all.push(line(`retries ${countText(totals.retries)}`));
+  if (totals.resumed > 0) all.push(line(`resumed ${countText(totals.resumed)}`));
+  const choices = [joined(all, "   "), joined(all, "  "), joined(wide, "   "), joined(wide, "  ")];
+  const fitting = width < 120 ? undefined : choices.find((one) => widthOf(one) <= width);
+  return drawn(fitting ?? joined(trafficParts(totals, false), "  "), width);
+}
+
+function trafficParts(totals: TotalsJson, isWide: boolean): Line[] {
+  const { ttft_ms: ttft, itl_ms: itl } = totals;
+  const input = isWide ? ` out ${tokenRateText(totals.input_tokens_per_s)} in` : "";
   const parts: Line[] = [
     line(`req/s ${rateText(totals.requests_per_s)}`),
-    line(
-      isWide
-        ? `tok/s ${tokenRateText(totals.output_tokens_per_s)} out ${tokenRateText(totals.input_tokens_per_s)} in`
-        : `tok/s ${tokenRateText(totals.output_tokens_per_s)}`,
-    ),
+    line(`tok/s ${tokenRateText(totals.output_tokens_per_s)}${input}`),
     line(`TTFT ${timeText(ttft?.p50 ?? null)}/${timeText(ttft?.p95 ?? null)} p50/p95`),
   ];
   if (isWide) {
-    const itl = totals.itl_ms;
     parts.push(line(`ITL ${timeText(itl?.p50 ?? null)}/${timeText(itl?.p95 ?? null)} p50/p95`));
   }
   parts.push(
@@ -188,9 +194,7 @@ export function trafficLine(frame: WatchFrame | null, width: number): DrawnLine 
     line(`queue ${countText(totals.queued)}`, totals.queued > 0 ? "changing" : "plain"),
     errorsOf(totals, isWide),
   );
-  if (isWide && totals.retries > 0) parts.push(line(`retries ${countText(totals.retries)}`));
-  if (isWide && totals.resumed > 0) parts.push(line(`resumed ${countText(totals.resumed)}`));
-  return drawn(joined(parts, isWide ? "   " : "  "), width);
+  return parts;
 }
 
 function errorsOf({ error_ratio }: TotalsJson, isWide: boolean): Line {

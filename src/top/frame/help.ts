@@ -63,7 +63,7 @@ export function emptyLines(state: TopState, width: number): DrawnLine[] {
 
      llmnode join ${own} -- llmnode sim --model demo
 
-   Clients: OPENAI_BASE_URL=${head.api_url.replace(/\/$/, "")}/v1  (503 until one is ready)`
+   Clients: OPENAI_BASE_URL=${head.api_url.replace(/\/$/, "")}/v1`
     .split("\n")
     .map((text) => drawnText(text, width));
 }

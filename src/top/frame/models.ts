@@ -2,7 +2,7 @@
 
 import type { ModelRow, RequestRow } from "../../protocol/watch-rows.ts";
 import { cutEnd, cutMiddle, fitText } from "../columns.ts";
-import { countText, rateText, timeText, tokenRateText, UNKNOWN } from "../figures.ts";
+import { contextText, countText, rateText, timeText, tokenRateText, UNKNOWN } from "../figures.ts";
 import { clean, span, type Tone } from "../styled.ts";
 import { type Column, numberColumn, textColumn } from "./table.ts";
 
@@ -70,11 +70,6 @@ function replicasTone({ ready, replicas, starting, alias_of }: ModelRow): Tone {
   if (alias_of !== null || ready === replicas) return "plain";
   if (ready === 0) return starting > 0 ? "changing" : "broken";
   return "changing";
-}
-
-function contextText(tokens: number | null): string {
-  if (tokens === null) return UNKNOWN;
-  return tokens < 1024 ? String(tokens) : `${Math.round(tokens / 1024)}k`;
 }
 
 function errorsText({ error_ratio }: ModelRow): string {

@@ -16,7 +16,7 @@ const TITLES: readonly { view: View; title: string }[] = [
   { view: "events", title: "4 Events" },
 ];
 
-export function tabsLine(state: TopState, width: number): DrawnLine {
+function tabsLine(state: TopState, width: number): DrawnLine {
   const { view, tabs, page } = state;
   const tab = tabs[view];
   const left: Span[] = TITLES.flatMap(({ view: one, title }) =>
