@@ -40,8 +40,10 @@ const LATEST = ":latest";
  * with `:latest` for the same model, so both find it; an exact match goes first.
  */
 export function findReplicas(catalog: Catalog, model: string): readonly Replica[] {
+  const exact = catalog.get(model);
+  if (exact) return exact;
   const other = model.endsWith(LATEST) ? model.slice(0, -LATEST.length) : `${model}${LATEST}`;
-  return catalog.get(model) ?? catalog.get(other) ?? [];
+  return catalog.get(other) ?? [];
 }
 
 export function buildCatalog(state: ClusterState): Catalog {

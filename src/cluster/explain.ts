@@ -68,7 +68,7 @@ export function outlook(context: CandidateContext, want: Want, now: number): Out
 }
 
 /** How long the engine takes until it is ready, as far as that was seen; null: it was not. */
-export function loadTimeOf(state: ClusterState, engine: Engine, model: string): number | null {
+function loadTimeOf(state: ClusterState, engine: Engine, model: string): number | null {
   return engine.loadMs ?? state.loadTimes.get(model) ?? null;
 }
 

@@ -99,6 +99,9 @@ export function createRoutingMemory(
   const engines = new Map<string, EngineMemory>();
   const models = new Map<string, ModelMemory>();
   const unknownModel = newModel();
+  /** What stands at the ends: most often it is what is used again. */
+  let lastEngine: EngineMemory | null = null;
+  let lastModel: ModelMemory | null = null;
 
   const retireAll = ({ caches }: EngineMemory, now: number) => {
     for (const { holder } of caches.values()) ids.retire(holder, now);
@@ -117,6 +120,9 @@ export function createRoutingMemory(
       engine.loading.clear();
     }
     const model = models.get(id) ?? newModel();
+    if (engine === lastEngine && model === lastModel) return { engine, model };
+    lastEngine = engine;
+    lastModel = model;
     moveToEnd(models, id, model);
     moveToEnd(engines, engineKey, engine);
     if (models.size > maxModels) removeFirst(models);

@@ -180,6 +180,7 @@ export function createRouter(options: RouterOptions = {}): Router {
   const pick = (candidates: readonly Replica[], want: Want, at: At): Picked | null => {
     const model = candidates[0]?.card.id ?? "";
     const policy = policyOf(model);
+    const { now, random } = at;
     const plain = (replica: Replica | null): Picked | null =>
       replica && {
         replica,
@@ -193,13 +194,13 @@ export function createRouter(options: RouterOptions = {}): Router {
       case "round-robin":
         return plain(memory.model(model).turns.next(candidates));
       case "power-of-two":
-        return pickByScore(pickTwo(candidates, at.random), want, { ...at, policy });
+        return pickByScore(pickTwo(candidates, at.random), want, { now, random, policy });
       case "sticky":
         if (want.session !== null) return plain(pickSticky(candidates, want.session));
-        return pickByScore(candidates, want, { ...at, policy });
+        return pickByScore(candidates, want, { now, random, policy });
       case "auto":
       case "least-load":
-        return pickByScore(candidates, want, { ...at, policy });
+        return pickByScore(candidates, want, { now, random, policy });
     }
   };
 

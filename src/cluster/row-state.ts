@@ -11,7 +11,7 @@ export interface StateWords {
 }
 
 /** Worst first: the order of `problems`, and which of several engines a worker shows. */
-export const WORST_FIRST: readonly RowState[] = [
+const WORST_FIRST: readonly RowState[] = [
   "lost",
   "failed",
   "stale",

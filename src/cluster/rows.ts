@@ -83,7 +83,7 @@ export function workerDetail(context: RowContext, worker: Worker): WorkerRow {
   };
 }
 
-export function engineRow(context: RowContext, worker: Worker, engine: Engine): EngineRow {
+function engineRow(context: RowContext, worker: Worker, engine: Engine): EngineRow {
   const { now, state } = context;
   const load = loadOf(state, engine, now);
   // A worker runs one engine: what passes there passes through that.

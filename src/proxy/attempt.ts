@@ -85,14 +85,14 @@ export async function attempt(
     });
     let sent = job.payload.content({ target: job.target, askUsage, name });
     let response = await send(lease, upstream(sent), job.payload);
-    let failure = await failureOf(response, options, job.route);
+    let failure = isGood(response) ? null : await failureOf(response, options, job.route);
     let asked = askUsage;
     if (failure && askUsage && refusesStreamOptions(failure)) {
       job.refusesUsage.add(lease.engineRun);
       asked = false;
       sent = job.payload.content({ target: job.target, askUsage: false, name });
       response = await send(lease, upstream(sent), job.payload);
-      failure = await failureOf(response, options, job.route);
+      failure = isGood(response) ? null : await failureOf(response, options, job.route);
     }
     record.status = response.status;
     if (failure) {
@@ -125,7 +125,7 @@ function holdFor(
     now,
     totalTimeoutMs: options.totalTimeoutMs,
     subject: "engine",
-    ...(name === null ? {} : { onAbandoned: () => job.abandon(lease, name) }),
+    onAbandoned: name === null ? undefined : () => job.abandon(lease, name),
   });
 }
 
@@ -162,12 +162,15 @@ export async function send(
   }
 }
 
+function isGood({ status }: Response): boolean {
+  return status >= 200 && status < 300;
+}
+
 async function failureOf(
   response: Response,
   options: AttemptOptions,
   route: Route,
-): Promise<AttemptFailure | null> {
-  if (response.status >= 200 && response.status < 300) return null;
+): Promise<AttemptFailure> {
   const bytes = await readSome(response, options.errorBodyBytes);
   return statusFailure(
     { status: response.status, headers: response.headers, bytes },

@@ -109,8 +109,9 @@ function createMarks(): Marks {
     take() {
       const surplus = Math.max(0, ends.length - MAX_BOUNDARIES);
       const count = ends.length - surplus;
-      const words = new BigUint64Array(1);
-      const halves = new Uint32Array(words.buffer);
+      const word = new ArrayBuffer(8);
+      const words = new BigUint64Array(word);
+      const halves = new Uint32Array(word);
       const kept = { hashes: new Uint32Array(count * 2), ends: new Uint32Array(count) };
       let left = surplus;
       let at = 0;

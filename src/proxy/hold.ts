@@ -44,7 +44,7 @@ export interface HoldOptions {
   /** What is asked, in words for the client. */
   subject: "engine" | "service";
   /** Called once when the engine may still be at work on what nobody waits for. */
-  onAbandoned?: () => void;
+  onAbandoned?: (() => void) | undefined;
 }
 
 export function startHold(options: HoldOptions): Hold {

@@ -84,8 +84,9 @@ export function scanObject(
       const ends = walked.has(key) ? [] : null;
       const end = skipText(text, start, ends);
       if (wanted.has(key)) {
-        const span = { key, keyStart, start, end };
-        found.push(ends === null ? span : { ...span, elementEnds: ends });
+        const member: Member = { key, keyStart, start, end };
+        if (ends !== null) member.elementEnds = ends;
+        found.push(member);
       }
       at = skipSpace(bytes, end);
       if (bytes[at] === CLOSE_OBJECT) break;
@@ -101,7 +102,11 @@ export function scanObject(
 
 /** The member of that name that counts. */
 export function lastMember(members: readonly Member[], key: string): Member | undefined {
-  return members.findLast((member) => member.key === key);
+  for (let i = members.length - 1; i >= 0; i -= 1) {
+    const member = members[i];
+    if (member?.key === key) return member;
+  }
+  return undefined;
 }
 
 /** The value of a span that holds a string, or null when it holds something else. */

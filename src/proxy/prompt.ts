@@ -91,7 +91,8 @@ export function promptSource(asked: Asked): PromptSource {
   let known: { facts: PromptFacts | null; hashed: boolean } | null = null;
   return {
     session: sessionOf(bytes, members),
-    bodyHash: `${bytes.length.toString(36)}-${Bun.hash.wyhash(bytes).toString(36)}`,
+    // By 16: a power of 2 needs no division of the whole number for each digit.
+    bodyHash: `${bytes.length}-${Bun.hash.wyhash(bytes).toString(16)}`,
     read(hash) {
       if (!GENERATING.has(route.operation)) return null;
       if (held !== null && (known === null || (hash && !known.hashed))) {
@@ -108,18 +109,17 @@ export function promptSource(asked: Asked): PromptSource {
 function readPrompt({ bytes, members, model }: Asked, hash: boolean): PromptFacts | null {
   const sections = sectionsOf(bytes, members);
   if (sections.length === 0) return null;
-  const chain = createChain(hash ? seedOf(bytes, members, model) : 0n);
-  if (hash) {
-    for (const { start, end, elementEnds } of sections) {
-      chain.read(bytes, { start, end }, elementEnds ?? []);
-    }
-  }
-  return {
-    bytes: sections.reduce((sum, section) => sum + textBytes(bytes, section), 0),
-    ...chain.boundaries(),
-    maxTokens: maxTokensOf(bytes, members),
-  };
+  let length = 0;
+  for (const section of sections) length += textBytes(bytes, section);
+  const maxTokens = maxTokensOf(bytes, members);
+  if (!hash) return { bytes: length, hashes: NONE, ends: NONE, maxTokens };
+  const chain = createChain(seedOf(bytes, members, model));
+  for (const section of sections) chain.read(bytes, section, section.elementEnds ?? []);
+  const { hashes, ends } = chain.boundaries();
+  return { bytes: length, hashes, ends, maxTokens };
 }
+
+const NONE = new Uint32Array();
 
 /** How pictures and sounds begin inside a body: a URL `"data:...`, or a member `"data": "...`. */
 const DATA = Buffer.from('"data');

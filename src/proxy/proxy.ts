@@ -128,14 +128,20 @@ export function createProxy(options: ProxyOptions): Proxy {
     if (options.logBodies) record.bodies = { request: beginningOf(payload), answer: "" };
     // Runs of engines that have long ended may stay in the set: it is cleared when it grows.
     if (refusesUsage.size > 1000) refusesUsage.clear();
-    const shared = { refusesUsage, abandon, resumes };
-    const job = { request, call, payload, targets, record, live, end, ...shared };
-    const { signal } = request;
+    const job: Job = {
+      request,
+      call,
+      payload,
+      targets,
+      record,
+      live,
+      end,
+      refusesUsage,
+      abandon,
+      resumes,
+    };
     admission = options.admit(call.party, factsOf(job, options));
-    const answering = admitted(options, job, admission)
-      .catch((error: unknown) => refusal(signal.aborted ? goneBecause(signal) : error, job))
-      // By now the answer has begun or there is none: nothing will be sent again.
-      .finally(payload.free);
+    const answering = answered(options, job, admission);
     const sse = payload.stream && call.route.dialect !== "ollama";
     const response = sse
       ? await withKeepAlive(answering, { ...options, dialect: call.route.dialect })
@@ -144,9 +150,18 @@ export function createProxy(options: ProxyOptions): Proxy {
   };
 }
 
-async function admitted(options: ProxyOptions, job: Job, { refusal: no }: Admission) {
-  if (no !== null) throw no;
-  return await run(options, job);
+/** Never rejects. */
+async function answered(options: ProxyOptions, job: Job, admission: Admission) {
+  const { signal } = job.request;
+  try {
+    if (admission.refusal !== null) throw admission.refusal;
+    return await run(options, job);
+  } catch (error) {
+    return refusal(signal.aborted ? goneBecause(signal) : error, job);
+  } finally {
+    // By now the answer has begun or there is none: nothing will be sent again.
+    job.payload.free();
+  }
 }
 
 interface Job extends Asked {
@@ -224,7 +239,10 @@ function attemptJob(
 ): AttemptJob {
   const { record, end, call } = job;
   return {
-    ...job,
+    request: job.request,
+    payload: job.payload,
+    refusesUsage: job.refusesUsage,
+    abandon: job.abandon,
     target: targetAt(job.targets, lease.model),
     route: call.route,
     path: call.path,

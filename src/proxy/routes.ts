@@ -100,6 +100,10 @@ export const ROUTES: ReadonlyMap<string, Route> = new Map(
   ].map((route) => [route.path, route]),
 );
 
+const BY_PATH: ReadonlyMap<string, readonly Route[]> = new Map(
+  Array.from(ROUTES, ([path, route]) => [path, [route]]),
+);
+
 const RESPONSE = "/v1/responses/{id}";
 /** What can be done with a response by its id, by what follows the id in the path. */
 const BY_ID: ReadonlyMap<string, readonly Route[]> = new Map([
@@ -110,8 +114,8 @@ const BY_ID: ReadonlyMap<string, readonly Route[]> = new Map([
 
 /** What the engines have at a path: a route for each method; empty: nothing. */
 export function routesAt(pathname: string): readonly Route[] {
-  const route = ROUTES.get(pathname);
-  if (route) return [route];
+  const routes = BY_PATH.get(pathname);
+  if (routes) return routes;
   const id = responseIn(pathname);
   return id === null
     ? []

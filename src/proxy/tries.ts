@@ -31,6 +31,13 @@ const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["engine_crashed", "shu
 /** Engines that one request may end before nobody else is asked to try it. */
 const MAX_DEATHS = 2;
 
+interface Failed {
+  lease: Lease;
+  failure: AttemptFailure;
+  /** Whether the request can be sent once more. */
+  repeatable: boolean;
+}
+
 export interface Tries extends Disposable {
   /** What the tries so far mean for the next one. */
   want(): Pick<Want, "exclude" | "minContext">;
@@ -38,11 +45,8 @@ export interface Tries extends Disposable {
   signal(): Leaving;
   /** The head has taken the request away from there. */
   moved(lease: Lease): void;
-  /**
-   * Whether to try again, told when it is time to. `repeatable`: whether the request can be sent once
-   * more. Throws `client_gone`.
-   */
-  again(failed: { lease: Lease; failure: AttemptFailure; repeatable: boolean }): Promise<boolean>;
+  /** Whether to try again, told when it is time to. Throws `client_gone`. */
+  again(failed: Failed): Promise<boolean>;
   /** What the client gets when no replica is to be had for that reason; throws that where it says more. */
   refused(error: unknown): AttemptFailure;
   /** What the client gets when nothing is tried again. */
@@ -50,47 +54,123 @@ export interface Tries extends Disposable {
 }
 
 export function createTries(options: TriesOptions, client: Leaving): Tries {
-  const exclude: string[] = [];
+  return new Account(options, client);
+}
+
+const NONE: readonly string[] = [];
+
+/** A class, and its sets made when something fails: nearly every request has one try, and it is fine. */
+class Account implements Tries {
+  readonly #options: TriesOptions;
+  readonly #client: Leaving;
+  #exclude: readonly string[] = NONE;
   /** Engines that the head has taken the request from. */
-  const left = new Set<string>();
+  #left: Set<string> | null = null;
   /** Engines found busy since the last pause. */
-  const busy = new Set<string>();
+  #busy: Set<string> | null = null;
   /** What replicas have said that a second one was asked about. */
-  const opinions = new Set<number | null>();
-  let minContext: number | null = null;
-  let latest: AttemptFailure | null = null;
-  let counted = 0;
-  let deaths = 0;
-  let pauseMs = options.backoffMs;
+  #opinions: Set<number | null> | null = null;
+  #minContext: number | null = null;
+  #latest: AttemptFailure | null = null;
+  #counted = 0;
+  #deaths = 0;
+  #pauseMs: number;
   /** Set once some engine had no room: aborts when there was none for too long. */
-  let room: AbortController | null = null;
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  #room: AbortController | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined = undefined;
+
+  constructor(options: TriesOptions, client: Leaving) {
+    this.#options = options;
+    this.#client = client;
+    this.#pauseMs = options.backoffMs;
+  }
+
+  want(): Pick<Want, "exclude" | "minContext"> {
+    return { exclude: this.#exclude, minContext: this.#minContext };
+  }
+
+  signal(): Leaving {
+    if (this.#room === null) return this.#client;
+    return AbortSignal.any([abortSignalOf(this.#client), this.#room.signal]);
+  }
+
+  // The head gives out no engine that it takes requests from; one that is well again may be the
+  // last. What happens twice there may go on for ever.
+  moved({ engine }: Lease): void {
+    this.#left ??= new Set();
+    if (this.#left.has(engine)) this.#exclude = [...this.#exclude, engine];
+    else this.#left.add(engine);
+  }
+
+  async again({ lease, failure, repeatable }: Failed): Promise<boolean> {
+    // What an engine has said of the request is worth more than another's broken connection.
+    const isWord = this.#latest?.outcome === "rejected" && failure.status === null;
+    if (!isWord) this.#latest = failure;
+    if (failure.remedy === "room") return repeatable && (await this.#findRoom(lease));
+    this.#exclude = [...this.#exclude, lease.engine];
+    // An engine that had ended before it took the request up has cost nothing.
+    if (failure.outcome === "unreachable" && (await isKnown(lease.died()))) return repeatable;
+    // Before the next engine gets it: a request that ends engines must not walk through them all.
+    if (failure.outcome === "broken" && (await lease.died())) this.#deaths += 1;
+    if (this.#client.aborted) throw clientGone();
+    if (this.#deaths >= MAX_DEATHS) {
+      this.#latest = failureOf(crashed(this.#deaths), "broken");
+      return false;
+    }
+    this.#counted += 1;
+    const isLast = this.#counted >= this.#options.maxAttempts;
+    return this.#mayHelp(failure, lease) && repeatable && !isLast && this.#options.mayRetry();
+  }
+
+  refused(error: unknown): AttemptFailure {
+    if (this.#client.aborted) throw clientGone();
+    const latest = this.#latest;
+    if (latest === null) throw error;
+    if (this.#room?.signal.aborted === true) return this.#lastly(latest);
+    // Capacity is for the head to tell, and what it refuses for good as well.
+    const isWord = error instanceof LlmnodeError && !FINAL.has(error.code);
+    if (latest.outcome === "busy" || !isWord) throw error;
+    return latest;
+  }
+
+  failure(): AttemptFailure {
+    if (this.#latest === null) throw new Error("nothing has failed");
+    return this.#lastly(this.#latest);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+  }
 
   /** An engine without room has not failed: the others first, then it may be asked again. */
-  const findRoom = async ({ engine }: Lease): Promise<boolean> => {
-    if (room === null) {
-      room = new AbortController();
-      timer = setTimeout(() => room?.abort(), options.roomTimeoutMs);
-    }
+  async #findRoom({ engine }: Lease): Promise<boolean> {
+    const room = (this.#room ??= this.#waitForRoom());
     const { signal } = room;
     if (signal.aborted) return false;
-    if (!busy.has(engine)) {
-      busy.add(engine);
+    this.#busy ??= new Set();
+    if (!this.#busy.has(engine)) {
+      this.#busy.add(engine);
       return true;
     }
-    busy.clear();
-    busy.add(engine);
+    this.#busy.clear();
+    this.#busy.add(engine);
     await pause(
-      pauseMs * (0.5 + Math.random() / 2),
-      AbortSignal.any([abortSignalOf(client), signal]),
+      this.#pauseMs * (0.5 + Math.random() / 2),
+      AbortSignal.any([abortSignalOf(this.#client), signal]),
     );
-    if (client.aborted) throw clientGone();
-    pauseMs = Math.min(2 * pauseMs, options.maxBackoffMs);
+    if (this.#client.aborted) throw clientGone();
+    this.#pauseMs = Math.min(2 * this.#pauseMs, this.#options.maxBackoffMs);
     return !signal.aborted;
-  };
+  }
+
+  #waitForRoom(): AbortController {
+    const room = new AbortController();
+    this.#timer = setTimeout(() => room.abort(), this.#options.roomTimeoutMs);
+    return room;
+  }
 
   /** Whether a failure of this kind has anything left that may help. */
-  const mayHelp = ({ remedy, status }: AttemptFailure, lease: Lease): boolean => {
+  #mayHelp({ remedy, status }: AttemptFailure, lease: Lease): boolean {
     switch (remedy) {
       case "none":
         return false;
@@ -98,64 +178,25 @@ export function createTries(options: TriesOptions, client: Leaving): Tries {
       case "room":
         return true;
       case "second_opinion": {
-        const isFirst = !opinions.has(status);
-        opinions.add(status);
+        this.#opinions ??= new Set();
+        const isFirst = !this.#opinions.has(status);
+        this.#opinions.add(status);
         return isFirst;
       }
       case "longer_context": {
-        const isFirst = minContext === null;
-        minContext ??= lease.maxModelLen;
-        return isFirst && minContext !== null;
+        const isFirst = this.#minContext === null;
+        this.#minContext ??= lease.maxModelLen;
+        return isFirst && this.#minContext !== null;
       }
     }
-  };
+  }
 
   /** An engine's own word on its load is not the cluster's. */
-  const lastly = (failure: AttemptFailure): AttemptFailure =>
-    failure.outcome === "busy" && room?.signal.aborted === true
+  #lastly(failure: AttemptFailure): AttemptFailure {
+    return failure.outcome === "busy" && this.#room?.signal.aborted === true
       ? failureOf(noRoom(failure), "busy")
       : failure;
-
-  return {
-    want: () => ({ exclude: [...exclude], minContext }),
-    signal: () => (room === null ? client : AbortSignal.any([abortSignalOf(client), room.signal])),
-    // The head gives out no engine that it takes requests from; one that is well again may be the
-    // last. What happens twice there may go on for ever.
-    moved: ({ engine }) => void (left.has(engine) ? exclude.push(engine) : left.add(engine)),
-    async again({ lease, failure, repeatable }) {
-      // What an engine has said of the request is worth more than another's broken connection.
-      const isWord = latest?.outcome === "rejected" && failure.status === null;
-      if (!isWord) latest = failure;
-      if (failure.remedy === "room") return repeatable && (await findRoom(lease));
-      exclude.push(lease.engine);
-      // An engine that had ended before it took the request up has cost nothing.
-      if (failure.outcome === "unreachable" && (await isKnown(lease.died()))) return repeatable;
-      // Before the next engine gets it: a request that ends engines must not walk through them all.
-      if (failure.outcome === "broken" && (await lease.died())) deaths += 1;
-      if (client.aborted) throw clientGone();
-      if (deaths >= MAX_DEATHS) {
-        latest = failureOf(crashed(deaths), "broken");
-        return false;
-      }
-      counted += 1;
-      const isLast = counted >= options.maxAttempts;
-      return mayHelp(failure, lease) && repeatable && !isLast && options.mayRetry();
-    },
-    refused(error) {
-      if (client.aborted) throw clientGone();
-      if (latest === null) throw error;
-      if (room?.signal.aborted === true) return lastly(latest);
-      // Capacity is for the head to tell, and what it refuses for good as well.
-      const isWord = error instanceof LlmnodeError && !FINAL.has(error.code);
-      if (latest.outcome === "busy" || !isWord) throw error;
-      return latest;
-    },
-    failure() {
-      if (latest === null) throw new Error("nothing has failed");
-      return lastly(latest);
-    },
-    [Symbol.dispose]: () => clearTimeout(timer),
-  };
+  }
 }
 
 /** Whether something is known to be so by now, without waiting for it. */

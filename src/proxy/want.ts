@@ -32,20 +32,21 @@ export function wantOf(
   const { tries, origin } = how;
   const { route, worker, party } = call;
   const { kind } = payload;
-  const [first, ...others] = targets ?? [];
-  const model = first?.model ?? payload.model ?? origin?.model ?? null;
+  const { exclude, minContext } = tries.want();
+  const model = targets?.[0]?.model ?? payload.model ?? origin?.model ?? null;
   const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
   const oneModel = model === null && route.method === "POST";
   return {
     model,
-    fallbacks: others.map((target) => target.model),
+    fallbacks: targets === null ? NO_MODELS : targets.slice(1).map((target) => target.model),
     service: null,
     once: false,
     oneModel,
     kinds,
     worker,
     engineRun: origin?.engineRun ?? null,
-    ...tries.want(),
+    exclude,
+    minContext,
     prompt: payload.prompt.read(model !== null && how.prefixMatters(model)),
     session: sessionIn(request) ?? payload.prompt.session,
     party: partyName(party),
@@ -55,6 +56,9 @@ export function wantOf(
     explain: request.headers.get(DEBUG_ROUTE) === "1",
   };
 }
+
+/** Where no other model is asked for. */
+const NO_MODELS: readonly string[] = [];
 
 function sessionIn({ headers }: ClientRequest): string | null {
   return headers.get("x-session-id")?.slice(0, MAX_SESSION_CHARS) || null;
