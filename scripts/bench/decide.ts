@@ -3,7 +3,7 @@
 import { parseArgs } from "node:util";
 import { createRouter } from "../../src/cluster/routing.ts";
 import { SCORE_TUNING } from "../../src/cluster/score.ts";
-import type { PromptFacts } from "../../src/cluster/want.ts";
+import type { PromptFacts } from "../../src/protocol/want.ts";
 import { scanObject } from "../../src/proxy/json-scan.ts";
 import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../src/proxy/prompt.ts";
 import { createFleet } from "./routing-fleet.ts";

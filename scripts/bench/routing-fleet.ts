@@ -4,7 +4,7 @@ import { createCatalogReader } from "../../src/cluster/catalog.ts";
 import { acquire, release, started } from "../../src/cluster/dispatch.ts";
 import type { Router } from "../../src/cluster/routing.ts";
 import { createCluster } from "../../src/cluster/state.ts";
-import type { PromptFacts } from "../../src/cluster/want.ts";
+import type { PromptFacts } from "../../src/protocol/want.ts";
 import { addWorker, want } from "../../test/cluster/fixtures.ts";
 
 export const MODEL = "sim";

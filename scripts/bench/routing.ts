@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { POLICIES, type Policy } from "../../src/cluster/policies.ts";
 import { createRouter } from "../../src/cluster/routing.ts";
 import { SCORE_TUNING, type ScoreTuning } from "../../src/cluster/score.ts";
-import type { PromptFacts } from "../../src/cluster/want.ts";
+import type { PromptFacts } from "../../src/protocol/want.ts";
 import { createSimEngine, ENGINE_MODEL } from "./routing-engine.ts";
 import { createFleet, type Fleet } from "./routing-fleet.ts";
 import { createQueue } from "./routing-queue.ts";

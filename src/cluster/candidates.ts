@@ -5,7 +5,7 @@ import { type Catalog, findReplicas, type Replica, type ReplicaState } from "./c
 import { isBusy, isLatched } from "./latch.ts";
 import { serviceCatalog } from "./services.ts";
 import { type ClusterState, type Engine, heartbeatPlan } from "./state.ts";
-import type { Want } from "./want.ts";
+import type { Want } from "../protocol/want.ts";
 
 /** What decides: who is there. */
 export interface CandidateContext {

@@ -15,7 +15,7 @@ import type { Replica } from "./catalog.ts";
 import { deathsOf, isSuspect, noteFailed } from "./poison.ts";
 import type { Choice, Router } from "./routing.ts";
 import type { ClusterState, Engine, Lease, LeaseEnd, Worker } from "./state.ts";
-import type { Want } from "./want.ts";
+import type { Want } from "../protocol/want.ts";
 
 /** What decides: who is there, and where requests do best. */
 export interface DispatchContext extends CandidateContext {

@@ -7,7 +7,7 @@ import type { Replica } from "./catalog.ts";
 import { isKnownModel } from "./registry.ts";
 import { serviceCatalog } from "./services.ts";
 import type { ClusterState, Engine } from "./state.ts";
-import type { Want } from "./want.ts";
+import type { Want } from "../protocol/want.ts";
 
 export interface Refusal {
   code: ErrorCode;

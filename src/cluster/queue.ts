@@ -1,6 +1,6 @@
 /** Requests that wait for a replica: bounded per model, fair between those who ask. */
 
-import type { Want } from "./want.ts";
+import type { Want } from "../protocol/want.ts";
 
 export interface QueueLimits {
   /** Requests that may wait for one model, and the bytes of their bodies. */

@@ -19,7 +19,7 @@ import {
 import { type Affinity, createRoutingMemory } from "./routing-memory.ts";
 import { explainPlain, explainScores, type Scored, scoreOf, type Standing } from "./score.ts";
 import type { Engine, Lease, LeaseEnd } from "./state.ts";
-import type { Want } from "./want.ts";
+import type { Want } from "../protocol/want.ts";
 
 /** A replica, and what the request is reckoned to cost there. */
 export interface Choice {

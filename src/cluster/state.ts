@@ -12,7 +12,7 @@ import { newPoison, type Poison } from "./poison.ts";
 import { newQueue, type Queue } from "./queue.ts";
 import type { Hardware } from "./telemetry.ts";
 import type { Host } from "../protocol/messages.ts";
-import type { Want } from "./want.ts";
+import type { Want } from "../protocol/want.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
 

@@ -5,7 +5,7 @@ import { type DispatchContext, type Grant, take } from "../cluster/dispatch.ts";
 import { outlook, refusalOf, type Refusal } from "../cluster/explain.ts";
 import { enter, hasWaiting, leave, serve, type Waiter, waiters } from "../cluster/queue.ts";
 import type { Lease } from "../cluster/state.ts";
-import type { Want } from "../cluster/want.ts";
+import type { Want } from "../protocol/want.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 
 export interface WaitingOptions {

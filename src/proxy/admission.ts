@@ -2,7 +2,7 @@
 
 import type { LlmnodeError } from "../protocol/errors.ts";
 import type { Party } from "../protocol/party.ts";
-import type { PromptFacts } from "./lease.ts";
+import type { PromptFacts } from "../protocol/want.ts";
 import type { Payload } from "./payload.ts";
 import type { RequestRecord } from "./record.ts";
 

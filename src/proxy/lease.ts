@@ -1,61 +1,9 @@
 /** What the proxy needs of whoever gives out replicas. */
 
+import type { Want } from "../protocol/want.ts";
 import type { Leaving } from "./client-request.ts";
 import type { Outcome } from "./failure.ts";
 import type { Upstream } from "./upstream.ts";
-
-/** What a request needs; plain data, as `cluster/want.ts` has it. */
-export interface Want {
-  /** Null: any model that an engine of these kinds has. */
-  model: string | null;
-  /** Models that will do where no replica of `model` can be had, the first one first. */
-  fallbacks: readonly string[];
-  /** A service in place of a model. */
-  service: string | null;
-  /** Whether it must not be tried elsewhere once it may have arrived. */
-  once: boolean;
-  /** Whether its answer comes bit by bit, so that a long silence says something. */
-  stream: boolean;
-  /** Whether `model: null` is for one model only: several are then a question to the client. */
-  oneModel: boolean;
-  /** Engine kinds that will do; null: any. */
-  kinds: readonly string[] | null;
-  /** A worker that the client insists on, by name or id. */
-  worker: string | null;
-  /** The life of an engine that alone will do; null: any. */
-  engineRun: string | null;
-  /** Only replicas that are known to have a longer context than this, in tokens; null: any. */
-  minContext: number | null;
-  /** Engines that this request has tried already, by key. */
-  exclude: readonly string[];
-  /** What the router may know of its prompt; null: it has none, and goes where least is to do. */
-  prompt: PromptFacts | null;
-  /** The client's name for a conversation; null: it gave none. */
-  session: string | null;
-  /** Who asks: places in a queue are shared fairly between parties. */
-  party: string;
-  /** Names the body; the same bytes for the same model have the same hash. Null: not known. */
-  bodyHash: string | null;
-  /** What is held for it while it waits. */
-  bodyBytes: number;
-  /** Whether the choice is to be explained. */
-  explain: boolean;
-}
-
-/** A prompt as far as bytes tell it: no tokenizer is asked. */
-export interface PromptFacts {
-  /** Bytes that become tokens of the prompt. */
-  bytes: number;
-  /**
-   * A chained hash of all that lies before each boundary, in two halves of 32 bits each, high half
-   * first; empty: it is not looked for in caches.
-   */
-  hashes: Uint32Array;
-  /** How many bytes of the prompt lie before each boundary, in ascending order. */
-  ends: Uint32Array;
-  /** The most tokens that the client wants back; null: it does not say. */
-  maxTokens: number | null;
-}
 
 /** One request's hold on a replica. */
 export interface Lease {

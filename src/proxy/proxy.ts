@@ -10,7 +10,8 @@ import { type AttemptJob, type AttemptOptions, attempt } from "./attempt.ts";
 import type { BodyLimits } from "./body.ts";
 import { cancellable, clientGone, goneBecause } from "./client-request.ts";
 import type { AttemptFailure } from "./failure.ts";
-import type { Acquire, Lease, Want } from "./lease.ts";
+import type { Want } from "../protocol/want.ts";
+import type { Acquire, Lease } from "./lease.ts";
 import {
   noResponse,
   type Origins,

@@ -3,7 +3,8 @@
 import { abortSignalOf, clientGone, type Leaving } from "./client-request.ts";
 import { type ErrorCode, LlmnodeError } from "../protocol/errors.ts";
 import { type AttemptFailure, failureOf } from "./failure.ts";
-import type { Lease, Want } from "./lease.ts";
+import type { Want } from "../protocol/want.ts";
+import type { Lease } from "./lease.ts";
 
 export interface TriesOptions {
   /** Tries that may fail at engines; what the head moves and what meets no room does not count. */

@@ -3,7 +3,7 @@
 import type { ClientRequest } from "./client-request.ts";
 import { partyName } from "../protocol/party.ts";
 import type { ModelTarget } from "./aliases.ts";
-import type { Want } from "./lease.ts";
+import type { Want } from "../protocol/want.ts";
 import type { Origin } from "./origin.ts";
 import type { Payload } from "./payload.ts";
 import { MAX_SESSION_CHARS } from "./prompt.ts";

@@ -6,7 +6,7 @@ import { acquire, type Grant, started } from "../../src/cluster/dispatch.ts";
 import { outlook } from "../../src/cluster/explain.ts";
 import { reportEngine, setRoute } from "../../src/cluster/registry.ts";
 import type { ClusterState, Lease, LeaseOutcome, Worker } from "../../src/cluster/state.ts";
-import type { Want } from "../../src/cluster/want.ts";
+import type { Want } from "../../src/protocol/want.ts";
 import type { EngineReport } from "../../src/protocol/messages.ts";
 import { addWorker, cluster, giveBack, report, router, setModels, T0, want } from "./fixtures.ts";
 

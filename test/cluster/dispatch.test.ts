@@ -8,7 +8,7 @@ import { disconnect, goodbye, heard, reportEngine, setRoute } from "../../src/cl
 import { type ClusterState, type Lease } from "../../src/cluster/state.ts";
 import type { EngineReport } from "../../src/protocol/messages.ts";
 import { statusJson } from "../../src/cluster/snapshot.ts";
-import type { Want } from "../../src/cluster/want.ts";
+import type { Want } from "../../src/protocol/want.ts";
 import {
   accepted,
   addWorker,

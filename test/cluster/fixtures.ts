@@ -2,7 +2,7 @@
 
 import { join, type JoinResult } from "../../src/cluster/admission.ts";
 import { release } from "../../src/cluster/dispatch.ts";
-import type { Want } from "../../src/cluster/want.ts";
+import type { Want } from "../../src/protocol/want.ts";
 import { createRouter } from "../../src/cluster/routing.ts";
 import { reportEngine, reportModels, setRoute } from "../../src/cluster/registry.ts";
 import type { ClusterLimits } from "../../src/cluster/limits.ts";

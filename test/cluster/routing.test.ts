@@ -5,7 +5,7 @@ import { acquire, release, started } from "../../src/cluster/dispatch.ts";
 import { POLICIES, type Policy } from "../../src/cluster/policies.ts";
 import { createRouter, type RouterOptions } from "../../src/cluster/routing.ts";
 import type { Engine, Lease, LeaseEnd } from "../../src/cluster/state.ts";
-import type { PromptFacts, Want } from "../../src/cluster/want.ts";
+import type { PromptFacts, Want } from "../../src/protocol/want.ts";
 import { addWorker, cluster, T0, want } from "./fixtures.ts";
 
 /** A prompt whose text is the words; every word is 4000 bytes, and a boundary. */

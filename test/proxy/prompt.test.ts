@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { scanObject } from "../../src/proxy/json-scan.ts";
-import type { PromptFacts } from "../../src/proxy/lease.ts";
+import type { PromptFacts } from "../../src/protocol/want.ts";
 import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../src/proxy/prompt.ts";
 
 function sourceOf(body: string | object, { model = "m", operation = "chat" } = {}) {
