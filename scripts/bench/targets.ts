@@ -104,7 +104,11 @@ export async function startLlmnode(options: LlmnodeOptions): Promise<Target> {
   const [, url = "", sessions = ""] = await head.line(/msg="head is up" url=(\S+) sessions=(\S+)/);
   children.start({
     name: `${name} join`,
-    argv: [binary, "join", sessions, "--attach", `http://127.0.0.1:${enginePort}`, ...plain],
+    argv: [
+      ...[binary, "join", sessions, "--attach", `http://127.0.0.1:${enginePort}`],
+      // The engine of this bench takes all that comes: what is measured is the relay, not a queue.
+      ...["--max-in-flight", "100000", ...plain],
+    ],
     place: "rest",
     cwd,
     env,
