@@ -90,7 +90,11 @@ test("the machine's load is said when it is new", () => {
   });
   expect(report.next()).toEqual({});
   set({ host: { ...host, at: performance.now() } });
-  expect(report.next().host).toBeDefined();
+  expect(report.next().host).toEqual({
+    cpuPercent: 0,
+    memoryBytes: 9,
+    ageMs: expect.any(Number),
+  });
 });
 
 test("a reason is said, and that it is gone", () => {
