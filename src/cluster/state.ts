@@ -12,7 +12,7 @@ import { newPoison, type Poison } from "./poison.ts";
 import { newQueue, type Queue } from "./queue.ts";
 import type { Hardware } from "./telemetry.ts";
 import type { Host } from "../protocol/messages.ts";
-import type { Want } from "../protocol/want.ts";
+import type { LeaseOutcome, Want } from "../protocol/want.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
 
@@ -201,20 +201,6 @@ export interface LeaseEnd {
   /** When the engine wants to be asked again; null: it did not say. */
   retryAfterMs: number | null;
 }
-
-/** As the proxy has it; see `proxy/failure.ts`. */
-export type LeaseOutcome =
-  | "ok"
-  | "rejected"
-  | "busy"
-  | "auth"
-  | "bad_gateway"
-  | "engine_error"
-  | "unreachable"
-  | "broken"
-  | "recalled"
-  | "slow_client"
-  | "client_gone";
 
 export interface ClusterState {
   readonly limits: ClusterLimits;

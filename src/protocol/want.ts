@@ -1,4 +1,4 @@
-/** What a request needs, as plain data: another process could ask with it. */
+/** What a request needs, as plain data: another process could ask with it; and how that ended. */
 
 export interface Want {
   /** Null: any model that an engine of these kinds has. */
@@ -51,3 +51,26 @@ export interface PromptFacts {
   /** The most tokens that the client wants back; null: it does not say. */
   maxTokens: number | null;
 }
+
+/** How an attempt at an engine ended: what its lease is given back with. */
+export type LeaseOutcome =
+  | "ok"
+  /** The engine answered that the request is wrong. */
+  | "rejected"
+  /** The engine has no room now (429, 503). */
+  | "busy"
+  /** The engine refused the key that its worker gave (401, 403). */
+  | "auth"
+  /** What stands before the engine could not reach it (502, 504). */
+  | "bad_gateway"
+  /** The engine answered 5xx, or an error in the first frame. */
+  | "engine_error"
+  /** The connection could not be made. */
+  | "unreachable"
+  /** The connection broke before the answer was whole. */
+  | "broken"
+  /** The head took the request away. */
+  | "recalled"
+  /** The client took no byte for too long. */
+  | "slow_client"
+  | "client_gone";

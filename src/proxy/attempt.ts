@@ -1,6 +1,7 @@
 /** One try of a request on one replica, until its answer can be passed on or has failed. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
+import type { LeaseOutcome } from "../protocol/want.ts";
 import { formatTraceparent, type Trace } from "../util/traceparent.ts";
 import { type Abandon, nameFor } from "./abandon.ts";
 import type { ModelTarget } from "./aliases.ts";
@@ -8,7 +9,6 @@ import { errorFrame } from "./error-answer.ts";
 import {
   type AttemptFailure,
   connectionFailure,
-  type Outcome,
   refusesStreamOptions,
   statusFailure,
 } from "./failure.ts";
@@ -62,7 +62,7 @@ export interface AttemptJob {
   /** What counts the answer as it passes. */
   onWatch: (watch: StreamWatch) => void;
   /** The answer that `answered` holds has been passed on, or its passing on has ended. */
-  onEnd: (outcome: Outcome, watch: StreamWatch) => void;
+  onEnd: (outcome: LeaseOutcome, watch: StreamWatch) => void;
 }
 
 /** Throws only `client_gone`; the lease is given back in every case, here or by the answer's end. */

@@ -1,32 +1,10 @@
 /** Sorts what can go wrong with one attempt at an engine, and says what may still help. */
 
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
+import type { LeaseOutcome } from "../protocol/want.ts";
 import { type EngineError, readErrorBody } from "./engine-error.ts";
 import { engineErrorBody } from "./error-answer.ts";
 import type { Dialect } from "./routes.ts";
-
-/** How an attempt ended, and what the lease is released with. */
-export type Outcome =
-  | "ok"
-  /** The engine answered that the request is wrong. */
-  | "rejected"
-  /** The engine has no room now (429, 503). */
-  | "busy"
-  /** The engine refused the key that its worker gave (401, 403). */
-  | "auth"
-  /** What stands before the engine could not reach it (502, 504). */
-  | "bad_gateway"
-  /** The engine answered 5xx, or an error in the first frame. */
-  | "engine_error"
-  /** The connection could not be made. */
-  | "unreachable"
-  /** The connection broke before the answer was whole. */
-  | "broken"
-  /** The head took the request away. */
-  | "recalled"
-  /** The client took no byte for too long. */
-  | "slow_client"
-  | "client_gone";
 
 export type Remedy =
   /** Nothing: the client gets the failure. */
@@ -41,7 +19,7 @@ export type Remedy =
   | "room";
 
 export interface AttemptFailure {
-  outcome: Outcome;
+  outcome: LeaseOutcome;
   /** The engine's status; null when it gave none. */
   status: number | null;
   remedy: Remedy;
@@ -82,7 +60,7 @@ export function connectionFailure(error: unknown, subject: "engine" | "service")
 }
 
 /** A failure of ours that nothing helps against. */
-export function failureOf(error: LlmnodeError, outcome: Outcome): AttemptFailure {
+export function failureOf(error: LlmnodeError, outcome: LeaseOutcome): AttemptFailure {
   const { message } = error;
   return {
     outcome,
@@ -130,7 +108,7 @@ export function engineFailure(
   };
 }
 
-function meaningOf(status: number, error: EngineError): { outcome: Outcome; remedy: Remedy } {
+function meaningOf(status: number, error: EngineError): { outcome: LeaseOutcome; remedy: Remedy } {
   switch (status) {
     case 401:
     case 403:

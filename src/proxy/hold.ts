@@ -2,7 +2,8 @@
 
 import { clientGone, type Leaving } from "./client-request.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
-import { type AttemptFailure, connectionFailure, failureOf, type Outcome } from "./failure.ts";
+import { type AttemptFailure, connectionFailure, failureOf } from "./failure.ts";
+import type { LeaseOutcome } from "../protocol/want.ts";
 import type { Lease } from "./lease.ts";
 import type { AttemptRecord } from "./record.ts";
 import type { Usage } from "./usage.ts";
@@ -20,7 +21,7 @@ export interface Hold {
   /** Whether the request has taken longer than it may. */
   isLate(): boolean;
   /** Gives the lease back and completes the attempt's record; `usage` as far as the engine told it. */
-  done(outcome: Outcome, said?: EngineSaid): void;
+  done(outcome: LeaseOutcome, said?: EngineSaid): void;
   /** Ends an attempt that has no answer. Throws `client_gone`. */
   failed(error: unknown): Attempted;
 }
@@ -64,7 +65,7 @@ export function startHold(options: HoldOptions): Hold {
     totalTimeoutMs === null
       ? undefined
       : setTimeout(take, options.startedAt + totalTimeoutMs - now(), "late");
-  const done = (outcome: Outcome, { usage = null, retryAfterMs = null }: EngineSaid = {}) => {
+  const done = (outcome: LeaseOutcome, { usage = null, retryAfterMs = null }: EngineSaid = {}) => {
     clearTimeout(timer);
     client.removeEventListener("abort", abort);
     lease.onRecall = null;

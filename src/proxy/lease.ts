@@ -1,8 +1,7 @@
 /** What the proxy needs of whoever gives out replicas. */
 
-import type { Want } from "../protocol/want.ts";
+import type { LeaseOutcome, Want } from "../protocol/want.ts";
 import type { Leaving } from "./client-request.ts";
-import type { Outcome } from "./failure.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** One request's hold on a replica. */
@@ -40,7 +39,7 @@ export interface Lease {
 }
 
 export interface LeaseEnd {
-  outcome: Outcome;
+  outcome: LeaseOutcome;
   /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
   promptTokens: number | null;
   cachedTokens: number | null;

@@ -1,7 +1,7 @@
 /** What is known of one request when it is over: for the log, the metrics and the traces. */
 
 import type { Trace } from "../util/traceparent.ts";
-import type { Outcome } from "./failure.ts";
+import type { LeaseOutcome } from "../protocol/want.ts";
 import type { Usage } from "./usage.ts";
 
 export interface AttemptRecord {
@@ -16,7 +16,7 @@ export interface AttemptRecord {
   endedAt: number;
   /** The engine's first data, in milliseconds since 1970; null when none came. */
   firstByteAt: number | null;
-  outcome: Outcome;
+  outcome: LeaseOutcome;
   /** The engine's status; null when it gave none. */
   status: number | null;
   /** Why this replica, in a line; null where nobody wanted to know. */

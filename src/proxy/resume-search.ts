@@ -1,11 +1,11 @@
 /** Looks for a replica that goes on with a begun answer, and has it do so. */
 
 import type { Leaving } from "./client-request.ts";
-import { connectionFailure, type Outcome } from "./failure.ts";
+import { connectionFailure } from "./failure.ts";
 import { errorIn, readFirst } from "./first-frame.ts";
 import { formatOf } from "./frames.ts";
 import type { Hold } from "./hold.ts";
-import type { Want } from "../protocol/want.ts";
+import type { LeaseOutcome, Want } from "../protocol/want.ts";
 import type { Acquire, Lease } from "./lease.ts";
 import type { AttemptRecord, ResumeResult } from "./record.ts";
 import type { ChunkReader } from "./relay.ts";
@@ -87,7 +87,7 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
   const abort = () => hold.abort();
   signal.addEventListener("abort", abort);
   on.onTrying(hold);
-  const lost = (outcome: Outcome, found: Found | "elsewhere") => {
+  const lost = (outcome: LeaseOutcome, found: Found | "elsewhere") => {
     if (!signal.aborted) hold.done(outcome);
     // The time is over; with the stream itself it has been given back already.
     else hold.done(on.client.aborted ? "client_gone" : "recalled");

@@ -3,7 +3,7 @@
 import { clientGone } from "./client-request.ts";
 import { formatTraceparent, type Trace } from "../util/traceparent.ts";
 import { type AttemptOptions, send } from "./attempt.ts";
-import type { Outcome } from "./failure.ts";
+import type { LeaseOutcome } from "../protocol/want.ts";
 import { type Attempted, type Hold, startHold } from "./hold.ts";
 import type { Lease } from "./lease.ts";
 import type { AttemptRecord } from "./record.ts";
@@ -29,7 +29,7 @@ export interface ServiceJob {
   /** The head of the answer is here. */
   onAnswer: () => void;
   /** The answer has been passed on, or its passing on has ended. */
-  onEnd: (ended: { status: number; outcome: Outcome; watch: StreamWatch }) => void;
+  onEnd: (ended: { status: number; outcome: LeaseOutcome; watch: StreamWatch }) => void;
 }
 
 /** Statuses whose answers have no body (RFC 9110, 6.4.1). */

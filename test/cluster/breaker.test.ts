@@ -9,7 +9,7 @@ import {
   newBreaker,
   transition,
 } from "../../src/cluster/breaker.ts";
-import type { LeaseOutcome } from "../../src/cluster/state.ts";
+import type { LeaseOutcome } from "../../src/protocol/want.ts";
 
 const limits = BREAKER_LIMITS;
 

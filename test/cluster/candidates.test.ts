@@ -5,8 +5,8 @@ import { createCatalogReader } from "../../src/cluster/catalog.ts";
 import { acquire, type Grant, started } from "../../src/cluster/dispatch.ts";
 import { outlook } from "../../src/cluster/explain.ts";
 import { reportEngine, setRoute } from "../../src/cluster/registry.ts";
-import type { ClusterState, Lease, LeaseOutcome, Worker } from "../../src/cluster/state.ts";
-import type { Want } from "../../src/protocol/want.ts";
+import type { ClusterState, Lease, Worker } from "../../src/cluster/state.ts";
+import type { LeaseOutcome, Want } from "../../src/protocol/want.ts";
 import type { EngineReport } from "../../src/protocol/messages.ts";
 import { addWorker, cluster, giveBack, report, router, setModels, T0, want } from "./fixtures.ts";
 

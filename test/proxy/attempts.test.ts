@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { Outcome } from "../../src/proxy/failure.ts";
+import type { LeaseOutcome } from "../../src/protocol/want.ts";
 import { directUpstream, type Upstream } from "../../src/proxy/upstream.ts";
 import {
   type Answer,
@@ -47,7 +47,7 @@ interface Row {
   contexts?: (number | null)[];
   status: number;
   /** How each attempt ended. */
-  outcomes: Outcome[];
+  outcomes: LeaseOutcome[];
   /** Requests that each engine has seen. */
   seen: number[];
 }

@@ -4,9 +4,8 @@ import type { Leaving } from "../../src/proxy/client-request.ts";
 import type { Server } from "bun";
 import { LlmnodeError, messageOf } from "../../src/protocol/errors.ts";
 import { createBodyBudget } from "../../src/proxy/body.ts";
-import type { Outcome } from "../../src/proxy/failure.ts";
 import { requestIdOf } from "../../src/proxy/headers.ts";
-import type { Want } from "../../src/protocol/want.ts";
+import type { LeaseOutcome, Want } from "../../src/protocol/want.ts";
 import type { Acquire, Lease } from "../../src/proxy/lease.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../../src/proxy/proxy.ts";
 import type { Origin } from "../../src/proxy/origin.ts";
@@ -20,7 +19,7 @@ export interface Front extends AsyncDisposable {
   readonly port: number;
   readonly records: readonly RequestRecord[];
   /** What each lease was given back with. */
-  readonly outcomes: readonly Outcome[];
+  readonly outcomes: readonly LeaseOutcome[];
   /** Bytes of bodies that are held now. */
   readonly heldBytes: number;
   readonly bugs: readonly string[];
@@ -50,7 +49,7 @@ export interface FrontOptions {
 
 export function startFront(options: FrontOptions): Front {
   const records: RequestRecord[] = [];
-  const outcomes: Outcome[] = [];
+  const outcomes: LeaseOutcome[] = [];
   const bugs: string[] = [];
   const wants: Want[] = [];
   const recalled = new Set<string>();
