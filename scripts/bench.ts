@@ -1,18 +1,18 @@
 /** Benchmarks: `bun scripts/bench.ts <what> [options]`; without a name it tells which there are. */
 
 import { DECIDE_USAGE, readDecideOptions, runDecide } from "./bench/decide.ts";
-import { FRONT_USAGE, readFrontOptions, runFront } from "./bench/front.ts";
-import { KEYS_USAGE, readKeysOptions, runKeys } from "./bench/keys.ts";
+import { FRONT_USAGE, readFrontOptions, runFront } from "./bench/front/front.ts";
+import { KEYS_USAGE, readKeysOptions, runKeys } from "./bench/keys/keys.ts";
 import {
   LANE_USAGE,
   readLaneOptions,
   readSessionsOptions,
   SESSIONS_USAGE,
-} from "./bench/lane-options.ts";
-import { runLane } from "./bench/lane.ts";
-import { ROUTING_USAGE, readRoutingOptions, runRouting } from "./bench/routing.ts";
-import { runSessions } from "./bench/sessions.ts";
-import { readTopOptions, runTopBench, TOP_USAGE } from "./bench/top.ts";
+} from "./bench/lane/options.ts";
+import { runLane } from "./bench/lane/lane.ts";
+import { ROUTING_USAGE, readRoutingOptions, runRouting } from "./bench/routing/routing.ts";
+import { runSessions } from "./bench/sessions/sessions.ts";
+import { readTopOptions, runTopBench, TOP_USAGE } from "./bench/top/top.ts";
 
 const INTERRUPTED = 130;
 const USAGE = 2;

@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { ROUTES, type Route } from "../src/proxy/routes.ts";
+import { ROUTES, type Route } from "../src/proxy/request/routes.ts";
 
 const README = resolve(import.meta.dir, "../README.md");
 const BEGIN = "<!-- compatibility: written by scripts/compat-table.ts -->";

@@ -1,13 +1,13 @@
 /** What one decision costs: reading a body for it, and picking a replica. */
 
 import { parseArgs } from "node:util";
-import { createRouter } from "../../src/cluster/routing.ts";
-import { SCORE_TUNING } from "../../src/cluster/score.ts";
+import { createRouter } from "../../src/cluster/routing/routing.ts";
+import { SCORE_TUNING } from "../../src/cluster/routing/score.ts";
 import type { PromptFacts } from "../../src/protocol/want.ts";
-import { scanObject } from "../../src/proxy/json-scan.ts";
-import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../src/proxy/prompt.ts";
-import { createFleet } from "./routing-fleet.ts";
-import { seeded } from "./routing-workloads.ts";
+import { scanObject } from "../../src/proxy/request/json-scan.ts";
+import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../src/proxy/request/prompt.ts";
+import { createFleet } from "./routing/fleet.ts";
+import { seeded } from "./routing/workloads.ts";
 import { median } from "./stats.ts";
 import { table } from "./table.ts";
 

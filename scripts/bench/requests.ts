@@ -1,8 +1,8 @@
 /** Measures requests with answers in one piece: rates, added times, processor time. */
 
-import type { FrontLimits } from "./front-options.ts";
+import type { FrontLimits } from "./front/options.ts";
 import type { RequestsResult } from "./jobs.ts";
-import type { Load } from "./load.ts";
+import type { Load } from "./load/load.ts";
 import { histogram, median } from "./stats.ts";
 import type { Target, TargetName } from "./targets.ts";
 

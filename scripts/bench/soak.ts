@@ -1,7 +1,7 @@
 /** Measures a long run with clients that give up: whether memory and descriptors stay flat. */
 
-import type { FrontLimits } from "./front-options.ts";
-import type { Load } from "./load.ts";
+import type { FrontLimits } from "./front/options.ts";
+import type { Load } from "./load/load.ts";
 import { descriptors, residentBytes } from "./proc.ts";
 import { slope } from "./stats.ts";
 import type { Target, TargetName } from "./targets.ts";

@@ -1,8 +1,8 @@
 /** Measures many streams at a time: processor time of an event, lost and late frames, memory. */
 
-import type { FrontLimits } from "./front-options.ts";
+import type { FrontLimits } from "./front/options.ts";
 import type { StreamsResult } from "./jobs.ts";
-import type { Load } from "./load.ts";
+import type { Load } from "./load/load.ts";
 import { residentBytes } from "./proc.ts";
 import { rotated } from "./requests.ts";
 import { histogram, median } from "./stats.ts";

@@ -1,6 +1,6 @@
 /** Fuzzes what reads an HTTP server's answer. */
 
-import { createAnswerReader } from "../../src/util/http-answer.ts";
+import { createAnswerReader } from "../../src/util/http/answer.ts";
 import { systemCode } from "../../src/protocol/errors.ts";
 import { mustEqual, pure } from "./fuzzer.ts";
 import { damaged, damagedBytes, inPieces, oddText, type Random } from "./random.ts";

@@ -1,6 +1,6 @@
 /** Fuzzes our own HTTP client: servers that answer what they like, when they like. */
 
-import { createHttpClient } from "../../src/util/http-client.ts";
+import { createHttpClient } from "../../src/util/http/client.ts";
 import { systemCode } from "../../src/protocol/errors.ts";
 import { answerBytes } from "./answers.ts";
 import { type Fuzzer, must } from "./fuzzer.ts";

@@ -1,12 +1,12 @@
 /** Fuzzes what reads engines: their command lines, what they print, what they say of themselves. */
 
-import { shellWord } from "../../src/cli/argv.ts";
-import { readEngineArgv } from "../../src/engine/argv.ts";
-import { readContainerCommand } from "../../src/engine/docker/command.ts";
-import { readComposeCommand } from "../../src/engine/docker/compose-command.ts";
+import { shellWord } from "../../src/cli/base/argv.ts";
+import { readEngineArgv } from "../../src/engine/argv/argv.ts";
+import { readContainerCommand } from "../../src/engine/docker/argv/command.ts";
+import { readComposeCommand } from "../../src/engine/docker/argv/compose-command.ts";
 import { readInspect } from "../../src/engine/docker/inspect.ts";
 import { createPullReader } from "../../src/engine/docker/pull.ts";
-import { readAddress, readProgress, tellingLine } from "../../src/engine/log-lines.ts";
+import { readAddress, readProgress, tellingLine } from "../../src/engine/diagnose/log-lines.ts";
 import { PRESETS } from "../../src/engine/presets/all.ts";
 import { shellCommands } from "../../src/engine/shell-words.ts";
 import { must, mustEqual, pure } from "./fuzzer.ts";

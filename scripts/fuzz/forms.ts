@@ -1,6 +1,6 @@
 /** Fuzzes the search for a model in a form. */
 
-import { boundaryOf, createFormScanner, type FormScan } from "../../src/proxy/multipart.ts";
+import { boundaryOf, createFormScanner, type FormScan } from "../../src/proxy/request/multipart.ts";
 import { must, mustEqual, pure } from "./fuzzer.ts";
 import { damagedBytes, inPieces, oddText, type Random } from "./random.ts";
 

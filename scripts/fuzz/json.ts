@@ -1,14 +1,14 @@
 /** Fuzzes the scan of request bodies, against `JSON.parse`. */
 
 import { isUtf8 } from "node:buffer";
-import { askForUsage, removeMember, splice } from "../../src/proxy/edits.ts";
+import { askForUsage, removeMember, splice } from "../../src/proxy/request/edits.ts";
 import {
   JsonScanError,
   lastMember,
   type Member,
   scanObject,
   skipValue,
-} from "../../src/proxy/json-scan.ts";
+} from "../../src/proxy/request/json-scan.ts";
 import { mayThrow, must, mustEqual, pure } from "./fuzzer.ts";
 import { damaged, damagedBytes, jsonText, oddText, type Random } from "./random.ts";
 

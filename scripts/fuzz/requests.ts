@@ -1,7 +1,7 @@
 /** Makes HTTP requests as no program would send them, and sends them as bytes. */
 
 import net from "node:net";
-import { ROUTES } from "../../src/proxy/routes.ts";
+import { ROUTES } from "../../src/proxy/request/routes.ts";
 import { damaged, damagedBytes, jsonText, oddText, type Random } from "./random.ts";
 
 export interface RawRequest {

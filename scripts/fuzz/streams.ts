@@ -1,9 +1,9 @@
 /** Fuzzes what reads streams: however an answer is cut on its way, the same is seen in it. */
 
-import { endsFrame, frameData, lastFrameEnd, splitFrames } from "../../src/proxy/frames.ts";
-import { createStreamWatch, type WatchOptions } from "../../src/proxy/stream-watch.ts";
-import { readEvents, type ServerEvent } from "../../src/top/sse.ts";
-import { foldLines, splitLines } from "../../src/engine/line-splitter.ts";
+import { endsFrame, frameData, lastFrameEnd, splitFrames } from "../../src/proxy/record/frames.ts";
+import { createStreamWatch, type WatchOptions } from "../../src/proxy/record/stream-watch.ts";
+import { readEvents, type ServerEvent } from "../../src/top/client/sse.ts";
+import { foldLines, splitLines } from "../../src/engine/log/line-splitter.ts";
 import { must, mustEqual, pure } from "./fuzzer.ts";
 import { damagedBytes, inPieces, jsonText, oddText, type Random } from "./random.ts";
 

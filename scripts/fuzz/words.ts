@@ -1,12 +1,12 @@
 /** Fuzzes the small languages that people, clients and engines write to the head in. */
 
-import { parseAlias } from "../../src/cluster/alias-text.ts";
-import { clientAddress, networkOf, plainAddress } from "../../src/head/client-address.ts";
-import { readPath } from "../../src/head/paths.ts";
-import { readWatchWords } from "../../src/head/watch-query.ts";
+import { parseAlias } from "../../src/cluster/aliases/text.ts";
+import { clientAddress, networkOf, plainAddress } from "../../src/head/access/client-address.ts";
+import { readPath } from "../../src/head/http/paths.ts";
+import { readWatchWords } from "../../src/head/watch/query.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
 import { FilterError, parseFilter } from "../../src/protocol/filter.ts";
-import { createKeyReader } from "../../src/top/keys.ts";
+import { createKeyReader } from "../../src/top/terminal/keys.ts";
 import { globMatcher } from "../../src/util/glob.ts";
 import { formatHostPort, parseHostPort } from "../../src/util/host-port.ts";
 import { maskSecrets } from "../../src/util/mask.ts";

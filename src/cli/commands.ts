@@ -27,7 +27,7 @@ import { usageCommand } from "./commands/usage.ts";
 import { versionCommand } from "./commands/version.ts";
 import { waitCommand } from "./commands/wait.ts";
 import { workersCommand } from "./commands/workers.ts";
-import type { CommandSpec } from "./spec.ts";
+import type { CommandSpec } from "./base/spec.ts";
 
 export function commandTable(): CommandSpec[] {
   const commands = [

@@ -3,11 +3,11 @@
 import type { LlmnodeError } from "../protocol/errors.ts";
 import { sleep } from "../util/sleep.ts";
 import { commandTable } from "./commands.ts";
-import { EXIT_CODES } from "./exit-codes.ts";
-import { formatError, toLlmnodeError } from "./messages.ts";
-import { parseCommandLine } from "./parse.ts";
-import type { CommandSpec, Environment, Invocation } from "./spec.ts";
-import { openTerminal, type Terminal } from "./terminal.ts";
+import { EXIT_CODES } from "./base/exit-codes.ts";
+import { formatError, toLlmnodeError } from "./base/messages.ts";
+import { parseCommandLine } from "./parse/parse.ts";
+import type { CommandSpec, Environment, Invocation } from "./base/spec.ts";
+import { openTerminal, type Terminal } from "./base/terminal.ts";
 
 /** The last log lines are worth a moment, but not a process that cannot be stopped. */
 const DAEMON_FLUSH_MS = 2000;

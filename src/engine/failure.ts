@@ -1,6 +1,6 @@
 /** Why an engine ended, as data: the closed set of failure classes and what is told about one. */
 
-/** Each has its words in `reasons-rules.ts` and its advice in `reasons-hints.ts`. */
+/** Each has its words in `diagnose/rules.ts` and its advice in `diagnose/hints.ts`. */
 export const FAILURE_CLASSES = [
   "gpu_oom",
   "gpu_busy",

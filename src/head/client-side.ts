@@ -1,29 +1,29 @@
 /** The head's side towards clients: the proxy and the API, with their log, metrics and traces. */
 
-import { isKnownModel } from "../cluster/registry.ts";
-import type { ClusterState } from "../cluster/state.ts";
-import { createBodyBudget } from "../proxy/body.ts";
+import { isKnownModel } from "../cluster/state/registry.ts";
+import type { ClusterState } from "../cluster/state/state.ts";
+import { createBodyBudget } from "../proxy/request/body.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../proxy/proxy.ts";
-import { RESUME_DEFAULTS } from "../proxy/resume.ts";
-import { createServiceProxy } from "../proxy/service.ts";
-import { directUpstream } from "../proxy/upstream.ts";
-import type { HeadAliases } from "./aliases.ts";
-import { createAddressLimit } from "./address-limit.ts";
-import type { Access } from "./access.ts";
-import type { Admin } from "./admin.ts";
-import { type Api, type ApiOptions, createApi } from "./api.ts";
-import type { EventNotes } from "./event-notes.ts";
-import type { Events } from "./events.ts";
-import { createAdmit } from "./limits.ts";
-import { createLogs, type Logs } from "./logs.ts";
-import { createMetrics } from "./metrics.ts";
-import type { KeyMetrics } from "./metrics-keys.ts";
-import { createOllamaLists } from "./ollama-lists.ts";
+import { RESUME_DEFAULTS } from "../proxy/resume/resume.ts";
+import { createServiceProxy } from "../proxy/service/service.ts";
+import { directUpstream } from "../proxy/request/upstream.ts";
+import type { HeadAliases } from "./store/aliases.ts";
+import { createAddressLimit } from "./quota/address-limit.ts";
+import type { Access } from "./access/access.ts";
+import type { Admin } from "./admin/admin.ts";
+import { type Api, type ApiOptions, createApi } from "./api/api.ts";
+import type { EventNotes } from "./events/notes.ts";
+import type { Events } from "./events/events.ts";
+import { createAdmit } from "./quota/limits.ts";
+import { createLogs, type Logs } from "./api/logs.ts";
+import { createMetrics } from "./metrics/metrics.ts";
+import type { KeyMetrics } from "./metrics/keys.ts";
+import { createOllamaLists } from "./api/ollama-lists.ts";
 import type { HeadOptions, HeadSettings } from "./options.ts";
-import { createResponseOrigins } from "./response-origins.ts";
-import { createRequestLog } from "./request-log.ts";
-import { createViews, type Views } from "./views.ts";
-import type { Usage } from "./usage.ts";
+import { createResponseOrigins } from "./dispatch/response-origins.ts";
+import { createRequestLog } from "./metrics/request-log.ts";
+import { createViews, type Views } from "./watch/views.ts";
+import type { Usage } from "./quota/usage.ts";
 import type { WorkerSide } from "./worker-side.ts";
 
 export interface ClientSideOptions {
@@ -75,7 +75,7 @@ export async function createClientSide(side: ClientSideOptions): Promise<ClientS
   const tracing = options.otlp
     ? stack.use(
         await (
-          await import("./tracing.ts")
+          await import("./metrics/tracing.ts")
         ).startTracing({ url: options.otlp, version: options.version, log }),
       )
     : null;

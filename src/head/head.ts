@@ -1,37 +1,41 @@
 /** The head: opens its ports and wires its sides towards workers and clients together. */
 
 import path from "node:path";
-import { isKnownModel } from "../cluster/registry.ts";
-import { createCluster } from "../cluster/state.ts";
+import { isKnownModel } from "../cluster/state/registry.ts";
+import { createCluster } from "../cluster/state/state.ts";
 import { ownerText } from "../protocol/admin-token.ts";
 import { messageOf } from "../protocol/errors.ts";
 import { writeFrontNote } from "../protocol/front-note.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
-import { createAdmin } from "./admin.ts";
-import { backupRoutes } from "./admin-backup.ts";
-import { requestRoutes } from "./admin-requests.ts";
-import { aliasRoutes } from "./admin-aliases.ts";
-import { auditRoutes } from "./admin-audit.ts";
-import { keyRoutes } from "./admin-keys.ts";
-import { createAliases } from "./aliases.ts";
-import { createEventNotes } from "./event-notes.ts";
-import { createEvents } from "./events.ts";
-import { drainRoutes } from "./admin-drains.ts";
-import { tokenRoutes } from "./admin-tokens.ts";
-import { workerRoutes } from "./admin-workers.ts";
+import { createAdmin } from "./admin/admin.ts";
+import { backupRoutes } from "./admin/backup.ts";
+import { requestRoutes } from "./admin/requests.ts";
+import { aliasRoutes } from "./admin/aliases.ts";
+import { auditRoutes } from "./admin/audit.ts";
+import { keyRoutes } from "./admin/keys.ts";
+import { createAliases } from "./store/aliases.ts";
+import { createEventNotes } from "./events/notes.ts";
+import { createEvents } from "./events/events.ts";
+import { drainRoutes } from "./admin/drains.ts";
+import { tokenRoutes } from "./admin/tokens.ts";
+import { workerRoutes } from "./admin/workers.ts";
 import { createClientSide } from "./client-side.ts";
-import { type ClientServer, type ClientServerOptions, startClientServer } from "./client-server.ts";
-import { loadDrains } from "./drain-store.ts";
-import { startDrains } from "./drains.ts";
-import { openGuard } from "./guard.ts";
-import { keepKnownModels, loadKnownModels } from "./known-models.ts";
-import type { AuthFailure } from "./metrics-keys.ts";
-import { openMembership } from "./membership.ts";
+import {
+  type ClientServer,
+  type ClientServerOptions,
+  startClientServer,
+} from "./api/client-server.ts";
+import { loadDrains } from "./drains/store.ts";
+import { startDrains } from "./drains/drains.ts";
+import { openGuard } from "./access/guard.ts";
+import { keepKnownModels, loadKnownModels } from "./store/known-models.ts";
+import type { AuthFailure } from "./metrics/keys.ts";
+import { openMembership } from "./sessions/membership.ts";
 import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
-import { startUsage } from "./usage.ts";
-import { usageRoutes } from "./usage-routes.ts";
-import { blockList } from "./ways.ts";
+import { startUsage } from "./quota/usage.ts";
+import { usageRoutes } from "./admin/usage.ts";
+import { blockList } from "./transport/ways.ts";
 import { startWorkerSide } from "./worker-side.ts";
 
 export interface Head extends AsyncDisposable {

@@ -1,16 +1,16 @@
 /** What a head is started with, and its limits. */
 
 import os from "node:os";
-import type { RouteSettings } from "../cluster/policies.ts";
-import type { ClusterLimits } from "../cluster/limits.ts";
-import { KEY_LIMITER_DEFAULTS, type KeyLimiterOptions } from "../cluster/limits-key.ts";
+import type { RouteSettings } from "../cluster/routing/policies.ts";
+import type { ClusterLimits } from "../cluster/state/limits.ts";
+import { KEY_LIMITER_DEFAULTS, type KeyLimiterOptions } from "../cluster/quota/key.ts";
 import { PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
-import type { TlsFiles } from "./client-tls.ts";
-import type { LaneSettings } from "./lane-switch.ts";
-import type { RequestLogOptions } from "./request-log.ts";
-import type { UsageSettings } from "./usage.ts";
+import type { TlsFiles } from "./api/client-tls.ts";
+import type { LaneSettings } from "./transport/lane-switch.ts";
+import type { RequestLogOptions } from "./metrics/request-log.ts";
+import type { UsageSettings } from "./quota/usage.ts";
 
 export interface HeadOptions {
   /** For clients. */

@@ -1,6 +1,6 @@
 /** Says who has a port that the head wanted. */
 
-import { portOwner } from "../engine/network.ts";
+import { portOwner } from "../engine/process/network.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 
 /** Runs `open`; a `port_in_use` of it gets the name of the program that has the port, if known. */

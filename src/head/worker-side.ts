@@ -1,19 +1,19 @@
 /** The head's side towards workers: who may come in, their sessions, their lanes, and dispatch. */
 
 import { readHostFacts } from "../telemetry/host.ts";
-import type { ClusterState } from "../cluster/state.ts";
+import type { ClusterState } from "../cluster/state/state.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import type { HostPort } from "../util/host-port.ts";
-import { type Dispatch, startDispatch } from "./dispatch.ts";
-import { startLaneServer } from "./lane-server.ts";
-import type { EventNotes } from "./event-notes.ts";
-import { createLaneSwitch, LANE_SETTINGS, type LaneSwitch } from "./lane-switch.ts";
-import type { Membership } from "./membership.ts";
+import { type Dispatch, startDispatch } from "./dispatch/dispatch.ts";
+import { startLaneServer } from "./transport/lane-server.ts";
+import type { EventNotes } from "./events/notes.ts";
+import { createLaneSwitch, LANE_SETTINGS, type LaneSwitch } from "./transport/lane-switch.ts";
+import type { Membership } from "./sessions/membership.ts";
 import type { HeadOptions, HeadSettings } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
-import { createRefusalLog, mismatchReason, type Refused } from "./refusal-log.ts";
-import { createSessions, type Sessions } from "./session.ts";
-import { startStallWatch } from "./stalls.ts";
+import { createRefusalLog, mismatchReason, type Refused } from "./events/refusal-log.ts";
+import { createSessions, type Sessions } from "./sessions/session.ts";
+import { startStallWatch } from "./sessions/stalls.ts";
 
 export interface WorkerSideOptions {
   options: HeadOptions;

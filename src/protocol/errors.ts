@@ -1,8 +1,8 @@
 /** Every failure that llmnode expects: one error class, one closed set of codes. */
 
 /**
- * Two tables give each code its outward meaning: HTTP (`proxy/error-answer.ts`) and exit codes
- * (`cli/exit-codes.ts`). The compiler checks that each is whole. On the session a code travels as
+ * Two tables give each code its outward meaning: HTTP (`proxy/record/error-answer.ts`) and exit codes
+ * (`cli/base/exit-codes.ts`). The compiler checks that each is whole. On the session a code travels as
  * itself, in a Refusal.
  */
 export type ErrorCode =

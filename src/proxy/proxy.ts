@@ -2,16 +2,17 @@
 
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { Party } from "../protocol/party.ts";
-import { type Abandon, ABANDON_LIMITS, createAbandon } from "./abandon.ts";
-import { type Admission, type Admit, factsOf, NO_ADMISSION, withAdmission } from "./admission.ts";
-import { aliasError, type Aliases, targetAt } from "./aliases.ts";
-import { requireAllowed } from "./allowed.ts";
-import { type AttemptJob, type AttemptOptions, attempt } from "./attempt.ts";
-import type { BodyLimits } from "./body.ts";
-import { cancellable, clientGone, goneBecause } from "./client-request.ts";
-import type { AttemptFailure } from "./failure.ts";
+import { type Abandon, ABANDON_LIMITS, createAbandon } from "./attempt/abandon.ts";
+import type { Admission, Admit } from "./record/admission.ts";
+import { factsOf, NO_ADMISSION, withAdmission } from "./record/admission.ts";
+import { aliasError, type Aliases, targetAt } from "./request/aliases.ts";
+import { requireAllowed } from "./request/allowed.ts";
+import { type AttemptJob, type AttemptOptions, attempt } from "./attempt/attempt.ts";
+import type { BodyLimits } from "./request/body.ts";
+import { cancellable, clientGone, goneBecause } from "./request/client-request.ts";
+import type { AttemptFailure } from "./answer/failure.ts";
 import type { Want } from "../protocol/want.ts";
-import type { Acquire, Lease } from "./lease.ts";
+import type { Acquire, Lease } from "./request/lease.ts";
 import {
   noResponse,
   type Origins,
@@ -19,9 +20,9 @@ import {
   RESPONSES_PATH,
   responseIn,
   responseMade,
-} from "./origin.ts";
-import { type Payload, readPayload } from "./payload.ts";
-import type { AttemptRecord, RequestRecord } from "./record.ts";
+} from "./request/origin.ts";
+import { type Payload, readPayload } from "./request/payload.ts";
+import type { AttemptRecord, RequestRecord } from "./record/record.ts";
 import {
   type End,
   finisher,
@@ -32,17 +33,17 @@ import {
   startAttempt,
   startRecord,
   withInfo,
-} from "./recording.ts";
+} from "./record/recording.ts";
 import {
   type BeginResumable,
   createResumes,
   RESUME_DEFAULTS,
   type ResumeSettings,
-} from "./resume.ts";
-import type { Route } from "./routes.ts";
-import { withKeepAlive } from "./silence.ts";
-import { createTries, TRIES_DEFAULTS, type TriesOptions } from "./tries.ts";
-import { type Asked, wantOf } from "./want.ts";
+} from "./resume/resume.ts";
+import type { Route } from "./request/routes.ts";
+import { withKeepAlive } from "./answer/silence.ts";
+import { createTries, TRIES_DEFAULTS, type TriesOptions } from "./attempt/tries.ts";
+import { type Asked, wantOf } from "./attempt/want.ts";
 
 export interface ProxyOptions extends AttemptOptions, RecordingOptions, TriesOptions {
   acquire: Acquire;

@@ -3,17 +3,17 @@
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { WatchFrame, WatchQuery } from "../protocol/watch-json.ts";
 import type { EventRow, ModelRow, RequestRow, WorkerRow } from "../protocol/watch-rows.ts";
-import { type HeadCalls, wordsOf } from "./client.ts";
-import { asciiSpan, BLANK, type DrawnLine, type DrawOptions } from "./frame/drawn.ts";
-import { eventColumns, eventLine } from "./frame/events.ts";
-import { counterLine, timeOfDay, trafficLine } from "./frame/header.ts";
-import { modelColumns, requestColumns } from "./frame/models.ts";
-import { tableLines } from "./frame/table.ts";
-import { workerColumns } from "./frame/workers.ts";
-import { paint, type Palette } from "./palette.ts";
-import { rowId } from "./rows.ts";
-import { readEvents } from "./sse.ts";
-import { clean, textOf } from "./styled.ts";
+import { type HeadCalls, wordsOf } from "./client/client.ts";
+import { asciiSpan, BLANK, type DrawnLine, type DrawOptions } from "./components/drawn.ts";
+import { eventColumns, eventLine } from "./components/events.ts";
+import { counterLine, timeOfDay, trafficLine } from "./components/header.ts";
+import { modelColumns, requestColumns } from "./components/models.ts";
+import { tableLines } from "./components/table.ts";
+import { workerColumns } from "./components/workers.ts";
+import { paint, type Palette } from "./text/palette.ts";
+import { rowId } from "./state/rows.ts";
+import { readEvents } from "./client/sse.ts";
+import { clean, textOf } from "./text/styled.ts";
 
 export interface PlainOptions {
   head: HeadCalls;

@@ -2,19 +2,19 @@
 
 import { messageOf } from "../protocol/errors.ts";
 import { openCanvas } from "./app.tsx";
-import { doActions } from "./acts.ts";
-import { type ClientSettings, type HeadCalls, startClient } from "./client.ts";
-import type { DrawOptions } from "./frame/drawn.ts";
-import { paintFrame, renderFrame } from "./frame/frame.ts";
-import { createFrameSink } from "./frame-sink.ts";
-import { createKeyReader } from "./keys.ts";
-import { pageRowsOf } from "./layout.ts";
-import { type LogSource, startLogReader } from "./log-reader.ts";
-import type { Palette } from "./palette.ts";
-import { type Effect, reduce, type TopEvent } from "./reduce.ts";
-import { patchScreen, type Screen } from "./screen.ts";
-import { queryOf, startState, type TopOptions, type TopState } from "./state.ts";
-import type { Tty } from "./tty.ts";
+import { doActions } from "./state/acts.ts";
+import { type ClientSettings, type HeadCalls, startClient } from "./client/client.ts";
+import type { DrawOptions } from "./components/drawn.ts";
+import { paintFrame, renderFrame } from "./components/frame.ts";
+import { createFrameSink } from "./terminal/frame-sink.ts";
+import { createKeyReader } from "./terminal/keys.ts";
+import { pageRowsOf } from "./state/layout.ts";
+import { type LogSource, startLogReader } from "./client/log-reader.ts";
+import type { Palette } from "./text/palette.ts";
+import { type Effect, reduce, type TopEvent } from "./state/reduce.ts";
+import { patchScreen, type Screen } from "./terminal/screen.ts";
+import { queryOf, startState, type TopOptions, type TopState } from "./state/state.ts";
+import type { Tty } from "./terminal/tty.ts";
 
 export interface Keyboard {
   onBytes(listener: (bytes: Uint8Array) => void): void;

@@ -1,6 +1,6 @@
 /** What a worker and its head say to each other: hello, reports, orders, lanes, and goodbye. */
 
-import type { LoadSample } from "../engine/load.ts";
+import type { LoadSample } from "../engine/ask/load.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import {

@@ -1,8 +1,8 @@
 /** When a worker leaves that is to be gone by a certain time. */
 
-import { readEngineArgv } from "../engine/argv.ts";
+import { readEngineArgv } from "../engine/argv/argv.ts";
 import { PRESETS } from "../engine/presets/all.ts";
-import { SUPERVISOR_DEFAULTS } from "../engine/settings.ts";
+import { SUPERVISOR_DEFAULTS } from "../engine/supervise/settings.ts";
 import type { EngineKind } from "../engine/status.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import { sleep } from "../util/sleep.ts";

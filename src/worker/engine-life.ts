@@ -1,18 +1,18 @@
 /** A worker's engine through its supervisors: one after the other where the head asks for a restart. */
 
 import path from "node:path";
-import { readEngineArgv } from "../engine/argv.ts";
-import type { Generation } from "../engine/generation-probe.ts";
-import type { LoadSample } from "../engine/load.ts";
-import { ENGINE_LOG, type LogIndex, openLogIndex } from "../engine/log-index.ts";
+import { readEngineArgv } from "../engine/argv/argv.ts";
+import type { Generation } from "../engine/ask/generation-probe.ts";
+import type { LoadSample } from "../engine/ask/load.ts";
+import { ENGINE_LOG, type LogIndex, openLogIndex } from "../engine/log/log-index.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import {
   startSupervisor,
   type FinalExit,
   type Supervisor,
   type SupervisorSettings,
-} from "../engine/supervisor.ts";
-import type { VitalSigns } from "../engine/vital-signs.ts";
+} from "../engine/supervise/supervisor.ts";
+import type { VitalSigns } from "../engine/supervise/vital-signs.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import type { GpuProcess } from "../telemetry/gpu.ts";
 import { listGpus } from "../telemetry/known-gpus.ts";

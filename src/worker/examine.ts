@@ -1,8 +1,8 @@
 /** Gathers evidence on an engine that the head holds for stalled, and gives it up if it is dead. */
 
-import type { Generation } from "../engine/generation-probe.ts";
+import type { Generation } from "../engine/ask/generation-probe.ts";
 import type { EngineStatus } from "../engine/status.ts";
-import type { VitalSigns } from "../engine/vital-signs.ts";
+import type { VitalSigns } from "../engine/supervise/vital-signs.ts";
 import { messageOf } from "../protocol/errors.ts";
 import type { Examine } from "../protocol/messages.ts";
 import type { Log } from "../util/log.ts";

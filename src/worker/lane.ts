@@ -11,8 +11,8 @@ import {
 import { messageOf, systemCode } from "../protocol/errors.ts";
 import { type ByteQueue, createByteQueue } from "../util/byte-queue.ts";
 import { type Credit, createCredit } from "../util/credit.ts";
-import type { AnswerBody } from "../util/answer-body.ts";
-import type { HttpAnswer, HttpClient } from "../util/http-client.ts";
+import type { AnswerBody } from "../util/http/body.ts";
+import type { HttpAnswer, HttpClient } from "../util/http/client.ts";
 import type { AnswerItself, OwnAnswer } from "./logs.ts";
 
 /** Where a request of the head goes: null when there is no such engine, or it has no address yet. */

@@ -2,7 +2,7 @@
 
 import { decodeFrame } from "../protocol/lane-frames.ts";
 import { HEAD_TLS_NAME } from "../protocol/pin.ts";
-import { createHttpClient } from "../util/http-client.ts";
+import { createHttpClient } from "../util/http/client.ts";
 import type { Log } from "../util/log.ts";
 import { createWorkerLane, type EngineTarget, type WorkerLane } from "./lane.ts";
 import type { AnswerItself } from "./logs.ts";

@@ -1,6 +1,6 @@
 /** Which of an engine's load figures go into the next heartbeat. */
 
-import type { LoadSample } from "../engine/load.ts";
+import type { LoadSample } from "../engine/ask/load.ts";
 import type { EngineLoad } from "../protocol/messages.ts";
 
 export interface LoadReportOptions {

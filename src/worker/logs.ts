@@ -1,12 +1,12 @@
 /** Answers for the worker itself what the head asks of it over a lane: its engine's output. */
 
-import type { LogIndex } from "../engine/log-index.ts";
-import { type LogReader, type LogReaderSettings, openLogReader } from "../engine/log-reader.ts";
+import type { LogIndex } from "../engine/log/log-index.ts";
+import { type LogReader, type LogReaderSettings, openLogReader } from "../engine/log/reader.ts";
 import { LOG_PATH, LOG_TYPE, type LogEvent, parseLogQuery } from "../protocol/engine-log.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { RequestHead } from "../protocol/lane-frames.ts";
-import type { AnswerBody } from "../util/answer-body.ts";
-import type { HttpAnswer } from "../util/http-client.ts";
+import type { AnswerBody } from "../util/http/body.ts";
+import type { HttpAnswer } from "../util/http/client.ts";
 
 /** An answer whose body is made as it is taken; the signal ends it. */
 export type OwnAnswer = Pick<HttpAnswer, "status" | "headers" | "body">;

@@ -1,6 +1,6 @@
 /** What a worker is started with, and its limits. */
 
-import type { RestartMode, SupervisorSettings } from "../engine/supervisor.ts";
+import type { RestartMode, SupervisorSettings } from "../engine/supervise/supervisor.ts";
 import type { TelemetrySettings } from "../telemetry/sampler.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";

@@ -1,6 +1,6 @@
 /** Says in heartbeats what was measured anew, of the GPUs that this worker's engine may use. */
 
-import { type EngineIdentity, isOfEngine } from "../engine/owned-process.ts";
+import { type EngineIdentity, isOfEngine } from "../engine/process/owned-process.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import type { GpuTelemetry, Heartbeat, HostTelemetry } from "../protocol/messages.ts";
 import { containerIds } from "../telemetry/container-ids.ts";

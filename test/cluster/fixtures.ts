@@ -1,11 +1,11 @@
 /** A cluster in a few words, for tests of the pure code. */
 
-import { join, type JoinResult } from "../../src/cluster/admission.ts";
-import { release } from "../../src/cluster/dispatch.ts";
+import { join, type JoinResult } from "../../src/cluster/state/admission.ts";
+import { release } from "../../src/cluster/dispatch/dispatch.ts";
 import type { Want } from "../../src/protocol/want.ts";
-import { createRouter } from "../../src/cluster/routing.ts";
-import { reportEngine, reportModels, setRoute } from "../../src/cluster/registry.ts";
-import type { ClusterLimits } from "../../src/cluster/limits.ts";
+import { createRouter } from "../../src/cluster/routing/routing.ts";
+import { reportEngine, reportModels, setRoute } from "../../src/cluster/state/registry.ts";
+import type { ClusterLimits } from "../../src/cluster/state/limits.ts";
 import {
   type ClusterState,
   createCluster,
@@ -13,7 +13,7 @@ import {
   type Lease,
   type LeaseEnd,
   type Worker,
-} from "../../src/cluster/state.ts";
+} from "../../src/cluster/state/state.ts";
 import type { EngineReport, Hello } from "../../src/protocol/messages.ts";
 
 export const T0 = 1_000_000;

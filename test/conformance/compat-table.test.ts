@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { compatTable, withTable } from "../../scripts/compat-table.ts";
-import { ROUTES } from "../../src/proxy/routes.ts";
+import { ROUTES } from "../../src/proxy/request/routes.ts";
 
 const README = readFileSync(resolve(import.meta.dir, "../../README.md"), "utf8");
 

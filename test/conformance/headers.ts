@@ -2,7 +2,7 @@
 
 import { expect } from "bun:test";
 import { gzipSync } from "node:zlib";
-import { ROUTES } from "../../src/proxy/routes.ts";
+import { ROUTES } from "../../src/proxy/request/routes.ts";
 import { chatAnswer, eventStream, startEngine, startRawEngine } from "../helpers/engine.ts";
 import { CHAT, chat } from "./cluster.ts";
 import { connect, rawPost } from "./socket.ts";

@@ -3,7 +3,7 @@
 import { expect } from "bun:test";
 import fc from "fast-check";
 import OpenAI from "openai";
-import { createStreamWatch } from "../../src/proxy/stream-watch.ts";
+import { createStreamWatch } from "../../src/proxy/record/stream-watch.ts";
 import { eventStream, startEngine, startRawEngine } from "../helpers/engine.ts";
 import { CHAT, chat, startSimulated } from "./cluster.ts";
 import { startPieceEngine } from "./pieces.ts";

@@ -10,7 +10,7 @@ import {
   type Supervisor,
   type SupervisorOptions,
   type SupervisorSettings,
-} from "../../src/engine/supervisor.ts";
+} from "../../src/engine/supervise/supervisor.ts";
 import { silentLog } from "../../src/util/log.ts";
 
 /** The defaults at a tenth or less, where tests wait for them. */

@@ -2,8 +2,8 @@
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import type { RouteSettings } from "../../src/cluster/policies.ts";
-import type { LoadJson } from "../../src/cluster/snapshot.ts";
+import type { RouteSettings } from "../../src/cluster/routing/policies.ts";
+import type { LoadJson } from "../../src/cluster/rows/snapshot.ts";
 import { type Head, startHead } from "../../src/head/head.ts";
 import type { AccessWishes, HeadSettings } from "../../src/head/options.ts";
 import type {

@@ -1,9 +1,13 @@
 /** Lanes for tests: a pool at a head, and a worker that opens them to an engine. */
 
-import { createLanePool, type LanePool, type LanePoolOptions } from "../../src/head/lane-pool.ts";
-import { startLaneServer } from "../../src/head/lane-server.ts";
+import {
+  createLanePool,
+  type LanePool,
+  type LanePoolOptions,
+} from "../../src/head/transport/lane-pool.ts";
+import { startLaneServer } from "../../src/head/transport/lane-server.ts";
 import type { Hello } from "../../src/protocol/messages.ts";
-import type { UpstreamRequest } from "../../src/proxy/upstream.ts";
+import type { UpstreamRequest } from "../../src/proxy/request/upstream.ts";
 import { type LaneAddress, type Lanes, startLanes } from "../../src/worker/lanes.ts";
 import { type FakeWorker, fakeWorker, memoryLog, type TestHead } from "./cluster.ts";
 import { waitFor } from "./wait.ts";

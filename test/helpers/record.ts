@@ -1,6 +1,6 @@
 /** Records of finished requests, for tests of what is made of them. */
 
-import type { AttemptRecord, RequestRecord } from "../../src/proxy/record.ts";
+import type { AttemptRecord, RequestRecord } from "../../src/proxy/record/record.ts";
 
 export const AT = Date.UTC(2026, 7, 1, 12, 0, 0);
 

@@ -1,17 +1,17 @@
 /** The proxy behind a port of its own, with one engine and every record kept. */
 
-import type { Leaving } from "../../src/proxy/client-request.ts";
+import type { Leaving } from "../../src/proxy/request/client-request.ts";
 import type { Server } from "bun";
 import { LlmnodeError, messageOf } from "../../src/protocol/errors.ts";
-import { createBodyBudget } from "../../src/proxy/body.ts";
-import { requestIdOf } from "../../src/proxy/headers.ts";
+import { createBodyBudget } from "../../src/proxy/request/body.ts";
+import { requestIdOf } from "../../src/proxy/request/headers.ts";
 import type { LeaseOutcome, Want } from "../../src/protocol/want.ts";
-import type { Acquire, Lease } from "../../src/proxy/lease.ts";
+import type { Acquire, Lease } from "../../src/proxy/request/lease.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../../src/proxy/proxy.ts";
-import type { Origin } from "../../src/proxy/origin.ts";
-import type { RequestRecord } from "../../src/proxy/record.ts";
-import { routesAt } from "../../src/proxy/routes.ts";
-import type { Upstream } from "../../src/proxy/upstream.ts";
+import type { Origin } from "../../src/proxy/request/origin.ts";
+import type { RequestRecord } from "../../src/proxy/record/record.ts";
+import { routesAt } from "../../src/proxy/request/routes.ts";
+import type { Upstream } from "../../src/proxy/request/upstream.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 export interface Front extends AsyncDisposable {

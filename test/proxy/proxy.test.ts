@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { directUpstream, type Upstream } from "../../src/proxy/upstream.ts";
+import { directUpstream, type Upstream } from "../../src/proxy/request/upstream.ts";
 import { chatAnswer, eventStream, startEngine } from "../helpers/engine.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { type FrontOptions, startFront } from "./front.ts";

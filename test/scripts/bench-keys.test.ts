@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { lookUp } from "../../scripts/bench/keys-lookup.ts";
-import { readKeysOptions } from "../../scripts/bench/keys.ts";
+import { lookUp } from "../../scripts/bench/keys/lookup.ts";
+import { readKeysOptions } from "../../scripts/bench/keys/keys.ts";
 import { tempDir } from "../helpers/temp.ts";
 
 test("keys: options are read, anything else is refused", () => {

@@ -2,15 +2,15 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import type { Verdict } from "../../scripts/bench/front-judge.ts";
+import type { Verdict } from "../../scripts/bench/front/judge.ts";
 import {
   LANE_FULL,
   LANE_QUICK,
   readLaneOptions,
   readSessionsOptions,
-} from "../../scripts/bench/lane-options.ts";
-import { below, judgeLane, type LaneFigures } from "../../scripts/bench/lane-report.ts";
-import { judgeSessions, type SessionsRow } from "../../scripts/bench/sessions.ts";
+} from "../../scripts/bench/lane/options.ts";
+import { below, judgeLane, type LaneFigures } from "../../scripts/bench/lane/report.ts";
+import { judgeSessions, type SessionsRow } from "../../scripts/bench/sessions/sessions.ts";
 import { binaryPath } from "../helpers/binary.ts";
 import { processesWithEnvironment, runProcess } from "../helpers/process.ts";
 

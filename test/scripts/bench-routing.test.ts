@@ -2,19 +2,19 @@ import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { readDecideOptions } from "../../scripts/bench/decide.ts";
-import { createSimEngine, ENGINE_MODEL } from "../../scripts/bench/routing-engine.ts";
-import { readRoutingOptions, replay } from "../../scripts/bench/routing.ts";
+import { createSimEngine, ENGINE_MODEL } from "../../scripts/bench/routing/engine.ts";
+import { readRoutingOptions, replay } from "../../scripts/bench/routing/routing.ts";
 import {
   type Conversation,
   madeWorkloads,
   promptAt,
   readTrace,
-} from "../../scripts/bench/routing-workloads.ts";
-import { SCORE_TUNING } from "../../src/cluster/score.ts";
+} from "../../scripts/bench/routing/workloads.ts";
+import { SCORE_TUNING } from "../../src/cluster/routing/score.ts";
 import { tempDir } from "../helpers/temp.ts";
 
 const options = { tuning: SCORE_TUNING, seed: 1 };
-const SMALL_TRACE = join(import.meta.dir, "../../scripts/bench/routing-trace.jsonl");
+const SMALL_TRACE = join(import.meta.dir, "../../scripts/bench/routing/trace.jsonl");
 
 test("a run is the same every time, and every policy answers all that is asked", () => {
   const trace = readTrace(SMALL_TRACE, { speed: 3 });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { measurePty } from "../../scripts/bench/top-pty.ts";
-import { readTopOptions } from "../../scripts/bench/top.ts";
+import { measurePty } from "../../scripts/bench/top/pty.ts";
+import { readTopOptions } from "../../scripts/bench/top/top.ts";
 
 test("options are read, and what is none is told", () => {
   expect(readTopOptions([])).toEqual({ quick: false, binary: null, workers: [8, 200, 1000] });

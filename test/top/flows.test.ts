@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { WatchFrame } from "../../src/protocol/watch-json.ts";
-import { queryOf, type TopState } from "../../src/top/state.ts";
-import { pageRowsOf } from "../../src/top/layout.ts";
+import { queryOf, type TopState } from "../../src/top/state/state.ts";
+import { pageRowsOf } from "../../src/top/state/layout.ts";
 import { cluster, engine, frame, hello, manyWorkers, replicas } from "./sample.ts";
 import { play, press, screen, type Stage, stage, wait } from "./show.ts";
 

@@ -4,10 +4,10 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { type WatchFrame, WATCH_SCHEMA } from "../../src/protocol/watch-json.ts";
-import { paletteOf } from "../../src/top/palette.ts";
-import { paintFrame, renderFrame } from "../../src/top/frame/frame.ts";
+import { paletteOf } from "../../src/top/text/palette.ts";
+import { paintFrame, renderFrame } from "../../src/top/components/frame.ts";
 import { snapshotLines } from "../../src/top/plain.ts";
-import { textOf } from "../../src/top/styled.ts";
+import { textOf } from "../../src/top/text/styled.ts";
 import {
   cluster,
   frame,

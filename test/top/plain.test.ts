@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { WatchFrame } from "../../src/protocol/watch-json.ts";
 import { changesText, snapshotLines } from "../../src/top/plain.ts";
-import { textOf } from "../../src/top/styled.ts";
+import { textOf } from "../../src/top/text/styled.ts";
 import { runProcess, spawnProcess } from "../helpers/process.ts";
 import { startFakeHead } from "./fake-head.ts";
 import { cluster, events, frame, manyWorkers } from "./sample.ts";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import { getStream, postJson } from "../../src/cli/api.ts";
-import { paletteOf } from "../../src/top/palette.ts";
+import { getStream, postJson } from "../../src/cli/client/api.ts";
+import { paletteOf } from "../../src/top/text/palette.ts";
 import { runTop } from "../../src/top/top.ts";
-import type { Tty } from "../../src/top/tty.ts";
+import type { Tty } from "../../src/top/terminal/tty.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { startFakeHead } from "./fake-head.ts";
 import { type PtyOptions, type PtyProgram, startOnPty } from "./pty.ts";

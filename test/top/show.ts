@@ -1,12 +1,12 @@
 /** Screens for tests and for eyes: a state brought about by events, drawn at a size. */
 
-import { paletteOf } from "../../src/top/palette.ts";
-import { paintFrame, renderFrame } from "../../src/top/frame/frame.ts";
-import type { DrawOptions } from "../../src/top/frame/drawn.ts";
-import { createKeyReader } from "../../src/top/keys.ts";
-import { reduce, type TopEvent } from "../../src/top/reduce.ts";
-import { startState, type TopOptions, type TopState } from "../../src/top/state.ts";
-import { textOf } from "../../src/top/styled.ts";
+import { paletteOf } from "../../src/top/text/palette.ts";
+import { paintFrame, renderFrame } from "../../src/top/components/frame.ts";
+import type { DrawOptions } from "../../src/top/components/drawn.ts";
+import { createKeyReader } from "../../src/top/terminal/keys.ts";
+import { reduce, type TopEvent } from "../../src/top/state/reduce.ts";
+import { startState, type TopOptions, type TopState } from "../../src/top/state/state.ts";
+import { textOf } from "../../src/top/text/styled.ts";
 
 export const START = 1_000_000;
 

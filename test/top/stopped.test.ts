@@ -5,7 +5,7 @@ import { waitFor } from "../helpers/wait.ts";
 import { startFakeHead } from "./fake-head.ts";
 import { manyWorkers, worker } from "./sample.ts";
 
-const READER = new URL("../../scripts/bench/top-reader.ts", import.meta.url).pathname;
+const READER = new URL("../../scripts/bench/top/reader.ts", import.meta.url).pathname;
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 /** Some 3 KB each: more than a pseudo-terminal takes. */
 const FRAMES = 60;

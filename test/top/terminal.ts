@@ -1,6 +1,6 @@
 /** As much of a terminal as `llmnode top` needs: what its bytes leave on the screen. */
 
-import { type Cell, patchScreen, type Screen } from "../../src/top/screen.ts";
+import { type Cell, patchScreen, type Screen } from "../../src/top/terminal/screen.ts";
 
 /** A whole screen, from lines with line feeds between them. */
 export function screenOf(text: string, size: { columns: number; rows: number }): Screen {

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { SUPERVISOR_DEFAULTS } from "../../src/engine/settings.ts";
+import { SUPERVISOR_DEFAULTS } from "../../src/engine/supervise/settings.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
 import { silentLog } from "../../src/util/log.ts";
 import { awaitDeparture, checkDeparture, leavingTime } from "../../src/worker/departure.ts";

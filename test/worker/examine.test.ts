@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import type { Generation } from "../../src/engine/generation-probe.ts";
+import type { Generation } from "../../src/engine/ask/generation-probe.ts";
 import type { EngineStatus } from "../../src/engine/status.ts";
-import type { VitalSigns } from "../../src/engine/vital-signs.ts";
+import type { VitalSigns } from "../../src/engine/supervise/vital-signs.ts";
 import {
   createExaminer,
   type Examiner,

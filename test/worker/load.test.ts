@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { LoadSample } from "../../src/engine/load.ts";
+import type { LoadSample } from "../../src/engine/ask/load.ts";
 import { createLoadReport } from "../../src/worker/load.ts";
 import { FAST, startTestHead } from "../helpers/cluster.ts";
 import { waitFor } from "../helpers/wait.ts";

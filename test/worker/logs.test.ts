@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type LogIndex, openLogIndex } from "../../src/engine/log-index.ts";
+import { type LogIndex, openLogIndex } from "../../src/engine/log/log-index.ts";
 import type { RequestHead } from "../../src/protocol/lane-frames.ts";
 import { silentLog } from "../../src/util/log.ts";
 import { type AnswerItself, createLogDesk, type OwnAnswer } from "../../src/worker/logs.ts";

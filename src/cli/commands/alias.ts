@@ -1,14 +1,14 @@
 /** `llmnode alias`: names that stand for models, with weights, fallbacks and presets. */
 
-import { parseAlias } from "../../cluster/alias-text.ts";
+import { parseAlias } from "../../cluster/aliases/text.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { actionNamed, type HeadJob } from "../actions.ts";
-import { getJson, headClient, postJson } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec } from "../spec.ts";
-import { suggest } from "../suggest.ts";
-import { textTable } from "../table.ts";
+import { actionNamed, type HeadJob } from "../parse/actions.ts";
+import { getJson, headClient, postJson } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { suggest } from "../base/suggest.ts";
+import { textTable } from "../base/table.ts";
 
 const PATH = "/api/v1/aliases";
 

@@ -1,11 +1,11 @@
 /** `llmnode audit`: who had what done, when and from where. */
 
-import type { AuditEntry } from "../../head/audit.ts";
+import type { AuditEntry } from "../../head/access/audit.ts";
 import { cleanLine } from "../../util/text.ts";
-import { getJson, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec } from "../spec.ts";
-import { textTable } from "../table.ts";
+import { getJson, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { textTable } from "../base/table.ts";
 
 const PATH = "/api/v1/audit";
 

@@ -2,9 +2,9 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { type HeadClient, headClient, postJson } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec } from "../spec.ts";
+import { type HeadClient, headClient, postJson } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { CommandSpec } from "../base/spec.ts";
 import { runningRequests } from "./requests.ts";
 
 export const cancelCommand: CommandSpec = {

@@ -2,14 +2,14 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { headClient } from "../api.ts";
-import { scanArgv } from "../argv.ts";
-import { type Candidate, complete, type LiveKind } from "../complete.ts";
-import { ASK_MS, cacheDirectory, liveNames } from "../complete-names.ts";
-import { completionScript, SHELLS } from "../complete-scripts.ts";
-import { EXIT } from "../exit-codes.ts";
-import { parseCommandLine } from "../parse.ts";
-import { type CommandSpec, type Environment, GLOBAL_OPTIONS } from "../spec.ts";
+import { headClient } from "../client/api.ts";
+import { scanArgv } from "../base/argv.ts";
+import { type Candidate, complete, type LiveKind } from "../complete/complete.ts";
+import { ASK_MS, cacheDirectory, liveNames } from "../complete/names.ts";
+import { completionScript, SHELLS } from "../complete/scripts.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { parseCommandLine } from "../parse/parse.ts";
+import { type CommandSpec, type Environment, GLOBAL_OPTIONS } from "../base/spec.ts";
 
 export const completionCommand: CommandSpec = {
   name: "completion",

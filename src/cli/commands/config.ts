@@ -2,16 +2,16 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { actionNamed } from "../actions.ts";
-import { scanArgv } from "../argv.ts";
-import { checkConfig, commandOf } from "../config-check.ts";
-import type { Finding } from "../config-file.ts";
-import { configSources, gatherConfig, isShared, openSource } from "../config-layers.ts";
-import { commandRows, type ConfigRow, generalRows } from "../config-print.ts";
-import { EXIT } from "../exit-codes.ts";
-import { type CommandSpec, CONFIG_OPTION, GLOBAL_OPTIONS, type Invocation } from "../spec.ts";
-import { textTable } from "../table.ts";
-import type { Terminal } from "../terminal.ts";
+import { actionNamed } from "../parse/actions.ts";
+import { scanArgv } from "../base/argv.ts";
+import { checkConfig, commandOf } from "../parse/config-check.ts";
+import type { Finding } from "../config/file.ts";
+import { configSources, gatherConfig, isShared, openSource } from "../config/layers.ts";
+import { commandRows, type ConfigRow, generalRows } from "../config/print.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { type CommandSpec, CONFIG_OPTION, GLOBAL_OPTIONS, type Invocation } from "../base/spec.ts";
+import { textTable } from "../base/table.ts";
+import type { Terminal } from "../base/terminal.ts";
 
 interface Job {
   invocation: Invocation;

@@ -4,15 +4,20 @@ import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { speaksTls } from "../../protocol/pin.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
-import { headClient, trustOptions } from "../api.ts";
-import { dataDirectory, DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT, originOption } from "../daemon.ts";
+import { headClient, trustOptions } from "../client/api.ts";
+import {
+  dataDirectory,
+  DEFAULT_HTTP_PORT,
+  DEFAULT_SESSION_PORT,
+  originOption,
+} from "../daemon/daemon.ts";
 import { isHealthy, reportJson, reportLines } from "../doctor/check.ts";
 import type { Examination } from "../doctor/examine.ts";
-import { EXIT } from "../exit-codes.ts";
-import { trustFor } from "../head-tls.ts";
-import { versionFacts } from "../program.ts";
-import { TOKEN_VARIABLE } from "../reexec.ts";
-import { type CommandSpec, DATA_DIR_OPTION, type Invocation } from "../spec.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { trustFor } from "../client/head-tls.ts";
+import { versionFacts } from "../daemon/program.ts";
+import { TOKEN_VARIABLE } from "../daemon/reexec.ts";
+import { type CommandSpec, DATA_DIR_OPTION, type Invocation } from "../base/spec.ts";
 
 export const doctorCommand: CommandSpec = {
   name: "doctor",

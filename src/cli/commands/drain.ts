@@ -1,10 +1,10 @@
 /** `llmnode drain`: no new requests for a worker, and an end for those that run. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { followOrder, ORDER_OPTIONS, sendOrder } from "../drain-order.ts";
-import { lastText, oldText } from "../drain-view.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec } from "../spec.ts";
+import { followOrder, ORDER_OPTIONS, sendOrder } from "../drain/order.ts";
+import { lastText, oldText } from "../drain/view.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { CommandSpec } from "../base/spec.ts";
 
 export const drainCommand: CommandSpec = {
   name: "drain",

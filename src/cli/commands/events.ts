@@ -1,18 +1,18 @@
 /** `llmnode events`: what has happened in the cluster, and what happens. */
 
-import { chooseRows } from "../../cluster/row-order.ts";
+import { chooseRows } from "../../cluster/rows/order.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { EventRow } from "../../protocol/watch-rows.ts";
-import { getJson, type HeadClient, headClient } from "../api.ts";
-import { EXIT, isRetryable } from "../exit-codes.ts";
-import { fields, text } from "../json-fields.ts";
-import { jsonText, LIST_OPTIONS, showList } from "../listing.ts";
-import type { Options } from "../options.ts";
-import type { CommandSpec, Invocation } from "../spec.ts";
-import { asciiText } from "../table.ts";
-import type { Terminal } from "../terminal.ts";
-import { eventLine, EVENTS } from "../view-events.ts";
-import { checkWords } from "../watch-frame.ts";
+import { getJson, type HeadClient, headClient } from "../client/api.ts";
+import { EXIT, isRetryable } from "../base/exit-codes.ts";
+import { fields, text } from "../base/json-fields.ts";
+import { jsonText, LIST_OPTIONS, showList } from "../lists/listing.ts";
+import type { Options } from "../base/options.ts";
+import type { CommandSpec, Invocation } from "../base/spec.ts";
+import { asciiText } from "../base/table.ts";
+import type { Terminal } from "../base/terminal.ts";
+import { eventLine, EVENTS } from "../lists/events.ts";
+import { checkWords } from "../client/watch-frame.ts";
 
 const DEFAULT_TAIL = 100;
 const POLL_MS = 1000;

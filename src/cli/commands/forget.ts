@@ -1,9 +1,9 @@
 /** `llmnode forget`: sends a worker away. */
 
 import { cleanLine } from "../../util/text.ts";
-import { headClient, postJson } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec } from "../spec.ts";
+import { headClient, postJson } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { CommandSpec } from "../base/spec.ts";
 
 export const forgetCommand: CommandSpec = {
   name: "forget",

@@ -5,15 +5,15 @@ import { readLocalAdmin } from "../../protocol/admin-token.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { createLog } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
-import { actionNamed } from "../actions.ts";
-import { type HeadClient, headClient, postStream } from "../api.ts";
-import { shellWord } from "../argv.ts";
-import { dataDirectory } from "../daemon.ts";
-import { EXIT } from "../exit-codes.ts";
-import { trustFor } from "../head-tls.ts";
-import { versionFacts } from "../program.ts";
-import type { Invocation } from "../spec.ts";
-import type { Terminal } from "../terminal.ts";
+import { actionNamed } from "../parse/actions.ts";
+import { type HeadClient, headClient, postStream } from "../client/api.ts";
+import { shellWord } from "../base/argv.ts";
+import { dataDirectory } from "../daemon/daemon.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { trustFor } from "../client/head-tls.ts";
+import { versionFacts } from "../daemon/program.ts";
+import type { Invocation } from "../base/spec.ts";
+import type { Terminal } from "../base/terminal.ts";
 
 type Action = (job: { invocation: Invocation; terminal: Terminal; file: string }) => Promise<void>;
 
@@ -26,7 +26,7 @@ const ACTIONS: Record<string, Action> = {
         hints: [`replace it:   llmnode head backup ${shellWord(file)} --force`],
       });
     }
-    const { readBackup } = await import("../../head/backup.ts");
+    const { readBackup } = await import("../../head/store/backup.ts");
     const pieces = await take(invocation, terminal);
     const bytes = await writeWhole(file, pieces, (text) => void readBackup(text, "what came"));
     terminal.err.write(
@@ -36,7 +36,7 @@ const ACTIONS: Record<string, Action> = {
 
   async restore({ invocation, terminal, file }) {
     const dataDir = dataDirectory(invocation.options, invocation.env);
-    const { readBackup, restoreBackup } = await import("../../head/backup.ts");
+    const { readBackup, restoreBackup } = await import("../../head/store/backup.ts");
     const shown = cleanLine(file, 200);
     const text = await Bun.file(file)
       .text()
@@ -79,7 +79,7 @@ async function take(
     (options.isGiven("head") && options.from("data-dir") !== "flag");
   const local = isElsewhere ? null : readLocalAdmin(dataDir);
   if (local === null && !isElsewhere) {
-    const { backupOfDirectory } = await import("../../head/backup.ts");
+    const { backupOfDirectory } = await import("../../head/store/backup.ts");
     const { version } = versionFacts();
     const log = createLog({
       format: "text",

@@ -1,7 +1,7 @@
 /** What `llmnode head` can be told: its flags, their variables and their defaults. */
 
-import { POLICIES } from "../../cluster/policies.ts";
-import { DAEMON_OPTIONS, DATA_DIR_OPTION, type OptionSpec } from "../spec.ts";
+import { POLICIES } from "../../cluster/routing/policies.ts";
+import { DAEMON_OPTIONS, DATA_DIR_OPTION, type OptionSpec } from "../base/spec.ts";
 
 export const HEAD_OPTIONS: OptionSpec[] = [
   {

@@ -1,13 +1,13 @@
 /** What the options of `llmnode head` ask for. */
 
-import type { TlsFiles } from "../../head/client-tls.ts";
+import type { TlsFiles } from "../../head/api/client-tls.ts";
 import type { AccessWishes, HeadOptions } from "../../head/options.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
-import { addressOption, DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon.ts";
-import { readRouting } from "../head-routing.ts";
-import type { Options } from "../options.ts";
-import type { Invocation } from "../spec.ts";
+import { addressOption, DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon/daemon.ts";
+import { readRouting } from "../daemon/head-routing.ts";
+import type { Options } from "../base/options.ts";
+import type { Invocation } from "../base/spec.ts";
 
 export type WantedHead = Omit<HeadOptions, "dataDir" | "version" | "log" | "requestLog"> & {
   tls: TlsFiles | null;

@@ -5,19 +5,19 @@ import type { Head } from "../../head/head.ts";
 import type { HeadOptions } from "../../head/options.ts";
 import { formatHostPort, isLoopback } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
-import { shellWord } from "../argv.ts";
+import { shellWord } from "../base/argv.ts";
 import {
   daemonLog,
   dataDirectory,
   DEFAULT_HTTP_PORT,
   DEFAULT_SESSION_PORT,
   isForPerson,
-} from "../daemon.ts";
-import { typedName, versionFacts } from "../program.ts";
-import { restartInPlace } from "../reexec.ts";
-import { runDaemon } from "../shutdown.ts";
-import type { CommandSpec, Invocation } from "../spec.ts";
-import type { Terminal } from "../terminal.ts";
+} from "../daemon/daemon.ts";
+import { typedName, versionFacts } from "../daemon/program.ts";
+import { restartInPlace } from "../daemon/reexec.ts";
+import { runDaemon } from "../daemon/shutdown.ts";
+import type { CommandSpec, Invocation } from "../base/spec.ts";
+import type { Terminal } from "../base/terminal.ts";
 import { runHeadAction } from "./head-backup.ts";
 import { HEAD_OPTIONS } from "./head-options.ts";
 import { readHead } from "./head-wanted.ts";

@@ -1,10 +1,10 @@
 /** `llmnode help`: the overview, or one command's page. */
 
-import { EXIT } from "../exit-codes.ts";
-import { commandHelp, overview } from "../help.ts";
-import { findCommand, unknownCommand } from "../parse.ts";
-import { versionFacts } from "../program.ts";
-import type { CommandSpec } from "../spec.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { commandHelp, overview } from "../parse/help.ts";
+import { findCommand, unknownCommand } from "../parse/parse.ts";
+import { versionFacts } from "../daemon/program.ts";
+import type { CommandSpec } from "../base/spec.ts";
 
 /** Help knows the whole table, itself included, so it is made from the rest of it. */
 export function helpCommand(others: readonly CommandSpec[]): CommandSpec {

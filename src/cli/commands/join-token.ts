@@ -2,12 +2,12 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { actionNamed, type HeadJob, printAnswer } from "../actions.ts";
-import { getJson, headClient, postJson } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { Options } from "../options.ts";
-import type { CommandSpec } from "../spec.ts";
-import { textTable } from "../table.ts";
+import { actionNamed, type HeadJob, printAnswer } from "../parse/actions.ts";
+import { getJson, headClient, postJson } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { Options } from "../base/options.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { textTable } from "../base/table.ts";
 
 const PATH = "/api/v1/join-tokens";
 

@@ -2,14 +2,14 @@
 
 import { formatLogQuery, type LogQuery } from "../../protocol/engine-log.ts";
 import { type ErrorCode, LlmnodeError, messageOf } from "../../protocol/errors.ts";
-import { getStream, type HeadClient, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { readLogEvents } from "../log-events.ts";
-import { createLogView, type LogView } from "../log-view.ts";
-import type { Options } from "../options.ts";
-import type { CommandSpec } from "../spec.ts";
-import type { Output } from "../terminal.ts";
-import { nameOthers } from "../worker-names.ts";
+import { getStream, type HeadClient, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { readLogEvents } from "../logs/events.ts";
+import { createLogView, type LogView } from "../logs/view.ts";
+import type { Options } from "../base/options.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import type { Output } from "../base/terminal.ts";
+import { nameOthers } from "../client/worker-names.ts";
 
 const DEFAULT_TAIL = 200;
 const RETRY_MS = 1000;

@@ -2,13 +2,19 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { ModelRow } from "../../protocol/watch-rows.ts";
-import { type HeadClient, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { choiceOptions, isPlainList, LIST_OPTIONS, showDetails, showList } from "../listing.ts";
-import { rowNamed } from "../names.ts";
-import type { CommandSpec } from "../spec.ts";
-import { modelLines, MODELS } from "../view-models.ts";
-import { checkWords, firstFrame } from "../watch-frame.ts";
+import { type HeadClient, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import {
+  choiceOptions,
+  isPlainList,
+  LIST_OPTIONS,
+  showDetails,
+  showList,
+} from "../lists/listing.ts";
+import { rowNamed } from "../client/names.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { modelLines, MODELS } from "../lists/models.ts";
+import { checkWords, firstFrame } from "../client/watch-frame.ts";
 import { listedIn } from "./workers.ts";
 
 export const modelsCommand: CommandSpec = {

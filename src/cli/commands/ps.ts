@@ -1,11 +1,11 @@
 /** `llmnode ps`: a line for each engine. */
 
-import { getJson, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { LIST_OPTIONS, showList } from "../listing.ts";
-import { noneMeant } from "../names.ts";
-import type { CommandSpec } from "../spec.ts";
-import { ENGINES, type PsRow, readEngines } from "../view-engines.ts";
+import { getJson, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { LIST_OPTIONS, showList } from "../lists/listing.ts";
+import { noneMeant } from "../client/names.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { ENGINES, type PsRow, readEngines } from "../lists/engines.ts";
 import { emptyText } from "./workers.ts";
 
 export const psCommand: CommandSpec = {

@@ -2,9 +2,9 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { RequestRow } from "../../protocol/watch-rows.ts";
-import { getJson, type HeadClient, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { fields, number, text } from "../json-fields.ts";
+import { getJson, type HeadClient, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { fields, number, text } from "../base/json-fields.ts";
 import {
   choiceOptions,
   isPlainList,
@@ -12,11 +12,11 @@ import {
   type ListedRows,
   showDetails,
   showList,
-} from "../listing.ts";
-import { rowNamed } from "../names.ts";
-import type { CommandSpec } from "../spec.ts";
-import { requestLines, REQUESTS } from "../view-requests.ts";
-import { ALL_ROWS, checkWords } from "../watch-frame.ts";
+} from "../lists/listing.ts";
+import { rowNamed } from "../client/names.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { requestLines, REQUESTS } from "../lists/requests.ts";
+import { ALL_ROWS, checkWords } from "../client/watch-frame.ts";
 
 export const requestsCommand: CommandSpec = {
   name: "requests",

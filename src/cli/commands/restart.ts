@@ -1,11 +1,11 @@
 /** `llmnode restart`: a worker's engine starts anew without losing a request. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { canAsk, confirm } from "../confirm.ts";
-import { followOrder, ORDER_OPTIONS, sendOrder } from "../drain-order.ts";
-import { lastText } from "../drain-view.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec } from "../spec.ts";
+import { canAsk, confirm } from "../base/confirm.ts";
+import { followOrder, ORDER_OPTIONS, sendOrder } from "../drain/order.ts";
+import { lastText } from "../drain/view.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { CommandSpec } from "../base/spec.ts";
 
 export const restartCommand: CommandSpec = {
   name: "restart",

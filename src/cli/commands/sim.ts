@@ -4,9 +4,9 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import { FAILS, LIKE_PORTS, LIKES, type LoraAdapter, type SimOptions } from "../../sim/options.ts";
 import { createLog } from "../../util/log.ts";
 import { parseDuration } from "../../util/units.ts";
-import { type Options, parseBytes } from "../options.ts";
-import { runDaemon } from "../shutdown.ts";
-import type { CommandSpec } from "../spec.ts";
+import { type Options, parseBytes } from "../base/options.ts";
+import { runDaemon } from "../daemon/shutdown.ts";
+import type { CommandSpec } from "../base/spec.ts";
 import { FAULT_OPTIONS, SIM_OPTIONS } from "./sim-options.ts";
 
 const TOKENS = { min: 1, max: Number.MAX_SAFE_INTEGER };

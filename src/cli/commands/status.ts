@@ -1,10 +1,10 @@
 /** `llmnode status`: the cluster on one screen. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { getJson, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import type { CommandSpec } from "../spec.ts";
-import { problems, readStatus, statusLines } from "../status-view.ts";
+import { getJson, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { problems, readStatus, statusLines } from "../status/view.ts";
 
 export const statusCommand: CommandSpec = {
   name: "status",

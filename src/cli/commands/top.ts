@@ -2,14 +2,14 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { type View, VIEWS } from "../../protocol/watch-rows.ts";
-import { whoAmI } from "../drain-order.ts";
-import { getStream, headClient, postJson } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { awaitInterrupt, HUNG_UP } from "../interrupt.ts";
-import type { CommandSpec, Invocation } from "../spec.ts";
-import type { Terminal } from "../terminal.ts";
-import { topLogs } from "../top-logs.ts";
-import { takeTerminal } from "../top-terminal.ts";
+import { whoAmI } from "../drain/order.ts";
+import { getStream, headClient, postJson } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { awaitInterrupt, HUNG_UP } from "../base/interrupt.ts";
+import type { CommandSpec, Invocation } from "../base/spec.ts";
+import type { Terminal } from "../base/terminal.ts";
+import { topLogs } from "../logs/top.ts";
+import { takeTerminal } from "../daemon/top-terminal.ts";
 
 const THEMES = ["auto", "mono", "high-contrast", "colorblind"] as const;
 
@@ -106,13 +106,13 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
   const sort = options.text("sort");
   const json = options.isOn("json");
   const watch = options.isOn("watch") || (accessible && !options.isOn("once"));
-  const { paletteOf } = await import("../../top/palette.ts");
+  const { paletteOf } = await import("../../top/text/palette.ts");
   const palette = paletteOf(theme, terminal.color);
   await checkFilter(view, filter);
   using interrupt = awaitInterrupt();
 
   if (json || watch || options.isOn("once") || !isInteractive(terminal, env)) {
-    const { FIRST_SORT } = await import("../../top/sorts.ts");
+    const { FIRST_SORT } = await import("../../top/state/sorts.ts");
     const { runPlain } = await import("../../top/plain.ts");
     if (
       terminal.outIsTty &&
@@ -178,7 +178,7 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
 
 /** Throws `usage`: a filter that cannot be read would show nothing. */
 async function checkFilter(view: View, filter: string): Promise<void> {
-  const { filterProblem } = await import("../../top/filters.ts");
+  const { filterProblem } = await import("../../top/state/filters.ts");
   const problem = filterProblem(view, filter);
   if (problem !== null) throw new LlmnodeError("usage", `--filter: ${problem}`);
 }

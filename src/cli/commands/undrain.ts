@@ -1,11 +1,11 @@
 /** `llmnode undrain`: a worker takes requests again. */
 
 import { cleanLine } from "../../util/text.ts";
-import { headClient, postJson } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { fields, list, text } from "../json-fields.ts";
-import type { CommandSpec } from "../spec.ts";
-import { nameOthers } from "../worker-names.ts";
+import { headClient, postJson } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { fields, list, text } from "../base/json-fields.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { nameOthers } from "../client/worker-names.ts";
 
 export const undrainCommand: CommandSpec = {
   name: "undrain",

@@ -2,12 +2,12 @@
 
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
-import { getJson, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { fields, type Fields, list, number, text } from "../json-fields.ts";
-import type { Options } from "../options.ts";
-import type { CommandSpec } from "../spec.ts";
-import { textTable } from "../table.ts";
+import { getJson, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { fields, type Fields, list, number, text } from "../base/json-fields.ts";
+import type { Options } from "../base/options.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { textTable } from "../base/table.ts";
 
 const PATH = "/api/v1/usage";
 const BY = ["hour", "day", "key", "model"] as const;

@@ -1,8 +1,8 @@
 /** `llmnode version`: which build this is. */
 
-import { EXIT } from "../exit-codes.ts";
-import { versionFacts } from "../program.ts";
-import type { CommandSpec } from "../spec.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import { versionFacts } from "../daemon/program.ts";
+import type { CommandSpec } from "../base/spec.ts";
 
 export const versionCommand: CommandSpec = {
   name: "version",

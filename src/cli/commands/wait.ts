@@ -4,12 +4,12 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { ModelRow, WorkerRow } from "../../protocol/watch-rows.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
-import { type HeadClient, headClient } from "../api.ts";
-import { EXIT, isRetryable } from "../exit-codes.ts";
-import { noneMeant } from "../names.ts";
-import type { CommandSpec } from "../spec.ts";
-import { stateText } from "../view-words.ts";
-import { firstFrame } from "../watch-frame.ts";
+import { type HeadClient, headClient } from "../client/api.ts";
+import { EXIT, isRetryable } from "../base/exit-codes.ts";
+import { noneMeant } from "../client/names.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { stateText } from "../lists/words.ts";
+import { firstFrame } from "../client/watch-frame.ts";
 
 export const WISHES = ["ready", "drained", "lost"] as const;
 export type Wish = (typeof WISHES)[number];

@@ -2,13 +2,19 @@
 
 import type { WorkerRow } from "../../protocol/watch-rows.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { type HeadClient, headClient } from "../api.ts";
-import { EXIT } from "../exit-codes.ts";
-import { choiceOptions, isPlainList, LIST_OPTIONS, showDetails, showList } from "../listing.ts";
-import { rowNamed, workerOf } from "../names.ts";
-import type { CommandSpec } from "../spec.ts";
-import { workerLines, WORKERS } from "../view-workers.ts";
-import { ALL_ROWS, checkWords, firstFrame, type SeenFrame } from "../watch-frame.ts";
+import { type HeadClient, headClient } from "../client/api.ts";
+import { EXIT } from "../base/exit-codes.ts";
+import {
+  choiceOptions,
+  isPlainList,
+  LIST_OPTIONS,
+  showDetails,
+  showList,
+} from "../lists/listing.ts";
+import { rowNamed, workerOf } from "../client/names.ts";
+import type { CommandSpec } from "../base/spec.ts";
+import { workerLines, WORKERS } from "../lists/workers.ts";
+import { ALL_ROWS, checkWords, firstFrame, type SeenFrame } from "../client/watch-frame.ts";
 
 export const workersCommand: CommandSpec = {
   name: "workers",

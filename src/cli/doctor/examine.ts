@@ -2,7 +2,7 @@
 
 import { messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
-import type { HeadTls } from "../head-tls.ts";
+import type { HeadTls } from "../client/head-tls.ts";
 import { type Check, failed, notChecked } from "./check.ts";
 import { checkHttp, checkStream, headVersion } from "./http.ts";
 import {

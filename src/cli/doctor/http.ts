@@ -3,9 +3,9 @@
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { formatDuration } from "../../util/units.ts";
-import { getJson } from "../api.ts";
-import type { HeadTls } from "../head-tls.ts";
-import { tlsTrouble } from "../head-trouble.ts";
+import { getJson } from "../client/api.ts";
+import type { HeadTls } from "../client/head-tls.ts";
+import { tlsTrouble } from "../client/head-trouble.ts";
 import { type Check, failed, notChecked, ok, warning } from "./check.ts";
 
 export interface HttpHead {

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { messageOf } from "../../protocol/errors.ts";
-import { probeReady } from "../../engine/probe.ts";
+import { probeReady } from "../../engine/ask/probe.ts";
 import { askTool } from "../../telemetry/tools.ts";
 import { count } from "../../util/text.ts";
 import { type Check, failed, notChecked, ok, warning } from "./check.ts";

@@ -4,10 +4,10 @@ import { formatHostPort, type HostPort, isLoopback } from "../../util/host-port.
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { WorkerOptions } from "../../worker/options.ts";
-import { shellWord } from "../argv.ts";
-import { DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon.ts";
-import { typedName, versionFacts } from "../program.ts";
-import type { Environment } from "../spec.ts";
+import { shellWord } from "../base/argv.ts";
+import { DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon/daemon.ts";
+import { typedName, versionFacts } from "../daemon/program.ts";
+import type { Environment } from "../base/spec.ts";
 
 export interface WorkerFacts {
   name: string;

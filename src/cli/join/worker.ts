@@ -6,9 +6,9 @@ import { ALL_MODELS, isServiceName } from "../../protocol/service-name.ts";
 import { parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { WorkerOptions } from "../../worker/options.ts";
-import { DEFAULT_SESSION_PORT, originOption } from "../daemon.ts";
-import type { Options } from "../options.ts";
-import type { Invocation } from "../spec.ts";
+import { DEFAULT_SESSION_PORT, originOption } from "../daemon/daemon.ts";
+import type { Options } from "../base/options.ts";
+import type { Invocation } from "../base/spec.ts";
 import { parseUntil, UNTIL_FORMS } from "./until.ts";
 
 /** Options about an engine that this worker starts itself. */

@@ -3,12 +3,12 @@
 import { messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
 import { sleep } from "../../util/sleep.ts";
-import type { LaunchContext, Launched } from "../launch.ts";
-import type { ProcessEntry } from "../proc.ts";
-import type { EngineExit, EngineProcess } from "../process.ts";
-import { trackTree, type EndLimits } from "../process-tree.ts";
-import type { ContainerEnd } from "../reasons.ts";
-import type { ComposeCommand } from "./compose-command.ts";
+import type { LaunchContext, Launched } from "../process/launch.ts";
+import type { ProcessEntry } from "../process/proc.ts";
+import type { EngineExit, EngineProcess } from "../process/process.ts";
+import { trackTree, type EndLimits } from "../process/process-tree.ts";
+import type { ContainerEnd } from "../diagnose/reasons.ts";
+import type { ComposeCommand } from "./argv/compose-command.ts";
 import type { Containers } from "./containers.ts";
 import { spawnIntoLog } from "./follow-log.ts";
 import { processesOf } from "./host-processes.ts";

@@ -1,10 +1,10 @@
 /** Starts engines that are a compose project: `docker compose up`, ended by `compose down`. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { LaunchContext, Launcher } from "../launch.ts";
-import { adoptProcess, findProgram } from "../process.ts";
-import { isRecorded } from "../record.ts";
-import type { ComposeCommand } from "./compose-command.ts";
+import type { LaunchContext, Launcher } from "../process/launch.ts";
+import { adoptProcess, findProgram } from "../process/process.ts";
+import { isRecorded } from "../process/record.ts";
+import type { ComposeCommand } from "./argv/compose-command.ts";
 import {
   attachWords,
   listContainers,

@@ -4,9 +4,9 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../../protocol/errors.ts";
 import { sleep } from "../../util/sleep.ts";
-import type { LaunchContext } from "../launch.ts";
-import { ENGINE_LOG } from "../log-index.ts";
-import { findProgram, spawnEngine, type EngineProcess } from "../process.ts";
+import type { LaunchContext } from "../process/launch.ts";
+import { ENGINE_LOG } from "../log/log-index.ts";
+import { findProgram, spawnEngine, type EngineProcess } from "../process/process.ts";
 
 export interface FollowOptions {
   context: LaunchContext;

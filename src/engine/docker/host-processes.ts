@@ -1,7 +1,7 @@
 /** The processes of a container as this machine's kernel sees them. */
 
 import { readFile } from "node:fs/promises";
-import { listProcesses, type ProcessEntry } from "../proc.ts";
+import { listProcesses, type ProcessEntry } from "../process/proc.ts";
 import type { ContainerInfo } from "./inspect.ts";
 
 /**

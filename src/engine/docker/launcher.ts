@@ -1,16 +1,16 @@
 /** Chooses how an engine's command is started: in a container, as a compose project, or bare. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { EngineHints } from "../argv.ts";
-import { bareLauncher, type LaunchContext, type Launcher } from "../launch.ts";
+import type { EngineHints } from "../argv/argv.ts";
+import { bareLauncher, type LaunchContext, type Launcher } from "../process/launch.ts";
 import type { Environment } from "../shell-words.ts";
 import { peelWrappers } from "../wrappers.ts";
-import { readContainerCommand } from "./command.ts";
-import { projectName, readComposeCommand } from "./compose-command.ts";
+import { readContainerCommand } from "./argv/command.ts";
+import { projectName, readComposeCommand } from "./argv/compose-command.ts";
 import { composeLauncher } from "./compose.ts";
 import { containerLauncher } from "./container.ts";
 import { containersOf } from "./containers.ts";
-import { ENGINE_LABEL } from "./inject.ts";
+import { ENGINE_LABEL } from "./argv/inject.ts";
 import { CONTAINER_DEFAULTS, type ContainerSettings } from "./settings.ts";
 import { createTool, wordsOf } from "./tool.ts";
 import { forgetTrace, readTrace, traceCommand, type ContainerTrace } from "./trace.ts";

@@ -2,7 +2,7 @@
 
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { findProgram, type EngineCommandLine } from "../process.ts";
+import { findProgram, type EngineCommandLine } from "../process/process.ts";
 
 export interface ToolAnswer {
   /** Null: it was ended, because it took too long or nobody waits for it any more. */

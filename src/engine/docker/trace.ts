@@ -3,7 +3,7 @@
 
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { EngineCommandLine } from "../process.ts";
+import type { EngineCommandLine } from "../process/process.ts";
 
 export interface ContainerTrace {
   /** `docker`, `podman`, `nerdctl`. */

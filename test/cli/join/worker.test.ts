@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
 import { commandTable } from "../../../src/cli/commands.ts";
 import { readWorker } from "../../../src/cli/join/worker.ts";
-import { createOptions } from "../../../src/cli/options.ts";
-import { parseCommandLine } from "../../../src/cli/parse.ts";
-import { SUPERVISOR_DEFAULTS } from "../../../src/engine/settings.ts";
+import { createOptions } from "../../../src/cli/base/options.ts";
+import { parseCommandLine } from "../../../src/cli/parse/parse.ts";
+import { SUPERVISOR_DEFAULTS } from "../../../src/engine/supervise/settings.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { WORKER_DEFAULTS } from "../../../src/worker/options.ts";
 

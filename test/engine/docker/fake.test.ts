@@ -8,7 +8,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import type { SupervisorOptions } from "../../../src/engine/supervisor.ts";
+import type { SupervisorOptions } from "../../../src/engine/supervise/supervisor.ts";
 import { tempDir, type TempDir } from "../../helpers/temp.ts";
 import { fixture, freePort, startEngine, until } from "../harness.ts";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { readEngineArgv } from "../../../src/engine/argv.ts";
+import { readEngineArgv } from "../../../src/engine/argv/argv.ts";
 import { launcherFor } from "../../../src/engine/docker/launcher.ts";
-import { bareLauncher } from "../../../src/engine/launch.ts";
+import { bareLauncher } from "../../../src/engine/process/launch.ts";
 import { silentLog } from "../../../src/util/log.ts";
 import { startEngine } from "../harness.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { probeReady } from "../../../src/engine/probe.ts";
-import { readAddress } from "../../../src/engine/log-lines.ts";
+import { probeReady } from "../../../src/engine/ask/probe.ts";
+import { readAddress } from "../../../src/engine/diagnose/log-lines.ts";
 import { PRESETS } from "../../../src/engine/presets/all.ts";
 import { DIALECTS } from "../../../src/sim/like/all.ts";
 import { LIKE_PORTS, LIKES } from "../../../src/sim/options.ts";

@@ -1,0 +1,41 @@
+/** Names the workers that a person may have meant by a name that is none. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { getJson, type HeadClient } from "./api.ts";
+import { fields, list, text } from "../base/json-fields.ts";
+import { suggest } from "../base/suggest.ts";
+
+/** Throws the error; where it is about a worker that is not there, with hints. */
+export async function nameOthers(
+  error: unknown,
+  { client, command, words }: { client: HeadClient; command: string; words: readonly string[] },
+): Promise<never> {
+  if (!(error instanceof LlmnodeError) || !error.message.startsWith(UNKNOWN)) throw error;
+  const unknown = error.message.slice(UNKNOWN.length);
+  const names = await getJson(client, "/api/v1/status").then(
+    (body) => list(fields(JSON.parse(body))["workers"]).flatMap(({ name }) => text(name) ?? []),
+    () => [],
+  );
+  // One that is asked for already is not what was meant.
+  const near = suggest(
+    unknown,
+    names.filter((name) => !words.includes(name)),
+  );
+  const meant =
+    near === null
+      ? words
+      : words.map((word) => {
+          const isMeant = word === unknown || word.startsWith(`${unknown}/`);
+          return isMeant ? near + word.slice(unknown.length) : word;
+        });
+  const hints = [
+    ...(near === null ? [] : [`did you mean   llmnode ${command} ${meant.join(" ")}`]),
+    names.length === 0
+      ? "there are no workers (yet)"
+      : `workers: ${names.slice(0, 8).join(", ")}${names.length > 8 ? ", ..." : ""}`,
+  ];
+  throw new LlmnodeError(error.code, error.message, { hints });
+}
+
+/** How the head says it. */
+const UNKNOWN = "there is no worker ";

@@ -1,0 +1,149 @@
+/** The life of a command that runs until it is stopped: signals, second thoughts, and bugs. */
+
+import type { LlmnodeError } from "../../protocol/errors.ts";
+import type { Log } from "../../util/log.ts";
+import { sleep } from "../../util/sleep.ts";
+import { EXIT } from "../base/exit-codes.ts";
+
+export interface Stoppable {
+  /** Graceful until `force` aborts. */
+  stop(options?: { force?: AbortSignal }): Promise<void>;
+  /** Settles when it ends by itself; an error is why. */
+  readonly ended?: Promise<LlmnodeError | null>;
+}
+
+/** Another way than `stop` to end what runs. */
+export interface Ending<T> {
+  /** What is told, such as "handing over". */
+  farewell: string;
+  /** Graceful until `force` aborts. */
+  end(running: T, options: { force: AbortSignal }): Promise<void>;
+}
+
+export interface DaemonOptions<T extends Stoppable> {
+  log: Log;
+  start: () => Promise<T>;
+  /** Aborted by a signal that comes before `start` is done, where `start` knows how to give up. */
+  abandonStart?: AbortController;
+  /** Called once it runs. */
+  started: (running: T) => void;
+  /** What is told on the first signal, such as "draining 3 requests". */
+  farewell: (running: T) => string;
+  /** Signals that are told but otherwise ignored. */
+  ignore?: readonly NodeJS.Signals[];
+  /** Signals that mean something else to it once it runs; until then they are let pass. */
+  onSignal?: Partial<Record<NodeJS.Signals, (running: T) => void>>;
+  /** Signals that end it in a way of their own; they are never a second thought. */
+  endings?: Partial<Record<NodeJS.Signals, Ending<T>>>;
+  /** A signal so soon after the first is the same one come twice. Default 200 ms. */
+  echoMs?: number;
+  /** How long a process with a bug may take to end what it started. Default 15 s. */
+  bugStopMs?: number;
+}
+
+/**
+ * Runs until SIGINT, SIGTERM, SIGHUP or one of `endings`, then stops gracefully; a second SIGINT or
+ * SIGTERM forces, a third leaves at once. Returns the exit code: 0 however it was stopped, 70 after an error that
+ * nobody caught. Throws what `start` throws, and the error that a running thing ended with.
+ */
+export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>): Promise<number> {
+  const { log } = options;
+  const force = new AbortController();
+  const stopAsked = Promise.withResolvers<Ending<T> | null>();
+  const bug = Promise.withResolvers<"bug">();
+  let bugs = 0;
+  let running: T | null = null;
+  let asked = 0;
+  let firstAt = 0;
+
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (options.ignore?.includes(signal) === true) {
+      log.info(`${signal} is ignored, as told`);
+      return;
+    }
+    const other = options.onSignal?.[signal];
+    if (other) {
+      if (running !== null) other(running);
+      return;
+    }
+    // A closing terminal sends SIGHUP twice, and service managers send it along with SIGTERM:
+    // it never counts as somebody's second thought.
+    const ending = options.endings?.[signal] ?? null;
+    if (asked > 0 && (signal === "SIGHUP" || ending !== null)) return;
+    // `timeout`, `npm run` and the like pass on a Ctrl-C that the terminal has sent here as well.
+    const now = performance.now();
+    if (asked === 1 && now - firstAt < (options.echoMs ?? 200)) return;
+    asked += 1;
+    if (asked === 1) {
+      firstAt = now;
+      const told = running === null ? "stopping once it has started" : options.farewell(running);
+      log.info(`${ending?.farewell ?? told}, Ctrl-C again to stop now`);
+      stopAsked.resolve(ending);
+      if (running === null) options.abandonStart?.abort();
+    } else if (asked === 2) {
+      log.warn("stopping now");
+      force.abort();
+    } else {
+      process.exit(EXIT.failure);
+    }
+  };
+  const onBug = (error: unknown) => {
+    const known = error instanceof Error;
+    log.error("internal error: this is a bug in llmnode", {
+      id: crypto.randomUUID().slice(0, 8),
+      error: known ? `${error.name}: ${error.message}` : String(error),
+      stack: known ? error.stack : undefined,
+    });
+    bugs += 1;
+    bug.resolve("bug");
+  };
+  const signals: NodeJS.Signals[] = [
+    ...(["SIGINT", "SIGTERM", "SIGHUP"] as const),
+    ...(["SIGUSR1", "SIGUSR2"] as const).filter((signal) => options.endings?.[signal]),
+  ];
+  for (const signal of signals) process.on(signal, onSignal);
+  process.on("uncaughtException", onBug);
+  process.on("unhandledRejection", onBug);
+
+  const startUnlessAsked = async (): Promise<T | null> => {
+    try {
+      return await options.start();
+    } catch (error) {
+      if (options.abandonStart?.signal.aborted === true) return null;
+      throw error;
+    }
+  };
+
+  try {
+    const thing = await Promise.race([startUnlessAsked(), bug.promise]);
+    if (thing === "bug") return EXIT.internal;
+    if (thing === null) return EXIT.ok;
+    running = thing;
+    if (asked === 0) options.started(thing);
+    const ended = thing.ended?.then((error) => ({ error }));
+    const first = await Promise.race([
+      stopAsked.promise.then((ending) => ({ ending })),
+      bug.promise,
+      ...(ended === undefined ? [] : [ended]),
+    ]);
+    if (first === "bug") {
+      // What it started must not outlive it, but a broken process may not manage that either.
+      force.abort();
+      const stopped = new AbortController();
+      const stop = thing.stop({ force: force.signal }).finally(() => stopped.abort());
+      await Promise.race([stop, sleep(options.bugStopMs ?? 15_000, stopped.signal)]);
+      return EXIT.internal;
+    }
+    if ("ending" in first && first.ending !== null) {
+      await first.ending.end(thing, { force: force.signal });
+    } else {
+      await thing.stop({ force: force.signal });
+    }
+    if ("error" in first && first.error !== null) throw first.error;
+    return bugs === 0 ? EXIT.ok : EXIT.internal;
+  } finally {
+    for (const signal of signals) process.off(signal, onSignal);
+    process.off("uncaughtException", onBug);
+    process.off("unhandledRejection", onBug);
+  }
+}

@@ -1,0 +1,64 @@
+/** Requests that run as `llmnode requests` shows them: a row each, or what became of one so far. */
+
+import { type RequestRow, WATCH_ROW_FIELDS } from "../../protocol/watch-rows.ts";
+import { countText, timeText, tokenRateText } from "../../top/text/figures.ts";
+import { cleanLine } from "../../util/text.ts";
+import type { Listing } from "./listing.ts";
+import { cut, type TableStyle } from "../base/table.ts";
+import { factLines } from "./words.ts";
+
+export const REQUESTS: Listing<RequestRow> = {
+  schema: "llmnode.requests/1",
+  member: "requests",
+  fields: [...WATCH_ROW_FIELDS.requests, "timeline"],
+  nameOf: ({ id }) => id,
+  columns: [
+    { head: "REQUEST", field: "id", text: ({ id }) => id },
+    { head: "AGE", field: "age_ms", text: ({ age_ms }) => timeText(age_ms) },
+    { head: "PHASE", field: "phase", text: phaseText },
+    { head: "MODEL", field: "model", text: ({ model }) => model ?? "-" },
+    { head: "WORKER", field: "worker", text: ({ worker }) => worker ?? "-" },
+    { head: "ENGINE", field: "engine", wide: true, text: ({ engine }) => engine ?? "-" },
+    { head: "KEY", field: "key", text: ({ key }) => key ?? "" },
+    { head: "IN", field: "input_tokens", text: ({ input_tokens }) => countText(input_tokens) },
+    { head: "OUT", field: "output_tokens", text: ({ output_tokens }) => countText(output_tokens) },
+    {
+      head: "TOK/S",
+      field: "output_tokens_per_s",
+      text: (row) => tokenRateText(row.output_tokens_per_s),
+    },
+    { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => timeText(ttft_ms) },
+    { head: "QUEUED", field: "queue_ms", wide: true, text: ({ queue_ms }) => timeText(queue_ms) },
+    { head: "TRIES", field: "attempts", wide: true, text: ({ attempts }) => String(attempts) },
+    { head: "STREAM", field: "stream", wide: true, text: ({ stream }) => (stream ? "yes" : "no") },
+    { head: "ROUTE", field: "route", wide: true, text: ({ route }) => route },
+  ],
+};
+
+/** Everything about one. */
+export function requestLines(row: RequestRow, { columns }: TableStyle): string[] {
+  return [
+    cut(cleanLine(`${row.id}   ${phaseText(row)}   ${timeText(row.age_ms)}`), columns),
+    ...factLines(
+      [
+        ["route", row.route],
+        ["model", row.model],
+        ["engine", row.engine],
+        ["key", row.key],
+        ["tokens in", countText(row.input_tokens)],
+        [
+          "tokens out",
+          `${countText(row.output_tokens)}, ${tokenRateText(row.output_tokens_per_s)}/s`,
+        ],
+        ["first token", row.ttft_ms === null ? null : `after ${timeText(row.ttft_ms)}`],
+        ["waited", timeText(row.queue_ms)],
+        ...row.timeline.map(({ at_ms, text }) => [`+${timeText(at_ms)}`, text] as const),
+      ],
+      columns,
+    ),
+  ];
+}
+
+function phaseText({ phase, attempts }: RequestRow): string {
+  return phase === "retry" ? `retry ${attempts - 1}` : phase;
+}

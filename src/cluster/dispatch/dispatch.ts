@@ -1,0 +1,256 @@
+/** Leases: which request is on which replica, given out and taken back exactly once. */
+
+import { eventOf, transition } from "../faults/breaker.ts";
+import { noteRequest } from "../faults/budget.ts";
+import {
+  type CandidateContext,
+  candidatesAmong,
+  fits,
+  isUsable,
+  replicasOfWant,
+} from "../state/candidates.ts";
+import { outlook, type Refusal, refusalOf } from "./explain.ts";
+import { noteBusy, noteLeased } from "../state/latch.ts";
+import type { Replica } from "../state/catalog.ts";
+import { deathsOf, isSuspect, noteFailed } from "../faults/poison.ts";
+import type { Choice, Router } from "../routing/routing.ts";
+import type { ClusterState, Engine, Lease, LeaseEnd, Worker } from "../state/state.ts";
+import type { Want } from "../../protocol/want.ts";
+
+/** What decides: who is there, and where requests do best. */
+export interface DispatchContext extends CandidateContext {
+  router: Router;
+}
+
+/** `waits`: whether it may be granted later, and the request should wait for that. */
+export type Grant =
+  { granted: true; lease: Lease } | ({ granted: false; waits: boolean } & Refusal);
+
+interface At {
+  now: number;
+  random: () => number;
+}
+
+/** Gives a replica out, or says why there is none. */
+export function acquire(context: DispatchContext, want: Want, at: At): Grant {
+  const taken = take(context, want, at);
+  if (taken !== null) return taken;
+  const { waits } = outlook(context, want, at.now);
+  return { granted: false, waits, ...refusalOf(context, want, at.now) };
+}
+
+/** Gives a replica out; null: there is none now. */
+export function take(context: DispatchContext, want: Want, at: At): Grant | null {
+  const { state, router } = context;
+  const refusal = refuseOutright(context, want, at.now);
+  if (refusal) return { granted: false, waits: false, ...refusal };
+  const list = apart(state, candidates(context, want, at.now), { want, now: at.now });
+  const choice = list.length === 0 ? null : router.choose(list, want, at);
+  if (choice === null) return null;
+  const lease = leaseOf(state, { choice, want, now: at.now });
+  const { worker, engine } = choice.replica;
+  if (want.exclude.length === 0) noteRequest(state.retries, at.now);
+  state.nextLease += 1;
+  state.leases.set(lease.id, lease);
+  worker.inFlight += 1;
+  engine.inFlight += 1;
+  engine.pendingTokens += lease.missTokens;
+  noteLeased(engine);
+  if (engine.breaker.state !== "closed") tell(state, engine, { type: "sent", lease: lease.id }, at);
+  router.sent(lease, at.now);
+  return { granted: true, lease };
+}
+
+/** What no replica, however free, may have. */
+function refuseOutright(context: DispatchContext, want: Want, now: number): Refusal | null {
+  const { poison, limits } = context.state;
+  if (want.bodyHash !== null) {
+    const deaths = deathsOf(poison, want.bodyHash, { now, limits: limits.poison });
+    if (deaths > 0) {
+      const message = `${deaths} engines have ended while they worked on this very request: it is not tried again for now.`;
+      return { code: "engine_crashed", message, retryAfterMs: null };
+    }
+  }
+  if (!want.oneModel) return null;
+  const models = new Set<string>();
+  for (const replica of replicasOfWant(context, want)) {
+    if (fits(replica, want) && isUsable(replica, want)) models.add(replica.card.id);
+  }
+  if (models.size <= 1) return null;
+  const message = "Several models can answer this: say which one by 'model'.";
+  return { code: "bad_request", message, retryAfterMs: null };
+}
+
+/** Those of the model itself; those of a fallback only where the model has none to wait for. */
+function candidates(context: DispatchContext, want: Want, now: number) {
+  const { state } = context;
+  const first = candidatesAmong(state, replicasOfWant(context, want), { want, now });
+  if (first.usable || want.fallbacks.length === 0) return first.list;
+  for (const model of want.fallbacks) {
+    const replicas = replicasOfWant(context, want, model);
+    const { list } = candidatesAmong(state, replicas, { want, now });
+    if (list.length > 0) return list;
+  }
+  return first.list;
+}
+
+/**
+ * Requests that were on an engine as it died are kept apart where there is room: one of them may
+ * kill the next engine too, and the others would be struck a second time.
+ */
+function apart(
+  state: ClusterState,
+  list: readonly Replica[],
+  { want, now }: { want: Want; now: number },
+): readonly Replica[] {
+  const { poison, limits } = state;
+  const how = { now, limits: limits.poison };
+  if (want.bodyHash === null || poison.victims.size === 0 || list.length < 2) return list;
+  if (!isSuspect(poison, want.bodyHash, how)) return list;
+  const taken = new Set<string>();
+  for (const { engineKey, want: other } of state.leases.values()) {
+    if (other.bodyHash !== null && isSuspect(poison, other.bodyHash, how)) taken.add(engineKey);
+  }
+  const free = list.filter(({ engine }) => !taken.has(engine.key));
+  return free.length > 0 ? free : list;
+}
+
+function leaseOf(
+  state: ClusterState,
+  { choice, want, now }: { choice: Choice; want: Want; now: number },
+): Lease {
+  const { worker, engine, card } = choice.replica;
+  const { route } = engine;
+  return {
+    id: state.nextLease,
+    workerId: worker.id,
+    workerName: worker.name,
+    workerRun: worker.run,
+    engineKey: engine.key,
+    engineRun: engine.run,
+    engineKind: engine.kind,
+    hasProcess: engine.pid !== null,
+    model: card.id,
+    url: route.via === "direct" ? route.url : null,
+    engineNumber: engine.number,
+    apiKey: engine.apiKey,
+    hostHeader: engine.hostHeader,
+    maxModelLen: card.maxModelLen,
+    grantedAt: now,
+    promptTokens: choice.promptTokens,
+    missTokens: choice.missTokens,
+    explanation: choice.explanation,
+    started: false,
+    progressAt: now,
+    reading: true,
+    readingSince: now,
+    recalled: false,
+    want,
+  };
+}
+
+/** The engine's first byte is here: its prompt has been read. */
+export function started(
+  { state, router }: Pick<DispatchContext, "state" | "router">,
+  lease: Lease,
+  now: number,
+): void {
+  if (lease.started || !state.leases.has(lease.id)) return;
+  lease.started = true;
+  lease.progressAt = now;
+  const engine = engineOf(state, lease);
+  if (engine) {
+    engine.pendingTokens -= lease.missTokens;
+    engine.progressAt = now;
+    if (engine.breaker.state !== "closed" && engine.run === lease.engineRun) {
+      tell(state, engine, { type: "answered" }, { now });
+    }
+  }
+  router.started(lease, now);
+}
+
+/** Takes a lease back; a second time does nothing. */
+export function release(
+  { state, router }: Pick<DispatchContext, "state" | "router">,
+  lease: Lease,
+  end: LeaseEnd & { now: number },
+): void {
+  if (!state.leases.delete(lease.id)) return;
+  router.released(lease, end);
+  noteDeath(state, lease, end);
+  const worker = state.workers.get(lease.workerId);
+  if (worker?.run !== lease.workerRun) return;
+  worker.inFlight -= 1;
+  const engine = engineOf(state, lease);
+  if (!engine) return;
+  engine.inFlight -= 1;
+  if (!lease.started) engine.pendingTokens -= lease.missTokens;
+  // What an earlier life of it did says nothing of this one.
+  if (engine.run !== lease.engineRun) return;
+  if (end.outcome === "busy") noteBusy(engine, end.retryAfterMs, end.now);
+  if (end.outcome === "auth") {
+    engine.refusesKey = "it refuses the key that its worker gave";
+    state.revision += 1;
+  }
+  const type = eventOf(end.outcome);
+  const event = type === "unknown" ? { type, lease: lease.id } : { type };
+  tell(state, engine, event, end);
+}
+
+/** The engine may have died of this request: that may become known before or after. */
+function noteDeath(state: ClusterState, lease: Lease, end: LeaseEnd & { now: number }): void {
+  const hash = lease.want.bodyHash;
+  // A connection that was refused has carried nothing.
+  const mayHaveKilled = end.outcome === "broken" || end.outcome === "recalled";
+  if (hash === null || !mayHaveKilled) return;
+  const killer = noteFailed(
+    state.poison,
+    { hash, run: lease.engineRun },
+    { now: end.now, limits: state.limits.poison },
+  );
+  if (killer) state.poison.killers.push(killer);
+}
+
+function tell(
+  state: ClusterState,
+  engine: Engine,
+  event: Parameters<typeof transition>[1],
+  { now }: { now: number },
+): void {
+  engine.breaker = transition(engine.breaker, event, {
+    now,
+    limits: state.limits.breaker,
+    mayOpen: () => mayOpen(state, engine, now),
+  });
+}
+
+/** At most half of the ready replicas of a model may be closed to requests, and never the last. */
+function mayOpen(state: ClusterState, engine: Engine, now: number): boolean {
+  return offersOf(engine).every((offer) => {
+    let ready = 0;
+    let open = 0;
+    for (const worker of state.workers.values()) {
+      if (worker.state !== "ready") continue;
+      for (const other of worker.engines.values()) {
+        if (other.state !== "ready" || !offersOf(other).includes(offer)) continue;
+        ready += 1;
+        if (other === engine || isOpen(other, now)) open += 1;
+      }
+    }
+    return 2 * open <= ready;
+  });
+}
+
+function isOpen({ breaker }: Engine, now: number): boolean {
+  return breaker.state === "open" && now < breaker.until;
+}
+
+function offersOf({ service, models }: Engine): readonly string[] {
+  return service === null ? models.map(({ id }) => id) : [service];
+}
+
+function engineOf(state: ClusterState, lease: Lease): Engine | null {
+  const worker: Worker | undefined = state.workers.get(lease.workerId);
+  if (worker?.run !== lease.workerRun) return null;
+  return worker.engines.get(lease.engineNumber) ?? null;
+}

@@ -1,0 +1,248 @@
+/** What a request can hope for where no replica may have it now, and what its client is told. */
+
+import type { ErrorCode } from "../../protocol/errors.ts";
+import { formatDuration } from "../../util/units.ts";
+import { type CandidateContext, fits, replicasOfWant } from "../state/candidates.ts";
+import type { Replica } from "../state/catalog.ts";
+import { isKnownModel } from "../state/registry.ts";
+import { serviceCatalog } from "../state/services.ts";
+import type { ClusterState, Engine } from "../state/state.ts";
+import type { Want } from "../../protocol/want.ts";
+
+export interface Refusal {
+  code: ErrorCode;
+  message: string;
+  retryAfterMs: number | null;
+}
+
+/** What may become of a request that waits. */
+export type Outlook =
+  | { waits: false }
+  /** `until`: the time by which one that waits since then has waited long enough. */
+  | { waits: true; until: (since: number) => number };
+
+/** The replicas of all models that will do, in three sieves. */
+interface Scene {
+  known: readonly Replica[];
+  /** Of these, those that can answer this at all. */
+  fitting: readonly Replica[];
+  /** Of these, those that have not failed this very request. */
+  left: readonly Replica[];
+}
+
+function sceneOf(context: CandidateContext, want: Want): Scene {
+  const known = modelsOf(want).flatMap((model) => replicasOfWant(context, want, model));
+  const fitting = known.filter((replica) => fits(replica, want));
+  const left = fitting.filter(({ engine }) => !want.exclude.includes(engine.key));
+  return { known, fitting, left };
+}
+
+/** The model that is asked for, and those that will do in its place. */
+export function modelsOf({ model, fallbacks }: Want): readonly (string | null)[] {
+  return fallbacks.length === 0 ? [model] : [model, ...fallbacks];
+}
+
+/** Whether a request without a replica may wait for one, and how long. */
+export function outlook(context: CandidateContext, want: Want, now: number): Outlook {
+  const { state } = context;
+  const { limits } = state;
+  const scene = sceneOf(context, want);
+  if (!hasHope(state, { scene, want, now })) return { waits: false };
+  let waitMs = limits.queueTimeoutMs;
+  let movedAt = Number.NEGATIVE_INFINITY;
+  for (const { engine, card, state: replica } of scene.left) {
+    if (replica !== "starting" || engine.state === "ready") continue;
+    const loadMs = loadTimeOf(state, engine, card.id);
+    if (loadMs !== null) waitMs = Math.max(waitMs, loadMs + limits.queueTimeoutMs);
+    else movedAt = Math.max(movedAt, engine.startMovedAt ?? movedAt);
+  }
+  return {
+    waits: true,
+    // A start of unknown length that goes on is waited for, but not for ever.
+    until: (since) =>
+      Math.max(
+        since + waitMs,
+        Math.min(movedAt + limits.queueTimeoutMs, since + limits.maxStartWaitMs),
+      ),
+  };
+}
+
+/** How long the engine takes until it is ready, as far as that was seen; null: it was not. */
+function loadTimeOf(state: ClusterState, engine: Engine, model: string): number | null {
+  return engine.loadMs ?? state.loadTimes.get(model) ?? null;
+}
+
+function hasHope(
+  state: ClusterState,
+  { scene, want, now }: { scene: Scene; want: Want; now: number },
+): boolean {
+  const { known, fitting, left } = scene;
+  if (left.length > 0) return left.some(mayCome);
+  // What failed it was all there is, or nothing else can have it.
+  if (fitting.length > 0 || want.engineRun !== null || want.minContext !== null) return false;
+  const settling = now - state.startedAt < state.limits.settleMs;
+  if (want.worker !== null && !isThere(state, want.worker)) {
+    return settling || [...state.workers.values()].some((worker) => isCalled(worker, want.worker));
+  }
+  if (known.length > 0) return false;
+  if (settling) return true;
+  if (want.service !== null) return wasOffered(state, want.service);
+  return modelsOf(want).some((model) => model !== null && isKnownModel(state, model, now));
+}
+
+/** Whether it may be ready soon without a person's help. */
+function mayCome({ engine }: Replica): boolean {
+  return engine.refusesKey === null && engine.state !== "failed" && engine.state !== "stopped";
+}
+
+/** Whether the worker's session is there, so that what it does not have it will not have soon. */
+function isThere(state: ClusterState, name: string): boolean {
+  for (const worker of state.workers.values()) {
+    if (isCalled(worker, name)) return worker.state !== "lost" && worker.state !== "left";
+  }
+  return false;
+}
+
+function isCalled(worker: { name: string; id: string }, name: string | null): boolean {
+  return worker.name === name || worker.id === name;
+}
+
+/** Whether a worker that is gone, and may come back, has offered the service. */
+function wasOffered(state: ClusterState, service: string): boolean {
+  for (const { engines } of state.workers.values()) {
+    for (const engine of engines.values()) if (engine.service === service) return true;
+  }
+  return false;
+}
+
+/** Why no replica can be had now, as the client is told. */
+export function refusalOf(context: CandidateContext, want: Want, now: number): Refusal {
+  const { state } = context;
+  const scene = sceneOf(context, want);
+  const { known, fitting, left } = scene;
+  const refuse = (code: ErrorCode, message: string): Refusal => ({
+    code,
+    message,
+    retryAfterMs: code === "no_ready_replica" ? retryAfterMs(state, left, now) : null,
+  });
+  const why =
+    left.length > 0 ? reasons(left, now) : "the replicas that are ready have failed this request";
+  if (left.length > 0 && left.every(({ engine }) => engine.refusesKey !== null)) {
+    return refuse("upstream_auth", "The engine refused the key that its worker gave.");
+  }
+  if (want.service !== null) {
+    return refuse(...explainService({ state, fitting, why }, want, now));
+  }
+  if (want.model === null) {
+    if (fitting.length > 0)
+      return refuse("no_ready_replica", `No engine can answer this now: ${why}.`);
+    return refuse(
+      "unknown_url",
+      `No engine here answers this: it is for ${(want.kinds ?? []).join(", ")}.`,
+    );
+  }
+  const name = JSON.stringify(want.model);
+  if (fitting.length > 0) {
+    return refuse("no_ready_replica", `No replica of the model ${name} can answer now: ${why}.`);
+  }
+  if (known.length > 0 && want.worker !== null) {
+    return refuse("not_found", `The worker that was asked for has no model ${name}.`);
+  }
+  if (known.length > 0 && want.minContext !== null) {
+    const message = `No replica of the model ${name} takes a longer context.`;
+    return refuse("no_ready_replica", message);
+  }
+  if (known.length > 0 && want.engineRun !== null) {
+    return refuse("not_found", "The engine that this belongs to is not there any more.");
+  }
+  if (known.length > 0) {
+    const kinds = [...new Set(known.map(({ engine }) => engine.kind))].join(", ");
+    return refuse(
+      "unknown_url",
+      `The engines that have the model ${name} (${kinds}) do not answer this.`,
+    );
+  }
+  if (isKnownModel(state, want.model, now)) {
+    return refuse(
+      "no_ready_replica",
+      `The model ${name} was served before, but no worker has it now.`,
+    );
+  }
+  if (now - state.startedAt < state.limits.settleMs) {
+    const soon = "the head has just started, and its workers may be on their way back";
+    return refuse("no_ready_replica", `The model ${name} is not here yet: ${soon}.`);
+  }
+  return refuse("model_not_found", `The model ${name} does not exist.`);
+}
+
+function explainService(
+  { state, fitting, why }: { state: ClusterState; fitting: readonly Replica[]; why: string },
+  { service, worker }: Want,
+  now: number,
+): [code: ErrorCode, message: string] {
+  const name = JSON.stringify(service);
+  if (fitting.length > 0) {
+    return ["no_ready_replica", `The service ${name} cannot answer now: ${why}.`];
+  }
+  const names = [...serviceCatalog(state).keys()].sort();
+  if (service !== null && names.includes(service)) {
+    return ["not_found", `The worker that was asked for (${worker}) has no service ${name}.`];
+  }
+  if (service !== null && wasOffered(state, service)) {
+    return ["no_ready_replica", `The service ${name} was here before, but no worker has it now.`];
+  }
+  if (now - state.startedAt < state.limits.settleMs) {
+    const soon = "the head has just started, and its workers may be on their way back";
+    return ["no_ready_replica", `The service ${name} is not here yet: ${soon}.`];
+  }
+  const others = names.length > MAX_NAMES ? ", ..." : "";
+  const known = names.length > 0 ? names.slice(0, MAX_NAMES).join(", ") + others : "there is none";
+  return ["not_found", `There is no service ${name}; services here: ${known}.`];
+}
+
+/** Services that are named to who asked for another. */
+const MAX_NAMES = 20;
+const RETRY_AFTER_MS = 1000;
+const MAX_RETRY_AFTER_MS = 60_000;
+
+/** What is left of the start that ends first; a second where that is not known. */
+function retryAfterMs(state: ClusterState, replicas: readonly Replica[], now: number): number {
+  let shortest = Number.POSITIVE_INFINITY;
+  for (const { engine, card } of replicas) {
+    const loadMs = loadTimeOf(state, engine, card.id);
+    if (loadMs === null || engine.startingSince === null) continue;
+    shortest = Math.min(shortest, engine.startingSince + loadMs - now);
+  }
+  if (shortest === Number.POSITIVE_INFINITY) return RETRY_AFTER_MS;
+  return Math.min(MAX_RETRY_AFTER_MS, Math.max(RETRY_AFTER_MS, shortest));
+}
+
+function reasons(replicas: readonly Replica[], now: number): string {
+  return [...new Set(replicas.map((replica) => describe(replica, now)))].slice(0, 3).join("; ");
+}
+
+/** Words without worker names or addresses: clients need not know them. */
+function describe({ state, engine }: Replica, now: number): string {
+  switch (state) {
+    case "ready":
+      if (engine.breaker.state !== "closed") return "it has failed too often lately";
+      return "busy";
+    case "starting":
+      return describeStart(engine, now);
+    case "unreachable":
+      return "its worker cannot be reached";
+    case "latched":
+      return "busy";
+    case "draining":
+      return "stopping";
+    case "excluded":
+      if (engine.refusesKey !== null) return "it refuses the key that its worker gave";
+      return engine.suspect === null ? "failed" : "nothing comes out of it";
+  }
+}
+
+function describeStart(engine: Engine, now: number): string {
+  const phase = engine.phase === null ? "starting" : `starting (${engine.phase})`;
+  const ageMs = engine.startingSince === null ? 0 : now - engine.startingSince;
+  return ageMs < 1000 ? phase : `${phase} for ${formatDuration(ageMs)}`;
+}

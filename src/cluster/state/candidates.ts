@@ -1,0 +1,144 @@
+/** Which replicas may have a request now, and which of them come first. */
+
+import { admits } from "../faults/breaker.ts";
+import { type Catalog, findReplicas, type Replica, type ReplicaState } from "./catalog.ts";
+import { isBusy, isLatched } from "./latch.ts";
+import { serviceCatalog } from "./services.ts";
+import { type ClusterState, type Engine, heartbeatPlan } from "./state.ts";
+import type { Want } from "../../protocol/want.ts";
+
+/** What decides: who is there. */
+export interface CandidateContext {
+  state: ClusterState;
+  catalog: Catalog;
+}
+
+/** Lists that hold as long as the catalog does. */
+export interface Offers {
+  catalog: Catalog;
+  revision: number;
+  services: Catalog;
+  all: readonly Replica[];
+}
+
+/** The replicas of what is wanted by its own name; `model` is one of the want's models. */
+export function replicasOfWant(
+  context: CandidateContext,
+  want: Want,
+  model: string | null = want.model,
+): readonly Replica[] {
+  if (want.service !== null) return offersOf(context).services.get(want.service) ?? [];
+  return model === null ? offersOf(context).all : findReplicas(context.catalog, model);
+}
+
+function offersOf({ state, catalog }: CandidateContext): Offers {
+  const known = state.offers;
+  if (known?.catalog === catalog && known.revision === state.revision) return known;
+  const services = serviceCatalog(state);
+  const all = [...catalog.values()].flat();
+  state.offers = { catalog, revision: state.revision, services, all };
+  return state.offers;
+}
+
+/** Whether the replica can answer this at all, whatever its state. */
+export function fits({ worker, engine, card }: Replica, want: Want): boolean {
+  if (want.kinds !== null && !want.kinds.includes(engine.kind)) return false;
+  if (want.engineRun !== null && engine.run !== want.engineRun) return false;
+  if (want.minContext !== null && (card.maxModelLen ?? 0) <= want.minContext) return false;
+  return want.worker === null || worker.name === want.worker || worker.id === want.worker;
+}
+
+/** The replica's state as people see it: also what holds for a while only. */
+export function standingOf(
+  state: ClusterState,
+  replica: Replica,
+  now: number,
+): { state: ReplicaState; reason: string | null } {
+  const { engine, reason } = replica;
+  if (replica.state !== "ready") return { state: replica.state, reason };
+  if (!admits(engine.breaker, now)) {
+    return { state: "excluded", reason: "requests to it have failed too often lately" };
+  }
+  const { loadMaxAgeMs } = heartbeatPlan(state);
+  if (isBusy(engine, now) || isLatched(engine, { now, loadMaxAgeMs })) {
+    return { state: "latched", reason: "it has too much to do" };
+  }
+  return { state: "ready", reason: null };
+}
+
+/** Whether a replica is there to answer, however much it has to do. */
+export function isUsable({ state, engine }: Replica, want: Want): boolean {
+  return (
+    state === "ready" &&
+    engine.suspect === null &&
+    engine.refusesKey === null &&
+    (want.exclude.length === 0 || !want.exclude.includes(engine.key))
+  );
+}
+
+export interface Candidates {
+  /** Those that may have it now and among which to choose. */
+  list: readonly Replica[];
+  /** Whether some replica is there for it, though none may have it now. */
+  usable: boolean;
+}
+
+/** In the order in which they are tried. */
+const RANK = { free: 0, latched: 1, tight: 2, tightLatched: 3, open: 4 };
+const NONE: readonly Replica[] = [];
+
+/**
+ * The best of these: those that are not latched go first, and before all others those whose context
+ * the request fits as far as one can tell. An open breaker counts only while another replica has a
+ * closed one.
+ */
+export function candidatesAmong(
+  state: ClusterState,
+  replicas: readonly Replica[],
+  { want, now }: { want: Want; now: number },
+): Candidates {
+  const { loadMaxAgeMs } = heartbeatPlan(state);
+  const tokens = tokensOf(want);
+  let best = Number.POSITIVE_INFINITY;
+  let list: Replica[] | null = null;
+  let usable = false;
+  let closed = false;
+  for (const replica of replicas) {
+    const { engine, card } = replica;
+    if (replica.state !== "ready" || !fits(replica, want)) continue;
+    const isClosed = admits(engine.breaker, now);
+    closed ||= isClosed && engine.suspect === null && engine.refusesKey === null;
+    if (!isUsable(replica, want)) continue;
+    usable ||= isClosed;
+    if (engine.inFlight >= roomOf(state, engine)) continue;
+    if (isBusy(engine, now)) continue;
+    let rank = RANK.free;
+    if (isLatched(engine, { now, loadMaxAgeMs })) rank = RANK.latched;
+    if (card.maxModelLen !== null && tokens > card.maxModelLen) rank += RANK.tight;
+    if (!isClosed) rank = RANK.open;
+    if (rank > best) continue;
+    if (list === null || rank < best) list = [replica];
+    else list.push(replica);
+    best = rank;
+  }
+  if (best === RANK.open && closed) return { list: NONE, usable };
+  return { list: list ?? NONE, usable: usable || list !== null };
+}
+
+/** Requests that the engine may have at once. */
+function roomOf({ limits }: ClusterState, { maxInFlight, route }: Engine): number {
+  const most = maxInFlight ?? limits.maxInFlight;
+  // Each needs a lane of its own there: better to wait for another replica than for a lane.
+  return route.via === "lane" ? Math.min(most, limits.maxByLane) : most;
+}
+
+/**
+ * What the request may need of a context, in tokens, by the roughest of estimates: nobody is refused
+ * for it. 0: nothing is known.
+ */
+function tokensOf({ prompt }: Want): number {
+  if (prompt === null || prompt.maxTokens === null) return 0;
+  return prompt.bytes / BYTES_PER_TOKEN + prompt.maxTokens;
+}
+
+const BYTES_PER_TOKEN = 4;

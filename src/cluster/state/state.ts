@@ -1,0 +1,279 @@
+/** What the head knows of its cluster: plain data, each part with the one file that writes it. */
+
+import type { ErrorCode } from "../../protocol/errors.ts";
+import type { DrainOrder } from "./drain-order.ts";
+import type { Breaker } from "../faults/breaker.ts";
+import { newBudget, type RetryBudget } from "../faults/budget.ts";
+import type { Offers } from "./candidates.ts";
+import type { Latch } from "./latch.ts";
+import { CLUSTER_LIMITS, type ClusterLimits } from "./limits.ts";
+import type { LoadFigures } from "./load.ts";
+import { newPoison, type Poison } from "../faults/poison.ts";
+import { newQueue, type Queue } from "./queue.ts";
+import type { Hardware } from "./telemetry.ts";
+import type { Host } from "../../protocol/messages.ts";
+import type { LeaseOutcome, Want } from "../../protocol/want.ts";
+
+export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
+
+export type EngineState =
+  "starting" | "ready" | "suspect" | "unhealthy" | "stopping" | "backoff" | "failed" | "stopped";
+
+export interface Worker {
+  /** Stable across restarts of the worker. */
+  id: string;
+  /** Unique in the cluster. */
+  name: string;
+  run: string;
+  epoch: number;
+  /** The session whose messages count; those of older ones are ignored. Written by registry. */
+  session: number;
+  version: string;
+  labels: Record<string, string>;
+  host: Host | null;
+  /** Where its session comes from, without the port. */
+  address: string;
+  /** How requests may reach its engines: "auto", "direct", "lane". */
+  data: string;
+  /** Whether the session is open. Written by registry. */
+  connected: boolean;
+  lastHeardAt: number;
+  /** Why it takes no new requests, while it drains. Written by registry. */
+  drain: string | null;
+  left: boolean;
+  /** Written by liveness. */
+  state: WorkerState;
+  reason: string | null;
+  stateSince: number;
+  engines: Map<string, Engine>;
+  /** Written by telemetry. */
+  hardware: Hardware;
+  /** Leases held on it. Written by dispatch. */
+  inFlight: number;
+}
+
+/** How the head gets to an engine. Written by registry, found out by the head. */
+export type Route =
+  | { via: "unknown" }
+  | { via: "direct"; url: string }
+  | { via: "lane" }
+  | { via: "unreachable"; reason: string };
+
+export interface Engine {
+  /** `<worker id>/<number>`: unique in the cluster, stable across restarts. */
+  key: string;
+  number: string;
+  run: string;
+  kind: string;
+  /** The name under which it is offered as an HTTP server; then it has no models. */
+  service: string | null;
+  state: EngineState;
+  phase: string | null;
+  reason: string | null;
+  stateSince: number;
+  port: number | null;
+  https: boolean;
+  loopbackOnly: boolean | null;
+  advertise: string | null;
+  apiKey: string | null;
+  restarts: number;
+  /** The leading process on the worker's machine. */
+  pid: number | null;
+  /** Whether the worker took it over from an earlier life of itself. */
+  adopted: boolean;
+  /** Name or short id of its container, or its compose project; null: none, or not known yet. */
+  container: string | null;
+  expectedModels: string[];
+  /** Requests that it should have at once; null: its worker has not told. */
+  maxInFlight: number | null;
+  /** GPUs that its command asks for; null: none, or not told. */
+  gpusWanted: number | null;
+  /** The `Host` of requests that the head sends to it directly; null: its address. */
+  hostHeader: string | null;
+  /** What it said last about its load; `loadOf` tells whether it still holds. Written by load. */
+  load: LoadFigures | null;
+  /** The GPUs that it may use; empty: all of its machine, or it is not known. */
+  gpus: string[];
+  /** Why it ended last, until it is ready again; see EngineReport. */
+  failure: string | null;
+  hint: string | null;
+  evidence: string[];
+  /** Since when a starting engine is in its phase. */
+  phaseSince: number | null;
+  models: ModelCard[];
+  /** Pages of a list that is not complete yet. */
+  pages: { revision: number; models: ModelCard[] } | null;
+  route: Route;
+  /** Leases held on it. Written by dispatch. */
+  inFlight: number;
+  /** Prompt tokens that its leases without a first byte are reckoned to cost. Written by dispatch. */
+  pendingTokens: number;
+  /** Tokens of a prompt that it reads in a second; null: not learnt. Written by learning. */
+  prefillRate: number | null;
+  /** When one of its requests last made progress; null: none did. Written by dispatch and stall. */
+  progressAt: number | null;
+  /** When its own figures were last seen to move as tokens flow; null: never. Written by load. */
+  flowedAt: number | null;
+  /** Set while nothing comes out of it that should. Written by stall. */
+  suspect: Suspect | null;
+  /** When requests were last taken from it for that alone. Written by stall. */
+  emptiedAt: number | null;
+  /** How often it was started again, by the word for why it had ended. Written by registry. */
+  restartReasons: Map<string, number>;
+  /** Keeps requests away while it fails them. Written by dispatch and engine-runs. */
+  breaker: Breaker;
+  /** Lets others go first while it has too much to do. Written by latch and engine-runs. */
+  latch: Latch;
+  /** Set where this life of it refuses the key that the worker gave. Written by dispatch. */
+  refusesKey: string | null;
+  /** Since when it starts; null: it does not. Written, as the next two, by engine-runs. */
+  startingSince: number | null;
+  /** When its start was last seen to get on. */
+  startMovedAt: number | null;
+  /** How long its last start took; null: none was seen. */
+  loadMs: number | null;
+}
+
+export interface Suspect {
+  /** Since when nothing came. */
+  since: number;
+  reason: string;
+  /** When a request last waited for it. */
+  heldAt: number;
+}
+
+export interface ModelCard {
+  id: string;
+  parent: string | null;
+  maxModelLen: number | null;
+  loaded: boolean | null;
+  /** What the engine's own list says beside this. */
+  extra: Readonly<Record<string, unknown>>;
+}
+
+export interface Lease {
+  id: number;
+  workerId: string;
+  workerName: string;
+  /** The worker's run and the engine's run that were chosen. */
+  workerRun: string;
+  engineKey: string;
+  engineRun: string;
+  engineKind: string;
+  /** Whether its worker knows the engine's process, and so how it ends. */
+  hasProcess: boolean;
+  model: string;
+  /** Where the engine is reached directly; null: by lane. */
+  url: string | null;
+  /** The engine among those of its worker. */
+  engineNumber: string;
+  apiKey: string | null;
+  hostHeader: string | null;
+  /** The longest context that the replica takes, in tokens; null: not known. */
+  maxModelLen: number | null;
+  /** When it was given out. */
+  grantedAt: number;
+  /** Tokens that the prompt is reckoned to have, and those that no cache is reckoned to hold. */
+  promptTokens: number;
+  missTokens: number;
+  /** Why this replica, where the request wants to know. */
+  explanation: string | null;
+  /** Whether an engine byte has come back. */
+  started: boolean;
+  /** When the request last made progress on its own connection. */
+  progressAt: number;
+  /** Whether the engine's next byte is waited for; false while the client takes none. */
+  reading: boolean;
+  /** Since when it is waited for without a break. Written by dispatch and stall. */
+  readingSince: number;
+  /** Set once the request was told to go elsewhere or to end. */
+  recalled: boolean;
+  /** What the request had asked for. */
+  want: Want;
+}
+
+/** How a lease ended. */
+export interface LeaseEnd {
+  outcome: LeaseOutcome;
+  /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
+  promptTokens: number | null;
+  cachedTokens: number | null;
+  /** When the engine wants to be asked again; null: it did not say. */
+  retryAfterMs: number | null;
+}
+
+export interface ClusterState {
+  readonly limits: ClusterLimits;
+  readonly startedAt: number;
+  workers: Map<string, Worker>;
+  /** Sessions handed out so far. Written by registry. */
+  sessions: number;
+  /** Grows with every change that can alter which replicas exist or may be picked. */
+  revision: number;
+  /** Models that were there, and when last. Written by registry. */
+  knownModels: Map<string, number>;
+  /** Runs of workers and engines that ended, and when; kept for a while. Written by registry. */
+  endedRuns: Map<string, number>;
+  /** By worker, whether it is there or not. Written by drains. */
+  drainOrders: Map<string, DrainOrder>;
+  /** Written by dispatch. */
+  leases: Map<number, Lease>;
+  nextLease: number;
+  lastTickAt: number;
+  /** Requests that wait for a replica. Written by queue. */
+  queue: Queue;
+  /** Bodies that end engines. Written by dispatch and engine-runs. */
+  poison: Poison;
+  retries: RetryBudget;
+  /** How long models take until they are ready, oldest first. Written by engine-runs. */
+  loadTimes: Map<string, number>;
+  /** Kept while the catalog is the same. Written by candidates. */
+  offers: Offers | null;
+}
+
+export function createCluster(now: number, limits: Partial<ClusterLimits> = {}): ClusterState {
+  const all = { ...CLUSTER_LIMITS, ...limits };
+  return {
+    limits: all,
+    startedAt: now,
+    workers: new Map(),
+    sessions: 0,
+    revision: 0,
+    knownModels: new Map(),
+    endedRuns: new Map(),
+    drainOrders: new Map(),
+    leases: new Map(),
+    nextLease: 1,
+    lastTickAt: now,
+    queue: newQueue(),
+    poison: newPoison(),
+    retries: newBudget(all.retries),
+    loadTimes: new Map(),
+    offers: null,
+  };
+}
+
+/** What the head tells a worker at its heartbeat, scaled to the size of the cluster. */
+export function heartbeatPlan(state: ClusterState): {
+  intervalMs: number;
+  staleAfterMs: number;
+  lostAfterMs: number;
+  loadMaxAgeMs: number;
+} {
+  const { limits } = state;
+  const factor = Math.max(1, state.workers.size / limits.heartbeatWorkers);
+  return {
+    intervalMs: Math.round(limits.heartbeatIntervalMs * factor),
+    staleAfterMs: Math.round(limits.staleAfterMs * factor),
+    lostAfterMs: Math.round(limits.lostAfterMs * factor),
+    loadMaxAgeMs: Math.round(limits.loadMaxAgeMs * factor),
+  };
+}
+
+/** A session that is not accepted. */
+export interface RefusedJoin {
+  code: ErrorCode;
+  reason: string;
+  hint: string;
+  retry: boolean;
+}

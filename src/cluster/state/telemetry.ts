@@ -1,0 +1,158 @@
+/** What each worker's hardware was measured at last, and how old that is. */
+
+import type { GpuTelemetry, Heartbeat, HostTelemetry } from "../../protocol/messages.ts";
+import { cleanLine } from "../../util/text.ts";
+
+/** A worker's machine and GPUs; null is unknown. */
+export interface Hardware {
+  host: HostReading | null;
+  /** As the worker orders them. */
+  gpus: readonly GpuReading[];
+  /** Why there are no figures, or not of all GPUs. */
+  gpuProblem: string | null;
+}
+
+export interface HostReading {
+  cpuPercent: number | null;
+  memoryUsedBytes: number | null;
+  memoryBytes: number | null;
+  diskFreeBytes: number | null;
+  netRxBytesPerS: number | null;
+  netTxBytesPerS: number | null;
+  /** When it was measured, by the head's clock. */
+  at: number;
+}
+
+export interface GpuReading {
+  uuid: string;
+  index: number;
+  name: string;
+  utilizationPercent: number | null;
+  memoryUsedBytes: number | null;
+  memoryTotalBytes: number | null;
+  powerWatts: number | null;
+  powerLimitWatts: number | null;
+  temperatureCelsius: number | null;
+  /** Shares the machine's memory: the memory figures are the machine's. */
+  unified: boolean;
+  migParent: string | null;
+  /** What the worker's engine has of its memory. */
+  engineMemoryBytes: number | null;
+  at: number;
+}
+
+/** More are not kept of a worker. */
+const MAX_GPUS = 64;
+
+export const NO_HARDWARE: Hardware = { host: null, gpus: [], gpuProblem: null };
+
+/** What is known after a heartbeat; the same object when it says nothing of hardware. */
+export function withTelemetry(known: Hardware, beat: Heartbeat, now: number): Hardware {
+  const { host, gpus = [], gpuProblem = "" } = beat;
+  const speaksOfGpus = gpus.length > 0 || gpuProblem !== "";
+  if (!host && !speaksOfGpus) return known;
+  return {
+    host: host ? hostReading(host, now) : known.host,
+    gpus: speaksOfGpus ? gpus.slice(0, MAX_GPUS).map((gpu) => gpuReading(gpu, now)) : known.gpus,
+    gpuProblem: speaksOfGpus ? cleanLine(gpuProblem, 200) || null : known.gpuProblem,
+  };
+}
+
+function hostReading(host: HostTelemetry, now: number): HostReading {
+  return {
+    cpuPercent: sound(host.cpuPercent),
+    memoryUsedBytes: sound(host.memoryUsedBytes),
+    memoryBytes: sound(host.memoryBytes),
+    diskFreeBytes: sound(host.diskFreeBytes),
+    netRxBytesPerS: sound(host.netRxBytesPerS),
+    netTxBytesPerS: sound(host.netTxBytesPerS),
+    at: now - (sound(host.ageMs) ?? 0),
+  };
+}
+
+function gpuReading(gpu: GpuTelemetry, now: number): GpuReading {
+  return {
+    uuid: cleanLine(gpu.uuid, 100),
+    index: gpu.index,
+    name: cleanLine(gpu.name, 100),
+    utilizationPercent: sound(gpu.utilizationPercent),
+    memoryUsedBytes: sound(gpu.memoryUsedBytes),
+    memoryTotalBytes: sound(gpu.memoryTotalBytes),
+    powerWatts: sound(gpu.powerWatts),
+    powerLimitWatts: sound(gpu.powerLimitWatts),
+    temperatureCelsius: sound(gpu.temperatureCelsius),
+    unified: gpu.unified,
+    migParent: cleanLine(gpu.migParent, 100) || null,
+    engineMemoryBytes: sound(gpu.engineMemoryBytes),
+    at: now - (sound(gpu.ageMs) ?? 0),
+  };
+}
+
+/** As JSON that leaves the process. */
+export interface HostJson {
+  cpu_percent: number | null;
+  memory_used_bytes: number | null;
+  memory_bytes: number | null;
+  disk_free_bytes: number | null;
+  net_rx_bytes_per_s: number | null;
+  net_tx_bytes_per_s: number | null;
+  age_ms: number;
+}
+
+export interface GpuJson {
+  uuid: string;
+  index: number;
+  name: string;
+  utilization_percent: number | null;
+  memory_used_bytes: number | null;
+  memory_total_bytes: number | null;
+  engine_memory_bytes: number | null;
+  power_watts: number | null;
+  power_limit_watts: number | null;
+  temperature_celsius: number | null;
+  unified: boolean;
+  mig_parent: string | null;
+  age_ms: number;
+}
+
+export interface HardwareJson {
+  host: HostJson | null;
+  gpus: GpuJson[];
+  gpu_problem: string | null;
+}
+
+export function hardwareJson({ host, gpus, gpuProblem }: Hardware, now: number): HardwareJson {
+  const age = (at: number) => Math.max(0, Math.round(now - at));
+  return {
+    host: host && {
+      cpu_percent: host.cpuPercent,
+      memory_used_bytes: host.memoryUsedBytes,
+      memory_bytes: host.memoryBytes,
+      disk_free_bytes: host.diskFreeBytes,
+      net_rx_bytes_per_s: host.netRxBytesPerS,
+      net_tx_bytes_per_s: host.netTxBytesPerS,
+      age_ms: age(host.at),
+    },
+    gpus: gpus.map((gpu) => ({
+      uuid: gpu.uuid,
+      index: gpu.index,
+      name: gpu.name,
+      utilization_percent: gpu.utilizationPercent,
+      memory_used_bytes: gpu.memoryUsedBytes,
+      memory_total_bytes: gpu.memoryTotalBytes,
+      engine_memory_bytes: gpu.engineMemoryBytes,
+      power_watts: gpu.powerWatts,
+      power_limit_watts: gpu.powerLimitWatts,
+      temperature_celsius: gpu.temperatureCelsius,
+      unified: gpu.unified,
+      mig_parent: gpu.migParent,
+      age_ms: age(gpu.at),
+    })),
+    gpu_problem: gpuProblem,
+  };
+}
+
+/** What the wire carries may be anything that is a double. */
+function sound(value: number | undefined): number | null {
+  return value !== undefined && Number.isFinite(value) && value >= 0 ? value : null;
+}

@@ -1,0 +1,170 @@
+/** Reads an engine's command: which engine it is, and where and what it will serve. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { expandConfig, readKeyFile } from "./config-file.ts";
+import { type ContainerCommand, readContainerCommand } from "../docker/argv/command.ts";
+import { publishedAt } from "../docker/argv/publish.ts";
+import { PRESETS } from "../presets/all.ts";
+import {
+  type CommandHints,
+  type EngineCommand,
+  type EngineImage,
+  type EnginePreset,
+  NO_HINTS,
+} from "../presets/preset.ts";
+import type { Environment } from "../shell-words.ts";
+import type { EngineKind } from "../status.ts";
+import { peelWrappers, programName } from "../wrappers.ts";
+
+/**
+ * What a command says about its engine. Hints: the running engine has the last word.
+ * `port` null: not named; 0: any free one, which the engine prints. `host`: as written.
+ * `models`: the names that it will be known by, as far as the command tells. Of a container, `port`
+ * and `host` are those of this machine.
+ */
+export interface EngineHints extends CommandHints {
+  kind: EngineKind;
+  /** The port that it takes when none is named; null: only the running engine can tell. */
+  usualPort: number | null;
+  /** The port inside its container; null: no container, or not known. */
+  containerPort: number | null;
+  /** The address that it listens on inside its container; null: all, no container, or not known. */
+  listensInside: string | null;
+}
+
+/**
+ * Recognises the engine behind wrappers such as `env`, `sudo`, `uv run` and `bash -c`, or inside a
+ * container, and reads the flags, variables and configuration files that matter. `cwd` is the
+ * folder that the command will run in. Never throws: what it cannot read is null or empty.
+ */
+export function readEngineArgv(
+  argv: readonly string[],
+  env: Environment,
+  { cwd = process.cwd() }: { cwd?: string } = {},
+): EngineHints {
+  return readWords(argv, env, cwd);
+}
+
+/**
+ * Throws LlmnodeError `usage` for a command that no HTTP request can reach, unless its user names
+ * a port: that is believed.
+ */
+export function refuseWithoutHttp({ noHttp }: EngineHints, port: number | null): void {
+  if (noHttp === null || port !== null) return;
+  const hints = ["join the part of it that serves HTTP, or name its port: --port"];
+  throw new LlmnodeError("usage", `nothing can be asked of this engine: ${noHttp}`, { hints });
+}
+
+/** `cwd` null: the files that a command names are out of reach. */
+function readWords(argv: readonly string[], env: Environment, cwd: string | null): EngineHints {
+  const found = peelWrappers(argv, env).map((peeled) => {
+    const container = readContainerCommand(peeled.argv, peeled.env);
+    if (container !== null) return readContainer(container);
+    const command = engineCommand(peeled.argv);
+    for (const preset of Object.values(PRESETS)) {
+      const args = preset.match(command);
+      if (args !== null) return hintsOf(preset, args, { env: peeled.env, cwd });
+    }
+    return hintsOf(PRESETS.generic, command.args, { env: peeled.env, cwd });
+  });
+  const known = found.filter(({ kind }) => kind !== "generic");
+  const best = known.find(({ noHttp }) => noHttp === null) ?? known[0] ?? found[0];
+  return best ?? hintsOf(PRESETS.generic, [], { env, cwd });
+}
+
+function hintsOf(
+  preset: EnginePreset,
+  words: readonly string[],
+  { env, cwd }: { env: Environment; cwd: string | null },
+): EngineHints {
+  const { configFlag, kind, defaultPort } = preset;
+  const { args, isWhole } =
+    configFlag === undefined
+      ? { args: words, isWhole: true }
+      : expandConfig(words, configFlag, cwd);
+  const hints = { ...NO_HINTS, ...preset.hints(args, env) };
+  const { apiKeyFile } = hints;
+  return {
+    ...hints,
+    apiKey: hints.apiKey ?? (apiKeyFile === null ? null : readKeyFile(apiKeyFile, cwd)),
+    kind,
+    usualPort: isWhole ? defaultPort : null,
+    containerPort: null,
+    listensInside: null,
+  };
+}
+
+/** Its environment is the image's and what `-e` adds: this machine's stays outside. */
+function readContainer(container: ContainerCommand): EngineHints {
+  const { args, entrypoint, publish, hostNetwork } = container;
+  const own = presetOfImage(container.image);
+  const env = { ...own?.image.env, ...container.env };
+  const words = args.length === 0 ? (own?.image.command ?? []) : args;
+  // A whole command follows some images; others put their own words before what follows.
+  const whole = readWords(entrypoint ? [entrypoint, ...args] : words, env, null);
+  let hints = whole;
+  if (whole.kind === "generic" && own !== null && !entrypoint) {
+    const { preset, image } = own;
+    if (image.entrypoint.length > 0) hints = readWords([...image.entrypoint, ...words], env, null);
+    // A script inside the engine's image.
+    else
+      hints = {
+        ...whole,
+        kind: preset.kind,
+        usualPort: preset.defaultPort,
+        host: whole.host ?? "0.0.0.0",
+      };
+  }
+  const inside = hints.port ?? hints.usualPort;
+  if (hostNetwork) return { ...hints, containerPort: inside };
+  const listensInside = hints.host ?? PRESETS[hints.kind].defaultHost;
+  const outside = publishedAt(publish, inside);
+  return {
+    ...hints,
+    port: outside?.port ?? null,
+    host: outside?.host ?? null,
+    usualPort: null,
+    containerPort: inside,
+    // A script may do as it likes, and a file that is out of reach may say anything.
+    listensInside: hints.usualPort === null ? hints.host : listensInside,
+  };
+}
+
+interface OwnImage {
+  preset: EnginePreset;
+  image: EngineImage;
+}
+
+/** Whose official image it is, wherever it was copied to. */
+function presetOfImage(reference: string): OwnImage | null {
+  const [, name = "", tag = "latest"] = /^(.*?)(?::([^:/@]*))?(?:@[^@]*)?$/.exec(reference) ?? [];
+  for (const preset of Object.values(PRESETS)) {
+    const { image } = preset;
+    if (image && image.name.test(name) && (image.tag?.test(tag) ?? true)) return { preset, image };
+  }
+  return null;
+}
+
+// Python's own flags that take the next word.
+const PYTHON_VALUES = new Set(["-W", "-X", "--check-hash-based-pycs"]);
+
+/** Sees through the interpreter: `python -u -m vllm.x --a` is the program `vllm.x` with `--a`. */
+function engineCommand(argv: readonly string[]): EngineCommand {
+  const program = programName(argv[0]);
+  if (!/^(?:python|pypy)[\d.]*$/.test(program)) return { program, args: argv.slice(1) };
+  for (let i = 1; i < argv.length; i += 1) {
+    const word = argv[i] ?? "";
+    if (/^-[A-Za-z]*m$/.test(word)) return { program: argv[i + 1] ?? "", args: argv.slice(i + 2) };
+    if (PYTHON_VALUES.has(word)) i += 1;
+    else if (!word.startsWith("-")) {
+      return { program: scriptProgram(word), args: argv.slice(i + 1) };
+    }
+  }
+  return { program, args: argv.slice(1) };
+}
+
+/** A script by its file name, or by its module where it lies inside a package that we know. */
+function scriptProgram(path: string): string {
+  const inPackage = /(?:^|\/)((?:vllm|sglang|lmdeploy|dynamo)\/[\w/]+)\.py$/.exec(path);
+  return inPackage?.[1]?.replaceAll("/", ".") ?? programName(path);
+}

@@ -1,0 +1,200 @@
+/** Reads how busy an engine is, by its own word, again and again while it runs. */
+
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import type { Log } from "../../util/log.ts";
+import { sleep } from "../../util/sleep.ts";
+import { engineClient, throwUnlessOk } from "./engine-client.ts";
+import type { LoadNumbers, LoadReading, LoadSource } from "../load-source.ts";
+import { PRESETS } from "../presets/all.ts";
+import type { EngineKind, EngineState, EngineStatus } from "../status.ts";
+
+export interface LoadSettings {
+  /** Between two readings, ... */
+  everyMs: number;
+  /** ... and while requests wait inside the engine. */
+  busyMs: number;
+  /** Longest wait for one answer. */
+  timeoutMs: number;
+  /** Readings that must fail in a row before other sources are tried. */
+  failuresUntilOther: number;
+  /** Between two tries while no source answers. */
+  retryMs: number;
+  /** Larger answers are not read. */
+  maxBytes: number;
+  /** Whether sources may be read that empty themselves by it (TensorRT-LLM's `/metrics`). */
+  destructive: boolean;
+}
+
+export const LOAD_DEFAULTS: LoadSettings = {
+  everyMs: 1_000,
+  busyMs: 250,
+  timeoutMs: 2_000,
+  failuresUntilOther: 5,
+  retryMs: 30_000,
+  maxBytes: 2 * 1024 * 1024,
+  destructive: false,
+};
+
+export interface LoadSample {
+  load: LoadNumbers;
+  /** A figure that moves with every token; null where there is none. */
+  flow: number | null;
+  /** Since it was asked for. */
+  ageMs: number;
+}
+
+export interface LoadReader extends AsyncDisposable {
+  /** Null: not known, or known of an earlier run only. */
+  latest(): LoadSample | null;
+  /** How long ago a figure was seen to move that moves while tokens flow; null: never. */
+  flowAgeMs(): number | null;
+}
+
+export interface LoadReaderOptions {
+  /** Asked before each reading: nothing is read unless it runs. */
+  status: () => Pick<EngineStatus, "state" | "kind" | "run" | "url">;
+  apiKey: string | null;
+  log: Log;
+  settings?: Partial<LoadSettings>;
+}
+
+/** In these states there is a process that may answer. */
+const RUNNING: ReadonlySet<EngineState> = new Set(["ready", "suspect", "unhealthy"]);
+
+/** What is known of one run of an engine. */
+interface Known {
+  key: string;
+  kind: EngineKind;
+  /** Without a path. */
+  url: string;
+  sources: readonly LoadSource[];
+  /** The one that answers; null while none is known to. */
+  source: LoadSource | null;
+  failures: number;
+  retryAt: number;
+  isTold: boolean;
+  sample: (Omit<LoadSample, "ageMs"> & { at: number }) | null;
+  progress: number | null;
+  flowedAt: number | null;
+}
+
+/** One reading at a time. Ends when it is disposed of. */
+export function startLoadReader(options: LoadReaderOptions): LoadReader {
+  const settings = { ...LOAD_DEFAULTS, ...options.settings };
+  const ending = new AbortController();
+  const { signal } = ending;
+  let known: Known | null = null;
+
+  // What has ended or started anew since the last reading has no load that is known.
+  const current = (): Known | null => {
+    const { state, kind, run, url } = options.status();
+    if (url === null || !RUNNING.has(state)) return null;
+    const key = `${kind} ${run ?? ""} ${url}`;
+    return known?.key === key ? known : newlyKnown({ key, kind, url }, settings);
+  };
+  const loop = async () => {
+    while (!signal.aborted) {
+      known = current();
+      if (known !== null) await read(known, { ...options, settings, signal });
+      const isBusy = (known?.sample?.load.waiting ?? 0) > 0;
+      await sleep(isBusy ? settings.busyMs : settings.everyMs, signal);
+    }
+  };
+  const done = loop().catch((error: unknown) => {
+    // A bug: the engine is still served without it.
+    options.log.error(`reading the engine's load: ${messageOf(error)}`);
+  });
+  const now = () => (current() === known ? known : null);
+
+  return {
+    latest() {
+      const sample = now()?.sample ?? null;
+      if (sample === null) return null;
+      const { load, flow, at } = sample;
+      return { load, flow, ageMs: performance.now() - at };
+    },
+    flowAgeMs() {
+      const at = now()?.flowedAt ?? null;
+      return at === null ? null : performance.now() - at;
+    },
+    async [Symbol.asyncDispose]() {
+      ending.abort();
+      await done;
+    },
+  };
+}
+
+function newlyKnown(engine: Pick<Known, "key" | "kind" | "url">, settings: LoadSettings): Known {
+  const { load, destructiveLoad } = PRESETS[engine.kind];
+  const sources = settings.destructive && destructiveLoad ? [...load, destructiveLoad] : load;
+  return {
+    ...engine,
+    sources,
+    source: null,
+    failures: 0,
+    retryAt: 0,
+    isTold: false,
+    sample: null,
+    progress: null,
+    flowedAt: null,
+  };
+}
+
+interface Reading {
+  settings: LoadSettings;
+  apiKey: string | null;
+  log: Log;
+  signal: AbortSignal;
+}
+
+async function read(known: Known, reading: Reading): Promise<void> {
+  if (known.source === null && performance.now() < known.retryAt) return;
+  const tried = known.source === null ? known.sources : [known.source];
+  let why = "";
+  for (const source of tried) {
+    const at = performance.now();
+    const answer = await ask(source, known.url, reading);
+    if (reading.signal.aborted) return;
+    if (typeof answer !== "string") {
+      known.source = source;
+      known.failures = 0;
+      take(known, answer, at);
+      return;
+    }
+    why ||= answer;
+  }
+  known.failures += 1;
+  const { failuresUntilOther, retryMs } = reading.settings;
+  if (known.source !== null && known.failures < failuresUntilOther) return;
+  known.source = null;
+  known.retryAt = performance.now() + retryMs;
+  if (known.isTold || why === "") return;
+  known.isTold = true;
+  const hint = PRESETS[known.kind].loadHint;
+  reading.log.info(`the engine does not tell its load: ${why}`, { hint });
+}
+
+/** What the source says, or in words why it says nothing. */
+async function ask(
+  source: LoadSource,
+  url: string,
+  { settings, apiKey, signal }: Reading,
+): Promise<LoadReading | string> {
+  const { timeoutMs, maxBytes: answerMaxBytes } = settings;
+  try {
+    const client = engineClient({ url, apiKey, timeoutMs, answerMaxBytes, signal });
+    const answer = await client.get(source.path);
+    throwUnlessOk(source.path, answer);
+    return source.read(answer.text) ?? `GET ${source.path} holds no figure of it`;
+  } catch (error) {
+    if (error instanceof LlmnodeError) return error.message;
+    throw error;
+  }
+}
+
+function take(known: Known, { load, progress }: LoadReading, at: number): void {
+  known.sample = { load, flow: known.source?.isLive ? progress : null, at };
+  if (progress === null) return;
+  if (known.progress !== null && progress !== known.progress) known.flowedAt = at;
+  known.progress = progress;
+}

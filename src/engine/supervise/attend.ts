@@ -1,0 +1,185 @@
+/** Goes with one run of an engine from its start until nothing of it is left. */
+
+import { messageOf } from "../../protocol/errors.ts";
+import type { HostPort } from "../../util/host-port.ts";
+import { addressesOf } from "./addresses.ts";
+import type { ChildOptions, StopSignals } from "./child.ts";
+import { type Failure, factsOf } from "../failure.ts";
+import { type Holder, waitForRelease } from "../process/leftovers.ts";
+import { PRESETS } from "../presets/all.ts";
+import { describeExit, type EngineExit } from "../process/process.ts";
+import type { EngineEnd } from "./restart.ts";
+import type { EngineRun } from "./run.ts";
+import type { EngineKind } from "../status.ts";
+import { watchStart } from "./start-watch.ts";
+import { releaseOptions } from "./takeover.ts";
+import { type FoundEngine, watchEngine } from "./watch.ts";
+
+export interface AttendOptions extends ChildOptions {
+  /** Where the run is known to answer already. */
+  address: HostPort | null;
+  /** Called each time it becomes ready. */
+  onReady?: (() => void) | undefined;
+}
+
+export type RunEnd = { address: HostPort | null } & (
+  | { type: "released" }
+  /** `held`: what could not be ended or is still held. */
+  | ({ type: "ended"; held: readonly Holder[] } & EngineEnd)
+);
+
+/** What no longer holds once the process has ended. */
+export const GONE = { pid: null, url: null, loopbackOnly: null, models: [] };
+
+type Event =
+  | { type: "exit"; exit: EngineExit }
+  | { type: "stalled"; failure: Failure }
+  | { type: "condemned"; failure: Failure }
+  | { type: "stop" }
+  | { type: "release" };
+
+/** Restarts are the caller's. */
+export async function attend(
+  run: EngineRun,
+  options: AttendOptions,
+  signals: StopSignals,
+): Promise<RunEnd> {
+  const { report } = options;
+  const { tree } = run.launched;
+  await using reading = run;
+  const watching = new AbortController();
+  let address = options.address;
+  const watched = watch(reading, options, {
+    signal: watching.signal,
+    onFound(found, kind) {
+      address = found;
+      options.record.update({ address: found, kind });
+    },
+  });
+  const starting = watchStart({ ...options, output: run.output, tree }, watching.signal);
+  const stalled = starting.catch((error: unknown) => {
+    // A bug: the process is still supervised without it.
+    options.log.error(`watching the start of the engine: ${messageOf(error)}`);
+    return null;
+  });
+  const event = await nextEvent(run, stalled, signals);
+  watching.abort();
+  if (event.type === "release") {
+    run.launched.release?.();
+    await Promise.all([watched, stalled]);
+    return { type: "released", address };
+  }
+
+  const { kind, state, sinceMs } = report.status();
+  const readyMs = state === "ready" ? Date.now() - sinceMs : 0;
+  const isAsked = signals.stop.aborted;
+  const failure = isAsked ? null : await tellFailure(run, event, options);
+  const endedAtMs = Date.now();
+  options.record.update({ ending: true });
+  const { settings, hints } = options;
+  const stopTimeoutMs =
+    settings.stopTimeoutMs ?? hints.stopTimeoutMs ?? PRESETS[kind].stopTimeoutMs;
+  const hasGrace = isAsked || event.type === "stalled";
+  const processes = await tree.end({
+    stopTimeoutMs: hasGrace ? stopTimeoutMs : 0,
+    interruptTimeoutMs: hasGrace ? settings.interruptTimeoutMs : 0,
+    groupStopTimeoutMs: hasGrace ? settings.groupStopTimeoutMs : 0,
+    killTimeoutMs: settings.killTimeoutMs,
+    force: signals.force,
+  });
+  const release = releaseOptions(options);
+  const held = await waitForRelease({
+    ...release,
+    processes,
+    seen: tree.seen(),
+    address,
+    // What could not be ended has had its time.
+    timeoutMs: processes.length > 0 ? 0 : release.timeoutMs,
+    force: signals.force,
+  });
+  await Promise.all([watched, stalled]);
+  const code = event.type === "exit" ? event.exit.code : null;
+  const isDeterministic = failure?.deterministic ?? false;
+  return { type: "ended", address, held, readyMs, endedAtMs, code, isDeterministic };
+}
+
+/** An exit that nobody asked for is a crash, whatever its code; so is a start without progress. */
+async function tellFailure(
+  run: EngineRun,
+  event: Event,
+  { report, log }: AttendOptions,
+): Promise<Failure | null> {
+  const failure =
+    "failure" in event
+      ? event.failure
+      : event.type === "exit"
+        ? await run.explain(report.status().kind, event.exit)
+        : null;
+  const words = event.type === "exit" ? describeExit(event.exit) : "ended";
+  const reason = failure?.reason ?? words;
+  report.dispatch({ type: "crashed", reason }, { ...GONE, ...(failure && factsOf(failure)) });
+  log.warn(`engine ended: ${reason}`, { hint: failure?.hint || undefined });
+  return failure;
+}
+
+async function watch(
+  run: EngineRun,
+  options: AttendOptions,
+  {
+    signal,
+    onFound,
+  }: { signal: AbortSignal; onFound: (address: HostPort, kind: EngineKind) => void },
+): Promise<void> {
+  const { hints, report, settings, log, told, flowAgeMs } = options;
+  const watching = watchEngine(
+    {
+      kind: hints.kind,
+      https: hints.https,
+      apiKey: hints.apiKey,
+      told,
+      settings,
+      flowAgeMs,
+      addresses: async () => (options.address ? [options.address] : addressesOf(run, options)),
+      onReady(engine: FoundEngine) {
+        const { hostname } = new URL(engine.url);
+        onFound({ host: hostname.replace(/^\[|\]$/g, ""), port: engine.port }, engine.kind);
+        report.dispatch({ type: "answered" }, engine);
+        options.onReady?.();
+      },
+      onWell: () => report.dispatch({ type: "answered" }),
+      onModels: (models) => report.update({ models }),
+      onFailure({ reason, pending }) {
+        report.dispatch({ type: "waiting", reason: pending ? null : reason });
+        report.dispatch({ type: "missed", reason, limit: settings.failuresUntilUnhealthy });
+      },
+    },
+    signal,
+  );
+  // A bug: the process is still supervised without it.
+  await watching.catch((error: unknown) => log.error(`watching the engine: ${messageOf(error)}`));
+}
+
+/** What ends the quiet life of a run first. */
+async function nextEvent(
+  run: EngineRun,
+  stalled: Promise<Failure | null>,
+  { stop, release }: StopSignals,
+): Promise<Event> {
+  const { promise, resolve } = Promise.withResolvers<Event>();
+  const over = new AbortController();
+  const on = (signal: AbortSignal, event: Event) => {
+    if (signal.aborted) resolve(event);
+    signal.addEventListener("abort", () => resolve(event), { once: true, signal: over.signal });
+  };
+  on(stop, { type: "stop" });
+  on(release, { type: "release" });
+  void run.launched.process.exited.then((exit) => resolve({ type: "exit", exit }));
+  void stalled.then((failure) => {
+    if (failure !== null) resolve({ type: "stalled", failure });
+  });
+  void run.condemned.then((failure) => resolve({ type: "condemned", failure }));
+  const event = await promise;
+  // The signals outlive many runs: nothing of this one may stay with them.
+  over.abort();
+  return event;
+}

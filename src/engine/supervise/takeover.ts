@@ -1,0 +1,109 @@
+/** Finds what an earlier life of the worker left running: takes it over, or ends it. */
+
+import { count } from "../../util/text.ts";
+import type { ChildOptions } from "./child.ts";
+import { type Holder, waitForRelease } from "../process/leftovers.ts";
+import { PRESETS } from "../presets/all.ts";
+import { bootId, markedProcesses, processName } from "../process/proc.ts";
+import { adoptProcess, goneProcess } from "../process/process.ts";
+import { type ProcessTree, trackTree } from "../process/process-tree.ts";
+import { isRecorded, readRecord, type RunRecord } from "../process/record.ts";
+import { adoptRun, type EngineRun, removeLeftovers, type RunOptions } from "./run.ts";
+
+export type Found =
+  /** Nothing is left, or nothing any more. */
+  | { type: "nothing" }
+  | { type: "engine"; run: EngineRun; record: RunRecord }
+  /** It cannot be ended. */
+  | { type: "stuck"; tree: ProcessTree; holders: Holder[] };
+
+/** Most processes that are named. */
+const MAX_NAMED = 5;
+
+export async function findEarlier(
+  options: ChildOptions,
+  runOptions: RunOptions,
+  force: AbortSignal,
+): Promise<Found> {
+  // Without /proc nobody can tell whose a process is.
+  if (bootId() === "") return { type: "nothing" };
+  const { log } = options;
+  const record = readRecord(options.dir);
+  if (record !== null && isWanted(record, options)) {
+    const run = await adoptRun(runOptions, record);
+    if (run !== null) {
+      log.info("took over the running engine", { pid: run.launched.process.pid });
+      return { type: "engine", run, record };
+    }
+  }
+  const found = await endEarlier(options, record, force);
+  const removed = await removeLeftovers(runOptions);
+  if (removed.length > 0) {
+    log.warn("removed what an earlier run of this worker left", { what: removed.join(", ") });
+  }
+  if (found.type === "nothing") options.record.remove();
+  return found;
+}
+
+function isWanted(record: RunRecord, { adopt, engineId, commandHash }: ChildOptions): boolean {
+  const isSame = record.engine_id === engineId && record.command_hash === commandHash;
+  return adopt && isSame && !record.ending;
+}
+
+/** Ends the recorded process and whatever carries the engine's mark, gracefully at first. */
+async function endEarlier(
+  options: ChildOptions,
+  record: RunRecord | null,
+  force: AbortSignal,
+): Promise<Found> {
+  const { engineId, settings, log } = options;
+  const isHere = record !== null && (await isRecorded(record, engineId));
+  const strays = await markedProcesses(engineId);
+  if (!isHere && strays.length === 0) return { type: "nothing" };
+  const named = await Promise.all(
+    strays
+      .slice(0, MAX_NAMED)
+      .map(async ({ pid }) => `pid ${pid} (${(await processName(pid)) ?? "?"})`),
+  );
+  const more = strays.length - named.length;
+  if (more > 0) named.push(count(more, "other"));
+  log.warn("ending what an earlier run of this worker left", { processes: named.join(", ") });
+
+  const leader = isHere
+    ? adoptProcess(
+        { pid: record.pid, startTime: record.start_time },
+        { pollMs: settings.adoptedPollMs },
+      )
+    : goneProcess(NO_PID);
+  const tree = trackTree(leader, engineId);
+  const preset = Object.values(PRESETS).find(({ kind }) => kind === record?.kind);
+  const processes = await tree.end({
+    stopTimeoutMs: settings.stopTimeoutMs ?? (preset ?? PRESETS.generic).stopTimeoutMs,
+    interruptTimeoutMs: settings.interruptTimeoutMs,
+    groupStopTimeoutMs: settings.groupStopTimeoutMs,
+    killTimeoutMs: settings.killTimeoutMs,
+    force,
+  });
+  const holders = await waitForRelease({
+    ...releaseOptions(options),
+    processes,
+    seen: tree.seen(),
+    address: isHere ? record.address : null,
+    force,
+  });
+  return holders.length > 0 ? { type: "stuck", tree, holders } : { type: "nothing" };
+}
+
+// No process, group or session has this number.
+const NO_PID = -1;
+
+/** What `waitForRelease` takes from the engine's options. */
+export function releaseOptions({ engineId, computeProcesses, settings }: ChildOptions) {
+  return {
+    engineId,
+    computeProcesses,
+    timeoutMs: settings.killTimeoutMs,
+    pollMs: settings.releasePollMs,
+    connectTimeoutMs: settings.connectTimeoutMs,
+  };
+}

@@ -1,0 +1,148 @@
+/** Decides whether who asks may: for models, and for all that the head answers itself. */
+
+import { errorResponse } from "../../proxy/record/error-answer.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { hasRole } from "../../protocol/party.ts";
+import { type AuthOptions, type AuthProblem, identify, type Identity } from "./auth.ts";
+import type { AuthDelay } from "./auth-delay.ts";
+import { isNearby, networkOf } from "./client-address.ts";
+import type { Keys } from "./keys.ts";
+import {
+  type Asked,
+  isServedAt,
+  type Needed,
+  neededRole,
+  type Part,
+  type OpenedBy,
+} from "./roles.ts";
+
+export interface AccessOptions extends AuthOptions, OpenedBy {
+  keys: Keys;
+  delay: AuthDelay;
+  /** Whether clients from anywhere are served while there is no key. */
+  open: boolean;
+  /** Whether clients need a key even while there is none. */
+  requireKey: boolean;
+  /** Whether operators may ask by plain HTTP from other machines. */
+  insecure: boolean;
+  /** Called for each credential that is no good where one is needed, and for each that is missing. */
+  onFailure?: (reason: AuthProblem | "missing" | "not_allowed") => void;
+}
+
+export interface Access {
+  /** Never throws. `peer` is the connection's address. */
+  identify(request: Request, peer: string): Identity;
+  /** Why a client may not ask for a model or a service; null: it may. */
+  client(identity: Identity, asks: { pinned: boolean; explained: boolean }): LlmnodeError | null;
+  /** Why somebody may not have what the head answers itself; null: they may. */
+  own(identity: Identity, what: Asked): LlmnodeError | null;
+  /** Whether what the head answers itself is answered at that port at all. */
+  isServedAt(part: Part, what: Asked): boolean;
+  /** An answer to a bad credential, held back as long as that address deserves. */
+  heldBack(identity: Identity, answer: Response, signal: AbortSignal): Promise<Response>;
+}
+
+export function createAccess(options: AccessOptions): Access {
+  const { keys } = options;
+  const needsKey = () => options.requireKey || keys.size > 0;
+
+  const client: Access["client"] = ({ party, problem }, { pinned, explained }) => {
+    if (party.role !== "none") {
+      if (!(pinned || explained) || !needsKey() || hasRole(party, "operator")) return null;
+      return forbidden(
+        pinned
+          ? "Choosing a worker needs an operator's API key."
+          : "An explanation of the route needs an operator's API key.",
+      );
+    }
+    if (needsKey()) {
+      return problem?.error ?? missing("An API key is needed: Authorization: Bearer sk-ln-...");
+    }
+    if (options.open || isNearby(party.address)) return null;
+    return missing(
+      "Clients from outside private networks need an API key, and there is none yet " +
+        "(on the head: llmnode key create; to serve everybody: llmnode head --open).",
+    );
+  };
+
+  const viewer = (identity: Identity, role: "user" | "viewer"): LlmnodeError | null => {
+    const { party, problem } = identity;
+    const { isAtHome, isForeignPage } = identity.circumstances();
+    if (isForeignPage) return foreign();
+    if (hasRole(party, role)) return null;
+    if (problem !== null && (problem.isOurs || needsKey())) return problem.error;
+    if (isAtHome) return null;
+    if (party.role !== "none") return forbidden(`This needs a ${role}'s API key.`);
+    if (needsKey())
+      return missing(`This needs a ${role}'s API key: Authorization: Bearer sk-ln-...`);
+    return forbidden("This is answered on the head's own machine only.");
+  };
+
+  const operator = (identity: Identity): LlmnodeError | null => {
+    const { party, problem } = identity;
+    const { isAtHome, isForeignPage, isPrivate } = identity.circumstances();
+    if (isForeignPage) return foreign();
+    if (!isPrivate && !options.insecure) {
+      return forbidden(
+        "This is not answered to other machines by plain HTTP, where others can read along: " +
+          "use https (--tls-cert), or the head's own machine.",
+      );
+    }
+    if (hasRole(party, "operator")) return null;
+    if (party.role !== "none") return forbidden("This needs an operator's API key.");
+    if (problem !== null) return problem.error;
+    const message =
+      "This needs the admin token or an operator's API key (LLMNODE_ADMIN_TOKEN, LLMNODE_API_KEY).";
+    return isAtHome ? missing(message) : forbidden(message);
+  };
+
+  const answers: Record<
+    Exclude<Needed, "everybody">,
+    (identity: Identity) => LlmnodeError | null
+  > = {
+    client: (identity) => client(identity, { pinned: false, explained: false }),
+    user: (identity) => viewer(identity, "user"),
+    viewer: (identity) => viewer(identity, "viewer"),
+    operator,
+  };
+
+  const counted = (error: LlmnodeError | null, { problem }: Identity): LlmnodeError | null => {
+    if (error === null) return null;
+    const reason = error === problem?.error ? problem.reason : null;
+    options.onFailure?.(reason ?? (error.code === "key_missing" ? "missing" : "not_allowed"));
+    return error;
+  };
+
+  return {
+    identify: (request, peer) => identify(options, request, peer),
+    client: (identity, asks) => counted(client(identity, asks), identity),
+    own(identity, what) {
+      const needed = neededRole(what, options);
+      if (needed === "everybody") return null;
+      return counted(answers[needed](identity), identity);
+    },
+    isServedAt: (part, what) => isServedAt(part, neededRole(what, options)),
+    async heldBack({ party, problem }, answer, signal) {
+      if (problem?.error.code !== "key_invalid" || answer.status !== 401) return answer;
+      if (await options.delay.failed(networkOf(party.address), signal)) return answer;
+      await answer.body?.cancel();
+      return errorResponse(
+        new LlmnodeError("rate_limited", "Too many bad API keys are being answered.", {
+          retryAfterMs: 5000,
+        }),
+      );
+    },
+  };
+}
+
+function missing(message: string): LlmnodeError {
+  return new LlmnodeError("key_missing", message);
+}
+
+function forbidden(message: string): LlmnodeError {
+  return new LlmnodeError("forbidden", message);
+}
+
+function foreign(): LlmnodeError {
+  return forbidden("This is not for web pages of other origins.");
+}

@@ -1,0 +1,273 @@
+/** API keys: made, listed and taken back here; only hashes of their secrets are kept. */
+
+import { timingSafeEqual } from "node:crypto";
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import {
+  KEY_ROLES,
+  type KeyLimits,
+  type KeyRole,
+  NO_LIMITS,
+  type PartyKey,
+} from "../../protocol/party.ts";
+import { globMatcher } from "../../util/glob.ts";
+import type { Log } from "../../util/log.ts";
+import { cleanLine } from "../../util/text.ts";
+import { formatKey, newKeyText, parseKey } from "./key-text.ts";
+import type { Store } from "../store/store.ts";
+
+export interface KeysOptions {
+  store: Store;
+  log: Log;
+  /** Milliseconds since 1970. */
+  now: () => number;
+  /** How many are remembered; the oldest of the ended ones make room for new ones. */
+  maxKeys?: number;
+}
+
+export interface KeyWish {
+  name: string;
+  role: KeyRole;
+  /** Names of models or aliases, with `*`; null: any. */
+  models: readonly string[] | null;
+  limits: KeyLimits;
+  /** Milliseconds from now; null: for ever. */
+  expiresInMs: number | null;
+}
+
+export type KeyState = "active" | "expired" | "revoked";
+
+export interface KeyInfo {
+  id: string;
+  state: KeyState;
+  name: string;
+  role: KeyRole;
+  models: readonly string[] | null;
+  limits: KeyLimits;
+  createdAt: number;
+  expiresAt: number | null;
+  revokedAt: number | null;
+}
+
+export type KeyCheck =
+  | { ok: true; key: PartyKey }
+  | { ok: false; reason: "unknown" | "wrong" | "expired" | "revoked"; message: string };
+
+export interface Keys extends Disposable {
+  /** How many there are, those that have ended included. */
+  readonly size: number;
+  /** The key itself is told this once. Throws `refused` when there are too many. */
+  create(wish: KeyWish): Promise<{ key: string; info: KeyInfo }>;
+  /** With `purge` it is forgotten as well. Throws `not_found`. */
+  revoke(id: string, how: { purge: boolean }): Promise<KeyInfo>;
+  /** The oldest first. */
+  list(): KeyInfo[];
+  /** What a key is called; null: there is none of that id. */
+  nameOf(id: string): string | null;
+  /** One look-up and, where the id is known, one hash. */
+  check(text: string): KeyCheck;
+}
+
+/** As it is stored, under its id. */
+interface Stored {
+  name: string;
+  /** SHA-256 of the secret, hex. A secret is random enough to need no salt. */
+  hash: string;
+  role: KeyRole;
+  models: readonly string[] | null;
+  limits: KeyLimits;
+  created_at: number;
+  expires_at: number | null;
+  revoked_at: number | null;
+}
+
+interface Kept {
+  stored: Stored;
+  party: PartyKey;
+}
+
+const PREFIX = "keys/";
+
+export function openKeys(options: KeysOptions): Keys {
+  const { store, log, now } = options;
+  const max = options.maxKeys ?? 200_000;
+  const kept = new Map<string, Kept>();
+
+  const take = (key: string, value: unknown): void => {
+    const id = key.slice(PREFIX.length);
+    if (value === undefined) {
+      kept.delete(id);
+      return;
+    }
+    try {
+      const stored = storedOf(value);
+      kept.set(id, { stored, party: partyOf(id, stored) });
+    } catch (error) {
+      kept.delete(id);
+      log.warn("an API key in the store cannot be read; it lets nobody in", {
+        key: id,
+        reason: messageOf(error),
+      });
+    }
+  };
+  for (const { key, value } of store.list(PREFIX)) take(key, value);
+  const unwatch = store.watch(PREFIX, ({ key, value }) => take(key, value));
+
+  const stateOf = ({ revoked_at, expires_at }: Stored): KeyState => {
+    if (revoked_at !== null) return "revoked";
+    return expires_at !== null && now() >= expires_at ? "expired" : "active";
+  };
+  const infoOf = (id: string, stored: Stored): KeyInfo => ({
+    id,
+    state: stateOf(stored),
+    name: stored.name,
+    role: stored.role,
+    models: stored.models,
+    limits: stored.limits,
+    createdAt: stored.created_at,
+    expiresAt: stored.expires_at,
+    revokedAt: stored.revoked_at,
+  });
+  const makeRoom = async () => {
+    if (kept.size < max) return;
+    const [ended] = [...kept]
+      .filter(([, { stored }]) => stateOf(stored) !== "active")
+      .sort(([, a], [, b]) => a.stored.created_at - b.stored.created_at);
+    if (!ended) {
+      throw new LlmnodeError("refused", `there are ${kept.size} API keys already`, {
+        hints: ["revoke some:   llmnode key list"],
+      });
+    }
+    await store.delete(PREFIX + ended[0], { durable: true });
+  };
+
+  return {
+    get size() {
+      return kept.size;
+    },
+    async create(wish) {
+      await makeRoom();
+      const { id, secret } = newKeyText();
+      const stored: Stored = {
+        name: wish.name,
+        hash: hashOf(secret),
+        role: wish.role,
+        models: wish.models,
+        limits: wish.limits,
+        created_at: now(),
+        expires_at: wish.expiresInMs === null ? null : now() + wish.expiresInMs,
+        revoked_at: null,
+      };
+      await store.put(PREFIX + id, stored, { durable: true });
+      return { key: formatKey({ id, secret }), info: infoOf(id, stored) };
+    },
+    async revoke(id, { purge }) {
+      const found = kept.get(id);
+      if (!found) throw new LlmnodeError("not_found", `there is no API key ${cleanLine(id, 40)}`);
+      const revoked = { ...found.stored, revoked_at: found.stored.revoked_at ?? now() };
+      if (purge) await store.delete(PREFIX + id, { durable: true });
+      else await store.put(PREFIX + id, revoked, { durable: true });
+      return infoOf(id, revoked);
+    },
+    nameOf: (id) => kept.get(id)?.stored.name ?? null,
+    list: () =>
+      [...kept]
+        .map(([id, { stored }]) => infoOf(id, stored))
+        .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+    check(text) {
+      const parts = parseKey(text);
+      if (!parts) return refused("unknown", "This is no API key of this head.");
+      const { id, secret } = parts;
+      const found = kept.get(id);
+      if (!found) {
+        const message = `This head does not know the API key ${id}: another head's?`;
+        return refused("unknown", message);
+      }
+      const { stored, party } = found;
+      if (!timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(stored.hash))) {
+        return refused("wrong", `The API key ${id} is not whole or not right.`);
+      }
+      const state = stateOf(stored);
+      if (state === "active") return { ok: true, key: party };
+      const at = state === "expired" ? stored.expires_at : stored.revoked_at;
+      const verb = state === "expired" ? "expired" : "was revoked";
+      return refused(state, `The API key ${id} ${verb} at ${instant(at)}.`);
+    },
+    [Symbol.dispose]: unwatch,
+  };
+}
+
+function refused(
+  reason: "unknown" | "wrong" | "expired" | "revoked",
+  message: string,
+): KeyCheck & { ok: false } {
+  return { ok: false, reason, message };
+}
+
+function hashOf(secret: string): string {
+  return Bun.CryptoHasher.hash("sha256", secret, "hex");
+}
+
+function instant(at: number | null): string {
+  return `${new Date(at ?? 0).toISOString().slice(0, 19)}Z`;
+}
+
+function partyOf(id: string, { name, role, models, limits }: Stored): PartyKey {
+  const matchers = models?.map(globMatcher);
+  const allows = matchers
+    ? (model: string) => matchers.some((matches) => matches(model))
+    : allowsAll;
+  return { id, name, role, models, limits, allows };
+}
+
+function allowsAll(): boolean {
+  return true;
+}
+
+/** Throws where it is nothing that `create` has written: half a key must not be a free one. */
+function storedOf(value: unknown): Stored {
+  if (typeof value !== "object" || value === null) throw new Error("it is no object");
+  const fields: Record<string, unknown> = { ...value };
+  const { name, hash, role, models, limits } = fields;
+  const known = KEY_ROLES.find((one) => one === role);
+  if (typeof name !== "string" || typeof hash !== "string" || !/^[0-9a-f]{64}$/.test(hash)) {
+    throw new Error("it has no name or no hash");
+  }
+  if (!known) throw new Error("its role is not known");
+  if (!(models === null || (Array.isArray(models) && models.every(isString)))) {
+    throw new Error("its models are not a list");
+  }
+  return {
+    name,
+    hash,
+    role: known,
+    models: models as readonly string[] | null,
+    limits: limitsOf(limits),
+    created_at: time(fields["created_at"]) ?? 0,
+    expires_at: time(fields["expires_at"]),
+    revoked_at: time(fields["revoked_at"]),
+  };
+}
+
+function limitsOf(value: unknown): KeyLimits {
+  if (typeof value !== "object" || value === null) throw new Error("it has no limits");
+  const fields: Record<string, unknown> = { ...value };
+  const limit = (name: keyof KeyLimits) => time(fields[name]);
+  const limits: KeyLimits = {
+    requestsPerMinute: limit("requestsPerMinute"),
+    tokensPerMinute: limit("tokensPerMinute"),
+    concurrency: limit("concurrency"),
+    tokensPerDay: limit("tokensPerDay"),
+  };
+  // Most keys have none; then they share one object.
+  return Object.values(limits).every((one) => one === null) ? NO_LIMITS : limits;
+}
+
+/** A number or null. Throws for anything else: a limit that cannot be read must not be none. */
+function time(value: unknown): number | null {
+  if (value === null || (typeof value === "number" && Number.isFinite(value))) return value;
+  throw new Error("it has something else than a number");
+}
+
+function isString(value: unknown): value is string {
+  return typeof value === "string";
+}

@@ -1,0 +1,41 @@
+/** The request for a backup of the running head. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { hasRole } from "../../protocol/party.ts";
+import type { AdminRoutes } from "../http/body.ts";
+import { type BackupSource, backupOf } from "../store/backup.ts";
+
+/** The answer is the backup itself, as `head restore` takes it. */
+export function backupRoutes(source: () => BackupSource): AdminRoutes {
+  return {
+    "/api/v1/backup": {
+      // What it hands out is written down, as what changes something is.
+      POST: async (_body, { party }) => {
+        // Who has it is the head: an operator's key, which can be taken back, is not enough.
+        if (!hasRole(party, "admin")) {
+          throw new LlmnodeError(
+            "forbidden",
+            "A backup has the head's own key and tokens in it: this needs the admin token.",
+          );
+        }
+        return new Response(streamOf(backupOf(source())), {
+          headers: { "content-type": "application/x-ndjson", "cache-control": "no-store" },
+        });
+      },
+    },
+  };
+}
+
+/** One piece at a time, as they are taken. */
+function streamOf(pieces: Iterable<string>): ReadableStream<Uint8Array> {
+  const each = pieces[Symbol.iterator]();
+  const encoder = new TextEncoder();
+  return new ReadableStream({
+    pull(controller) {
+      const next = each.next();
+      if (next.done === true) controller.close();
+      else controller.enqueue(encoder.encode(next.value));
+    },
+    cancel: () => void each.return?.(),
+  });
+}

@@ -1,0 +1,107 @@
+/** Operators' requests that drain workers, take that back, and restart engines. */
+
+import type { LastReplica } from "../../cluster/liveness/drains.ts";
+import type { ClusterState, Worker } from "../../cluster/state/state.ts";
+import { drainJson, type DrainJson } from "../../cluster/rows/snapshot-drain.ts";
+import { type AdminRoutes, type Body, flag, number, optionalText, texts } from "../http/body.ts";
+import type { DrainWish, Ordered, Outcome } from "../drains/wish.ts";
+import type { Drains, EndedOrder } from "../drains/drains.ts";
+
+/** Workers of one command. */
+const MAX_WORKERS = 1000;
+const DEFAULT_PATIENCE_MS = 600_000;
+
+export interface DrainRoutesOptions {
+  state: ClusterState;
+  drains: Drains;
+}
+
+export function drainRoutes({ state, drains }: DrainRoutesOptions): AdminRoutes {
+  const outcomeJson = ({ orders, last }: Outcome) => ({
+    workers: orders.map((one) => orderedJson(state, one)),
+    last_replicas: last.map((one) => lastJson(state, one)),
+  });
+  return {
+    "/api/v1/workers/drains": {
+      GET: async () => ({
+        workers: [...state.drainOrders.values()].map((order) =>
+          orderedJson(state, { order, isOld: true }),
+        ),
+        ended: drains.ended().map(endedJson),
+      }),
+    },
+    "/api/v1/workers/drain": {
+      POST: async (body) => outcomeJson(await drains.drain(wishOf(body))),
+    },
+    "/api/v1/workers/restart": {
+      POST: async (body) => outcomeJson(await drains.restart(wishOf(body))),
+    },
+    "/api/v1/workers/undrain": {
+      POST: async (body) => {
+        const found = await drains.undrain(texts(body, "workers", MAX_WORKERS));
+        return {
+          workers: found.map(({ worker, order }) => ({
+            name: worker?.name ?? order?.workerName ?? null,
+            ...placeJson(worker),
+            drain: order && drainJson(order),
+          })),
+        };
+      },
+    },
+  };
+}
+
+function wishOf(body: Body): DrainWish {
+  return {
+    workers: texts(body, "workers", MAX_WORKERS),
+    who: optionalText(body, "who") ?? "an operator",
+    message: optionalText(body, "message"),
+    patienceMs: number(body, "deadline_ms") ?? DEFAULT_PATIENCE_MS,
+    force: flag(body, "force"),
+    dryRun: flag(body, "dry_run"),
+  };
+}
+
+interface PlaceJson {
+  /** Null: the worker is not here. */
+  state: string | null;
+  in_flight: number;
+}
+
+function placeJson(worker: Worker | null | undefined): PlaceJson {
+  return { state: worker?.state ?? null, in_flight: worker?.inFlight ?? 0 };
+}
+
+/** `drain` is the order: with `dry_run`, the one that there would be. */
+function orderedJson(
+  state: ClusterState,
+  { order, isOld }: Ordered,
+): PlaceJson & {
+  id: string;
+  name: string;
+  drain: DrainJson;
+  was_ordered: boolean;
+  /** Of the engine that is to start anew. */
+  engine_state: string | null;
+  engine_phase: string | null;
+} {
+  const worker = state.workers.get(order.workerId);
+  const engine = worker?.engines.get(order.engine ?? "");
+  return {
+    id: order.workerId,
+    name: worker?.name ?? order.workerName,
+    ...placeJson(worker),
+    drain: drainJson(order),
+    was_ordered: isOld,
+    engine_state: engine?.state ?? null,
+    engine_phase: engine?.phase ?? null,
+  };
+}
+
+function endedJson({ order, outcome, reason }: EndedOrder): object {
+  return { name: order.workerName, drain: drainJson(order), outcome, reason };
+}
+
+function lastJson(state: ClusterState, { workerId, name }: LastReplica): object {
+  return { worker: state.workers.get(workerId)?.name ?? workerId, name };
+}

@@ -1,0 +1,53 @@
+/** Operators' requests that send workers away. */
+
+import { endRun, forget } from "../../cluster/state/registry.ts";
+import type { ClusterState } from "../../cluster/state/state.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { cleanLine } from "../../util/text.ts";
+import { type AdminRoutes, text } from "../http/body.ts";
+import type { Credentials } from "../sessions/credentials.ts";
+import type { Sessions } from "../sessions/session.ts";
+
+export interface WorkerRoutesOptions {
+  credentials: Credentials;
+  state: ClusterState;
+  sessions: Sessions;
+  now: () => number;
+  /** Takes back what was ordered of a worker. */
+  dropOrders: (workerId: string) => Promise<void>;
+}
+
+export function workerRoutes(options: WorkerRoutesOptions): AdminRoutes {
+  return {
+    "/api/v1/workers/forget": { POST: (body) => forgetWorker(options, text(body, "worker")) },
+  };
+}
+
+async function forgetWorker(options: WorkerRoutesOptions, wanted: string): Promise<object> {
+  const { state, credentials, sessions, now } = options;
+  const live = [...state.workers.values()].find(({ id, name }) => id === wanted || name === wanted);
+  const gone = credentials.get(wanted) ? [wanted] : credentials.named(wanted);
+  const id = live?.id ?? gone[0];
+  if (id === undefined) {
+    throw new LlmnodeError("not_found", `there is no worker ${cleanLine(wanted, 80)}`);
+  }
+  if (!live && gone.length > 1) {
+    throw new LlmnodeError("refused", `several workers were called ${cleanLine(wanted, 80)}`, {
+      hints: [`name one by its id: ${gone.slice(0, 5).join(", ")}`],
+    });
+  }
+  await credentials.forget(id, live?.run ?? null);
+  await options.dropOrders(id);
+  if (live) {
+    sessions.end(live.session, {
+      code: "worker_forgotten",
+      reason: "an operator has sent this worker away (llmnode forget)",
+      hint: "to let it in again, end this join and start it anew with a join token",
+    });
+    // What it still runs moves on or ends, as if its process had ended.
+    for (const engine of live.engines.values()) endRun(state, engine.run, now());
+    endRun(state, live.run, now());
+    forget(state, live);
+  }
+  return { worker: { id, name: live?.name ?? credentials.get(id)?.name ?? null } };
+}

@@ -1,0 +1,85 @@
+/** The cluster's models as clients list them: OpenAI's form, and Ollama's. */
+
+import { type Catalog, findReplicas, type Replica } from "../../cluster/state/catalog.ts";
+import type { ListedAliases } from "../store/aliases.ts";
+
+export interface ModelCardJson {
+  id: string;
+  object: "model";
+  created: number;
+  owned_by: string;
+  [extra: string]: unknown;
+}
+
+/**
+ * One card for each model that some replica can answer for now: what its engines say of it, LoRA
+ * adapters with their parent. Those in memory first, those that are only pulled after them, and
+ * last the aliases that lead to one of these.
+ */
+export function modelCards(catalog: Catalog, aliases: ListedAliases): ModelCardJson[] {
+  const named = [...aliases.names()].flatMap((name) => aliasCard(catalog, aliases, name) ?? []);
+  const hidden = new Set(aliases.names());
+  return [
+    ...ownCards(catalog).filter(({ id }) => !hidden.has(id)),
+    ...named.sort((a, b) => (a.id < b.id ? -1 : 1)),
+  ];
+}
+
+function ownCards(catalog: Catalog): ModelCardJson[] {
+  const cards: { card: ModelCardJson; loaded: boolean }[] = [];
+  for (const [id, replicas] of catalog) {
+    const ready = replicas.filter((replica) => replica.state === "ready");
+    if (ready.length === 0) continue;
+    cards.push({
+      card: cardOf(id, ready),
+      loaded: ready.some(({ card }) => card.loaded !== false),
+    });
+  }
+  return cards
+    .sort((a, b) => Number(b.loaded) - Number(a.loaded) || (a.card.id < b.card.id ? -1 : 1))
+    .map(({ card }) => card);
+}
+
+/** The card of one model or alias by any of its names, or null. */
+export function modelCard(
+  catalog: Catalog,
+  aliases: ListedAliases,
+  name: string,
+): ModelCardJson | null {
+  return aliases.modelsOf(name) === null
+    ? ownCard(catalog, name)
+    : aliasCard(catalog, aliases, name);
+}
+
+/** That of the first of its models that can answer, under the alias's name. */
+function aliasCard(catalog: Catalog, aliases: ListedAliases, name: string): ModelCardJson | null {
+  for (const model of aliases.modelsOf(name) ?? []) {
+    const card = ownCard(catalog, model);
+    if (card) return { ...card, id: name, root: card.id, parent: card.id };
+  }
+  return null;
+}
+
+function ownCard(catalog: Catalog, model: string): ModelCardJson | null {
+  const ready = findReplicas(catalog, model).filter((replica) => replica.state === "ready");
+  const id = ready[0]?.card.id;
+  return id === undefined ? null : cardOf(id, ready);
+}
+
+function cardOf(id: string, ready: readonly Replica[]): ModelCardJson {
+  const extra = ready[0]?.card.extra ?? {};
+  const { created, owned_by } = extra;
+  const card: ModelCardJson = {
+    ...extra,
+    id,
+    object: "model",
+    // Unknown to us, but SDKs want a number.
+    created: typeof created === "number" ? created : 0,
+    owned_by: typeof owned_by === "string" ? owned_by : "llmnode",
+  };
+  const parent = ready.find((replica) => replica.card.parent !== null)?.card.parent;
+  if (parent) card["parent"] = parent;
+  const lengths = ready.flatMap(({ card: { maxModelLen } }) => maxModelLen ?? []);
+  if (lengths.length > 0) card["max_model_len"] = Math.max(...lengths);
+  return card;
+}

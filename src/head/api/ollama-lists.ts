@@ -1,0 +1,109 @@
+/** Ollama's `/api/tags` and `/api/ps` for the whole cluster: the union of its Ollama engines. */
+
+import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
+import { messageOf } from "../../protocol/errors.ts";
+import type { Upstream } from "../../proxy/request/upstream.ts";
+import type { Log } from "../../util/log.ts";
+import type { ListedAliases } from "../store/aliases.ts";
+
+export interface OllamaListsOptions {
+  state: ClusterState;
+  /** Listed where one of their models is. */
+  aliases: ListedAliases;
+  /** The way to an engine; null while there is none. */
+  upstream: (worker: Worker, engine: Engine) => Upstream | null;
+  log: Log;
+  /** How long an engine may take; one that takes longer is left out. */
+  timeoutMs: number;
+  /** How long an answer is good for further clients. */
+  maxAgeMs: number;
+}
+
+export type OllamaPath = "/api/tags" | "/api/ps";
+
+/** One sick engine never makes it fail; models that `allows` is false of are left out. */
+export type OllamaLists = (
+  path: OllamaPath,
+  allows: (model: string) => boolean,
+) => Promise<Response>;
+
+/** No engine lists more than this; what is larger is not a list. */
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+
+export function createOllamaLists(options: OllamaListsOptions): OllamaLists {
+  const cache = new Map<OllamaPath, { at: number; models: Promise<unknown[]> }>();
+  return async (path, allows) => {
+    const now = performance.now();
+    let cached = cache.get(path);
+    if (!cached || now - cached.at > options.maxAgeMs) {
+      cached = { at: now, models: union(options, path) };
+      cache.set(path, cached);
+    }
+    const models = await cached.models;
+    const listed = path === "/api/tags" ? withAliases(models, options) : models;
+    return Response.json({ models: listed.filter((model) => allows(nameOf(model) ?? "")) });
+  };
+}
+
+/** An alias is listed as its first model that is, under its own name. */
+function withAliases(models: readonly unknown[], { aliases }: OllamaListsOptions): unknown[] {
+  const byName = new Map(models.map((model) => [nameOf(model), model]));
+  for (const alias of aliases.names()) {
+    const found = (aliases.modelsOf(alias) ?? [])
+      .map((name) => byName.get(name) ?? byName.get(`${name}:latest`))
+      .find((model) => model !== undefined);
+    if (typeof found !== "object" || found === null) continue;
+    byName.set(alias, { ...found, name: alias, model: alias });
+  }
+  return [...byName.values()];
+}
+
+function nameOf(model: unknown): string | null {
+  const name = typeof model === "object" && model !== null && "name" in model ? model.name : null;
+  return typeof name === "string" ? name : null;
+}
+
+async function union(options: OllamaListsOptions, path: OllamaPath): Promise<unknown[]> {
+  const engines = [...options.state.workers.values()]
+    .filter((worker) => worker.state === "ready")
+    .flatMap((worker) => [...worker.engines.values()].map((engine) => ({ worker, engine })))
+    .filter(({ engine }) => engine.kind === "ollama" && engine.state === "ready");
+  const lists = await Promise.all(engines.map((at) => ask(options, at, path)));
+  const byName = new Map<string, unknown>();
+  for (const model of lists.flat()) {
+    const name = nameOf(model);
+    if (name !== null && !byName.has(name)) byName.set(name, model);
+  }
+  return [...byName.values()];
+}
+
+async function ask(
+  options: OllamaListsOptions,
+  { worker, engine }: { worker: Worker; engine: Engine },
+  path: OllamaPath,
+): Promise<unknown[]> {
+  const upstream = options.upstream(worker, engine);
+  if (!upstream) return [];
+  try {
+    const response = await upstream({
+      path,
+      method: "GET",
+      headers: new Headers({ "accept-encoding": "identity" }),
+      body: null,
+      signal: AbortSignal.timeout(options.timeoutMs),
+    });
+    const length = Number(response.headers.get("content-length") ?? 0);
+    if (!response.ok || length > MAX_ANSWER_BYTES) return [];
+    const value: unknown = await response.json();
+    const models =
+      typeof value === "object" && value !== null && "models" in value ? value.models : null;
+    return Array.isArray(models) ? models : [];
+  } catch (error) {
+    options.log.debug("an engine is left out of a list", {
+      engine: engine.key,
+      path,
+      error: messageOf(error),
+    });
+    return [];
+  }
+}

@@ -1,0 +1,70 @@
+/** Keeps the values of metric labels few and printable, whatever clients and workers send. */
+
+import { cleanLine } from "../../util/text.ts";
+import type { Counter } from "./prometheus.ts";
+
+/** What stands for every value beyond the limit. */
+export const OTHER = "other";
+const MAX_LABEL_CHARS = 200;
+
+export type LabelGuard = (value: string) => string;
+
+/** Lets the first `max` values through; all later ones are `other`. */
+export function createLabelGuard(max: number): LabelGuard {
+  const labels = new Map<string, string>();
+  return (value) => {
+    const known = labels.get(value);
+    if (known !== undefined) return known;
+    if (labels.size >= max) return OTHER;
+    const label = cleanLine(value, MAX_LABEL_CHARS);
+    labels.set(value, label);
+    return label;
+  };
+}
+
+export interface WorkerLabels {
+  worker: string;
+  model: string;
+  outcome?: string;
+}
+
+export interface WorkerSeries {
+  /** Adds one; beyond the limit to the worker's series for `other` models. */
+  inc(labels: WorkerLabels): void;
+  /** Drops the series of workers for which `isKnown` is false. */
+  prune(isKnown: (worker: string) => boolean): void;
+}
+
+/**
+ * A counter by worker and model, whose series end with the worker: names come and go with every
+ * allocation of a batch system. At most `max` series are kept apart.
+ */
+export function createWorkerSeries(
+  counter: Counter<"worker" | "model" | "outcome">,
+  max: number,
+): WorkerSeries {
+  const workers = new Map<string, Map<string, WorkerLabels>>();
+  let size = 0;
+  const inc = (labels: WorkerLabels): void => {
+    let series = workers.get(labels.worker);
+    if (!series) workers.set(labels.worker, (series = new Map()));
+    const key = `${labels.model}\u0000${labels.outcome ?? ""}`;
+    if (!series.has(key)) {
+      if (size >= max && labels.model !== OTHER) return inc({ ...labels, model: OTHER });
+      series.set(key, labels);
+      size += 1;
+    }
+    counter.inc(labels);
+  };
+  return {
+    inc,
+    prune(isKnown) {
+      for (const [worker, series] of workers) {
+        if (isKnown(worker)) continue;
+        for (const labels of series.values()) counter.remove(labels);
+        size -= series.size;
+        workers.delete(worker);
+      }
+    },
+  };
+}

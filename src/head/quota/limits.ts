@@ -1,0 +1,131 @@
+/** Holds requests to the limits of their keys, and tells clients of them. */
+
+import {
+  createKeyLimiter,
+  type Denied,
+  KEY_LIMITER_DEFAULTS,
+  type KeyLimiterOptions,
+  type LimitAsk,
+  type LimitName,
+  type Shares,
+} from "../../cluster/quota/key.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import type { KeyLimits } from "../../protocol/party.ts";
+import { type AdmissionFacts, type Admit, NO_ADMISSION } from "../../proxy/record/admission.ts";
+import { formatDuration } from "../../util/units.ts";
+import type { LimitLabel } from "../metrics/keys.ts";
+import { estimatedTokens, readsPrompt, tokensOf, writesTokens } from "./usage-tokens.ts";
+
+export interface LimitsOptions {
+  /** Milliseconds since 1970, never going back. */
+  now: () => number;
+  /** Tokens that keys have used since midnight UTC, by id. */
+  usedToday: ReadonlyMap<string, number>;
+  /** Counts what is refused. */
+  onRejected: (limit: LimitLabel) => void;
+  limiter?: KeyLimiterOptions;
+}
+
+/** The most that is set aside for an answer, in tokens: most are shorter than clients allow. */
+const MAX_ANSWER_TOKENS = 1024;
+
+/** As metrics and people call them. */
+const LIMIT_NAMES: Record<LimitName, LimitLabel> = {
+  requestsPerMinute: "requests_per_minute",
+  tokensPerMinute: "tokens_per_minute",
+  concurrency: "concurrency",
+  tokensPerDay: "tokens_per_day",
+};
+
+export function createAdmit(options: LimitsOptions): Admit {
+  const { now, onRejected } = options;
+  const limiter = createKeyLimiter(options.limiter ?? KEY_LIMITER_DEFAULTS);
+  for (const [keyId, tokens] of options.usedToday) {
+    if (keyId !== "") limiter.restore(keyId, tokens, now());
+  }
+  return ({ key }, facts) => {
+    if (key === null) return NO_ADMISSION;
+    const { limits } = key;
+    const result = limiter.take(key, askOf(facts, limits), now());
+    if (result.granted) {
+      return {
+        refusal: null,
+        headers: headersOf(result),
+        end(record) {
+          const { input, output } = tokensOf(record);
+          result.end(input + output, record.startedAt + record.durationMs);
+        },
+      };
+    }
+    onRejected(LIMIT_NAMES[result.limit]);
+    const headers = headersOf(result);
+    const isFinal = result.retryAfterMs === null;
+    return {
+      refusal: refusalOf(result, limits),
+      headers: isFinal ? { ...headers, "x-should-retry": "false" } : headers,
+      end() {},
+    };
+  };
+}
+
+/** A prompt is looked at only where its length matters. */
+function askOf({ operation, bytes, prompt }: AdmissionFacts, limits: KeyLimits): LimitAsk {
+  if (limits.tokensPerMinute === null && limits.tokensPerDay === null) return NO_TOKENS;
+  if (!readsPrompt(operation)) return NO_TOKENS;
+  const facts = prompt();
+  return {
+    prompt: estimatedTokens(facts?.bytes ?? bytes),
+    answer: writesTokens(operation)
+      ? Math.min(facts?.maxTokens ?? MAX_ANSWER_TOKENS, MAX_ANSWER_TOKENS)
+      : 0,
+  };
+}
+
+const NO_TOKENS: LimitAsk = { prompt: 0, answer: 0 };
+
+function refusalOf({ limit, retryAfterMs }: Denied, limits: KeyLimits): LlmnodeError {
+  const most = String(limits[limit] ?? 0);
+  if (limit === "tokensPerDay" && retryAfterMs === null) {
+    const message = `This key has used up its ${most} tokens of today; there are more at midnight UTC.`;
+    return new LlmnodeError("quota_exceeded", message);
+  }
+  if (retryAfterMs === null) {
+    const message = `This request's prompt alone is longer than the ${most} tokens a minute of this key.`;
+    return new LlmnodeError("rate_limited", message);
+  }
+  const again = `Try again in ${formatDuration(Math.max(100, retryAfterMs))}.`;
+  return new LlmnodeError("rate_limited", `${REACHED[limit](most)} ${again}`, { retryAfterMs });
+}
+
+const REACHED: Record<LimitName, (most: string) => string> = {
+  requestsPerMinute: (most) => `This key may make ${most} requests a minute, and has.`,
+  tokensPerMinute: (most) => `This key may use ${most} tokens a minute: too few of them are left.`,
+  concurrency: (most) => `This key may have ${most} requests running at once, and has.`,
+  tokensPerDay: (most) => `What is left of this key's ${most} tokens of today is in use.`,
+};
+
+/** Source of the names and forms: OpenAI's API reference, "Rate limits", "headers". */
+function headersOf({ requests, tokens }: Shares): Record<string, string> {
+  const headers: Record<string, string> = {};
+  if (requests !== null) {
+    headers["x-ratelimit-limit-requests"] = String(requests.limit);
+    headers["x-ratelimit-remaining-requests"] = String(requests.remaining);
+    headers["x-ratelimit-reset-requests"] = resetText(requests.resetMs);
+  }
+  if (tokens !== null) {
+    headers["x-ratelimit-limit-tokens"] = String(tokens.limit);
+    headers["x-ratelimit-remaining-tokens"] = String(tokens.remaining);
+    headers["x-ratelimit-reset-tokens"] = resetText(tokens.resetMs);
+  }
+  return headers;
+}
+
+/** `0s`, `120ms`, `1.5s`, `1m0s`. */
+export function resetText(ms: number): string {
+  const whole = Math.ceil(ms);
+  if (whole > 0 && whole < 1000) return `${whole}ms`;
+  const seconds = Math.ceil(whole / 100) / 10;
+  const minutes = Math.floor(seconds / 60);
+  const rest = `${Number((seconds - 60 * minutes).toFixed(1))}s`;
+  return minutes === 0 ? rest : `${minutes}m${rest}`;
+}

@@ -1,0 +1,160 @@
+/** Keeps the aliases that operators set: in the store, and at hand for requests and lists. */
+
+import { parseAlias } from "../../cluster/aliases/text.ts";
+import {
+  type Alias,
+  ALIAS_LIMITS,
+  type AliasLimits,
+  findAlias,
+  type ModelTarget,
+  resolveAlias,
+  withAlias,
+} from "../../cluster/aliases/aliases.ts";
+import { type Catalog, findReplicas } from "../../cluster/state/catalog.ts";
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import type { Log } from "../../util/log.ts";
+import { cleanLine } from "../../util/text.ts";
+import type { Store } from "./store.ts";
+
+export interface AliasesOptions {
+  store: Store;
+  catalog: () => Catalog;
+  /** Whether a model was there not long ago. */
+  isKnown: (model: string) => boolean;
+  /** At least 0 and below 1. */
+  random: () => number;
+  log: Log;
+  limits?: Partial<AliasLimits>;
+}
+
+export interface AliasInfo {
+  alias: Alias;
+  /** Milliseconds since 1970. */
+  setAt: number;
+  /** Whether there is or was a model of that name, which nobody gets by it. */
+  hidesModel: boolean;
+  /** The models that it leads to, the heaviest and first one first. */
+  models: readonly string[];
+}
+
+/** What lists of models need of them. */
+export interface ListedAliases {
+  names(): Iterable<string>;
+  /** The models that an alias leads to, always in the same order; null where it is none. */
+  modelsOf(name: string): readonly string[] | null;
+}
+
+export interface HeadAliases extends ListedAliases, Disposable {
+  /** By name. */
+  list(): AliasInfo[];
+  /** `spec` is what `parseAlias` reads. Throws `bad_request`, `refused`; durable once it settles. */
+  set(spec: string, how: { force: boolean }): Promise<{ info: AliasInfo; warnings: string[] }>;
+  /** Throws `not_found`. */
+  remove(name: string): Promise<{ warnings: string[] }>;
+  /** The models that will do for a request, picked by weight; null where `name` is no alias. */
+  resolve(name: string): readonly ModelTarget[] | null;
+}
+
+const PREFIX = "aliases/";
+
+export function createAliases(options: AliasesOptions): HeadAliases {
+  const { store, log } = options;
+  const limits = { ...ALIAS_LIMITS, ...options.limits };
+  const kept = new Map<string, { alias: Alias; setAt: number }>();
+  /** Kept apart, since that is what requests look into. */
+  const table = new Map<string, Alias>();
+  /** Aliases whose hidden model has been told of. */
+  const warned = new Set<string>();
+
+  const take = (key: string, value: unknown): void => {
+    const name = key.slice(PREFIX.length);
+    warned.delete(name);
+    kept.delete(name);
+    table.delete(name);
+    if (value === undefined) return;
+    try {
+      const { text, setAt } = storedOf(value);
+      const alias = parseAlias(`${name}=${text}`, limits);
+      kept.set(name, { alias, setAt });
+      table.set(name, alias);
+    } catch (error) {
+      const reason = messageOf(error);
+      log.warn("an alias in the store cannot be read; it is left out", { alias: name, reason });
+    }
+  };
+  for (const { key, value } of store.list(PREFIX)) take(key, value);
+  const unwatch = store.watch(PREFIX, ({ key, value }) => take(key, value));
+
+  const isHere = (model: string) => findReplicas(options.catalog(), model).length > 0;
+  const infoOf = ({ alias, setAt }: { alias: Alias; setAt: number }): AliasInfo => ({
+    alias,
+    setAt,
+    hidesModel: isHere(alias.name) || options.isKnown(alias.name),
+    models: resolveAlias(table, alias, null).map(({ model }) => model),
+  });
+
+  return {
+    list: () =>
+      [...kept.values()].sort((a, b) => (a.alias.name < b.alias.name ? -1 : 1)).map(infoOf),
+    async set(spec, { force }) {
+      const alias = parseAlias(spec, limits);
+      withAlias(table, alias, limits);
+      const { name, text } = alias;
+      const hides = isHere(name) || options.isKnown(name);
+      if (hides && !force) {
+        throw new LlmnodeError(
+          "refused",
+          `${cleanLine(name, 80)} is a model: nobody could ask for it while an alias has its name (--force sets it all the same)`,
+        );
+      }
+      const setAt = Date.now();
+      await store.put(`${PREFIX}${name}`, { text, set_at: setAt }, { durable: true });
+      // Whoever forced it knows.
+      if (hides) warned.add(name);
+      const info = infoOf({ alias, setAt });
+      log.info("alias set", { alias: name, targets: cleanLine(text, 200) });
+      const absent = info.models.filter((model) => !isHere(model));
+      const warnings = absent.map(
+        (model) => `no worker has the model ${cleanLine(model, 200)} now`,
+      );
+      return { info, warnings };
+    },
+    async remove(name) {
+      if (!store.get(`${PREFIX}${name}`)) {
+        throw new LlmnodeError("not_found", `there is no alias ${cleanLine(name, 80)}`);
+      }
+      await store.delete(`${PREFIX}${name}`, { durable: true });
+      log.info("alias removed", { alias: name });
+      const left = [...table.values()].filter(({ targets }) =>
+        targets.some(({ model }) => model === name),
+      );
+      const shown = left.map((alias) => cleanLine(alias.name, 200));
+      return { warnings: shown.map((other) => `${other} leads to ${name}, now as to a model`) };
+    },
+    resolve(name) {
+      const alias = findAlias(table, name);
+      if (alias === null) return null;
+      if (!warned.has(alias.name) && isHere(alias.name)) {
+        warned.add(alias.name);
+        log.warn("an alias hides a model of its name", { alias: alias.name });
+      }
+      return resolveAlias(table, alias, options.random);
+    },
+    names: () => table.keys(),
+    modelsOf(name) {
+      const alias = findAlias(table, name);
+      return alias && resolveAlias(table, alias, null).map(({ model }) => model);
+    },
+    [Symbol.dispose]: unwatch,
+  };
+}
+
+/** Throws where it is nothing that `set` has written. */
+function storedOf(value: unknown): { text: string; setAt: number } {
+  if (typeof value === "object" && value !== null && "text" in value) {
+    const { text } = value;
+    const setAt = "set_at" in value && typeof value.set_at === "number" ? value.set_at : 0;
+    if (typeof text === "string") return { text, setAt };
+  }
+  throw new Error("it has no text");
+}

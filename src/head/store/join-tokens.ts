@@ -1,0 +1,256 @@
+/** Join tokens: made, counted and taken back here; only their hashes are kept, the first one's aside. */
+
+import { createHash, timingSafeEqual } from "node:crypto";
+import { readFileSync, rmSync } from "node:fs";
+import { type ErrorCode, LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
+import { formatJoinToken, newSecret, parseJoinToken } from "../../protocol/join-token.ts";
+import { writeSecretFile } from "../../util/secret-file.ts";
+import type { Store } from "./store.ts";
+
+export interface JoinTokensOptions {
+  store: Store;
+  /** Where the first join token can be read by the head's own user. */
+  file: string;
+  fingerprint: string;
+  now: () => number;
+  /** How many are remembered; ended ones make room for new ones. */
+  maxTokens?: number;
+}
+
+export interface JoinTokenWish {
+  /** Milliseconds from now; null: for ever. */
+  expiresInMs: number | null;
+  /** How many workers may join with it; null: any number. */
+  uses: number | null;
+  /** Which models its workers may announce, with `*`; null: any. */
+  models: string | null;
+  note: string;
+}
+
+export type JoinTokenState = "active" | "expired" | "used_up" | "revoked";
+
+export interface JoinTokenInfo {
+  id: string;
+  state: JoinTokenState;
+  /** Whether it is the one that `show` shows. */
+  first: boolean;
+  createdAt: number;
+  expiresAt: number | null;
+  usesMax: number | null;
+  used: number;
+  models: string | null;
+  note: string;
+}
+
+export type JoinTokenCheck =
+  | { ok: true; id: string; models: string | null }
+  /** `id` and `models` of one that was good once. */
+  | { ok: false; id: string | null; models: string | null; code: ErrorCode; reason: string };
+
+export interface JoinTokens {
+  /** The token is told this once. Throws `refused` when there are too many. */
+  create(wish: JoinTokenWish): Promise<{ token: string; info: JoinTokenInfo }>;
+  /** The first token, whole; null when it was revoked. */
+  first(): string | null;
+  /** Revokes the first token and makes another. */
+  rotate(): Promise<string>;
+  /** Throws `not_found`. */
+  revoke(id: string): Promise<JoinTokenInfo>;
+  /** The oldest first. */
+  list(): JoinTokenInfo[];
+  check(secret: string): JoinTokenCheck;
+  /** Counts a worker that has joined with it. */
+  use(id: string): Promise<void>;
+}
+
+interface Kept {
+  /** SHA-256 of the secret, hex. A secret is random enough to need no salt. */
+  hash: string;
+  first: boolean;
+  createdAt: number;
+  expiresAt: number | null;
+  usesMax: number | null;
+  used: number;
+  models: string | null;
+  note: string;
+  revokedAt: number | null;
+}
+
+const PREFIX = "join-tokens/";
+const FOR_EVER: JoinTokenWish = { expiresInMs: null, uses: null, models: null, note: "" };
+
+/** Makes the first join token where there never was one. Throws `data_dir_unusable`. */
+export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTokens> {
+  const { store, fingerprint, now, file } = options;
+  const all = () =>
+    store.list(PREFIX).map(({ key, value }) => ({
+      id: key.slice(PREFIX.length),
+      kept: value as Kept,
+    }));
+  const keep = (id: string, kept: Kept) => store.put(PREFIX + id, kept, { durable: true });
+
+  const makeRoom = async () => {
+    const known = all();
+    if (known.length < (options.maxTokens ?? 1000)) return;
+    const ended = known
+      .filter(({ kept }) => stateOf(kept, now()) !== "active")
+      .sort((a, b) => a.kept.createdAt - b.kept.createdAt)[0];
+    if (!ended) {
+      throw new LlmnodeError("refused", `there are ${known.length} join tokens already`, {
+        hints: ["revoke some:   llmnode join-token list"],
+      });
+    }
+    await store.delete(PREFIX + ended.id, { durable: true });
+  };
+  const create = async (wish: JoinTokenWish, first: boolean) => {
+    await makeRoom();
+    const secret = newSecret();
+    const id = newSecret().slice(0, 8);
+    const kept: Kept = {
+      hash: digest(secret).toString("hex"),
+      first,
+      createdAt: now(),
+      expiresAt: wish.expiresInMs === null ? null : now() + wish.expiresInMs,
+      usesMax: wish.uses,
+      used: 0,
+      models: wish.models,
+      note: wish.note,
+      revokedAt: null,
+    };
+    await keep(id, kept);
+    return { secret, token: formatJoinToken({ secret, fingerprint }), info: infoOf(id, kept) };
+  };
+  const end = async (id: string) => {
+    const found = all().find((one) => one.id === id);
+    if (!found) throw new LlmnodeError("not_found", `there is no join token ${id.slice(0, 40)}`);
+    const kept = { ...found.kept, revokedAt: found.kept.revokedAt ?? now() };
+    await keep(id, kept);
+    return infoOf(id, kept);
+  };
+  const makeFirst = async () => {
+    const before = all().filter(({ kept }) => kept.first && kept.revokedAt === null);
+    const { secret, token } = await create(FOR_EVER, true);
+    writeFirst(file, token);
+    firstSecret = secret;
+    for (const { id } of before) await end(id);
+    return token;
+  };
+  const check = (secret: string): JoinTokenCheck => {
+    const hash = digest(secret);
+    let found: { id: string; kept: Kept } | null = null;
+    // All are compared, each in constant time.
+    for (const one of all()) {
+      if (timingSafeEqual(hash, Buffer.from(one.kept.hash, "hex"))) found = one;
+    }
+    if (!found) {
+      const reason = "this head does not know the join token";
+      return { ok: false, id: null, models: null, code: "join_token_wrong", reason };
+    }
+    const { id, kept } = found;
+    const state = stateOf(kept, now());
+    if (state === "active") return { ok: true, id, models: kept.models };
+    return { ok: false, id, models: kept.models, ...REFUSALS[state](kept) };
+  };
+
+  let firstSecret = readFirst(file);
+  const known = firstSecret === null ? null : check(firstSecret);
+  const wasMade = all().some(({ kept }) => kept.first);
+  const isLost = all().some(({ kept }) => kept.first && kept.revokedAt === null);
+  if (firstSecret !== null && known?.ok) {
+    // The head may have another key than when this was written.
+    writeFirst(file, formatJoinToken({ secret: firstSecret, fingerprint }));
+  } else {
+    firstSecret = null;
+    if (!wasMade || isLost) await makeFirst();
+    else rmSync(file, { force: true });
+  }
+
+  return {
+    create: async (wish) => {
+      const { token, info } = await create(wish, false);
+      return { token, info };
+    },
+    first: () =>
+      firstSecret === null ? null : formatJoinToken({ secret: firstSecret, fingerprint }),
+    rotate: makeFirst,
+    async revoke(id) {
+      const info = await end(id);
+      if (firstSecret !== null && !check(firstSecret).ok) {
+        rmSync(file, { force: true });
+        firstSecret = null;
+      }
+      return info;
+    },
+    list: () =>
+      all()
+        .map(({ id, kept }) => infoOf(id, kept))
+        .sort((a, b) => a.createdAt - b.createdAt),
+    check,
+    async use(id) {
+      const kept = all().find((one) => one.id === id)?.kept;
+      if (kept) await keep(id, { ...kept, used: kept.used + 1 });
+    },
+  };
+
+  function infoOf(id: string, kept: Kept): JoinTokenInfo {
+    const { hash: _hash, revokedAt: _revokedAt, ...rest } = kept;
+    return { id, state: stateOf(kept, now()), ...rest };
+  }
+}
+
+const REFUSALS: Record<
+  Exclude<JoinTokenState, "active">,
+  (kept: Kept) => { code: ErrorCode; reason: string }
+> = {
+  expired: ({ expiresAt }) => ({
+    code: "join_token_expired",
+    reason: `the join token expired at ${instant(expiresAt)}`,
+  }),
+  used_up: ({ usesMax }) => ({
+    code: "join_token_used_up",
+    reason: `the join token was for ${usesMax} worker${usesMax === 1 ? "" : "s"}, who joined already`,
+  }),
+  revoked: ({ revokedAt }) => ({
+    code: "join_token_revoked",
+    reason: `the join token was revoked at ${instant(revokedAt)}`,
+  }),
+};
+
+function stateOf(kept: Kept, now: number): JoinTokenState {
+  if (kept.revokedAt !== null) return "revoked";
+  if (kept.expiresAt !== null && now >= kept.expiresAt) return "expired";
+  return kept.usesMax !== null && kept.used >= kept.usesMax ? "used_up" : "active";
+}
+
+function instant(at: number | null): string {
+  return new Date(at ?? 0).toISOString().slice(0, 19) + "Z";
+}
+
+/** Of a secret, as it is kept. */
+export function digest(secret: string): Buffer {
+  return createHash("sha256").update(secret).digest();
+}
+
+function readFirst(file: string): string | null {
+  try {
+    return parseJoinToken(readFileSync(file, "utf8"))?.secret ?? null;
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return null;
+    throw unusable(file, error);
+  }
+}
+
+function writeFirst(file: string, token: string): void {
+  try {
+    writeSecretFile(file, `${token}\n`);
+  } catch (error) {
+    throw unusable(file, error);
+  }
+}
+
+function unusable(file: string, cause: unknown): LlmnodeError {
+  return new LlmnodeError("data_dir_unusable", `cannot use ${file}: ${messageOf(cause)}`, {
+    hints: ["choose another folder: llmnode head --data-dir DIR"],
+    cause,
+  });
+}

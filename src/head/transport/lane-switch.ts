@@ -1,0 +1,132 @@
+/** The lanes of all workers: who may open them, and the way to an engine over them. */
+
+import { heard } from "../../cluster/state/registry.ts";
+import type { ClusterState, Lease, Worker } from "../../cluster/state/state.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import type { HeadMessage } from "../../protocol/messages.ts";
+import type { Upstream } from "../../proxy/request/upstream.ts";
+import { createLanePool, type LanePool } from "./lane-pool.ts";
+import { isSamePlace, type Place } from "./ways.ts";
+
+export interface LaneSettings {
+  /** Lanes of a worker that are kept free. */
+  parkedAtFirst: number;
+  maxLanesPerWorker: number;
+  maxLanes: number;
+  /** Requests that may wait for a lane of one worker, and how long. */
+  maxWaiting: number;
+  waitTimeoutMs: number;
+  /** Free lanes beyond those kept free are closed after so long. */
+  shrinkAfterMs: number;
+  /** How long a worker may take to let go of a request that was cancelled. */
+  doneTimeoutMs: number;
+  /** How long a lane may be silent, answers to pings included, before it counts as dead. */
+  deadAfterMs: number;
+}
+
+export const LANE_SETTINGS: LaneSettings = {
+  parkedAtFirst: 8,
+  maxLanesPerWorker: 512,
+  maxLanes: 16_384,
+  maxWaiting: 1024,
+  waitTimeoutMs: 10_000,
+  shrinkAfterMs: 60_000,
+  doneTimeoutMs: 2000,
+  // As a worker that is silent for so long is lost.
+  deadAfterMs: 15_000,
+};
+
+export interface LaneSwitchOptions {
+  state: ClusterState;
+  now: () => number;
+  /** Workers at the same place are reached directly, and keep no lanes free. */
+  place: Place;
+  settings: Partial<LaneSettings>;
+}
+
+export interface LaneSwitch extends Disposable {
+  /** A worker's session: lanes of the same run live on, those of an earlier run end. */
+  enter(worker: Worker, send: (message: HeadMessage) => void): { key: string; count: number };
+  /** Who a lane belongs to, for the lane port. */
+  worker(id: string): { pool: LanePool; key: string; heard: () => void } | null;
+  upstream(engine: LaneTarget): Upstream;
+  /** Closes what is no longer needed; to be called now and then. */
+  tidy(): void;
+}
+
+/** An engine of one run of a worker. */
+export type LaneTarget = Pick<Lease, "workerId" | "workerRun" | "engineNumber">;
+
+interface Entry {
+  run: string;
+  key: string;
+  pool: LanePool;
+  send: (message: HeadMessage) => void;
+}
+
+export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOptions): LaneSwitch {
+  const limits = { ...LANE_SETTINGS, ...settings };
+  const entries = new Map<string, Entry>();
+  const total = () => [...entries.values()].reduce((sum, { pool }) => sum + pool.lanes, 0);
+
+  const open = (worker: Worker, send: Entry["send"]): Entry => {
+    const isNear = worker.data !== "lane" && isSamePlace(place, worker);
+    const entry: Entry = {
+      run: worker.run,
+      key: "",
+      send,
+      pool: createLanePool({
+        ...limits,
+        parkedAtFirst: isNear ? 0 : limits.parkedAtFirst,
+        maxLanes: limits.maxLanesPerWorker,
+        mayGrow: () => total() < limits.maxLanes,
+        wantMore: (count) => entry.send({ message: "openLanes", openLanes: { count } }),
+      }),
+    };
+    return entry;
+  };
+  return {
+    enter(worker, send) {
+      const known = entries.get(worker.id);
+      const isSame = known?.run === worker.run;
+      if (!isSame) known?.pool.close();
+      const entry = isSame ? known : open(worker, send);
+      entry.send = send;
+      entry.key = crypto.randomUUID();
+      entries.set(worker.id, entry);
+      return { key: entry.key, count: entry.pool.renew() };
+    },
+    worker(id) {
+      const entry = entries.get(id);
+      if (!entry) return null;
+      const { pool, key, run } = entry;
+      return {
+        pool,
+        key,
+        heard() {
+          const worker = state.workers.get(id);
+          if (worker?.run === run) heard(worker, now());
+        },
+      };
+    },
+    upstream({ workerId, workerRun, engineNumber }) {
+      const entry = entries.get(workerId);
+      if (entry?.run === workerRun) return entry.pool.upstream(engineNumber);
+      return () => Promise.reject(new LlmnodeError("upstream_unreachable", "The worker is gone."));
+    },
+    tidy() {
+      for (const [id, { pool, run }] of entries) {
+        if (state.workers.get(id)?.run === run) {
+          pool.shrink(performance.now());
+          continue;
+        }
+        pool.close();
+        entries.delete(id);
+      }
+    },
+    [Symbol.dispose]() {
+      for (const { pool } of entries.values()) pool.close();
+      entries.clear();
+    },
+  };
+}

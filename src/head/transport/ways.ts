@@ -1,0 +1,144 @@
+/** Finds out how the head reaches an engine: by which address, or why not. */
+
+import { lookup } from "node:dns/promises";
+import { BlockList, isIP } from "node:net";
+import type { Engine, Route, Worker } from "../../cluster/state/state.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { formatHostPort, type HostPort, isLoopback } from "../../util/host-port.ts";
+import { probeTcp } from "../../util/tcp.ts";
+
+/** What makes two processes reach each other on loopback. */
+export interface Place {
+  bootId: string;
+  networkNamespace: string;
+}
+
+export interface WayOptions {
+  head: Place;
+  /** Addresses outside the worker's own that an advertised URL may lead to. */
+  allowAdvertise: readonly string[];
+  probeTimeoutMs: number;
+}
+
+/**
+ * Direct where the head is on the worker's own machine or was given a URL, and it works; else by
+ * lane, which needs nothing of the network but what the worker's session needs. Never throws.
+ */
+export async function findWay(
+  options: WayOptions,
+  where: { worker: Worker; engine: Engine },
+): Promise<Route> {
+  const { worker, engine } = where;
+  if (worker.data === "lane") return { via: "lane" };
+  const direct = await directWay(options, where);
+  if (direct.via === "direct" || worker.data === "direct") return direct;
+  // A URL that does not work is a mistake that somebody should see.
+  return engine.advertise === null ? { via: "lane" } : direct;
+}
+
+async function directWay(
+  options: WayOptions,
+  where: { worker: Worker; engine: Engine },
+): Promise<Route> {
+  const { worker, engine } = where;
+  const scheme = engine.https ? "https" : "http";
+  if (engine.advertise !== null) return await advertisedWay(options, worker, engine.advertise);
+  if (engine.port === null) return unreachable("its port is not known");
+  const near = isSamePlace(options.head, worker);
+  // Another machine's address may lead to it, but that is for its people to say.
+  if (!near && worker.data !== "direct") return unreachable("it is on another machine");
+  const hosts = near ? ["127.0.0.1", worker.address] : [worker.address];
+  let why = "";
+  for (const host of new Set(hosts)) {
+    const address = { host, port: engine.port };
+    const failed = await probeTcp(address, options.probeTimeoutMs);
+    if (failed === null) return { via: "direct", url: `${scheme}://${formatHostPort(address)}` };
+    why ||= `${formatHostPort(address)}: ${failed}`;
+  }
+  if (!near && engine.loopbackOnly === true) {
+    return unreachable("the engine listens on loopback only: start it with --host 0.0.0.0");
+  }
+  return unreachable(`${why} (a firewall, or NAT? leave out --data direct)`);
+}
+
+/** Same boot and network namespace; where neither side has such names, a loopback address. */
+export function isSamePlace(head: Place, worker: Worker): boolean {
+  const host = worker.host;
+  if (head.bootId === "" && (host === null || host.bootId === ""))
+    return isLoopback(worker.address);
+  return (
+    host !== null &&
+    host.bootId === head.bootId &&
+    host.networkNamespace !== "" &&
+    host.networkNamespace === head.networkNamespace
+  );
+}
+
+async function advertisedWay(
+  options: WayOptions,
+  worker: Worker,
+  advertise: string,
+): Promise<Route> {
+  if (!URL.canParse(advertise)) return unreachable(`${advertise} is not a URL`);
+  const url = new URL(advertise);
+  if (!/^https?:$/.test(url.protocol)) return unreachable(`${advertise} is no URL of HTTP`);
+  const address = addressOf(url);
+  const allowed = await isAllowed(options, worker, address.host);
+  if (allowed !== true) return unreachable(allowed);
+  const failed = await probeTcp(address, options.probeTimeoutMs);
+  if (failed !== null) return unreachable(`${formatHostPort(address)}: ${failed}`);
+  return { via: "direct", url: url.origin };
+}
+
+/** A worker may not make the head call addresses that are not its own. */
+async function isAllowed(
+  options: WayOptions,
+  worker: Worker,
+  host: string,
+): Promise<true | string> {
+  let addresses: string[];
+  try {
+    addresses =
+      isIP(host) !== 0 ? [host] : (await lookup(host, { all: true })).map(({ address }) => address);
+  } catch {
+    return `the name ${host} cannot be resolved at the head`;
+  }
+  const list = blockList([...options.allowAdvertise, worker.address]);
+  const near = isSamePlace(options.head, worker);
+  for (const address of addresses) {
+    const family = isIP(address) === 6 ? "ipv6" : "ipv4";
+    if (!list.check(address, family) && !(near && isLoopback(address))) {
+      return `${host} is not the worker's address ${worker.address}: allow it by head --allow-advertise ${address}`;
+    }
+  }
+  return true;
+}
+
+/** Throws `usage` for text that is neither an address nor a CIDR range. */
+export function blockList(ranges: readonly string[]): BlockList {
+  const list = new BlockList();
+  for (const range of ranges) {
+    const [address = "", bits] = range.split("/");
+    const version = isIP(address);
+    const width = bits === undefined ? (version === 6 ? 128 : 32) : Number(bits);
+    if (
+      version === 0 ||
+      !Number.isInteger(width) ||
+      width < 0 ||
+      width > (version === 6 ? 128 : 32)
+    ) {
+      throw new LlmnodeError("usage", `${range} is not an address or a range such as 10.0.0.0/8`);
+    }
+    list.addSubnet(address, width, version === 6 ? "ipv6" : "ipv4");
+  }
+  return list;
+}
+
+function addressOf(url: URL): HostPort {
+  const port = url.port === "" ? (url.protocol === "https:" ? 443 : 80) : Number(url.port);
+  return { host: url.hostname.replace(/^\[|\]$/g, ""), port };
+}
+
+function unreachable(reason: string): Route {
+  return { via: "unreachable", reason };
+}

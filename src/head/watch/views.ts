@@ -1,0 +1,165 @@
+/** What people look at: the stream of frames, running requests, events; and the way to end one. */
+
+import { chooseRows, orderRows } from "../../cluster/rows/order.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { FilterError } from "../../protocol/filter.ts";
+import type { EventsJson, HeadFacts, RequestsJson } from "../../protocol/watch-json.ts";
+import type { LiveRequest } from "../../proxy/record/recording.ts";
+import type { RequestRecord } from "../../proxy/record/record.ts";
+import type { Events } from "../events/events.ts";
+import { placeOf, type RequestsTable, createRequestsTable } from "./requests-table.ts";
+import { createRates } from "./rates.ts";
+import { createWatch, type Viewer, type Watch, type WatchSettings } from "./watch.ts";
+import { startWatchSource, type WatchDataOptions, type WatchSource } from "./data.ts";
+import { readWatchQuery, readWatchWords } from "./query.ts";
+
+export interface ViewsOptions extends Pick<
+  WatchDataOptions,
+  "state" | "catalog" | "aliases" | "now"
+> {
+  events: Events;
+  head: () => Omit<HeadFacts, "time" | "api_url">;
+  settings?: Partial<WatchSettings>;
+}
+
+export interface Views extends Disposable {
+  onLive(live: LiveRequest): void;
+  onRecord(record: RequestRecord): void;
+  /** `GET /api/v1/watch` */
+  watch(words: URLSearchParams, viewer: Viewer): Response;
+  /** `POST /api/v1/watch/<id>`: another query for that stream. */
+  ask(id: string, body: Record<string, unknown>): void;
+  /** `GET /api/v1/requests` */
+  requests(words: URLSearchParams): RequestsJson;
+  /** `GET /api/v1/events` */
+  events(words: URLSearchParams): EventsJson;
+  /** Throws `not_found`. */
+  cancel(id: string): void;
+  source: WatchSource;
+  readonly version: string;
+  frame: Watch["frame"];
+  /** Ends what would go on for ever. */
+  endAll(): void;
+}
+
+/** Clients are counted by where they come from or their key, for a minute. */
+const CLIENT_MS = 60_000;
+const MAX_CLIENTS = 10_000;
+
+export function createViews(options: ViewsOptions): Views {
+  const { now, events } = options;
+  const rates = createRates({ now });
+  const requests: RequestsTable = createRequestsTable({ now, rates });
+  const clients = new Map<string, number>();
+  const source = startWatchSource({
+    ...options,
+    rates,
+    requests,
+    clients() {
+      const at = now();
+      for (const [client, seen] of clients) {
+        if (at - seen <= CLIENT_MS) break;
+        clients.delete(client);
+      }
+      return clients.size;
+    },
+  });
+  const watch = createWatch({
+    source,
+    events,
+    head: options.head,
+    now,
+    ...(options.settings && { settings: options.settings }),
+  });
+  const stamp = () => ({ id: options.head().id, time: new Date(now()).toISOString() });
+
+  return {
+    onLive: requests.begun,
+    onRecord(record) {
+      const outputTokens = requests.ended(record);
+      rates.ended(placeOf(record), figuresOf(record, outputTokens));
+      const client = record.key?.id ?? record.clientAddress;
+      const at = now();
+      const seen = clients.get(client);
+      // Not for every request of a busy client: a second more or less does not matter.
+      if (seen !== undefined && at - seen < 1000) return;
+      // The map keeps insertion order: its first ones were seen longest ago.
+      clients.delete(client);
+      clients.set(client, at);
+      const [oldest] = clients.keys();
+      if (clients.size > MAX_CLIENTS && oldest !== undefined) clients.delete(oldest);
+    },
+    watch: (words, viewer) => watch.open(readWatchWords(words), viewer),
+    ask: (id, body) => watch.ask(id, readWatchQuery(body)),
+    requests(words) {
+      const query = readWatchWords(words);
+      const rows = source.requests();
+      const chosen = orFault(() => chooseRows("requests", rows, query.filter));
+      const sort = words.get("sort") ?? "-age_ms";
+      const ordered = orderRows("requests", chosen, sort);
+      return {
+        schema: "llmnode.requests/1",
+        head: stamp(),
+        total: rows.length,
+        requests: ordered.slice(query.offset, query.offset + query.limit),
+      };
+    },
+    events(words) {
+      const after = numberIn(words, "after");
+      const sinceMs = numberIn(words, "since_ms");
+      const limit = numberIn(words, "limit");
+      const wanted = {
+        ...(after !== null && { after }),
+        sinceMs,
+        ...(limit !== null && { limit }),
+      };
+      return { schema: "llmnode.events/1", head: stamp(), events: events.list(wanted) };
+    },
+    cancel(id) {
+      if (requests.cancel(id)) return;
+      throw new LlmnodeError("not_found", "There is no such request, or it has ended.");
+    },
+    source,
+    version: options.head().version,
+    frame: watch.frame,
+    endAll: () => watch[Symbol.dispose](),
+    [Symbol.dispose]() {
+      watch[Symbol.dispose]();
+      source[Symbol.dispose]();
+    },
+  };
+}
+
+function figuresOf(record: RequestRecord, outputTokens: number) {
+  const { usage, firstByteMs, durationMs } = record;
+  const output = usage?.output ?? record.chunks;
+  const decodingMs = firstByteMs === null ? null : durationMs - firstByteMs;
+  return {
+    // What its own client ended is no failure of ours.
+    isError: record.status >= 500,
+    isRetried: record.attempts.length > 1,
+    isResumed: record.resume === "resumed",
+    inputTokens: usage?.input ?? null,
+    outputTokens,
+    ttftMs: record.stream ? firstByteMs : null,
+    itlMs: record.stream && decodingMs !== null && output > 1 ? decodingMs / (output - 1) : null,
+  };
+}
+
+function numberIn(words: URLSearchParams, key: string): number | null {
+  const text = words.get(key);
+  if (text === null || text === "") return null;
+  if (/^\d{1,13}$/.test(text)) return Number(text);
+  throw new LlmnodeError("bad_request", `${key} must be a whole number.`, { param: key });
+}
+
+function orFault<T>(choose: () => T): T {
+  try {
+    return choose();
+  } catch (error) {
+    if (!(error instanceof FilterError)) throw error;
+    throw new LlmnodeError("bad_request", `filter: ${error.message} (at ${error.at})`, {
+      param: "filter",
+    });
+  }
+}

@@ -1,0 +1,62 @@
+/** Tells SGLang that nobody waits for an answer: it does not always notice a connection that has gone. */
+
+import type { Lease } from "../request/lease.ts";
+import type { Payload } from "../request/payload.ts";
+import type { Route } from "../request/routes.ts";
+
+export interface AbandonLimits {
+  /** How long SGLang may take to hear it. */
+  timeoutMs: number;
+  /** Calls at once; what comes on top is left to SGLang's own notice. */
+  maxCalls: number;
+}
+
+export const ABANDON_LIMITS: AbandonLimits = { timeoutMs: 2000, maxCalls: 256 };
+
+/** Best effort: never throws, and nobody waits for it. */
+export type Abandon = (lease: Lease, name: string) => void;
+
+/** The routes at which SGLang takes a request's name from the body's `rid`. */
+const NAMED: ReadonlySet<string> = new Set([
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/generate",
+]);
+
+/**
+ * What an attempt is to be called at SGLang, which makes the answer's `id` of it: in the form of
+ * SGLang's own. Null where it takes none, and where the client gave one: another client could have
+ * given the same, and must not lose its answer.
+ */
+export function nameFor(lease: Lease, route: Route, payload: Payload): string | null {
+  if (lease.engineKind !== "sglang" || !NAMED.has(route.path) || !payload.canName) return null;
+  return crypto.randomUUID().replaceAll("-", "");
+}
+
+export function createAbandon({ timeoutMs, maxCalls }: AbandonLimits): Abandon {
+  let calls = 0;
+  return (lease, name) => {
+    if (calls >= maxCalls) return;
+    calls += 1;
+    void call(lease, name, timeoutMs)
+      // The engine may well be gone, and that is why.
+      .catch(() => null)
+      .finally(() => {
+        calls -= 1;
+      });
+  };
+}
+
+async function call(lease: Lease, name: string, timeoutMs: number): Promise<void> {
+  const headers = new Headers({ "content-type": "application/json" });
+  if (lease.hostHeader !== null) headers.set("host", lease.hostHeader);
+  if (lease.apiKey !== null) headers.set("authorization", `Bearer ${lease.apiKey}`);
+  const response = await lease.upstream({
+    path: "/abort_request",
+    method: "POST",
+    headers,
+    body: new TextEncoder().encode(JSON.stringify({ rid: name })),
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  await response.arrayBuffer();
+}

@@ -1,0 +1,297 @@
+/** One try of a request on one replica, until its answer can be passed on or has failed. */
+
+import { LlmnodeError } from "../../protocol/errors.ts";
+import type { LeaseOutcome } from "../../protocol/want.ts";
+import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
+import { type Abandon, nameFor } from "./abandon.ts";
+import type { ModelTarget } from "../request/aliases.ts";
+import { errorFrame } from "../record/error-answer.ts";
+import {
+  type AttemptFailure,
+  connectionFailure,
+  refusesStreamOptions,
+  statusFailure,
+} from "../answer/failure.ts";
+import { errorIn, readFirst } from "../answer/first-frame.ts";
+import { formatOf } from "../record/frames.ts";
+import { requestHeaders, responseHeaders } from "../request/headers.ts";
+import { type Attempted, type Hold, startHold, tooLate } from "./hold.ts";
+import type { Lease } from "../request/lease.ts";
+import { type ClientRequest, clientGone, goneBecause } from "../request/client-request.ts";
+import type { BodyContent, Payload } from "../request/payload.ts";
+import type { AttemptRecord } from "../record/record.ts";
+import { type ChunkReader, relay } from "../answer/relay.ts";
+import type { Resumable, ResumeHere } from "../resume/resume.ts";
+import type { Route } from "../request/routes.ts";
+import { createStreamWatch, type StreamWatch } from "../record/stream-watch.ts";
+import type { UpstreamRequest } from "../request/upstream.ts";
+
+export interface AttemptOptions {
+  /** An answer of known length up to this is taken whole before the client gets any of it. */
+  wholeAnswerBytes: number;
+  /** How much of an engine's error is read. */
+  errorBodyBytes: number;
+  /** How much of a stream's end is kept for accounting. */
+  tailBytes: number;
+  keepAliveMs: number;
+  slowClientMs: number;
+  /** How long a request may take in all; null: as long as it likes. */
+  totalTimeoutMs: number | null;
+}
+
+export interface AttemptJob {
+  request: ClientRequest;
+  route: Route;
+  path: string;
+  requestId: string;
+  /** When the request arrived, by `now`. */
+  startedAt: number;
+  payload: Payload;
+  /** What this replica is to get where the client asked for an alias. */
+  target: ModelTarget | null;
+  now: () => number;
+  trace: Trace | null;
+  /** Engine runs that do not know `stream_options`. */
+  refusesUsage: Set<string>;
+  /** Tells the engine that nobody waits, where it is not sure to notice. */
+  abandon: Abandon;
+  /** What lets the answer go on elsewhere if this engine breaks off; null: nothing does. */
+  resume: (here: ResumeHere) => Resumable | null;
+  /** The engine's first data is here. */
+  onFirstData: (first: Uint8Array) => void;
+  /** What counts the answer as it passes. */
+  onWatch: (watch: StreamWatch) => void;
+  /** The answer that `answered` holds has been passed on, or its passing on has ended. */
+  onEnd: (outcome: LeaseOutcome, watch: StreamWatch) => void;
+}
+
+/** Throws only `client_gone`; the lease is given back in every case, here or by the answer's end. */
+export async function attempt(
+  options: AttemptOptions,
+  job: AttemptJob,
+  { lease, record }: { lease: Lease; record: AttemptRecord },
+): Promise<Attempted> {
+  const name = nameFor(lease, job.route, job.payload);
+  const hold = holdFor({ options, job }, { lease, record }, name);
+  try {
+    if (job.request.signal.aborted) throw clientGone();
+    const askUsage = job.payload.canAskUsage && !job.refusesUsage.has(lease.engineRun);
+    const upstream = (content: BodyContent): UpstreamRequest => ({
+      path: job.path,
+      method: job.request.method,
+      headers: headersFor(job, { lease, record }),
+      body: content,
+      signal: hold.signal,
+    });
+    let sent = job.payload.content({ target: job.target, askUsage, name });
+    let response = await send(lease, upstream(sent), job.payload);
+    let failure = isGood(response) ? null : await failureOf(response, options, job.route);
+    let asked = askUsage;
+    if (failure && askUsage && refusesStreamOptions(failure)) {
+      job.refusesUsage.add(lease.engineRun);
+      asked = false;
+      sent = job.payload.content({ target: job.target, askUsage: false, name });
+      response = await send(lease, upstream(sent), job.payload);
+      failure = isGood(response) ? null : await failureOf(response, options, job.route);
+    }
+    record.status = response.status;
+    if (failure) {
+      hold.done(failure.outcome, { retryAfterMs: failure.retryAfterMs });
+      return { kind: "failure", failure };
+    }
+    return await answer({ options, job, lease, hold, response, sent, dropUsage: asked });
+  } catch (error) {
+    return hold.failed(error);
+  }
+}
+
+interface Trying {
+  lease: Lease;
+  record: AttemptRecord;
+}
+
+/** `name` is what the engine knows the attempt by, where it is told one. */
+function holdFor(
+  { options, job }: { options: AttemptOptions; job: AttemptJob },
+  { lease, record }: Trying,
+  name: string | null,
+): Hold {
+  const { startedAt, now } = job;
+  return startHold({
+    lease,
+    record,
+    client: job.request.signal,
+    startedAt,
+    now,
+    totalTimeoutMs: options.totalTimeoutMs,
+    subject: "engine",
+    onAbandoned: name === null ? undefined : () => job.abandon(lease, name),
+  });
+}
+
+function headersFor(job: AttemptJob, { lease, record }: Trying): Headers {
+  return requestHeaders(job.request.headers, {
+    requestId: job.requestId,
+    apiKey: lease.apiKey,
+    hostHeader: lease.hostHeader,
+    contentType: job.payload.contentType,
+    traceparent: traceparentOf(job.trace, record),
+  });
+}
+
+/**
+ * A reset before the headers is most often a pooled connection that the engine closed while idle,
+ * and fetch does not tell: it is tried once more on a fresh connection.
+ */
+export async function send(
+  lease: Lease,
+  request: UpstreamRequest,
+  { repeatable }: { repeatable: boolean },
+): Promise<Response> {
+  try {
+    return await lease.upstream(request);
+  } catch (error) {
+    const { outcome } = connectionFailure(error, "engine");
+    if (request.signal.aborted || outcome !== "broken" || !repeatable) throw error;
+    try {
+      return await lease.upstream({ ...request, fresh: true });
+    } catch (second) {
+      // What can no longer be reached may well have died of this request, and has not refused it.
+      throw connectionFailure(second, "engine").outcome === "unreachable" ? error : second;
+    }
+  }
+}
+
+function isGood({ status }: Response): boolean {
+  return status >= 200 && status < 300;
+}
+
+async function failureOf(
+  response: Response,
+  options: AttemptOptions,
+  route: Route,
+): Promise<AttemptFailure> {
+  const bytes = await readSome(response, options.errorBodyBytes);
+  return statusFailure(
+    { status: response.status, headers: response.headers, bytes },
+    route.dialect,
+  );
+}
+
+interface Answering {
+  options: AttemptOptions;
+  job: AttemptJob;
+  lease: Lease;
+  hold: Hold;
+  response: Response;
+  /** The body that it answers. */
+  sent: BodyContent;
+  dropUsage: boolean;
+}
+
+/** Waits for the first data, so that a failure before it can still be repaired elsewhere. */
+async function answer(on: Answering): Promise<Attempted> {
+  const { options, job, lease, hold, response } = on;
+  const format = formatOf(response.headers);
+  const init = { status: response.status, headers: responseHeaders(response.headers, format) };
+  const resumable =
+    format === "sse"
+      ? job.resume({
+          sent: on.sent,
+          source: { lease, hold },
+          headers: (next, record) => headersFor(job, { lease: next, record }),
+          startHold: (next, record) => holdFor({ options, job }, { lease: next, record }, null),
+        })
+      : null;
+  const source = () => resumable?.source() ?? on;
+  const watch = createStreamWatch({
+    format,
+    dropUsage: on.dropUsage && format === "sse",
+    wholeFrames: resumable !== null,
+    tailBytes: options.tailBytes,
+  });
+  job.onWatch(watch);
+  const refused = (first: Uint8Array): Attempted | null => {
+    const { dialect } = job.route;
+    const failure = format === null ? null : errorIn(first, { format, dialect });
+    if (!failure) return null;
+    hold.abort();
+    hold.done(failure.outcome);
+    return { kind: "failure", failure };
+  };
+  const whole = (bytes: Uint8Array<ArrayBuffer>): Attempted => {
+    const failed = refused(bytes);
+    if (failed) return failed;
+    lease.started();
+    job.onFirstData(bytes);
+    const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
+    hold.done("ok", { usage: watch.facts().usage });
+    job.onEnd("ok", watch);
+    // Most often the very bytes that came, which need no copy.
+    const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
+    return { kind: "answer", response: new Response(body, init) };
+  };
+  const length = Number(response.headers.get("content-length") ?? Number.NaN);
+  if (response.body === null || length <= options.wholeAnswerBytes) {
+    return whole(new Uint8Array(await response.arrayBuffer()));
+  }
+  const reader: ChunkReader = response.body.getReader();
+  const first = await readFirst(reader, format);
+  if (first === null) {
+    if (format !== null) throw new Error("the stream ended before its first frame");
+    return whole(new Uint8Array());
+  }
+  const failed = refused(first);
+  if (failed) return failed;
+  lease.started();
+  job.onFirstData(first);
+  const body = relay({
+    reader,
+    first,
+    format,
+    watch,
+    keepAliveMs: options.keepAliveMs,
+    slowClientMs: options.slowClientMs,
+    continuation: resumable,
+    breakFrame: () => errorFrame(breakReason(job, source().hold), job.route.dialect),
+    onProgress: () => source().lease.progress(),
+    onReading: (isReading) => source().lease.reading(isReading),
+    onEnd: (end) => {
+      const { hold } = source();
+      const left = end === "broken" && job.request.signal.aborted;
+      const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;
+      hold.done(outcome, { usage: watch.facts().usage });
+      // Whatever the engine still does for this request is for nobody.
+      if (end !== "ok") hold.abort();
+      job.onEnd(outcome, watch);
+    },
+  });
+  return { kind: "answer", response: new Response(body, init) };
+}
+
+async function readSome(response: Response, maxBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response.body ?? []) {
+    chunks.push(chunk);
+    length += chunk.byteLength;
+    if (length >= maxBytes) break;
+  }
+  return Buffer.concat(chunks).subarray(0, maxBytes);
+}
+
+function breakReason({ request }: AttemptJob, hold: Hold): LlmnodeError {
+  if (request.signal.aborted) return goneBecause(request.signal);
+  return hold.isLate() ? tooLate() : brokenStream();
+}
+
+function brokenStream(): LlmnodeError {
+  return new LlmnodeError("upstream_broken", "The engine died before its answer was complete.");
+}
+
+/** What makes the engine's spans children of the attempt's; null leaves the client's own. */
+function traceparentOf(trace: Trace | null, { spanId }: AttemptRecord): string | null {
+  if (trace === null || spanId === null) return null;
+  const { traceId, sampled } = trace;
+  return formatTraceparent({ traceId, spanId, sampled });
+}

@@ -1,0 +1,105 @@
+/** What can end one attempt from outside: its client, the head, and the request's own deadline. */
+
+import { clientGone, type Leaving } from "../request/client-request.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { type AttemptFailure, connectionFailure, failureOf } from "../answer/failure.ts";
+import type { LeaseOutcome } from "../../protocol/want.ts";
+import type { Lease } from "../request/lease.ts";
+import type { AttemptRecord } from "../record/record.ts";
+import type { Usage } from "../record/usage.ts";
+
+export type Attempted =
+  | { kind: "answer"; response: Response }
+  | { kind: "failure"; failure: AttemptFailure }
+  | { kind: "moved" };
+
+export interface Hold {
+  /** Aborts with the client, a recall or the deadline. */
+  readonly signal: AbortSignal;
+  /** Whatever is still being done for this attempt is for nobody. */
+  abort(): void;
+  /** Whether the request has taken longer than it may. */
+  isLate(): boolean;
+  /** Gives the lease back and completes the attempt's record; `usage` as far as the engine told it. */
+  done(outcome: LeaseOutcome, said?: EngineSaid): void;
+  /** Ends an attempt that has no answer. Throws `client_gone`. */
+  failed(error: unknown): Attempted;
+}
+
+/** What the engine has told beside its answer. */
+export interface EngineSaid {
+  usage?: Usage | null;
+  /** When it wants to be asked again. */
+  retryAfterMs?: number | null;
+}
+
+export interface HoldOptions {
+  lease: Lease;
+  record: AttemptRecord;
+  client: Leaving;
+  /** When the request arrived, by `now`. */
+  startedAt: number;
+  now: () => number;
+  /** How long a request may take in all; null: as long as it likes. */
+  totalTimeoutMs: number | null;
+  /** What is asked, in words for the client. */
+  subject: "engine" | "service";
+  /** Called once when the engine may still be at work on what nobody waits for. */
+  onAbandoned?: (() => void) | undefined;
+}
+
+export function startHold(options: HoldOptions): Hold {
+  const { lease, record, client, now, totalTimeoutMs } = options;
+  const controller = new AbortController();
+  const { onAbandoned } = options;
+  if (onAbandoned) controller.signal.addEventListener("abort", onAbandoned, { once: true });
+  let recall: "move" | "fail" | "late" | null = null;
+  const abort = () => controller.abort();
+  const take = (kind: "move" | "fail" | "late") => {
+    recall = kind;
+    controller.abort();
+  };
+  client.addEventListener("abort", abort);
+  lease.onRecall = take;
+  const timer =
+    totalTimeoutMs === null
+      ? undefined
+      : setTimeout(take, options.startedAt + totalTimeoutMs - now(), "late");
+  const done = (outcome: LeaseOutcome, { usage = null, retryAfterMs = null }: EngineSaid = {}) => {
+    clearTimeout(timer);
+    client.removeEventListener("abort", abort);
+    lease.onRecall = null;
+    record.outcome = outcome;
+    record.endedAt = now();
+    const promptTokens = usage?.input ?? null;
+    const cachedTokens = usage?.cachedInput ?? null;
+    lease.release({ outcome, promptTokens, cachedTokens, retryAfterMs });
+  };
+  return {
+    signal: controller.signal,
+    abort,
+    isLate: () => recall === "late",
+    done,
+    failed(error) {
+      if (client.aborted) {
+        done("client_gone");
+        controller.abort();
+        throw clientGone();
+      }
+      if (recall === "move" || recall === "late") {
+        done("recalled");
+        if (recall === "move") return { kind: "moved" };
+        return { kind: "failure", failure: failureOf(tooLate(), "recalled") };
+      }
+      const failure = connectionFailure(error, options.subject);
+      done(failure.outcome);
+      // A connection that is still being made, or a body that is still being sent, is for nobody.
+      controller.abort();
+      return { kind: "failure", failure };
+    },
+  };
+}
+
+export function tooLate(): LlmnodeError {
+  return new LlmnodeError("upstream_timeout", "The request has taken longer than it may.");
+}

@@ -1,0 +1,70 @@
+/** What a client's request asks of the cluster. */
+
+import type { ClientRequest } from "../request/client-request.ts";
+import { partyName } from "../../protocol/party.ts";
+import type { ModelTarget } from "../request/aliases.ts";
+import type { Want } from "../../protocol/want.ts";
+import type { Origin } from "../request/origin.ts";
+import type { Payload } from "../request/payload.ts";
+import { MAX_SESSION_CHARS } from "../request/prompt.ts";
+import type { ProxyCall } from "../proxy.ts";
+import { DEBUG_ROUTE } from "../record/recording.ts";
+import { OPEN_KINDS } from "../request/routes.ts";
+import type { Tries } from "./tries.ts";
+
+export interface Asked {
+  request: ClientRequest;
+  call: ProxyCall;
+  payload: Payload;
+  /** What the model that was asked for stands for; null: for itself. */
+  targets: readonly ModelTarget[] | null;
+}
+
+export function wantOf(
+  { call, payload, targets, request }: Asked,
+  how: {
+    tries: Tries;
+    /** Where the response was made that this is about or goes on from; null: anywhere will do. */
+    origin: Origin | null;
+    prefixMatters: (model: string) => boolean;
+  },
+): Want {
+  const { tries, origin } = how;
+  const { route, worker, party } = call;
+  const { kind } = payload;
+  const { exclude, minContext } = tries.want();
+  const model = targets?.[0]?.model ?? payload.model ?? origin?.model ?? null;
+  const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
+  const oneModel = model === null && route.method === "POST";
+  return {
+    model,
+    fallbacks: targets === null ? NO_MODELS : targets.slice(1).map((target) => target.model),
+    service: null,
+    once: false,
+    oneModel,
+    kinds,
+    worker,
+    engineRun: origin?.engineRun ?? null,
+    exclude,
+    minContext,
+    prompt: payload.prompt.read(model !== null && how.prefixMatters(model)),
+    session: sessionIn(request) ?? payload.prompt.session,
+    party: partyName(party),
+    bodyHash: payload.prompt.bodyHash,
+    bodyBytes: payload.length,
+    stream: payload.stream,
+    explain: request.headers.get(DEBUG_ROUTE) === "1",
+  };
+}
+
+/** Where no other model is asked for. */
+const NO_MODELS: readonly string[] = [];
+
+function sessionIn({ headers }: ClientRequest): string | null {
+  return headers.get("x-session-id")?.slice(0, MAX_SESSION_CHARS) || null;
+}
+
+/** Kinds that may be anything are asked too, where the model says that they are meant. */
+function withOpen(kinds: readonly string[] | null): readonly string[] | null {
+  return kinds === null ? null : [...kinds, ...OPEN_KINDS];
+}

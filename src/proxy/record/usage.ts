@@ -1,0 +1,157 @@
+/** Reads from answers what they cost and how they ended, for every dialect. */
+
+import { type EngineError, readEngineError } from "./engine-error.ts";
+import { skipValue } from "../request/json-scan.ts";
+
+/** Tokens; null where the engine does not say. An explicit 0 is 0. */
+export interface Usage {
+  input: number | null;
+  output: number | null;
+  cachedInput: number | null;
+  reasoning: number | null;
+}
+
+export interface AnswerFacts {
+  usage: Usage | null;
+  finishReason: string | null;
+  error: EngineError | null;
+}
+
+export const NO_FACTS: AnswerFacts = { usage: null, finishReason: null, error: null };
+
+/** What one JSON object of an answer says: a whole answer, or one event of a stream. */
+export function factsOf(value: unknown): AnswerFacts {
+  if (!isRecord(value)) return NO_FACTS;
+  // Events of the Responses API and Anthropic's first event carry the answer inside.
+  const inner = isRecord(value["response"])
+    ? value["response"]
+    : isRecord(value["message"])
+      ? value["message"]
+      : value;
+  const hasError = value["error"] !== undefined && value["error"] !== null;
+  return {
+    usage: usageOf(inner["usage"]) ?? ollamaUsage(value) ?? tgiUsage(value["details"]),
+    finishReason: finishOf(value),
+    error: hasError || value["object"] === "error" ? readEngineError(value) : null,
+  };
+}
+
+/** Later facts win where they say something; of usage, each number by itself. */
+export function mergeFacts(earlier: AnswerFacts, later: AnswerFacts): AnswerFacts {
+  const [a, b] = [earlier.usage, later.usage];
+  return {
+    usage:
+      a && b
+        ? {
+            input: b.input ?? a.input,
+            output: b.output ?? a.output,
+            cachedInput: b.cachedInput ?? a.cachedInput,
+            reasoning: b.reasoning ?? a.reasoning,
+          }
+        : (b ?? a),
+    finishReason: later.finishReason ?? earlier.finishReason,
+    error: later.error ?? earlier.error,
+  };
+}
+
+const USAGE_KEY = Buffer.from('"usage"');
+const FINISH_KEY = Buffer.from('"finish_reason"');
+const SMALL_BYTES = 16 * 1024;
+
+/**
+ * What a whole JSON answer says, of which `bytes` may be the end only: a small one is parsed, in a
+ * large one (embeddings) the usage is looked for from its end.
+ */
+export function factsOfJson(bytes: Uint8Array, isWhole: boolean): AnswerFacts {
+  if (isWhole && bytes.length <= SMALL_BYTES) return factsOf(parse(decoder.decode(bytes)));
+  const usage = lastValue(bytes, USAGE_KEY);
+  const finish = lastValue(bytes, FINISH_KEY);
+  return {
+    usage: usageOf(usage),
+    finishReason: typeof finish === "string" ? finish : null,
+    error: null,
+  };
+}
+
+/** The value of JSON text, or undefined when it is none. */
+export function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+const decoder = new TextDecoder();
+
+function lastValue(bytes: Uint8Array, key: Buffer): unknown {
+  const at = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).lastIndexOf(key);
+  if (at === -1) return undefined;
+  let start = at + key.length;
+  while (bytes[start] === 0x20 || bytes[start] === 0x3a) start += 1;
+  try {
+    return parse(decoder.decode(bytes.subarray(start, skipValue(bytes, start))));
+  } catch {
+    // The end of an answer may be cut anywhere: what is not a value says nothing.
+    return undefined;
+  }
+}
+
+/** OpenAI's two forms and Anthropic's. */
+function usageOf(value: unknown): Usage | null {
+  if (!isRecord(value)) return null;
+  const input = count(value["prompt_tokens"]) ?? count(value["input_tokens"]);
+  const output = count(value["completion_tokens"]) ?? count(value["output_tokens"]);
+  if (input === null && output === null) return null;
+  const inputDetails = value["prompt_tokens_details"] ?? value["input_tokens_details"];
+  const outputDetails = value["completion_tokens_details"] ?? value["output_tokens_details"];
+  return {
+    input,
+    output,
+    cachedInput:
+      (isRecord(inputDetails) ? count(inputDetails["cached_tokens"]) : null) ??
+      count(value["cache_read_input_tokens"]),
+    reasoning: isRecord(outputDetails) ? count(outputDetails["reasoning_tokens"]) : null,
+  };
+}
+
+function ollamaUsage(value: Record<string, unknown>): Usage | null {
+  const input = count(value["prompt_eval_count"]);
+  const output = count(value["eval_count"]);
+  if (input === null && output === null) return null;
+  return { input, output, cachedInput: null, reasoning: null };
+}
+
+function tgiUsage(details: unknown): Usage | null {
+  if (!isRecord(details)) return null;
+  const output = count(details["generated_tokens"]);
+  const input = count(details["input_length"]);
+  return output === null ? null : { input, output, cachedInput: null, reasoning: null };
+}
+
+function finishOf(value: Record<string, unknown>): string | null {
+  const choices: unknown = value["choices"];
+  const choice: unknown = Array.isArray(choices) ? choices[0] : undefined;
+  const { delta, response, details } = value;
+  const found = [
+    isRecord(choice) ? choice["finish_reason"] : undefined,
+    isRecord(delta) ? delta["stop_reason"] : undefined,
+    value["stop_reason"],
+    value["done_reason"],
+    isRecord(details) ? details["finish_reason"] : undefined,
+    isRecord(response) && value["type"] === "response.completed" ? response["status"] : undefined,
+    value["object"] === "response" ? value["status"] : undefined,
+  ].find((reason) => typeof reason === "string");
+  return typeof found === "string" ? found.slice(0, 64) : null;
+}
+
+function count(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : null;
+}
+
+export type JsonRecord = Record<string, unknown>;
+
+export function isRecord(value: unknown): value is JsonRecord {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

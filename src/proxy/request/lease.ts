@@ -1,0 +1,51 @@
+/** What the proxy needs of whoever gives out replicas. */
+
+import type { LeaseOutcome, Want } from "../../protocol/want.ts";
+import type { Leaving } from "./client-request.ts";
+import type { Upstream } from "./upstream.ts";
+
+/** One request's hold on a replica. */
+export interface Lease {
+  /** The engine's key, and the name of its present life. */
+  readonly engine: string;
+  readonly engineRun: string;
+  readonly engineKind: string;
+  /** The worker's name, as clients may see it. */
+  readonly worker: string;
+  readonly model: string;
+  readonly upstream: Upstream;
+  /** What the engine wants as bearer. */
+  readonly apiKey: string | null;
+  /** The `Host` that the engine insists on; null: the one of its address. */
+  readonly hostHeader: string | null;
+  /** The longest context that it takes, in tokens; null: not known. */
+  readonly maxModelLen: number | null;
+  /** Why this replica, in a line; null where nobody wanted to know. */
+  readonly explanation: string | null;
+  /** Set by the holder; called when the head takes the request away from this replica. */
+  onRecall: ((kind: "move" | "fail") => void) | null;
+  /** The engine's first byte is here. */
+  started(): void;
+  progress(): void;
+  /** Whether the engine's next byte is waited for, or the client; true at first. */
+  reading(isReading: boolean): void;
+  /**
+   * After a break: whether the engine ended while it had this request. False too where that does not
+   * become known soon.
+   */
+  died(): Promise<boolean>;
+  /** Gives the replica back; only the first call counts. */
+  release(end: LeaseEnd): void;
+}
+
+export interface LeaseEnd {
+  outcome: LeaseOutcome;
+  /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
+  promptTokens: number | null;
+  cachedTokens: number | null;
+  /** When the engine wants to be asked again; null: it did not say. */
+  retryAfterMs: number | null;
+}
+
+/** Throws LlmnodeError when there is none to be had. */
+export type Acquire = (want: Want, signal: Leaving) => Promise<Lease>;

@@ -1,0 +1,75 @@
+/** Asks an engine whether it would go on exactly where an answer stopped, and how long that answer is. */
+
+import { tokenizeBodies, type ResumableBody } from "./body.ts";
+import { isRecord, type JsonRecord, parse } from "../record/usage.ts";
+
+/** In tokens of the engine that was asked. */
+export interface Measure {
+  prompt: number;
+  produced: number;
+}
+
+/** Posts to the engine; the answer, or null for any status but 200. Throws what the way throws. */
+export type Ask = (path: string, body: JsonRecord) => Promise<Response | null>;
+
+export type Checked =
+  | { kind: "ok"; measure: Measure }
+  /** Not behind this text, or it does not tell. */
+  | { kind: "unsure" }
+  /** With this model it never does. */
+  | { kind: "never" };
+
+/** A list of tokens is a multiple of the texts that were sent, which are limited. */
+const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
+
+/**
+ * A chat goes on rightly when the tokens of the conversation with the begun answer start with those of
+ * the conversation whose answer is to begin, and the rest says the begun answer: chat templates that
+ * close the answer, cut its white space or take thoughts out of it do not. Source: `/tokenize` and
+ * `/detokenize` of vLLM and SGLang.
+ */
+export async function checkContinuation(
+  ask: Ask,
+  request: ResumableBody,
+  text: string,
+): Promise<Checked> {
+  const { before, after } = tokenizeBodies(request, text);
+  const prompt = await tokensOf(ask, before);
+  const both = prompt === null ? null : await tokensOf(ask, after);
+  if (prompt === null || both === null) return { kind: "unsure" };
+  const produced = both.length - prompt.length;
+  if (request.kind === "chat") {
+    if (!prompt.every((token, i) => both[i] === token)) return { kind: "never" };
+    const said = await textOf(ask, { model: before["model"], tokens: both.slice(prompt.length) });
+    // Some tokenizers take the space before the first word for their own.
+    if (said?.trimStart() !== text.trimStart()) return { kind: "unsure" };
+  }
+  if (produced <= 0) return { kind: "unsure" };
+  return { kind: "ok", measure: { prompt: prompt.length, produced } };
+}
+
+async function tokensOf(ask: Ask, body: JsonRecord): Promise<number[] | null> {
+  const answer = await read(await ask("/tokenize", body));
+  const tokens = isRecord(answer) ? answer["tokens"] : null;
+  if (!Array.isArray(tokens)) return null;
+  return tokens.every((token) => typeof token === "number") ? tokens : null;
+}
+
+/** vLLM calls it `prompt`, SGLang `text`. */
+async function textOf(ask: Ask, body: JsonRecord): Promise<string | null> {
+  const answer = await read(await ask("/detokenize", body));
+  if (!isRecord(answer)) return null;
+  const said = answer["prompt"] ?? answer["text"];
+  return typeof said === "string" ? said : null;
+}
+
+async function read(response: Response | null): Promise<unknown> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of response?.body ?? []) {
+    chunks.push(chunk);
+    length += chunk.byteLength;
+    if (length > MAX_ANSWER_BYTES) return undefined;
+  }
+  return parse(new TextDecoder().decode(Buffer.concat(chunks)));
+}

@@ -1,0 +1,176 @@
+/** Lets a stream whose engine broke off go on at another replica of its model, once. */
+
+import { abortSignalOf, type ClientRequest } from "../request/client-request.ts";
+import { type BodyBudget, createBodyBudget } from "../request/body.ts";
+import type { Hold } from "../attempt/hold.ts";
+import type { Acquire } from "../request/lease.ts";
+import type { BodyContent } from "../request/payload.ts";
+import type { ResumeResult } from "../record/record.ts";
+import type { ChunkReader, Continuation } from "../answer/relay.ts";
+import { type AnswerSoFar, failureAt, readAnswer } from "./answer.ts";
+import { type ResumableBody, readResumable, resumeKindOf } from "./body.ts";
+import { keep, type Kept } from "./memory.ts";
+import { RESUME_KINDS, type ResumeAttempts, search, type Source } from "./search.ts";
+import { bytesReader, closingFrames } from "./splice.ts";
+
+export interface ResumeSettings {
+  /** `off`: no stream is ever continued. */
+  mode: "auto" | "off";
+  /** How large the body of a request may be that is kept for it. */
+  maxBodyBytes: number;
+  /** How much of an answer is kept. */
+  maxAnswerBytes: number;
+  /** All that is kept for all requests at once. */
+  maxHeldBytes: number;
+  /** How long after a break the first data of another replica is waited for. */
+  timeoutMs: number;
+  /** Replicas that are asked; all but the last one had no room, or could not be reached. */
+  maxTries: number;
+}
+
+export const RESUME_DEFAULTS: ResumeSettings = {
+  mode: "auto",
+  maxBodyBytes: 1024 * 1024,
+  maxAnswerBytes: 1024 * 1024,
+  maxHeldBytes: 256 * 1024 * 1024,
+  timeoutMs: 30_000,
+  maxTries: 3,
+};
+
+/** An answer that begins. */
+export interface ResumeHere extends Pick<ResumeAttempts, "headers" | "startHold"> {
+  /** The body as the engine got it. */
+  sent: BodyContent;
+  source: Source;
+}
+
+/** The same with the request that it is for. */
+export interface ResumeStart extends ResumeHere, ResumeAttempts {
+  request: ClientRequest;
+  /** The route's path. */
+  route: string;
+  onResult: (result: ResumeResult) => void;
+  /** Takes what should not have happened. */
+  onBug: (error: unknown) => void;
+}
+
+export interface Resumable extends Continuation {
+  source(): Source;
+}
+
+/** Null for a request that is not to be continued, as far as that is cheap to see. */
+export type BeginResumable = (start: ResumeStart) => Resumable | null;
+
+const OFF_HEADER = "x-llmnode-resume";
+
+/** `acquire` gives the replicas; `now` is in milliseconds. */
+export function createResumes(
+  settings: ResumeSettings,
+  { acquire, now }: { acquire: Acquire; now: () => number },
+): BeginResumable {
+  const budget = createBodyBudget(settings.maxHeldBytes);
+  const refusing = new Set<string>();
+  return (start) => {
+    const { sent, request, source, route } = start;
+    if (settings.mode === "off" || request.headers.get(OFF_HEADER) === "off") return null;
+    if (resumeKindOf(route) === null || !RESUME_KINDS.includes(source.lease.engineKind))
+      return null;
+    if (!(sent instanceof Uint8Array) || sent.length > settings.maxBodyBytes) return null;
+    return resumable({ settings, acquire, now, budget, refusing }, start, sent);
+  };
+}
+
+interface Shared {
+  settings: ResumeSettings;
+  acquire: Acquire;
+  now: () => number;
+  budget: BodyBudget;
+  refusing: Set<string>;
+}
+
+function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resumable {
+  const kept: Kept = keep(sent, { ...shared.settings, budget: shared.budget });
+  const stopped = new AbortController();
+  let source = start.source;
+  let trying: Hold | null = null;
+  let hasFailed = false;
+
+  const goOn = async (): Promise<ChunkReader | null> => {
+    const found = readKept(start, kept);
+    kept.free();
+    // A request that has taken longer than it may is over wherever it is.
+    if (source.hold.isLate() || stopped.signal.aborted) return null;
+    if (found === null) {
+      start.onResult("not_possible");
+      return null;
+    }
+    const { request, answer } = found;
+    if (answer.isFinished && (answer.hasUsage || !request.wantsUsage)) {
+      start.onResult("resumed");
+      return bytesReader(closingFrames(request, { answer, produced: 0 }, { prompt: 0 }));
+    }
+    const broken = source;
+    broken.hold.done(hasFailed ? "engine_error" : "broken");
+    const limit = AbortSignal.timeout(shared.settings.timeoutMs);
+    const signal = AbortSignal.any([stopped.signal, abortSignalOf(start.request.signal), limit]);
+    const onTrying = (hold: Hold | null) => {
+      trying = hold;
+    };
+    // Whoever counts the engines that a request has ended knows it before the next one gets it.
+    await broken.lease.died();
+    const next = await search({
+      ...shared,
+      maxTries: shared.settings.maxTries,
+      attempts: start,
+      client: start.request.signal,
+      broken: broken.lease,
+      request,
+      answer,
+      signal,
+      onTrying,
+    });
+    if ("result" in next) {
+      start.onResult(next.result);
+      return null;
+    }
+    broken.hold.abort();
+    source = next.source;
+    trying = null;
+    start.onResult("resumed");
+    return next.reader;
+  };
+
+  return {
+    source: () => source,
+    keep: kept.add,
+    failureAt(chunk) {
+      const at = failureAt(chunk);
+      hasFailed = at !== -1;
+      return at;
+    },
+    goOn: () =>
+      goOn().catch((error: unknown) => {
+        start.onBug(error);
+        return null;
+      }),
+    stop() {
+      kept.free();
+      stopped.abort();
+      trying?.done("client_gone");
+      trying?.abort();
+      trying = null;
+    },
+  };
+}
+
+function readKept(
+  { route }: ResumeStart,
+  kept: Kept,
+): { request: ResumableBody; answer: AnswerSoFar } | null {
+  const kind = resumeKindOf(route);
+  const held = kept.take();
+  if (kind === null || held === null) return null;
+  const request = readResumable(kind, held.sent);
+  const answer = request && readAnswer(kind, held.answer);
+  return answer ? { request, answer } : null;
+}

@@ -1,0 +1,133 @@
+/** One try of a request to a service: whatever it answers is the answer. */
+
+import { clientGone } from "../request/client-request.ts";
+import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
+import { type AttemptOptions, send } from "../attempt/attempt.ts";
+import type { LeaseOutcome } from "../../protocol/want.ts";
+import { type Attempted, type Hold, startHold } from "../attempt/hold.ts";
+import type { Lease } from "../request/lease.ts";
+import type { AttemptRecord } from "../record/record.ts";
+import { relay } from "../answer/relay.ts";
+import type { ServiceBody } from "./body.ts";
+import { serviceRequestHeaders, serviceResponseHeaders } from "./headers.ts";
+import { createStreamWatch, type StreamWatch } from "../record/stream-watch.ts";
+import type { UpstreamRequest } from "../request/upstream.ts";
+
+export interface ServiceJob {
+  request: Request;
+  path: string;
+  requestId: string;
+  /** Whether the client's credential is one of the head's. */
+  hidesKey: boolean;
+  /** When the request arrived, by `now`. */
+  startedAt: number;
+  body: ServiceBody;
+  /** Whether the service may get it twice. */
+  mayRepeat: boolean;
+  now: () => number;
+  trace: Trace | null;
+  /** The head of the answer is here. */
+  onAnswer: () => void;
+  /** The answer has been passed on, or its passing on has ended. */
+  onEnd: (ended: { status: number; outcome: LeaseOutcome; watch: StreamWatch }) => void;
+}
+
+/** Statuses whose answers have no body (RFC 9110, 6.4.1). */
+const BODILESS: ReadonlySet<number> = new Set([204, 205, 304]);
+
+/** Throws only `client_gone`; the lease is given back in every case, here or by the answer's end. */
+export async function attemptService(
+  options: AttemptOptions,
+  job: ServiceJob,
+  { lease, record }: { lease: Lease; record: AttemptRecord },
+): Promise<Attempted> {
+  const { request, startedAt, now, trace } = job;
+  const { totalTimeoutMs } = options;
+  const client = request.signal;
+  const subject = "service";
+  const hold = startHold({ lease, record, client, startedAt, now, totalTimeoutMs, subject });
+  try {
+    if (client.aborted) throw clientGone();
+    const { spanId } = record;
+    const traceparent = trace && spanId ? formatTraceparent({ ...trace, spanId }) : null;
+    const { requestId, hidesKey } = job;
+    const { hostHeader } = lease;
+    const response = await sendToService(lease, job, {
+      path: job.path,
+      method: request.method,
+      headers: serviceRequestHeaders(request.headers, {
+        requestId,
+        hostHeader,
+        traceparent,
+        hidesKey,
+      }),
+      body: job.body.content(),
+      length: job.body.length,
+      signal: hold.signal,
+    });
+    record.status = response.status;
+    return await answer(options, { job, lease, hold, response });
+  } catch (error) {
+    return hold.failed(error);
+  }
+}
+
+/**
+ * A kept connection may be closed by the service just when it is used, and fetch does not tell that
+ * from a crash: what must not arrive twice goes over a connection of its own.
+ */
+async function sendToService(
+  lease: Lease,
+  job: ServiceJob,
+  request: UpstreamRequest,
+): Promise<Response> {
+  if (!job.mayRepeat) return await lease.upstream({ ...request, fresh: true });
+  return await send(lease, request, { repeatable: true });
+}
+
+interface Answering {
+  job: ServiceJob;
+  lease: Lease;
+  hold: Hold;
+  response: Response;
+}
+
+/** The status and the headers go on at once, each piece of the body as it comes. */
+async function answer(
+  options: AttemptOptions,
+  { job, lease, hold, response }: Answering,
+): Promise<Attempted> {
+  const { status } = response;
+  const init = { status, headers: serviceResponseHeaders(response.headers) };
+  const watch = createStreamWatch({ format: null, dropUsage: false, tailBytes: 0 });
+  const isEmpty = job.request.method === "HEAD" || BODILESS.has(status) || response.body === null;
+  // To its end, so that the connection is free again.
+  if (isEmpty) await response.arrayBuffer();
+  lease.started();
+  job.onAnswer();
+  if (isEmpty || response.body === null) {
+    hold.done("ok");
+    job.onEnd({ status, outcome: "ok", watch });
+    return { kind: "answer", response: new Response(null, init) };
+  }
+  const body = relay({
+    reader: response.body.getReader(),
+    first: null,
+    format: null,
+    watch,
+    keepAliveMs: options.keepAliveMs,
+    slowClientMs: options.slowClientMs,
+    breakFrame: () => "",
+    onProgress: lease.progress,
+    onReading: lease.reading,
+    onEnd(end) {
+      const left = end === "broken" && job.request.signal.aborted;
+      const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;
+      hold.done(outcome);
+      // Whatever the service still does for this request is for nobody.
+      if (end !== "ok") hold.abort();
+      job.onEnd({ status, outcome, watch });
+    },
+  });
+  return { kind: "answer", response: new Response(body, init) };
+}

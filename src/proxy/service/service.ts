@@ -1,0 +1,175 @@
+/** Carries a client's request to a service, an HTTP server of any kind, and its answer back. */
+
+import { clientGone } from "../request/client-request.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { partyName } from "../../protocol/party.ts";
+import { type Admission, NO_ADMISSION, withAdmission } from "../record/admission.ts";
+import { attemptService } from "./attempt.ts";
+import type { Want } from "../../protocol/want.ts";
+import type { Lease } from "../request/lease.ts";
+import type { ProxyCall, ProxyOptions } from "../proxy.ts";
+import type { RequestRecord } from "../record/record.ts";
+import { finisher, refusal, startAttempt, startRecord, withInfo } from "../record/recording.ts";
+import { readServiceBody, type ServiceBody } from "./body.ts";
+import { createTries } from "../attempt/tries.ts";
+
+export interface ServiceCall extends Omit<ProxyCall, "route"> {
+  service: string;
+}
+
+/** Never throws: every failure of ours is an answer in OpenAI's form. */
+export type ServiceProxy = (request: Request, call: ServiceCall) => Promise<Response>;
+
+const ROUTE = { path: "/v1/service/*", operation: "service", dialect: "openai" } as const;
+/** What may reach a service twice (RFC 9110, 9.2.2). */
+const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]);
+
+export function createServiceProxy(options: ProxyOptions): ServiceProxy {
+  return async (request, called) => {
+    const call = { ...called, route: ROUTE };
+    const record = startRecord(options, request, call);
+    record.model = call.service;
+    let admission: Admission = NO_ADMISSION;
+    const onEnd = () => {
+      admission.end(record);
+      call.onEnd();
+    };
+    const end = finisher(options, { record, onEnd });
+    try {
+      checkRequest(request, call.path);
+      requireService(call);
+      const body = await readServiceBody(request, options.body);
+      record.bytesIn = body.length ?? 0;
+      record.bodyMs = body.waitedMs;
+      try {
+        const facts = { operation: ROUTE.operation, bytes: record.bytesIn, prompt: () => null };
+        admission = options.admit(call.party, facts);
+        if (admission.refusal !== null) throw admission.refusal;
+        const response = await run(options, { request, call, body, record, end });
+        return withAdmission(response, admission);
+      } finally {
+        body.free();
+      }
+    } catch (error) {
+      return withAdmission(refusal(error, { call, end }), admission);
+    }
+  };
+}
+
+/** Characters that would be left out or changed on the way. */
+const UNSAFE_PATH = /^\/\/|[\0-\x20\x7f\\#]|%00/;
+
+/** Throws `bad_request`, `method_not_allowed`, `not_supported`. */
+function checkRequest(request: Request, path: string): void {
+  const { method, headers } = request;
+  if (headers.has("upgrade") && /\bupgrade\b/i.test(headers.get("connection") ?? "")) {
+    throw new LlmnodeError("not_supported", "WebSocket and other upgrades are not supported.");
+  }
+  if (method === "TRACE" || method === "CONNECT") {
+    const allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+    throw new LlmnodeError("method_not_allowed", `${method} is not passed on.`, { allow });
+  }
+  const [pathname = ""] = path.split("?", 1);
+  if (UNSAFE_PATH.test(pathname)) {
+    const message =
+      "A path that begins with '//', or has a backslash or NUL in it, is not passed on.";
+    throw new LlmnodeError("bad_request", message);
+  }
+  const hasBody = headers.has("transfer-encoding") || Number(headers.get("content-length")) > 0;
+  if (hasBody && (method === "GET" || method === "HEAD")) {
+    throw new LlmnodeError("bad_request", `A ${method} with a body is not passed on.`);
+  }
+}
+
+/** A key for some names only is for services by these names too. Throws `not_found`. */
+function requireService({ party, service }: ServiceCall): void {
+  if (party.key === null || party.key.allows(service)) return;
+  throw new LlmnodeError("not_found", `There is no service ${JSON.stringify(service)}.`);
+}
+
+interface Job {
+  request: Request;
+  call: ServiceCall;
+  body: ServiceBody;
+  record: RequestRecord;
+  end: ReturnType<typeof finisher>;
+}
+
+async function run(options: ProxyOptions, job: Job): Promise<Response> {
+  const { request, call, body, record, end } = job;
+  const mayRepeat = IDEMPOTENT.has(request.method) && body.isHeld;
+  using tries = createTries(options, request.signal);
+  for (;;) {
+    if (request.signal.aborted) throw clientGone();
+    let lease: Lease;
+    const askedAt = options.now();
+    try {
+      const want = wantOf(call, { ...tries.want(), once: !mayRepeat });
+      lease = await options.acquire(want, tries.signal());
+    } catch (error) {
+      throw tries.refused(error).respond();
+    } finally {
+      record.queueMs += options.now() - askedAt;
+    }
+    record.modelKnown = true;
+    const tried = startAttempt(options, { lease, trace: record.trace });
+    record.attempts.push(tried);
+    const result = await attemptService(
+      options,
+      {
+        request,
+        path: call.path,
+        requestId: call.requestId,
+        // What lets clients in here is nothing to show to a service.
+        hidesKey: call.party.role !== "none",
+        startedAt: record.startedAt,
+        body,
+        mayRepeat,
+        now: options.now,
+        trace: record.trace,
+        onAnswer() {
+          const now = options.now();
+          record.firstByteMs = now - record.startedAt;
+          tried.firstByteAt = now;
+        },
+        onEnd({ status, outcome, watch }) {
+          const left = outcome === "client_gone" || outcome === "slow_client";
+          end(left ? 499 : status, outcome === "ok" ? null : outcome, watch);
+        },
+      },
+      { lease, record: tried },
+    );
+    if (result.kind === "answer") return withInfo(options, record, result.response);
+    if (result.kind === "moved") {
+      tries.moved(lease);
+      continue;
+    }
+    const { failure } = result;
+    // A connection that was refused has carried nothing.
+    const repeatable = failure.outcome === "unreachable" ? body.isWhole : mayRepeat;
+    if (!(await tries.again({ lease, failure, repeatable }))) throw tries.failure().respond();
+  }
+}
+
+function wantOf(
+  { service, worker, party }: ServiceCall,
+  rest: Pick<Want, "exclude" | "minContext" | "once">,
+): Want {
+  return {
+    model: null,
+    fallbacks: [],
+    service,
+    oneModel: false,
+    kinds: null,
+    worker,
+    engineRun: null,
+    prompt: null,
+    session: null,
+    party: partyName(party),
+    bodyHash: null,
+    bodyBytes: 0,
+    stream: false,
+    explain: false,
+    ...rest,
+  };
+}

@@ -1,0 +1,227 @@
+/** The stream of frames from the head: opened, asked for something else, and opened again for ever. */
+
+import { type ErrorCode, LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import {
+  WATCH_SCHEMA,
+  type WatchFrame,
+  type WatchHello,
+  type WatchQuery,
+} from "../../protocol/watch-json.ts";
+import type { TopEvent } from "../state/reduce.ts";
+import { cleanLine } from "../../util/text.ts";
+import { readEvents } from "./sse.ts";
+
+/** How the head is asked; both throw LlmnodeErrors. */
+export interface HeadCalls {
+  /** The answer of a path, for as long as it takes. */
+  stream(path: string, signal: AbortSignal): Promise<Response>;
+  /** The JSON text of the answer. */
+  post(path: string, body: object): Promise<string>;
+}
+
+export interface ClientSettings {
+  /** Pauses before the next try, one after the other; the last one goes on. */
+  backoffMs: readonly number[];
+  /** The pause after "not allowed". */
+  refusedMs: number;
+  /** Nothing for so long is a broken connection: the head gives a sign of life every 5 s. */
+  silenceMs: number;
+}
+
+export const CLIENT_SETTINGS: ClientSettings = {
+  backoffMs: [500, 1000, 2000, 4000, 8000, 15_000],
+  refusedMs: 30_000,
+  silenceMs: 16_000,
+};
+
+export interface ClientOptions {
+  head: HeadCalls;
+  query: () => WatchQuery;
+  onEvent: (event: TopEvent) => void;
+  now: () => number;
+  random: () => number;
+  settings?: Partial<ClientSettings>;
+}
+
+export interface WatchClient extends Disposable {
+  /** The query may be another one: tells the head if it is. */
+  asked(): void;
+  /** Opens the connection anew, at once. */
+  retryNow(): void;
+}
+
+export function startClient(options: ClientOptions): WatchClient {
+  const settings = { ...CLIENT_SETTINGS, ...options.settings };
+  const { head, onEvent, now } = options;
+  let closed = false;
+  let attempt = 0;
+  let stream: { id: string | null; sent: string; abort: AbortController } | null = null;
+  let wake: (() => void) | null = null;
+  let telling = false;
+
+  const read = async () => {
+    const abort = new AbortController();
+    const query = options.query();
+    const current = { id: null as string | null, sent: JSON.stringify(query), abort };
+    stream = current;
+    let silence: ReturnType<typeof setTimeout> | undefined;
+    const heard = () => {
+      clearTimeout(silence);
+      silence = setTimeout(
+        () => abort.abort(new Error("it has fallen silent")),
+        settings.silenceMs,
+      );
+    };
+    heard();
+    try {
+      const response = await head.stream(`/api/v1/watch?${wordsOf(query)}`, abort.signal);
+      for await (const { event, data } of readEvents(response.body, heard)) {
+        if (closed) return;
+        if (event === "hello") {
+          const hello = readJson<WatchHello>(data, ["watch", "head", "history"]);
+          current.id = hello.watch;
+          onEvent({ type: "hello", hello });
+          asked();
+        } else if (event === "frame") {
+          const frame = readJson<WatchFrame>(data, ["totals", "rows", "events", "attention"]);
+          // Not sooner: a head that only greets is none that is back.
+          attempt = 0;
+          onEvent({ type: "frame", frame });
+        }
+      }
+      throw new Error("the head ended the connection");
+    } catch (error) {
+      const why: unknown = abort.signal.aborted ? abort.signal.reason : error;
+      throw why;
+    } finally {
+      clearTimeout(silence);
+      abort.abort();
+      stream = null;
+    }
+  };
+
+  const run = async () => {
+    while (!closed) {
+      attempt += 1;
+      if (attempt > 1) onEvent({ type: "connecting", attempt });
+      try {
+        await read();
+      } catch (error) {
+        if (closed) return;
+        if (error === AGAIN) {
+          attempt = 0;
+          continue;
+        }
+        // What breaks off after it had worked is the first of a new series.
+        attempt = Math.max(1, attempt);
+        const isAuth = error instanceof LlmnodeError && NOT_ALLOWED.includes(error.code);
+        const pause = pauseOf(settings, { attempt, isAuth, random: options.random() });
+        onEvent({
+          type: "down",
+          reason: shortReason(error),
+          attempt,
+          retryAt: now() + pause,
+          isAuth,
+        });
+        await sleep(pause);
+      }
+    }
+  };
+  const sleep = (ms: number) =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+
+  const asked = () => {
+    const current = stream;
+    if (!current?.id || telling) return;
+    const query = options.query();
+    const text = JSON.stringify(query);
+    if (text === current.sent) return;
+    current.sent = text;
+    telling = true;
+    head
+      .post(`/api/v1/watch/${encodeURIComponent(current.id)}`, query)
+      // A stream that the head does not know any more, or a head that is gone: begin anew.
+      .catch(() => current.abort.abort(AGAIN))
+      .finally(() => {
+        telling = false;
+        asked();
+      });
+  };
+
+  // After whoever starts it has what it gives.
+  queueMicrotask(() => void run());
+  return {
+    asked,
+    retryNow() {
+      attempt = 0;
+      wake?.();
+      stream?.abort.abort(AGAIN);
+    },
+    [Symbol.dispose]() {
+      closed = true;
+      wake?.();
+      stream?.abort.abort(AGAIN);
+    },
+  };
+}
+
+const NOT_ALLOWED: readonly ErrorCode[] = ["forbidden", "key_missing", "key_invalid"];
+
+/** What a head of another version may send is checked as far as a wrong one would end us. */
+function readJson<T extends object>(data: string, parts: readonly (keyof T & string)[]): T {
+  const value = JSON.parse(data) as Record<string, unknown>;
+  const schema = value["schema"];
+  if (schema !== WATCH_SCHEMA) {
+    const said = typeof schema === "string" ? cleanLine(schema, 60) : "something else";
+    throw new Error(`the head speaks ${said}, this llmnode ${WATCH_SCHEMA}: update the older one`);
+  }
+  const missing = parts.find(
+    (part) => typeof value[part] !== (part === "watch" ? "string" : "object"),
+  );
+  if (missing !== undefined) throw new Error(`what the head sends has no ${missing}`);
+  return value as T;
+}
+
+/** The head's address is on the screen already: what is in brackets says why. */
+function shortReason(error: unknown): string {
+  const text = messageOf(error);
+  // So Bun's fetch calls the end of a connection in the middle of an answer.
+  if (/^ECONNRESET\b|socket connection was closed/.test(text)) return "connection closed";
+  const inBrackets = /^cannot reach the head at \S+ \(([^),]+)/.exec(text)?.[1];
+  return inBrackets ?? text.replace(/^the head at \S+ does not allow this: /, "");
+}
+
+/** The connection is opened anew because we want it so. */
+const AGAIN = new Error("asked anew");
+
+function pauseOf(
+  { backoffMs, refusedMs }: ClientSettings,
+  { attempt, isAuth, random }: { attempt: number; isAuth: boolean; random: number },
+): number {
+  if (isAuth) return refusedMs;
+  const pause = backoffMs[Math.min(attempt, backoffMs.length) - 1] ?? 1000;
+  // Not all at once when many look at the same head.
+  return pause * (0.8 + 0.4 * random);
+}
+
+export function wordsOf(query: WatchQuery): string {
+  const { view, sort, filter, offset, limit, interval_ms, gone, models_beside, detail } = query;
+  const words = new URLSearchParams({
+    view,
+    sort,
+    offset: String(offset),
+    limit: String(limit),
+    interval_ms: String(interval_ms),
+    models_beside: String(models_beside),
+  });
+  if (filter !== "") words.set("filter", filter);
+  if (gone) words.set("gone", "1");
+  if (detail !== null) words.set("detail", detail);
+  return words.toString();
+}

@@ -1,0 +1,73 @@
+/** Follows the log that is looked at, and lets go of it when another one is, or none. */
+
+import { messageOf } from "../../protocol/errors.ts";
+import type { TopEvent } from "../state/reduce.ts";
+import type { LogsState } from "../state/state.ts";
+
+export interface LogWanted {
+  engine: string;
+  previous: boolean;
+  sinceMs: number | null;
+  /** Another number: the same log anew. */
+  take: number;
+}
+
+export interface LogPiece {
+  lines: { time: string | null; text: string }[];
+  /** Lines that were left out before these. */
+  skipped: number;
+  /** The line behind them that is still being written; null: none is known. */
+  live?: string | null;
+}
+
+/** An engine's log, followed unless it is a previous run's. Throws where there is none. */
+export type LogSource = (wanted: LogWanted, signal: AbortSignal) => AsyncIterable<LogPiece>;
+
+export interface LogReader extends Disposable {
+  /** What is looked at now. */
+  wanted(logs: LogsState | null): void;
+}
+
+export function startLogReader(source: LogSource, onEvent: (event: TopEvent) => void): LogReader {
+  let reading: { what: string; abort: AbortController } | null = null;
+
+  const read = async (wanted: LogWanted, abort: AbortController) => {
+    const { engine } = wanted;
+    let reason = "the end";
+    try {
+      for await (const piece of source(wanted, abort.signal)) {
+        if (abort.signal.aborted) return;
+        const { lines, skipped, live = null } = piece;
+        if (lines.length > 0 || skipped > 0 || live !== null)
+          onEvent({ type: "log", engine, lines, skipped, live });
+      }
+    } catch (error) {
+      reason = messageOf(error);
+    }
+    if (!abort.signal.aborted) onEvent({ type: "log_ended", engine, reason });
+  };
+
+  return {
+    wanted(logs) {
+      const next = logs && {
+        engine: logs.engine,
+        previous: logs.previous,
+        sinceMs: logs.sinceMs,
+        take: logs.take,
+      };
+      const what = JSON.stringify(next);
+      if (what === (reading?.what ?? "null")) return;
+      reading?.abort.abort();
+      reading = null;
+      if (next === null) return;
+      const abort = new AbortController();
+      reading = { what, abort };
+      // After the state that asks for it has been taken over.
+      queueMicrotask(() => void read(next, abort));
+    },
+    [Symbol.dispose]() {
+      reading?.abort.abort();
+      reading = null;
+    },
+  };
+}
