@@ -36,6 +36,10 @@ async function main(filters: readonly string[]): Promise<number> {
   const total: Tally = { passed: 0, failed: 0, skipped: 0 };
   const checks: Array<[string, string[]]> = [
     ["format", ["bun", "fmt", "--check"]],
+    [
+      "lint",
+      ["bun", "node_modules/oxlint/bin/oxlint", "--deny-warnings", "src", "test", "scripts"],
+    ],
     ["types", ["bun", "check"]],
     ["build", ["bun", "scripts/build.ts"]],
   ];
