@@ -6,7 +6,8 @@ import { commandTable } from "./commands.ts";
 import { EXIT_CODES } from "./base/exit-codes.ts";
 import { formatError, toLlmnodeError } from "./base/messages.ts";
 import { parseCommandLine } from "./parse/parse.ts";
-import type { CommandSpec, Environment, Invocation } from "./base/spec.ts";
+import type { CommandSpec, Invocation } from "./base/spec.ts";
+import type { Environment } from "./base/options.ts";
 import { openTerminal, type Terminal } from "./base/terminal.ts";
 
 /** The last log lines are worth a moment, but not a process that cannot be stopped. */

@@ -1,6 +1,6 @@
 /** Reads a command line word by word, so that every value stays exactly what was typed. */
 
-import type { OptionSpec } from "./spec.ts";
+import type { OptionSpec } from "./options.ts";
 
 export interface Scan {
   /** Words that are neither flags nor their values. */

@@ -3,7 +3,40 @@
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { parseDuration } from "../../util/units.ts";
-import type { Environment, OptionSpec } from "./spec.ts";
+
+export type Environment = Record<string, string | undefined>;
+
+export interface OptionSpec {
+  /** The long flag without its dashes. */
+  flag: string;
+  /** A one-letter form. */
+  short?: string;
+  /** The values that it can have, where these are fixed. */
+  choices?: readonly string[];
+  /** The placeholder of its value in help, such as `<host:port>`. Absent: an on/off switch. */
+  value?: string;
+  /** The value that counts when it is given without one; a value then needs `=` or a `://` in it. */
+  bare?: string;
+  /** May be given several times; in the environment its values are separated by commas. */
+  repeat?: boolean;
+  /** The values of all sources count, the strongest last, instead of those of the strongest alone. */
+  merges?: boolean;
+  /** A file or folder; in a configuration file its path starts at that file's folder. */
+  isPath?: boolean;
+  /** The table of a configuration file whose entries are its values too, as `key=value`. */
+  table?: string;
+  /** Only for a command line, not for a configuration file. */
+  isTyped?: boolean;
+  /** Its value, or what follows the `=` in it, is never shown. */
+  isSecret?: boolean;
+  /** The environment variable that is read when the flag is not given. */
+  env?: string;
+  /** The text that counts when neither flag nor environment says anything. */
+  default?: string;
+  /** What help shows as the default when it is no fixed text. */
+  defaultNote?: string;
+  summary: string;
+}
 
 /** Every reader throws a `usage` LlmnodeError that names where a bad value came from. */
 export interface Options {

@@ -1,6 +1,6 @@
 /** Where a command writes: both output streams, and what is known about the terminal. */
 
-import type { Environment } from "./spec.ts";
+import type { Environment } from "./options.ts";
 
 export interface Output {
   /**

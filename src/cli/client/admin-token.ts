@@ -5,7 +5,7 @@ import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { isAdminToken, readLocalAdmin } from "../../protocol/admin-token.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { readTokenFile } from "../config/contexts.ts";
-import type { Environment } from "../base/spec.ts";
+import type { Environment } from "../base/options.ts";
 
 export interface CredentialSource {
   /** The head that is asked: an origin. */

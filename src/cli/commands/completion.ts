@@ -9,7 +9,8 @@ import { ASK_MS, cacheDirectory, liveNames } from "../complete/names.ts";
 import { completionScript, SHELLS } from "../complete/scripts.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import { parseCommandLine } from "../parse/parse.ts";
-import { type CommandSpec, type Environment, GLOBAL_OPTIONS } from "../base/spec.ts";
+import { type CommandSpec, GLOBAL_OPTIONS } from "../base/spec.ts";
+import type { Environment } from "../base/options.ts";
 
 export const completionCommand: CommandSpec = {
   name: "completion",

@@ -1,7 +1,8 @@
 /** What `llmnode head` can be told: its flags, their variables and their defaults. */
 
 import { POLICIES } from "../../cluster/routing/policies.ts";
-import { DAEMON_OPTIONS, DATA_DIR_OPTION, type OptionSpec } from "../base/spec.ts";
+import { DAEMON_OPTIONS, DATA_DIR_OPTION } from "../base/spec.ts";
+import type { OptionSpec } from "../base/options.ts";
 
 export const HEAD_OPTIONS: OptionSpec[] = [
   {

@@ -12,11 +12,11 @@ import { JOIN_OPTIONS } from "../join/options.ts";
 import { workerBanner } from "../join/banner.ts";
 import { readEngineVariables } from "../daemon/variables.ts";
 import { readWorker } from "../join/worker.ts";
-import type { Options } from "../base/options.ts";
+import type { Options, Environment } from "../base/options.ts";
 import { selfCommand, versionFacts } from "../daemon/program.ts";
 import { restartInPlace } from "../daemon/reexec.ts";
 import { type Ending, runDaemon } from "../daemon/shutdown.ts";
-import type { CommandSpec, Environment } from "../base/spec.ts";
+import type { CommandSpec } from "../base/spec.ts";
 import { readViaProxy } from "../daemon/via-proxy.ts";
 
 const USAGE = "join <head> [options] -- <engine command...>";

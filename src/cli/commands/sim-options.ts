@@ -1,7 +1,7 @@
 /** The flags of `llmnode sim`: what it is, and what goes wrong with it. */
 
 import { FAILS, LIKES } from "../../sim/options.ts";
-import type { OptionSpec } from "../base/spec.ts";
+import type { OptionSpec } from "../base/options.ts";
 
 /** What it serves and how fast. */
 export const SIM_OPTIONS: readonly OptionSpec[] = [

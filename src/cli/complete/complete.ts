@@ -2,12 +2,8 @@
 
 import { scanArgv } from "../base/argv.ts";
 import { findCommand } from "../parse/parse.ts";
-import {
-  type CommandSpec,
-  GLOBAL_OPTIONS,
-  globalOptionsOf,
-  type OptionSpec,
-} from "../base/spec.ts";
+import { type CommandSpec, GLOBAL_OPTIONS, globalOptionsOf } from "../base/spec.ts";
+import type { OptionSpec } from "../base/options.ts";
 
 export interface Candidate {
   value: string;

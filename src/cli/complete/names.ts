@@ -7,7 +7,7 @@ import { getJson, type HeadClient } from "../client/api.ts";
 import { shellWord } from "../base/argv.ts";
 import type { Candidate, LiveKind } from "./complete.ts";
 import { fields, list, number, text } from "../base/json-fields.ts";
-import type { Environment } from "../base/spec.ts";
+import type { Environment } from "../base/options.ts";
 import { readEngines } from "../lists/engines.ts";
 
 /** Somebody waits at a prompt. */

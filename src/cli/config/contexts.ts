@@ -6,8 +6,8 @@ import { cleanLine } from "../../util/text.ts";
 import { shellWord } from "../base/argv.ts";
 import { type Finding, isTable, kindOf, placed, textIn, tryEach, unknownKey } from "./file.ts";
 import type { TomlFile } from "./toml.ts";
-import { createOptions, type SourcedText } from "../base/options.ts";
-import { type Environment, GLOBAL_OPTIONS } from "../base/spec.ts";
+import { createOptions, type SourcedText, type Environment } from "../base/options.ts";
+import { GLOBAL_OPTIONS } from "../base/spec.ts";
 
 /** `[heads.<name>]`. */
 export interface HeadContext {

@@ -4,8 +4,8 @@ import { dirname, join, resolve } from "node:path";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { TomlFile } from "./toml.ts";
-import type { SourcedText } from "../base/options.ts";
-import type { CommandSpec, Environment, OptionSpec } from "../base/spec.ts";
+import type { SourcedText, Environment, OptionSpec } from "../base/options.ts";
+import type { CommandSpec } from "../base/spec.ts";
 import { suggest } from "../base/suggest.ts";
 
 /** What one table says about a command. */

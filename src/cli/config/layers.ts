@@ -16,13 +16,8 @@ import {
 } from "./file.ts";
 import { readTomlFile, type TomlFile } from "./toml.ts";
 import { type HeadContext, readContexts } from "./contexts.ts";
-import type { SourcedText } from "../base/options.ts";
-import {
-  type CommandSpec,
-  type Environment,
-  GLOBAL_OPTIONS,
-  type OptionSpec,
-} from "../base/spec.ts";
+import type { SourcedText, Environment, OptionSpec } from "../base/options.ts";
+import { type CommandSpec, GLOBAL_OPTIONS } from "../base/spec.ts";
 
 /** The newest form of a shared file that this version knows. */
 const CONFIG_SCHEMA = 1;

@@ -6,13 +6,14 @@ import { shellWord } from "../base/argv.ts";
 import { fileSpecs, GENERAL } from "./file.ts";
 import type { Gathered } from "./layers.ts";
 import { withContext } from "./contexts.ts";
-import { createOptions, type Options, type ValueSource } from "../base/options.ts";
 import {
-  type CommandSpec,
+  createOptions,
+  type Options,
+  type ValueSource,
   type Environment,
-  GLOBAL_OPTIONS,
   type OptionSpec,
-} from "../base/spec.ts";
+} from "../base/options.ts";
+import { type CommandSpec, GLOBAL_OPTIONS } from "../base/spec.ts";
 
 export interface ConfigRow {
   /** `join.port`. */

@@ -5,8 +5,8 @@ import { isAbsolute, join, resolve } from "node:path";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { type HostPort, parseHostPort } from "../../util/host-port.ts";
 import { createLog, type Log } from "../../util/log.ts";
-import type { Options } from "../base/options.ts";
-import type { Environment, Invocation } from "../base/spec.ts";
+import type { Options, Environment } from "../base/options.ts";
+import type { Invocation } from "../base/spec.ts";
 import type { Terminal } from "../base/terminal.ts";
 
 export const DEFAULT_HTTP_PORT = 8092;

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
-import type { Environment } from "../base/spec.ts";
+import type { Environment } from "../base/options.ts";
 
 /** Put in by the build; absent when the sources run directly. */
 declare const LLMNODE_VERSION: string | undefined;

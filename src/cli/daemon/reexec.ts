@@ -3,7 +3,7 @@
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { withoutEngineVariables } from "./variables.ts";
 import { selfCommand } from "./program.ts";
-import type { Environment } from "../base/spec.ts";
+import type { Environment } from "../base/options.ts";
 import { VIA_PROXY_VARIABLE } from "./via-proxy.ts";
 
 /**

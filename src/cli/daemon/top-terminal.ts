@@ -1,6 +1,6 @@
 /** The terminal of this process for `llmnode top`: taken over, and given back on every way out. */
 
-import type { Environment } from "../base/spec.ts";
+import type { Environment } from "../base/options.ts";
 
 /** Lines and echo again; false: the terminal is gone, and its modes with it. */
 function cook(): boolean {

@@ -2,8 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import type { Options } from "../base/options.ts";
-import type { Environment } from "../base/spec.ts";
+import type { Options, Environment } from "../base/options.ts";
 import { readTextFile } from "../base/text-file.ts";
 
 /** What a variable for the engine is called while it is on its way there through this program. */

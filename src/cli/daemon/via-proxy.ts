@@ -4,8 +4,7 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import { parseProxyUrl } from "../../util/proxy-url.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
-import type { Options } from "../base/options.ts";
-import type { Environment, OptionSpec } from "../base/spec.ts";
+import type { Options, Environment, OptionSpec } from "../base/options.ts";
 
 export const VIA_PROXY_VARIABLE = "LLMNODE_VIA_PROXY";
 

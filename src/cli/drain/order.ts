@@ -8,7 +8,8 @@ import { type OrdersView, oldText, readOrders } from "./view.ts";
 import { watchOrders } from "./watch.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import { awaitInterrupt } from "../base/interrupt.ts";
-import type { Environment, Invocation, OptionSpec } from "../base/spec.ts";
+import type { Invocation } from "../base/spec.ts";
+import type { Environment, OptionSpec } from "../base/options.ts";
 import type { Terminal } from "../base/terminal.ts";
 import { nameOthers } from "../client/worker-names.ts";
 

@@ -7,7 +7,7 @@ import type { WorkerOptions } from "../../worker/options.ts";
 import { shellWord } from "../base/argv.ts";
 import { DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon/daemon.ts";
 import { typedName, versionFacts } from "../daemon/program.ts";
-import type { Environment } from "../base/spec.ts";
+import type { Environment } from "../base/options.ts";
 
 export interface WorkerFacts {
   name: string;

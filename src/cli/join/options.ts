@@ -1,7 +1,8 @@
 /** The options of `llmnode join`. */
 
 import { TOKEN_VARIABLE } from "../daemon/reexec.ts";
-import { DAEMON_OPTIONS, DATA_DIR_OPTION, type OptionSpec } from "../base/spec.ts";
+import { DAEMON_OPTIONS, DATA_DIR_OPTION } from "../base/spec.ts";
+import type { OptionSpec } from "../base/options.ts";
 import { VIA_PROXY_OPTION } from "../daemon/via-proxy.ts";
 
 const ENGINE_OPTIONS: readonly OptionSpec[] = [

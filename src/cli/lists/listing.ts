@@ -1,7 +1,7 @@
 /** Lists of things of one kind: as a table, as names alone, or as JSON, from one description. */
 
-import type { Options } from "../base/options.ts";
-import type { Invocation, OptionSpec } from "../base/spec.ts";
+import type { Options, OptionSpec } from "../base/options.ts";
+import type { Invocation } from "../base/spec.ts";
 import { asciiText, table, type TableStyle } from "../base/table.ts";
 import type { Terminal } from "../base/terminal.ts";
 import { noField } from "../client/watch-frame.ts";

@@ -25,8 +25,8 @@ import {
 } from "../config/layers.ts";
 import type { TomlFile } from "../config/toml.ts";
 import { type HeadContext, readContexts, readTokenFile, withContext } from "../config/contexts.ts";
-import { createOptions, type SourcedText } from "../base/options.ts";
-import { type CommandSpec, type Environment, GLOBAL_OPTIONS } from "../base/spec.ts";
+import { createOptions, type SourcedText, type Environment } from "../base/options.ts";
+import { type CommandSpec, GLOBAL_OPTIONS } from "../base/spec.ts";
 
 export interface Checked {
   /** Those that were there. */

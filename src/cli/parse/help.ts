@@ -1,11 +1,7 @@
 /** The help pages, made from the command table. */
 
-import {
-  type CommandSpec,
-  GLOBAL_OPTIONS,
-  globalOptionsOf,
-  type OptionSpec,
-} from "../base/spec.ts";
+import { type CommandSpec, GLOBAL_OPTIONS, globalOptionsOf } from "../base/spec.ts";
+import type { OptionSpec } from "../base/options.ts";
 
 const WIDTH = 96;
 

@@ -6,15 +6,18 @@ import { cleanLine } from "../../util/text.ts";
 import { fillBare, type Scan, scanArgv } from "../base/argv.ts";
 import { type Gathered, gatherConfig } from "../config/layers.ts";
 import { type HeadContext, withContext } from "../config/contexts.ts";
-import { createOptions, type SourcedText } from "../base/options.ts";
+import {
+  createOptions,
+  type SourcedText,
+  type Environment,
+  type OptionSpec,
+} from "../base/options.ts";
 import {
   type CommandSpec,
   CONFIG_OPTION,
-  type Environment,
   GLOBAL_OPTIONS,
   globalOptionsOf,
   type Invocation,
-  type OptionSpec,
 } from "../base/spec.ts";
 import { suggest } from "../base/suggest.ts";
 

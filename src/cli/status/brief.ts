@@ -1,13 +1,24 @@
 /** Keeps `llmnode status` on one screen: of many, those that need a person. */
 
 import { count } from "../../util/text.ts";
-import type { ModelView, StatusView, WorkerView } from "./view.ts";
 
 /** Rows of one kind. */
 const ROOM = 20;
 
+interface WorkerState {
+  state: string;
+  engines: readonly { state: string; replicas: readonly { state: string }[] }[];
+}
+
+interface ModelState {
+  ready: number | null;
+  replicas: number | null;
+}
+
 /** What is shown, in the order of all, and a line for what is not. */
-export function briefly(status: StatusView): { shown: StatusView; more: string[] } {
+export function briefly<W extends WorkerState, M extends ModelState, S>(
+  status: S & { workers: W[]; models: M[] },
+): { shown: S & { workers: W[]; models: M[] }; more: string[] } {
   const workers = some(status.workers, isWorkerWell);
   const models = some(status.models, isModelWell);
   return {
@@ -35,12 +46,15 @@ function moreText({ left, isRestWell }: Some<unknown>, noun: string): string | n
   return `and ${count(left, `more ${noun}`)}${isRestWell ? ", ready" : ""}: llmnode ${noun}s`;
 }
 
-function isWorkerWell({ state, engines }: WorkerView): boolean {
-  const isEngineWell = (engine: WorkerView["engines"][number]) =>
-    engine.state === "ready" && engine.replicas.every((replica) => replica.state === "ready");
-  return state === "ready" && engines.every(isEngineWell);
+function isWorkerWell({ state, engines }: WorkerState): boolean {
+  return (
+    state === "ready" &&
+    engines.every((engine) => {
+      return engine.state === "ready" && engine.replicas.every((one) => one.state === "ready");
+    })
+  );
 }
 
-function isModelWell({ ready, replicas }: ModelView): boolean {
+function isModelWell({ ready, replicas }: ModelState): boolean {
   return ready !== null && ready > 0 && ready === replicas;
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { scanArgv, shellWord } from "../../../src/cli/base/argv.ts";
-import type { OptionSpec } from "../../../src/cli/base/spec.ts";
+import type { OptionSpec } from "../../../src/cli/base/options.ts";
 
 const SPECS: OptionSpec[] = [
   { flag: "name", value: "<name>", summary: "" },

@@ -1,6 +1,10 @@
 import { expect, test } from "bun:test";
-import { createOptions, type Options, type SourcedText } from "../../../src/cli/base/options.ts";
-import type { OptionSpec } from "../../../src/cli/base/spec.ts";
+import {
+  createOptions,
+  type Options,
+  type SourcedText,
+  type OptionSpec,
+} from "../../../src/cli/base/options.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 
 const SPECS: OptionSpec[] = [

@@ -12,7 +12,7 @@ import {
 import { readTokenFile } from "../../../src/cli/config/contexts.ts";
 import { commandTable } from "../../../src/cli/commands.ts";
 import { parseCommandLine } from "../../../src/cli/parse/parse.ts";
-import type { Environment } from "../../../src/cli/base/spec.ts";
+import type { Environment } from "../../../src/cli/base/options.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { testPair } from "../../helpers/pem.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";
