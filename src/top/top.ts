@@ -2,7 +2,7 @@
 
 import { messageOf } from "../protocol/errors.ts";
 import { openCanvas } from "./app.tsx";
-import { doActions } from "./state/acts.ts";
+import { doActions } from "./client/acts.ts";
 import { type ClientSettings, type HeadCalls, startClient } from "./client/client.ts";
 import type { DrawOptions } from "./components/drawn.ts";
 import { paintFrame, renderFrame } from "./components/frame.ts";

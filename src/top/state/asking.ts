@@ -2,7 +2,7 @@
 
 import type { WorkerRow } from "../../protocol/watch-rows.ts";
 import { formatDuration } from "../../util/units.ts";
-import { PATIENCE_MS } from "./acts.ts";
+import { PATIENCE_MS } from "../client/acts.ts";
 import { flash } from "./reduce.ts";
 import { chosenRow, type Marked } from "./rows.ts";
 import { type Action, mayAct, shownFrame, type TopState } from "./state.ts";

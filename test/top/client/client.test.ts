@@ -8,7 +8,7 @@ import {
   startClient,
   type WatchClient,
 } from "../../../src/top/client/client.ts";
-import { doActions } from "../../../src/top/state/acts.ts";
+import { doActions } from "../../../src/top/client/acts.ts";
 import type { TopEvent } from "../../../src/top/state/reduce.ts";
 import { readEvents } from "../../../src/top/client/sse.ts";
 import { waitFor } from "../../helpers/wait.ts";
