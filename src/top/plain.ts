@@ -27,7 +27,7 @@ export interface PlainOptions {
   palette: Palette;
   draw: DrawOptions;
   write: (text: string) => Promise<void>;
-  /** Whether nobody reads any more. */
+  /** Whether the reader has gone. */
   isGone: () => boolean;
   signal: AbortSignal;
 }

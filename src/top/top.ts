@@ -11,7 +11,8 @@ import { createKeyReader } from "./terminal/keys.ts";
 import { pageRowsOf } from "./state/layout.ts";
 import { type LogSource, startLogReader } from "./client/log-reader.ts";
 import type { Palette } from "./text/palette.ts";
-import { type Effect, reduce, type TopEvent } from "./state/reduce.ts";
+import type { Effect, TopEvent } from "./state/event.ts";
+import { reduce } from "./state/reduce.ts";
 import { patchScreen, type Screen } from "./terminal/screen.ts";
 import { queryOf, startState, type TopOptions, type TopState } from "./state/state.ts";
 import type { Tty } from "./terminal/tty.ts";
@@ -40,7 +41,7 @@ export interface TopSettings {
   client: Partial<ClientSettings>;
   /** Between two frames that only the clock has changed. */
   tickMs: number;
-  /** After a lone Escape so long nothing must come for it to be one. */
+  /** An Escape counts as a lone key when nothing follows it for this long. */
   escapeMs: number;
 }
 

@@ -4,7 +4,8 @@ import { paletteOf } from "../../src/top/text/palette.ts";
 import { paintFrame, renderFrame } from "../../src/top/components/frame.ts";
 import type { DrawOptions } from "../../src/top/components/drawn.ts";
 import { createKeyReader } from "../../src/top/terminal/keys.ts";
-import { reduce, type TopEvent } from "../../src/top/state/reduce.ts";
+import type { TopEvent } from "../../src/top/state/event.ts";
+import { reduce } from "../../src/top/state/reduce.ts";
 import { startState, type TopOptions, type TopState } from "../../src/top/state/state.ts";
 import { textOf } from "../../src/top/text/styled.ts";
 

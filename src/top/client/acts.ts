@@ -3,11 +3,9 @@
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { count } from "../../util/text.ts";
 import type { HeadCalls } from "./client.ts";
-import type { ActResult } from "../state/reduce.ts";
+import { PATIENCE_MS } from "../state/asking.ts";
+import type { ActResult } from "../state/event.ts";
 import type { Action } from "../state/state.ts";
-
-/** How long requests of a drained worker may go on; what the confirmation says. */
-export const PATIENCE_MS = 600_000;
 
 export interface ActOptions {
   head: HeadCalls;

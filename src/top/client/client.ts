@@ -7,7 +7,7 @@ import {
   type WatchHello,
   type WatchQuery,
 } from "../../protocol/watch-json.ts";
-import type { TopEvent } from "../state/reduce.ts";
+import type { TopEvent } from "../state/event.ts";
 import { cleanLine } from "../../util/text.ts";
 import { readEvents } from "./sse.ts";
 
@@ -24,7 +24,7 @@ export interface ClientSettings {
   backoffMs: readonly number[];
   /** The pause after "not allowed". */
   refusedMs: number;
-  /** Nothing for so long is a broken connection: the head gives a sign of life every 5 s. */
+  /** Silence for this long is a broken connection: the head gives a sign of life every 5 s. */
   silenceMs: number;
 }
 
@@ -46,7 +46,7 @@ export interface ClientOptions {
 export interface WatchClient extends Disposable {
   /** The query may be another one: tells the head if it is. */
   asked(): void;
-  /** Opens the connection anew, at once. */
+  /** Reconnects at once. */
   retryNow(): void;
 }
 
@@ -108,7 +108,7 @@ export function startClient(options: ClientOptions): WatchClient {
         await read();
       } catch (error) {
         if (closed) return;
-        if (error === AGAIN) {
+        if (error === REOPEN) {
           attempt = 0;
           continue;
         }
@@ -146,27 +146,27 @@ export function startClient(options: ClientOptions): WatchClient {
     telling = true;
     head
       .post(`/api/v1/watch/${encodeURIComponent(current.id)}`, query)
-      // A stream that the head does not know any more, or a head that is gone: begin anew.
-      .catch(() => current.abort.abort(AGAIN))
+      // A stream that the head does not know any more, or a head that is gone: start again.
+      .catch(() => current.abort.abort(REOPEN))
       .finally(() => {
         telling = false;
         asked();
       });
   };
 
-  // After whoever starts it has what it gives.
+  // After the caller has the client.
   queueMicrotask(() => void run());
   return {
     asked,
     retryNow() {
       attempt = 0;
       wake?.();
-      stream?.abort.abort(AGAIN);
+      stream?.abort.abort(REOPEN);
     },
     [Symbol.dispose]() {
       closed = true;
       wake?.();
-      stream?.abort.abort(AGAIN);
+      stream?.abort.abort(REOPEN);
     },
   };
 }
@@ -197,8 +197,8 @@ function shortReason(error: unknown): string {
   return inBrackets ?? text.replace(/^the head at \S+ does not allow this: /, "");
 }
 
-/** The connection is opened anew because we want it so. */
-const AGAIN = new Error("asked anew");
+/** We reconnect on purpose. */
+const REOPEN = new Error("reopened");
 
 function pauseOf(
   { backoffMs, refusedMs }: ClientSettings,

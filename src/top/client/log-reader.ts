@@ -1,14 +1,14 @@
 /** Follows the log that is looked at, and lets go of it when another one is, or none. */
 
 import { messageOf } from "../../protocol/errors.ts";
-import type { TopEvent } from "../state/reduce.ts";
+import type { TopEvent } from "../state/event.ts";
 import type { LogsState } from "../state/state.ts";
 
 export interface LogWanted {
   engine: string;
   previous: boolean;
   sinceMs: number | null;
-  /** Another number: the same log anew. */
+  /** Another number: the same log again. */
   take: number;
 }
 

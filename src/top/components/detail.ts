@@ -86,7 +86,7 @@ function engineLines(engine: EngineRow, options: DrawOptions & { width: number }
   return lines;
 }
 
-/** What is behind it, where it is, what is still to come; no time that nobody knows. */
+/** What is behind it, where it is, what is still to come; no time that is not known. */
 function loadLines(
   engine: EngineRow,
   { width, charset }: DrawOptions & { width: number },

@@ -2,10 +2,11 @@
 
 import type { WorkerRow } from "../../protocol/watch-rows.ts";
 import { formatDuration } from "../../util/units.ts";
-import { PATIENCE_MS } from "../client/acts.ts";
-import { flash } from "./reduce.ts";
 import { chosenRow, type Marked } from "./rows.ts";
-import { type Action, mayAct, shownFrame, type TopState } from "./state.ts";
+import { type Action, flash, mayAct, shownFrame, type TopState } from "./state.ts";
+
+/** How long requests of a drained worker may go on. */
+export const PATIENCE_MS = 600_000;
 
 export function ask(state: TopState, key: "D" | "U" | "R" | "X" | "K"): TopState {
   const may = mayAct(state);
@@ -63,7 +64,7 @@ const WORDS = {
   U: { title: "Give requests again to", lines: ["Undoes the drain."] },
   R: {
     title: "Restart the engine of",
-    lines: ["Drains it, starts its engine anew, gives it requests again."],
+    lines: ["Drains it, starts its engine again, then gives it requests again."],
   },
   X: { title: "Forget", lines: ["Takes the row away; a join that comes back needs a join token."] },
   K: { title: "Cancel", lines: ["Its client gets an error."] },

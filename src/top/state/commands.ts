@@ -10,17 +10,17 @@ import { logsKey } from "./logs.ts";
 import { back, engines, enter, mark, nextView, step, toView } from "./moves.ts";
 import { nextGroup, reverse, sortBy, sortIndex } from "./ordering.ts";
 import { copy, nextLog, openLogs } from "./pointing.ts";
-import { type Effect, flash, type Reduced } from "./reduce.ts";
-import type { TopState } from "./state.ts";
+import type { Effect, Reduced } from "./event.ts";
+import { flash, type TopState } from "./state.ts";
 
 const same = (state: TopState, ...effects: Effect[]): Reduced => ({ state, effects });
 
-export function takeKey(before: TopState, key: Key): Reduced {
-  const { state, effects } = obeyed(before, key);
-  return { state: thawed(before, state), effects };
+export function handleKey(before: TopState, key: Key): Reduced {
+  const { state, effects } = keyResult(before, key);
+  return { state: thaw(before, state), effects };
 }
 
-function obeyed(state: TopState, key: Key): Reduced {
+function keyResult(state: TopState, key: Key): Reduced {
   if (key.key === "ctrl") {
     if (key.letter === "c") return same(state, { do: "quit" });
     if (key.letter === "r") return same(flash(state, "asking the head again"), { do: "reconnect" });
@@ -30,13 +30,13 @@ function obeyed(state: TopState, key: Key): Reduced {
   if (state.dialog) return dialogKey(state, key);
   const logs = logsKey(state, key, pageRowsOf(state));
   if (logs) return same(logs);
-  if (key.key === "text") return letter(state, key.text);
+  if (key.key === "text") return letterKey(state, key.text);
   if (key.key === "paste" || key.key === "ctrl") return same(state);
-  return named(state, key.key);
+  return namedKey(state, key.key);
 }
 
-/** A frozen screen holds one table; whoever goes on wants to see what is now. */
-function thawed(before: TopState, state: TopState): TopState {
+/** A frozen screen holds one table; moving to another one shows the present again. */
+function thaw(before: TopState, state: TopState): TopState {
   if (before.frozen === null || state.frozen === null) return state;
   const tab = state.tabs[state.view];
   const was = before.tabs[before.view];
@@ -49,7 +49,7 @@ function thawed(before: TopState, state: TopState): TopState {
   return isSame ? state : { ...state, frozen: null };
 }
 
-function named(state: TopState, key: string): Reduced {
+function namedKey(state: TopState, key: string): Reduced {
   const page = pageRowsOf(state);
   const isLog = state.page.kind === "logs";
   switch (key) {
@@ -78,7 +78,7 @@ function named(state: TopState, key: string): Reduced {
   }
 }
 
-function letter(state: TopState, key: string): Reduced {
+function letterKey(state: TopState, key: string): Reduced {
   switch (key) {
     case "q":
       return same(state, { do: "quit" });

@@ -2,9 +2,9 @@
 
 import type { Key } from "../terminal/keys.ts";
 import { sortTo } from "./ordering.ts";
-import { flash, type Reduced } from "./reduce.ts";
+import type { Reduced } from "./event.ts";
 import { SORTABLE } from "./sorts.ts";
-import { type Confirm, mayAct, type TopState } from "./state.ts";
+import { type Confirm, flash, mayAct, type TopState } from "./state.ts";
 
 export function dialogKey(state: TopState, key: Key): Reduced {
   const { dialog } = state;

@@ -3,7 +3,7 @@
 import type { Key } from "../terminal/keys.ts";
 import { search } from "./logs.ts";
 import { filterProblem } from "./filters.ts";
-import type { Reduced } from "./reduce.ts";
+import type { Reduced } from "./event.ts";
 import type { Editing, TopState } from "./state.ts";
 
 export function startEditing(state: TopState): TopState {
@@ -17,7 +17,7 @@ export function editingKey(state: TopState, key: Key, pageRows: number): Reduced
   const only = (next: TopState): Reduced => ({ state: next, effects: [] });
   if (key.key === "escape") return only({ ...state, editing: null });
   if (key.key === "enter") return only(done(state, editing, pageRows));
-  const typed = edited(editing, key);
+  const typed = applyKey(editing, key);
   if (typed === editing) return only(state);
   const next = { ...state, editing: typed };
   // Shown while it is typed, as long as it can be read; the last one that could be goes on to hold.
@@ -50,7 +50,7 @@ function filtered(state: TopState, filter: string): TopState {
 
 const MAX_CHARS = 512;
 
-function edited(editing: Editing, key: Key): Editing {
+function applyKey(editing: Editing, key: Key): Editing {
   const chars = [...editing.text];
   const at = Math.min(editing.cursor, chars.length);
   const put = (text: string): Editing => {

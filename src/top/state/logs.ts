@@ -2,23 +2,19 @@
 
 import { cleanLine } from "../../util/text.ts";
 import type { Key } from "../terminal/keys.ts";
-import { flash } from "./reduce.ts";
-import { type LogLine, type LogsState, MAX_LOG_LINES, type Page, type TopState } from "./state.ts";
+import type { LogEvent } from "./event.ts";
+import {
+  flash,
+  type LogLine,
+  type LogsState,
+  MAX_LOG_LINES,
+  type Page,
+  type TopState,
+} from "./state.ts";
 
 const MAX_LINE_CHARS = 4000;
 const ERROR = /\b(?:error|exception|traceback|fatal|critical|out of memory)\b/i;
 const WARN = /\bwarn(?:ing)?\b/i;
-
-/** What is told of an engine's log that is read. */
-export type LogEvent =
-  | {
-      type: "log";
-      engine: string;
-      lines: { time: string | null; text: string }[];
-      skipped: number;
-      live?: string | null;
-    }
-  | { type: "log_ended"; engine: string; reason: string };
 
 export function startLogs(engine: string, back: Page): Page {
   const logs: LogsState = {
@@ -66,8 +62,8 @@ export function takeLog(state: TopState, event: LogEvent): TopState {
   });
 }
 
-/** A log that broke off with the connection is opened anew when that is back. */
-export function againLogs(state: TopState): TopState {
+/** A log that broke off with the connection is opened again when that is back. */
+export function reopenLogs(state: TopState): TopState {
   const { page } = state;
   if (page.kind !== "logs" || page.logs.ended === null || page.logs.previous) return state;
   return withLogs(state, page, { ...EMPTY, take: page.logs.take + 1 });

@@ -2,13 +2,21 @@
 
 import { type View, VIEWS } from "../../protocol/watch-rows.ts";
 import { pageRowsOf } from "./layout.ts";
-import { withScroll } from "./reduce.ts";
-import { chosenRow, moveTo, type Row, rowId } from "./rows.ts";
+import { chosenRow, moveTo, type Row, rowId, scrollFor } from "./rows.ts";
 import { shownFrame, type Tab, type TopState } from "./state.ts";
 
 export function withTab(state: TopState, change: Partial<Tab>): TopState {
   const tab = { ...state.tabs[state.view], ...change };
   return { ...state, tabs: { ...state.tabs, [state.view]: tab } };
+}
+
+/** Keeps the cursor on the screen. */
+export function withScroll(state: TopState): TopState {
+  const tab = state.tabs[state.view];
+  const last = Math.max(0, (state.frame?.matching ?? 0) - pageRowsOf(state));
+  const scroll = Math.min(scrollFor(tab, tab.cursor, pageRowsOf(state)), Math.max(last, 0));
+  if (scroll === tab.scroll) return state;
+  return { ...state, tabs: { ...state.tabs, [state.view]: { ...tab, scroll } } };
 }
 
 /** Lines that a page with details may be scrolled by. */

@@ -2,9 +2,8 @@
 
 import type { View } from "../../protocol/watch-rows.ts";
 import { withTab } from "./moves.ts";
-import { flash } from "./reduce.ts";
 import { SORTABLE } from "./sorts.ts";
-import type { TopState } from "./state.ts";
+import { flash, type TopState } from "./state.ts";
 
 /** The place of the present order among those that can be chosen. */
 export function sortIndex(state: TopState): number {

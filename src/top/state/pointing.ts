@@ -2,9 +2,9 @@
 
 import { cleanLine } from "../../util/text.ts";
 import { startLogs } from "./logs.ts";
-import { flash, type Reduced } from "./reduce.ts";
+import type { Reduced } from "./event.ts";
 import { chosenRow, rowId } from "./rows.ts";
-import { shownFrame, type TopState } from "./state.ts";
+import { flash, shownFrame, type TopState } from "./state.ts";
 
 /** Most terminals take no more in an OSC 52. */
 const MAX_COPY_BYTES = 74_000;

@@ -3,55 +3,21 @@
 import type { WatchFrame, WatchHello } from "../../protocol/watch-json.ts";
 import { formatDuration } from "../../util/units.ts";
 import { cleanLine, count } from "../../util/text.ts";
-import { takeKey } from "./commands.ts";
-import { againLogs, type LogEvent, takeLog } from "./logs.ts";
-import { pageRowsOf } from "./layout.ts";
-import { followChosen, refreshMarks, scrollFor } from "./rows.ts";
-import { type Action, MAX_HISTORY, type TopState } from "./state.ts";
-import type { Key } from "../terminal/keys.ts";
-import type { Tone } from "../text/styled.ts";
-
-export type TopEvent =
-  | { type: "tick" }
-  | { type: "resize"; columns: number; rows: number }
-  | { type: "key"; key: Key }
-  | { type: "connecting"; attempt: number }
-  | { type: "hello"; hello: WatchHello }
-  | { type: "frame"; frame: WatchFrame }
-  | { type: "down"; reason: string; attempt: number; retryAt: number; isAuth: boolean }
-  | { type: "shown"; droppedInARow: number }
-  | { type: "acted"; results: ActResult[] }
-  | LogEvent;
-
-export interface ActResult {
-  action: Action;
-  ok: boolean;
-  text: string;
-  /** The models that would have no ready replica any more; the head wants force then. */
-  lastOf: string[];
-}
-
-export type Effect =
-  | { do: "quit" }
-  | { do: "reconnect" }
-  | { do: "act"; actions: Action[] }
-  | { do: "copy"; text: string };
-
-export interface Reduced {
-  state: TopState;
-  effects: Effect[];
-}
-
-const FLASH_MS = 4000;
+import { handleKey } from "./commands.ts";
+import { reopenLogs, takeLog } from "./logs.ts";
+import type { ActResult, Reduced, TopEvent } from "./event.ts";
+import { withScroll } from "./moves.ts";
+import { followChosen, refreshMarks } from "./rows.ts";
+import { flash, MAX_HISTORY, type TopState } from "./state.ts";
 
 /** `now` is this machine's clock that never goes back, in milliseconds. */
 export function reduce(before: TopState, event: TopEvent, now: number): Reduced {
   const state = expire({ ...before, now });
-  if (event.type === "key") return takeKey(state, event.key);
-  return { state: taken(state, event), effects: [] };
+  if (event.type === "key") return handleKey(state, event.key);
+  return { state: applyEvent(state, event), effects: [] };
 }
 
-function taken(state: TopState, event: Exclude<TopEvent, { type: "key" }>): TopState {
+function applyEvent(state: TopState, event: Exclude<TopEvent, { type: "key" }>): TopState {
   switch (event.type) {
     case "tick":
       return state;
@@ -66,9 +32,9 @@ function taken(state: TopState, event: Exclude<TopEvent, { type: "key" }>): TopS
       return { ...state, connection: { state: "connecting", since, attempt: event.attempt } };
     }
     case "hello":
-      return greeted(state, event.hello);
+      return onHello(state, event.hello);
     case "frame":
-      return framed(state, event.frame);
+      return onFrame(state, event.frame);
     case "down": {
       const { reason, attempt, retryAt, isAuth } = event;
       const since = state.connection.state === "down" ? state.connection.since : state.now;
@@ -81,24 +47,20 @@ function taken(state: TopState, event: Exclude<TopEvent, { type: "key" }>): TopS
     case "shown":
       return { ...state, droppedInARow: event.droppedInARow };
     case "acted":
-      return acted(state, event.results);
+      return onResults(state, event.results);
     case "log":
     case "log_ended":
       return takeLog(state, event);
   }
 }
 
-export function flash(state: TopState, text: string, tone: Tone = "strong"): TopState {
-  return { ...state, flash: { text, tone, until: state.now + FLASH_MS } };
-}
-
 function expire(state: TopState): TopState {
   return state.flash !== null && state.now >= state.flash.until ? { ...state, flash: null } : state;
 }
 
-function greeted(state: TopState, hello: WatchHello): TopState {
+function onHello(state: TopState, hello: WatchHello): TopState {
   const isOther = state.hello !== null && state.hello.head.id !== hello.head.id;
-  return againLogs({
+  return reopenLogs({
     ...state,
     hello,
     connection: { state: "open" },
@@ -108,7 +70,7 @@ function greeted(state: TopState, hello: WatchHello): TopState {
   });
 }
 
-/** After a restart of the head the list may be short for so long. */
+/** After a restart of the head the list may be short for this long. */
 const RETURNING_MS = 15_000;
 /** Refresh by the number of workers: 1 s up to 50, 2 s up to 500, 3 s above. */
 const INTERVALS = [
@@ -120,7 +82,7 @@ function intervalFor(workers: number): number {
   return INTERVALS.find((step) => workers <= step.workers)?.ms ?? 3000;
 }
 
-function framed(state: TopState, frame: WatchFrame): TopState {
+function onFrame(state: TopState, frame: WatchFrame): TopState {
   const before = state.frame;
   const { total } = frame.totals.workers;
   const returning =
@@ -159,19 +121,10 @@ function backText(awayMs: number, before: WatchFrame, after: WatchFrame): string
   return `${away}; ${count(changed, "worker")} changed state`;
 }
 
-/** Keeps the cursor on the screen. */
-export function withScroll(state: TopState): TopState {
-  const tab = state.tabs[state.view];
-  const last = Math.max(0, (state.frame?.matching ?? 0) - pageRowsOf(state));
-  const scroll = Math.min(scrollFor(tab, tab.cursor, pageRowsOf(state)), Math.max(last, 0));
-  if (scroll === tab.scroll) return state;
-  return { ...state, tabs: { ...state.tabs, [state.view]: { ...tab, scroll } } };
-}
-
-function acted(state: TopState, results: ActResult[]): TopState {
+function onResults(state: TopState, results: ActResult[]): TopState {
   const refused = results.filter(({ lastOf }) => lastOf.length > 0);
   const [first] = refused;
-  if (first) return askSeverely(state, refused);
+  if (first) return confirmWithName(state, refused);
   const failed = results.filter(({ ok }) => !ok);
   const [problem] = failed;
   if (problem) return flash(state, problem.text, "broken");
@@ -183,7 +136,7 @@ function acted(state: TopState, results: ActResult[]): TopState {
 }
 
 /** The head has said what would be lost: now its name must be typed. */
-function askSeverely(state: TopState, refused: ActResult[]): TopState {
+function confirmWithName(state: TopState, refused: ActResult[]): TopState {
   const models = [...new Set(refused.flatMap(({ lastOf }) => lastOf))];
   const [model = ""] = models;
   const workers = refused.map(({ action }) =>
@@ -207,7 +160,7 @@ function askSeverely(state: TopState, refused: ActResult[]): TopState {
   };
 }
 
-/** Nobody types more than this of a name, nor what cannot be seen. */
+/** How much of a name has to be typed; never what cannot be seen. */
 const MAX_TYPED = 40;
 
 function typeable(name: string): string {

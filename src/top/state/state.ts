@@ -90,7 +90,7 @@ export interface LogsState {
   ended: string | null;
   /** A line that is still being written, such as a bar of progress. */
   live: string | null;
-  /** Counts how often this log was opened anew. */
+  /** Counts how often this log was opened again. */
   take: number;
 }
 
@@ -196,6 +196,13 @@ export function startState(
     restartedAt: null,
     workersBefore: 0,
   };
+}
+
+const FLASH_MS = 4000;
+
+/** Shows a message for some seconds. */
+export function flash(state: TopState, text: string, tone: Tone = "strong"): TopState {
+  return { ...state, flash: { text, tone, until: state.now + FLASH_MS } };
 }
 
 /** How much the data can be trusted, in one word. */

@@ -31,7 +31,7 @@ export interface KeyReader {
   readonly isWaiting: boolean;
 }
 
-/** Longer pastes are cut: nobody types such a filter. */
+/** Longer pastes are cut: no filter is that long. */
 export const MAX_PASTE = 512;
 /** Of an escape sequence; anything longer is none. */
 const MAX_SEQUENCE = 32;

@@ -30,7 +30,7 @@ interface Attributes {
 }
 
 /**
- * The screen with some of its lines anew; none or of another size: the others are blank. Lines have
+ * The screen with some of its lines replaced; none or of another size: the others are blank. Lines have
  * SGR sequences, as Ink renders them. Other escape sequences and control characters are left out;
  * what is outside of the screen is cut, what is missing is blank.
  */

@@ -22,7 +22,7 @@ const LEAVE = `${ESC}[?2026l${ESC}[0m${ESC}[?2004l${ESC}[?7h${ESC}[?25h${ESC}[?1
 /** Throws the system's error where there is no terminal. */
 export function openTty(path = "/dev/tty"): Tty {
   const { O_WRONLY, O_NOCTTY, O_NONBLOCK } = constants;
-  // Written to on another thread: there a terminal that takes nothing stops nobody. The second one
+  // Written to on another thread: there a terminal that takes nothing does not stop us. The second one
   // gives up instead of waiting: the process must be able to end.
   const file = openSync(path, O_WRONLY | O_NOCTTY);
   const lastWord = openSync(path, O_WRONLY | O_NOCTTY | O_NONBLOCK);

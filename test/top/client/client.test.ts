@@ -9,7 +9,7 @@ import {
   type WatchClient,
 } from "../../../src/top/client/client.ts";
 import { doActions } from "../../../src/top/client/acts.ts";
-import type { TopEvent } from "../../../src/top/state/reduce.ts";
+import type { TopEvent } from "../../../src/top/state/event.ts";
 import { readEvents } from "../../../src/top/client/sse.ts";
 import { waitFor } from "../../helpers/wait.ts";
 import { type FakeHead, startFakeHead } from "../fake-head.ts";
@@ -70,7 +70,8 @@ function watch(
   return watching;
 }
 
-const framed = (one: Watching) => waitFor(() => one.types().includes("frame"), { what: "a frame" });
+const onFrame = (one: Watching) =>
+  waitFor(() => one.types().includes("frame"), { what: "a frame" });
 
 test("a hello comes first, then frames", async () => {
   await using head = startFakeHead();
@@ -82,7 +83,7 @@ test("a hello comes first, then frames", async () => {
 test("another query is told once, without a new stream", async () => {
   await using head = startFakeHead();
   const one = watch(head.url);
-  await framed(one);
+  await onFrame(one);
   one.client.asked();
   one.client.asked();
   expect(head.posts).toBe(0);
@@ -98,7 +99,7 @@ test("another query is told once, without a new stream", async () => {
 test("a stream that the head does not know any more is opened anew, with the new query", async () => {
   await using head = startFakeHead();
   const one = watch(head.url);
-  await framed(one);
+  await onFrame(one);
   head.forget();
   one.query = { ...QUERY, filter: "lost" };
   one.client.asked();
@@ -143,7 +144,7 @@ describe("a head that cannot be reached", () => {
   test("that ends the stream is back with the next one; its id tells a new life", async () => {
     await using head = startFakeHead();
     const one = watch(head.url);
-    await framed(one);
+    await onFrame(one);
     head.id = "head-b";
     head.cut();
     await waitFor(() => one.types().filter((type) => type === "hello").length === 2);
@@ -155,7 +156,7 @@ describe("a head that cannot be reached", () => {
   test("that is silent is left", async () => {
     await using head = startFakeHead();
     const one = watch(head.url, { silenceMs: 50 });
-    await framed(one);
+    await onFrame(one);
     head.ticking = false;
     await waitFor(() => one.downs().length >= 1, { what: "silence" });
     expect(one.downs()[0]?.reason).toBe("it has fallen silent");
@@ -207,7 +208,7 @@ describe("a head of another version", () => {
 test("closed, it asks no more and tells no more", async () => {
   await using head = startFakeHead();
   const one = watch(head.url);
-  await framed(one);
+  await onFrame(one);
   one.client[Symbol.dispose]();
   const { length } = one.events;
   await waitFor(() => head.query === null, { what: "the end of the stream" });

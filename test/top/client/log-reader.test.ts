@@ -5,7 +5,7 @@ import {
   startLogReader,
 } from "../../../src/top/client/log-reader.ts";
 import { startLogs } from "../../../src/top/state/logs.ts";
-import type { TopEvent } from "../../../src/top/state/reduce.ts";
+import type { TopEvent } from "../../../src/top/state/event.ts";
 import type { LogsState } from "../../../src/top/state/state.ts";
 import { waitFor } from "../../helpers/wait.ts";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { VIEWS } from "../../../src/protocol/watch-rows.ts";
-import type { TopEvent } from "../../../src/top/state/reduce.ts";
+import type { TopEvent } from "../../../src/top/state/event.ts";
 import {
   cluster,
   engine,
