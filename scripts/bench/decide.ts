@@ -3,7 +3,7 @@
 import { parseArgs } from "node:util";
 import { createRouter } from "../../src/cluster/routing/routing.ts";
 import { SCORE_TUNING } from "../../src/cluster/routing/score.ts";
-import type { PromptFacts } from "../../src/protocol/want.ts";
+import type { PromptFacts } from "../../src/protocol/replica-request.ts";
 import { scanObject } from "../../src/proxy/request/json-scan.ts";
 import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../src/proxy/request/prompt.ts";
 import { createFleet } from "./routing/fleet.ts";

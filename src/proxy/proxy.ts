@@ -1,7 +1,7 @@
 /** Carries one client request to an engine and its answer back; tries elsewhere while it may. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import type { Party } from "../protocol/party.ts";
+import type { Caller } from "../protocol/caller.ts";
 import { type Abandon, ABANDON_LIMITS, createAbandon } from "./attempt/abandon.ts";
 import type { Admission, Admit } from "./record/admission.ts";
 import { factsOf, NO_ADMISSION, withAdmission } from "./record/admission.ts";
@@ -11,7 +11,7 @@ import { type AttemptJob, type AttemptOptions, attempt } from "./attempt/attempt
 import type { BodyLimits } from "./request/body.ts";
 import { cancellable, clientGone, goneBecause } from "./request/client-request.ts";
 import type { AttemptFailure } from "./answer/failure.ts";
-import type { Want } from "../protocol/want.ts";
+import type { ReplicaRequest } from "../protocol/replica-request.ts";
 import type { Acquire, Lease } from "./request/lease.ts";
 import {
   noResponse,
@@ -43,7 +43,7 @@ import {
 import type { Route } from "./request/routes.ts";
 import { withKeepAlive } from "./answer/silence.ts";
 import { createTries, TRIES_DEFAULTS, type TriesOptions } from "./attempt/tries.ts";
-import { type Asked, wantOf } from "./attempt/want.ts";
+import { type Asked, replicaRequestOf } from "./attempt/want.ts";
 
 export interface ProxyOptions extends AttemptOptions, RecordingOptions, TriesOptions {
   acquire: Acquire;
@@ -87,7 +87,7 @@ export interface ProxyCall {
   requestId: string;
   clientAddress: string;
   /** Who asks. */
-  party: Party;
+  caller: Caller;
   /** A worker that the client insists on. */
   worker: string | null;
   /** Takes what should not have happened, and gives what the client is told instead. */
@@ -142,7 +142,7 @@ export function createProxy(options: ProxyOptions): Proxy {
       abandon,
       resumes,
     };
-    admission = options.admit(call.party, factsOf(job, options));
+    admission = options.admit(call.caller, factsOf(job, options));
     const answering = answered(options, job, admission);
     const sse = payload.stream && call.route.dialect !== "ollama";
     const response = sse
@@ -181,16 +181,16 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
   const responseId = responseIdOf(job);
   const origin = responseId === null ? null : originOf(options.origins, responseId);
   record.model ??= origin?.model ?? null;
-  requireAllowed(job.call.party, record.model);
+  requireAllowed(job.call.caller, record.model);
   using tries = createTries(options, client);
   for (;;) {
     if (client.aborted) throw clientGone();
     let lease: Lease;
-    const want = wantOf(job, { tries, origin, prefixMatters: options.prefixMatters });
-    record.promptBytes = want.prompt?.bytes ?? null;
+    const wanted = replicaRequestOf(job, { tries, origin, prefixMatters: options.prefixMatters });
+    record.promptBytes = wanted.prompt?.bytes ?? null;
     const askedAt = options.now();
     try {
-      lease = await options.acquire(want, tries.signal());
+      lease = await options.acquire(wanted, tries.signal());
       record.modelKnown = true;
     } catch (error) {
       if (responseId !== null && isNowhere(error)) throw noResponse(responseId);
@@ -200,7 +200,7 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
       record.queueMs += options.now() - askedAt;
     }
     const tried = beginAttempt(options, record, lease);
-    const result = await attempt(options, attemptJob(options, job, { lease, want }), {
+    const result = await attempt(options, attemptJob(options, job, { lease, wanted }), {
       lease,
       record: tried,
     });
@@ -237,7 +237,7 @@ function beginAttempt(options: ProxyOptions, record: RequestRecord, lease: Lease
 function attemptJob(
   options: ProxyOptions,
   job: Job,
-  { lease, want }: { lease: Lease; want: Want },
+  { lease, wanted }: { lease: Lease; wanted: ReplicaRequest },
 ): AttemptJob {
   const { record, end, call } = job;
   return {
@@ -258,7 +258,7 @@ function attemptJob(
         request: job.request,
         route: call.route.path,
         path: call.path,
-        want,
+        wanted,
         startAttempt: (next) => beginAttempt(options, record, next),
         onResult(result) {
           record.resume = result;

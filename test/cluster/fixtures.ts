@@ -2,7 +2,7 @@
 
 import { join, type JoinResult } from "../../src/cluster/state/admission.ts";
 import { release } from "../../src/cluster/dispatch/dispatch.ts";
-import type { Want } from "../../src/protocol/want.ts";
+import type { ReplicaRequest } from "../../src/protocol/replica-request.ts";
 import { createRouter } from "../../src/cluster/routing/routing.ts";
 import { reportEngine, reportModels, setRoute } from "../../src/cluster/state/registry.ts";
 import type { ClusterLimits } from "../../src/cluster/state/limits.ts";
@@ -118,7 +118,7 @@ export function giveBack(state: ClusterState, lease: Lease, more: Partial<LeaseE
 }
 
 /** A request for a model, anywhere. */
-export function want(model: string, more: Partial<Want> = {}): Want {
+export function request(model: string, more: Partial<ReplicaRequest> = {}): ReplicaRequest {
   return {
     model,
     fallbacks: [],
@@ -130,7 +130,7 @@ export function want(model: string, more: Partial<Want> = {}): Want {
     exclude: [],
     prompt: null,
     session: null,
-    party: "",
+    caller: "",
     engineRun: null,
     minContext: null,
     bodyHash: null,

@@ -5,7 +5,7 @@ import type { Server } from "bun";
 import { LlmnodeError, messageOf } from "../../src/protocol/errors.ts";
 import { createBodyBudget } from "../../src/proxy/request/body.ts";
 import { requestIdOf } from "../../src/proxy/request/headers.ts";
-import type { LeaseOutcome, Want } from "../../src/protocol/want.ts";
+import type { LeaseOutcome, ReplicaRequest } from "../../src/protocol/replica-request.ts";
 import type { Acquire, Lease } from "../../src/proxy/request/lease.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../../src/proxy/proxy.ts";
 import type { Origin } from "../../src/proxy/request/origin.ts";
@@ -26,7 +26,7 @@ export interface Front extends AsyncDisposable {
   /** Takes running requests away from their engines, which are not given out any more. */
   recall(kind: "move" | "fail"): void;
   /** What was asked for at each lease or refusal, in order. */
-  readonly wants: readonly Want[];
+  readonly wants: readonly ReplicaRequest[];
   post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
   /** The record of the request that ends next. */
   next(): Promise<RequestRecord>;
@@ -51,7 +51,7 @@ export function startFront(options: FrontOptions): Front {
   const records: RequestRecord[] = [];
   const outcomes: LeaseOutcome[] = [];
   const bugs: string[] = [];
-  const wants: Want[] = [];
+  const wants: ReplicaRequest[] = [];
   const recalled = new Set<string>();
   /** Engines that said that they had no room: given out when no other is left. */
   const busy = new Set<number>();
@@ -59,15 +59,16 @@ export function startFront(options: FrontOptions): Front {
   const leases = new Set<Lease>();
   let taken = 0;
   const budget = createBodyBudget(options.maxHeldBytes ?? Number.MAX_SAFE_INTEGER);
-  const acquire: Acquire = async (want, signal) => {
-    wants.push(want);
+  const acquire: Acquire = async (wanted, signal) => {
+    wants.push(wanted);
     await options.beforeLease?.(signal);
     const all = options.upstreams;
     const fits = (number: number) =>
-      !want.exclude.includes(`engine-${number}`) &&
+      !wanted.exclude.includes(`engine-${number}`) &&
       !recalled.has(`engine-${number}`) &&
-      (want.engineRun === null || want.engineRun === `run-${number}`) &&
-      (want.minContext === null || (options.engines?.[number]?.maxModelLen ?? 0) > want.minContext);
+      (wanted.engineRun === null || wanted.engineRun === `run-${number}`) &&
+      (wanted.minContext === null ||
+        (options.engines?.[number]?.maxModelLen ?? 0) > wanted.minContext);
     const free = all.findIndex((_, each) => fits(each) && !busy.has(each));
     const number = free !== -1 ? free : all.findIndex((_, each) => fits(each));
     const upstream = all[number];
@@ -79,7 +80,7 @@ export function startFront(options: FrontOptions): Front {
       engineRun: `run-${number}`,
       engineKind: "vllm",
       worker: `worker-${number}`,
-      model: want.model ?? "m",
+      model: wanted.model ?? "m",
       upstream,
       apiKey: null,
       hostHeader: null,
@@ -129,7 +130,7 @@ export function startFront(options: FrontOptions): Front {
         path: pathname + search,
         requestId: requestIdOf(request.headers),
         clientAddress: "127.0.0.1",
-        party: { key: null, address: "127.0.0.1", role: "none" },
+        caller: { key: null, address: "127.0.0.1", role: "none" },
         worker: null,
         onBug(error) {
           bugs.push(messageOf(error));

@@ -7,7 +7,7 @@ import { type Keys, openKeys } from "../../../src/head/access/keys.ts";
 import { createAdmit } from "../../../src/head/quota/limits.ts";
 import { openStore } from "../../../src/head/store/store.ts";
 import { startUsage } from "../../../src/head/quota/usage.ts";
-import type { KeyLimits, Party } from "../../../src/protocol/party.ts";
+import type { KeyLimits, Caller } from "../../../src/protocol/caller.ts";
 import type { RequestRecord } from "../../../src/proxy/record/record.ts";
 import { silentLog } from "../../../src/util/log.ts";
 import { median } from "../stats.ts";
@@ -44,12 +44,12 @@ export async function lookUp(options: {
   const { rounds } = options;
   const few = await measureKeys(join(options.dir, "few"), FEW, rounds);
   const many = await measureKeys(join(options.dir, "many"), options.keys, rounds);
-  const party = partyOf(many.sample);
+  const caller = callerOf(many.sample);
   const admit = createAdmit({ now: Date.now, usedToday: new Map(), onRejected() {} });
-  const record = recordOf(party);
+  const record = recordOf(caller);
   const prompt = { bytes: 1800, hashes: new Uint32Array(), ends: new Uint32Array(), maxTokens: 64 };
   const facts = { operation: "chat", bytes: 2048, prompt: () => prompt };
-  const admit_us = timed(rounds, () => admit(party, facts).end(record));
+  const admit_us = timed(rounds, () => admit(caller, facts).end(record));
   await using usage = startUsage({ dir: options.dir, log: silentLog, now: Date.now });
   const usage_us = timed(rounds, () => usage.note(record));
   return {
@@ -123,12 +123,12 @@ function timed(rounds: number, call: (i: number) => void): number {
   return median(Array.from({ length: rounds }, round));
 }
 
-function partyOf(key: NonNullable<Party["key"]>): Party {
+function callerOf(key: NonNullable<Caller["key"]>): Caller {
   return { key, address: "127.0.0.1", role: "user" };
 }
 
 /** A chat of 300 tokens in and 64 out. */
-function recordOf({ key }: Party): RequestRecord {
+function recordOf({ key }: Caller): RequestRecord {
   return {
     id: "bench",
     startedAt: Date.now(),

@@ -4,8 +4,8 @@ import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire, release, started } from "../../../src/cluster/dispatch/dispatch.ts";
 import type { Router } from "../../../src/cluster/routing/routing.ts";
 import { createCluster } from "../../../src/cluster/state/state.ts";
-import type { PromptFacts } from "../../../src/protocol/want.ts";
-import { addWorker, want } from "../../../test/cluster/fixtures.ts";
+import type { PromptFacts } from "../../../src/protocol/replica-request.ts";
+import { addWorker, request } from "../../../test/cluster/fixtures.ts";
 
 export const MODEL = "sim";
 
@@ -36,7 +36,7 @@ export function createFleet(size: number, router: Router): Fleet {
   const places = new Map((catalog().get(MODEL) ?? []).map(({ engine }, i) => [engine.key, i]));
   return {
     place(asked, at) {
-      const grant = acquire(context(), want(MODEL, { ...asked, stream: true }), at);
+      const grant = acquire(context(), request(MODEL, { ...asked, stream: true }), at);
       if (!grant.granted) throw new Error(grant.message);
       const { lease } = grant;
       return {

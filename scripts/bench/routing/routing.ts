@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { POLICIES, type Policy } from "../../../src/cluster/routing/policies.ts";
 import { createRouter } from "../../../src/cluster/routing/routing.ts";
 import { SCORE_TUNING, type ScoreTuning } from "../../../src/cluster/routing/score.ts";
-import type { PromptFacts } from "../../../src/protocol/want.ts";
+import type { PromptFacts } from "../../../src/protocol/replica-request.ts";
 import { createSimEngine, ENGINE_MODEL } from "./engine.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import { createQueue } from "./queue.ts";

@@ -1,7 +1,7 @@
 /** `llmnode key`: makes, lists and takes back the API keys of clients. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { KEY_ROLES } from "../../protocol/party.ts";
+import { KEY_ROLES } from "../../protocol/caller.ts";
 import { cleanLine } from "../../util/text.ts";
 import { actionNamed, type HeadJob, printAnswer } from "../parse/actions.ts";
 import { getJson, headClient, postJson } from "../client/api.ts";

@@ -7,7 +7,7 @@ import {
   candidatesAmong,
   fits,
   isUsable,
-  replicasOfWant,
+  replicasFor,
 } from "../state/candidates.ts";
 import { outlook, type Refusal, refusalOf } from "./explain.ts";
 import { noteBusy, noteLeased } from "../state/latch.ts";
@@ -15,7 +15,7 @@ import type { Replica } from "../state/catalog.ts";
 import { deathsOf, isSuspect, noteFailed } from "../faults/poison.ts";
 import type { Choice, Router } from "../routing/routing.ts";
 import type { ClusterState, Engine, Lease, LeaseEnd, Worker } from "../state/state.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 /** What decides: who is there, and where requests do best. */
 export interface DispatchContext extends CandidateContext {
@@ -32,24 +32,24 @@ interface At {
 }
 
 /** Gives a replica out, or says why there is none. */
-export function acquire(context: DispatchContext, want: Want, at: At): Grant {
-  const taken = take(context, want, at);
+export function acquire(context: DispatchContext, request: ReplicaRequest, at: At): Grant {
+  const taken = take(context, request, at);
   if (taken !== null) return taken;
-  const { waits } = outlook(context, want, at.now);
-  return { granted: false, waits, ...refusalOf(context, want, at.now) };
+  const { waits } = outlook(context, request, at.now);
+  return { granted: false, waits, ...refusalOf(context, request, at.now) };
 }
 
 /** Gives a replica out; null: there is none now. */
-export function take(context: DispatchContext, want: Want, at: At): Grant | null {
+export function take(context: DispatchContext, request: ReplicaRequest, at: At): Grant | null {
   const { state, router } = context;
-  const refusal = refuseOutright(context, want, at.now);
+  const refusal = refuseOutright(context, request, at.now);
   if (refusal) return { granted: false, waits: false, ...refusal };
-  const list = apart(state, candidates(context, want, at.now), { want, now: at.now });
-  const choice = list.length === 0 ? null : router.choose(list, want, at);
+  const list = apart(state, candidates(context, request, at.now), { request, now: at.now });
+  const choice = list.length === 0 ? null : router.choose(list, request, at);
   if (choice === null) return null;
-  const lease = leaseOf(state, { choice, want, now: at.now });
+  const lease = leaseOf(state, { choice, request, now: at.now });
   const { worker, engine } = choice.replica;
-  if (want.exclude.length === 0) noteRequest(state.retries, at.now);
+  if (request.exclude.length === 0) noteRequest(state.retries, at.now);
   state.nextLease += 1;
   state.leases.set(lease.id, lease);
   worker.inFlight += 1;
@@ -62,19 +62,23 @@ export function take(context: DispatchContext, want: Want, at: At): Grant | null
 }
 
 /** What no replica, however free, may have. */
-function refuseOutright(context: DispatchContext, want: Want, now: number): Refusal | null {
+function refuseOutright(
+  context: DispatchContext,
+  request: ReplicaRequest,
+  now: number,
+): Refusal | null {
   const { poison, limits } = context.state;
-  if (want.bodyHash !== null) {
-    const deaths = deathsOf(poison, want.bodyHash, { now, limits: limits.poison });
+  if (request.bodyHash !== null) {
+    const deaths = deathsOf(poison, request.bodyHash, { now, limits: limits.poison });
     if (deaths > 0) {
       const message = `${deaths} engines have ended while they worked on this very request: it is not tried again for now.`;
       return { code: "engine_crashed", message, retryAfterMs: null };
     }
   }
-  if (!want.oneModel) return null;
+  if (!request.oneModel) return null;
   const models = new Set<string>();
-  for (const replica of replicasOfWant(context, want)) {
-    if (fits(replica, want) && isUsable(replica, want)) models.add(replica.card.id);
+  for (const replica of replicasFor(context, request)) {
+    if (fits(replica, request) && isUsable(replica, request)) models.add(replica.card.id);
   }
   if (models.size <= 1) return null;
   const message = "Several models can answer this: say which one by 'model'.";
@@ -82,13 +86,13 @@ function refuseOutright(context: DispatchContext, want: Want, now: number): Refu
 }
 
 /** Those of the model itself; those of a fallback only where the model has none to wait for. */
-function candidates(context: DispatchContext, want: Want, now: number) {
+function candidates(context: DispatchContext, request: ReplicaRequest, now: number) {
   const { state } = context;
-  const first = candidatesAmong(state, replicasOfWant(context, want), { want, now });
-  if (first.usable || want.fallbacks.length === 0) return first.list;
-  for (const model of want.fallbacks) {
-    const replicas = replicasOfWant(context, want, model);
-    const { list } = candidatesAmong(state, replicas, { want, now });
+  const first = candidatesAmong(state, replicasFor(context, request), { request, now });
+  if (first.usable || request.fallbacks.length === 0) return first.list;
+  for (const model of request.fallbacks) {
+    const replicas = replicasFor(context, request, model);
+    const { list } = candidatesAmong(state, replicas, { request, now });
     if (list.length > 0) return list;
   }
   return first.list;
@@ -101,14 +105,14 @@ function candidates(context: DispatchContext, want: Want, now: number) {
 function apart(
   state: ClusterState,
   list: readonly Replica[],
-  { want, now }: { want: Want; now: number },
+  { request, now }: { request: ReplicaRequest; now: number },
 ): readonly Replica[] {
   const { poison, limits } = state;
   const how = { now, limits: limits.poison };
-  if (want.bodyHash === null || poison.victims.size === 0 || list.length < 2) return list;
-  if (!isSuspect(poison, want.bodyHash, how)) return list;
+  if (request.bodyHash === null || poison.victims.size === 0 || list.length < 2) return list;
+  if (!isSuspect(poison, request.bodyHash, how)) return list;
   const taken = new Set<string>();
-  for (const { engineKey, want: other } of state.leases.values()) {
+  for (const { engineKey, request: other } of state.leases.values()) {
     if (other.bodyHash !== null && isSuspect(poison, other.bodyHash, how)) taken.add(engineKey);
   }
   const free = list.filter(({ engine }) => !taken.has(engine.key));
@@ -117,7 +121,7 @@ function apart(
 
 function leaseOf(
   state: ClusterState,
-  { choice, want, now }: { choice: Choice; want: Want; now: number },
+  { choice, request, now }: { choice: Choice; request: ReplicaRequest; now: number },
 ): Lease {
   const { worker, engine, card } = choice.replica;
   const { route } = engine;
@@ -145,7 +149,7 @@ function leaseOf(
     reading: true,
     readingSince: now,
     recalled: false,
-    want,
+    request,
   };
 }
 
@@ -199,7 +203,7 @@ export function release(
 
 /** The engine may have died of this request: that may become known before or after. */
 function noteDeath(state: ClusterState, lease: Lease, end: LeaseEnd & { now: number }): void {
-  const hash = lease.want.bodyHash;
+  const hash = lease.request.bodyHash;
   // A connection that was refused has carried nothing.
   const mayHaveKilled = end.outcome === "broken" || end.outcome === "recalled";
   if (hash === null || !mayHaveKilled) return;

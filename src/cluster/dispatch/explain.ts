@@ -2,12 +2,12 @@
 
 import type { ErrorCode } from "../../protocol/errors.ts";
 import { formatDuration } from "../../util/units.ts";
-import { type CandidateContext, fits, replicasOfWant } from "../state/candidates.ts";
+import { type CandidateContext, fits, replicasFor } from "../state/candidates.ts";
 import type { Replica } from "../state/catalog.ts";
 import { isKnownModel } from "../state/registry.ts";
 import { serviceCatalog } from "../state/services.ts";
 import type { ClusterState, Engine } from "../state/state.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 export interface Refusal {
   code: ErrorCode;
@@ -30,24 +30,24 @@ interface Scene {
   left: readonly Replica[];
 }
 
-function sceneOf(context: CandidateContext, want: Want): Scene {
-  const known = modelsOf(want).flatMap((model) => replicasOfWant(context, want, model));
-  const fitting = known.filter((replica) => fits(replica, want));
-  const left = fitting.filter(({ engine }) => !want.exclude.includes(engine.key));
+function sceneOf(context: CandidateContext, request: ReplicaRequest): Scene {
+  const known = modelsOf(request).flatMap((model) => replicasFor(context, request, model));
+  const fitting = known.filter((replica) => fits(replica, request));
+  const left = fitting.filter(({ engine }) => !request.exclude.includes(engine.key));
   return { known, fitting, left };
 }
 
 /** The model that is asked for, and those that will do in its place. */
-export function modelsOf({ model, fallbacks }: Want): readonly (string | null)[] {
+export function modelsOf({ model, fallbacks }: ReplicaRequest): readonly (string | null)[] {
   return fallbacks.length === 0 ? [model] : [model, ...fallbacks];
 }
 
 /** Whether a request without a replica may wait for one, and how long. */
-export function outlook(context: CandidateContext, want: Want, now: number): Outlook {
+export function outlook(context: CandidateContext, request: ReplicaRequest, now: number): Outlook {
   const { state } = context;
   const { limits } = state;
-  const scene = sceneOf(context, want);
-  if (!hasHope(state, { scene, want, now })) return { waits: false };
+  const scene = sceneOf(context, request);
+  if (!hasHope(state, { scene, request, now })) return { waits: false };
   let waitMs = limits.queueTimeoutMs;
   let movedAt = Number.NEGATIVE_INFINITY;
   for (const { engine, card, state: replica } of scene.left) {
@@ -74,20 +74,22 @@ function loadTimeOf(state: ClusterState, engine: Engine, model: string): number 
 
 function hasHope(
   state: ClusterState,
-  { scene, want, now }: { scene: Scene; want: Want; now: number },
+  { scene, request, now }: { scene: Scene; request: ReplicaRequest; now: number },
 ): boolean {
   const { known, fitting, left } = scene;
   if (left.length > 0) return left.some(mayCome);
   // What failed it was all there is, or nothing else can have it.
-  if (fitting.length > 0 || want.engineRun !== null || want.minContext !== null) return false;
+  if (fitting.length > 0 || request.engineRun !== null || request.minContext !== null) return false;
   const settling = now - state.startedAt < state.limits.settleMs;
-  if (want.worker !== null && !isThere(state, want.worker)) {
-    return settling || [...state.workers.values()].some((worker) => isCalled(worker, want.worker));
+  if (request.worker !== null && !isThere(state, request.worker)) {
+    return (
+      settling || [...state.workers.values()].some((worker) => isCalled(worker, request.worker))
+    );
   }
   if (known.length > 0) return false;
   if (settling) return true;
-  if (want.service !== null) return wasOffered(state, want.service);
-  return modelsOf(want).some((model) => model !== null && isKnownModel(state, model, now));
+  if (request.service !== null) return wasOffered(state, request.service);
+  return modelsOf(request).some((model) => model !== null && isKnownModel(state, model, now));
 }
 
 /** Whether it may be ready soon without a person's help. */
@@ -116,9 +118,13 @@ function wasOffered(state: ClusterState, service: string): boolean {
 }
 
 /** Why no replica can be had now, as the client is told. */
-export function refusalOf(context: CandidateContext, want: Want, now: number): Refusal {
+export function refusalOf(
+  context: CandidateContext,
+  request: ReplicaRequest,
+  now: number,
+): Refusal {
   const { state } = context;
-  const scene = sceneOf(context, want);
+  const scene = sceneOf(context, request);
   const { known, fitting, left } = scene;
   const refuse = (code: ErrorCode, message: string): Refusal => ({
     code,
@@ -130,29 +136,29 @@ export function refusalOf(context: CandidateContext, want: Want, now: number): R
   if (left.length > 0 && left.every(({ engine }) => engine.refusesKey !== null)) {
     return refuse("upstream_auth", "The engine refused the key that its worker gave.");
   }
-  if (want.service !== null) {
-    return refuse(...explainService({ state, fitting, why }, want, now));
+  if (request.service !== null) {
+    return refuse(...explainService({ state, fitting, why }, request, now));
   }
-  if (want.model === null) {
+  if (request.model === null) {
     if (fitting.length > 0)
       return refuse("no_ready_replica", `No engine can answer this now: ${why}.`);
     return refuse(
       "unknown_url",
-      `No engine here answers this: it is for ${(want.kinds ?? []).join(", ")}.`,
+      `No engine here answers this: it is for ${(request.kinds ?? []).join(", ")}.`,
     );
   }
-  const name = JSON.stringify(want.model);
+  const name = JSON.stringify(request.model);
   if (fitting.length > 0) {
     return refuse("no_ready_replica", `No replica of the model ${name} can answer now: ${why}.`);
   }
-  if (known.length > 0 && want.worker !== null) {
+  if (known.length > 0 && request.worker !== null) {
     return refuse("not_found", `The worker that was asked for has no model ${name}.`);
   }
-  if (known.length > 0 && want.minContext !== null) {
+  if (known.length > 0 && request.minContext !== null) {
     const message = `No replica of the model ${name} takes a longer context.`;
     return refuse("no_ready_replica", message);
   }
-  if (known.length > 0 && want.engineRun !== null) {
+  if (known.length > 0 && request.engineRun !== null) {
     return refuse("not_found", "The engine that this belongs to is not there any more.");
   }
   if (known.length > 0) {
@@ -162,7 +168,7 @@ export function refusalOf(context: CandidateContext, want: Want, now: number): R
       `The engines that have the model ${name} (${kinds}) do not answer this.`,
     );
   }
-  if (isKnownModel(state, want.model, now)) {
+  if (isKnownModel(state, request.model, now)) {
     return refuse(
       "no_ready_replica",
       `The model ${name} was served before, but no worker has it now.`,
@@ -177,7 +183,7 @@ export function refusalOf(context: CandidateContext, want: Want, now: number): R
 
 function explainService(
   { state, fitting, why }: { state: ClusterState; fitting: readonly Replica[]; why: string },
-  { service, worker }: Want,
+  { service, worker }: ReplicaRequest,
   now: number,
 ): [code: ErrorCode, message: string] {
   const name = JSON.stringify(service);

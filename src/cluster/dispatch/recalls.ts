@@ -1,7 +1,7 @@
 /** Which requests must leave the replica that they are on. */
 
 import type { Catalog } from "../state/catalog.ts";
-import { fits, isUsable, replicasOfWant } from "../state/candidates.ts";
+import { fits, isUsable, replicasFor } from "../state/candidates.ts";
 import { drainRecall } from "../liveness/drains.ts";
 import { leaveSuspect } from "./stall.ts";
 import { type ClusterState, heartbeatPlan, type Lease } from "../state/state.ts";
@@ -31,7 +31,7 @@ export function recalls(context: { state: ClusterState; catalog: Catalog }, now:
     const engine = worker?.engines.get(lease.engineNumber);
     // Nearly all are well: where else they could go is looked for only if they are not.
     if (ended === undefined && worker?.state === "ready" && !engine?.suspect) continue;
-    const mayMove = !lease.started && !lease.want.once && canMove(context, lease);
+    const mayMove = !lease.started && !lease.request.once && canMove(context, lease);
     if (ended !== undefined) {
       if (now - ended < state.limits.endedGraceMs) continue;
       const kind = mayMove ? "move" : "fail";
@@ -55,10 +55,11 @@ export function recalls(context: { state: ClusterState; catalog: Catalog }, now:
 
 function canMove(
   context: { state: ClusterState; catalog: Catalog },
-  { want, model, engineKey }: Lease,
+  { request, model, engineKey }: Lease,
 ): boolean {
   // One of any models stays with the model that it has.
-  return replicasOfWant(context, want, model).some(
-    (replica) => replica.engine.key !== engineKey && isUsable(replica, want) && fits(replica, want),
+  return replicasFor(context, request, model).some(
+    (replica) =>
+      replica.engine.key !== engineKey && isUsable(replica, request) && fits(replica, request),
   );
 }

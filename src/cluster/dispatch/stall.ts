@@ -81,9 +81,9 @@ export function leaveSuspect(state: ClusterState, lease: Lease, now: number): st
 }
 
 /** A request that stops engines must not walk through all of them. */
-function wasMoved(state: ClusterState, { want, grantedAt }: Lease): boolean {
+function wasMoved(state: ClusterState, { request, grantedAt }: Lease): boolean {
   const recentMs = state.limits.stallAfterMs * MOVED_FACTOR;
-  return want.exclude.some((key) => {
+  return request.exclude.some((key) => {
     const [workerId = "", number = ""] = key.split("/");
     const at = state.workers.get(workerId)?.engines.get(number)?.emptiedAt ?? null;
     return at !== null && at <= grantedAt && grantedAt - at <= recentMs;
@@ -99,7 +99,7 @@ function waitingRequests(state: ClusterState, now: number): Map<Engine, Waiting>
       engine.progressAt = lease.progressAt;
     }
     if (!lease.reading) lease.readingSince = now;
-    if (!lease.reading || lease.recalled || lease.want.service !== null) continue;
+    if (!lease.reading || lease.recalled || lease.request.service !== null) continue;
     const since = Math.max(lease.progressAt, lease.readingSince);
     const before = found.get(engine);
     const waiting = before ?? {
@@ -113,7 +113,7 @@ function waitingRequests(state: ClusterState, now: number): Map<Engine, Waiting>
     waiting.count += 1;
     waiting.since = Math.min(waiting.since, since);
     waiting.models.add(lease.model);
-    if (!lease.want.stream) continue;
+    if (!lease.request.stream) continue;
     waiting.streams += 1;
     waiting.streamsSince = Math.min(waiting.streamsSince, since);
   }

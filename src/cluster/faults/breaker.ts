@@ -1,6 +1,6 @@
 /** Keeps requests from an engine that fails them, and lets one through now and then to see. */
 
-import type { LeaseOutcome } from "../../protocol/want.ts";
+import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 
 export interface BreakerLimits {
   /** Failures in a row that open it. */

@@ -1,6 +1,6 @@
 /** What API keys may use: taken before a request goes anywhere, given back once at its end. */
 
-import type { KeyLimits } from "../../protocol/party.ts";
+import type { KeyLimits } from "../../protocol/caller.ts";
 import {
   emptyAfterMs,
   giveBack,

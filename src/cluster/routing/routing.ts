@@ -19,7 +19,7 @@ import {
 import { type Affinity, createRoutingMemory } from "./memory.ts";
 import { explainPlain, explainScores, type Scored, scoreOf, type Standing } from "./score.ts";
 import type { Engine, Lease, LeaseEnd } from "../state/state.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 /** A replica, and what the request is reckoned to cost there. */
 export interface Choice {
@@ -39,7 +39,7 @@ interface At {
 /** What is known of where requests do best; each lease passes through it in this order. */
 export interface Router {
   /** Null: there are no candidates. What it chose is `sent` at once, or not at all. */
-  choose(candidates: readonly Replica[], want: Want, at: At): Choice | null;
+  choose(candidates: readonly Replica[], request: ReplicaRequest, at: At): Choice | null;
   /** The request is about to be sent. */
   sent(lease: Lease, now: number): void;
   /** Its first byte came back; not called where none came. */
@@ -131,10 +131,10 @@ export function createRouter(options: RouterOptions = {}): Router {
 
   const pickByScore = (
     candidates: readonly Replica[],
-    want: Want,
+    request: ReplicaRequest,
     { now, random, policy }: At & { policy: Policy },
   ): Picked | null => {
-    const { prompt, explain } = want;
+    const { prompt, explain } = request;
     const { bytesPerToken } = memory.model(candidates[0]?.card.id ?? "").ratio;
     const promptBytes = prompt?.bytes ?? 0;
     const looks = policy === "auto" && prompt !== null && prompt.ends.length > 0;
@@ -177,7 +177,7 @@ export function createRouter(options: RouterOptions = {}): Router {
     return { replica: best, claimedBytes, affinity: looks ? affinity : null, explanation };
   };
 
-  const pick = (candidates: readonly Replica[], want: Want, at: At): Picked | null => {
+  const pick = (candidates: readonly Replica[], request: ReplicaRequest, at: At): Picked | null => {
     const model = candidates[0]?.card.id ?? "";
     const policy = policyOf(model);
     const { now, random } = at;
@@ -186,7 +186,7 @@ export function createRouter(options: RouterOptions = {}): Router {
         replica,
         claimedBytes: 0,
         affinity: null,
-        explanation: want.explain ? explainPlain(policy, replica, candidates.length) : null,
+        explanation: request.explain ? explainPlain(policy, replica, candidates.length) : null,
       };
     switch (policy) {
       case "random":
@@ -194,19 +194,19 @@ export function createRouter(options: RouterOptions = {}): Router {
       case "round-robin":
         return plain(memory.model(model).turns.next(candidates));
       case "power-of-two":
-        return pickByScore(pickTwo(candidates, at.random), want, { now, random, policy });
+        return pickByScore(pickTwo(candidates, at.random), request, { now, random, policy });
       case "sticky":
-        if (want.session !== null) return plain(pickSticky(candidates, want.session));
-        return pickByScore(candidates, want, { now, random, policy });
+        if (request.session !== null) return plain(pickSticky(candidates, request.session));
+        return pickByScore(candidates, request, { now, random, policy });
       case "auto":
       case "least-load":
-        return pickByScore(candidates, want, { now, random, policy });
+        return pickByScore(candidates, request, { now, random, policy });
     }
   };
 
   /** What the engine said about a prompt, against what it was reckoned to be. */
   const learn = (lease: Lease, flight: Flight, end: LeaseEnd & { now: number }) => {
-    const { prompt } = lease.want;
+    const { prompt } = lease.request;
     if (prompt === null) return;
     const { engine, model } = memory.use(lease, end.now);
     const { bytesPerToken } = model.ratio;
@@ -214,7 +214,7 @@ export function createRouter(options: RouterOptions = {}): Router {
     const cached = end.cachedTokens ?? Math.min(flight.claimedBytes / bytesPerToken, tokens);
     if (end.promptTokens !== null) model.ratio.observe(prompt.bytes, end.promptTokens);
     // Without a stream, the first byte comes with the end.
-    if (flight.ttftMs !== null && lease.want.stream) {
+    if (flight.ttftMs !== null && lease.request.stream) {
       const { wasIdle, wasCold, ttftMs } = flight;
       if (wasCold)
         model.loadTime.observe(ttftMs - (1000 * (tokens - cached)) / engine.speed.tokensPerS);
@@ -226,16 +226,16 @@ export function createRouter(options: RouterOptions = {}): Router {
   };
 
   return {
-    choose(candidates, want, at) {
+    choose(candidates, request, at) {
       if (candidates.length === 0) return null;
-      const picked = pick(candidates, want, at);
+      const picked = pick(candidates, request, at);
       if (picked === null) return null;
       const { replica, claimedBytes, affinity, explanation } = picked;
       const { bytesPerToken } = memory.model(replica.card.id).ratio;
       const wasIdle = replica.engine.inFlight + foreignLoad(replica.engine, at.now) === 0;
       const wasCold = replica.card.loaded === false;
       chosen = { claimedBytes, affinity, wasIdle, wasCold, ttftMs: null };
-      const promptTokens = Math.ceil((want.prompt?.bytes ?? 0) / bytesPerToken);
+      const promptTokens = Math.ceil((request.prompt?.bytes ?? 0) / bytesPerToken);
       const missTokens = Math.max(0, promptTokens - Math.floor(claimedBytes / bytesPerToken));
       return { replica, promptTokens, missTokens, explanation };
     },
@@ -249,7 +249,7 @@ export function createRouter(options: RouterOptions = {}): Router {
       if (flight.wasCold && !engine.loading.has(lease.model)) engine.loading.set(lease.model, now);
       const policy = policyOf(lease.model);
       if (policy === "round-robin") model.turns.served(lease.engineKey);
-      const { prompt } = lease.want;
+      const { prompt } = lease.request;
       if (policy !== "auto" || prompt === null || prompt.ends.length === 0) return;
       index.insert(prompt, memory.holderFor(lease, now), now);
     },
@@ -264,7 +264,7 @@ export function createRouter(options: RouterOptions = {}): Router {
       if (!flight) return;
       flights.delete(lease.id);
       if (flight.wasCold) memory.engine(lease.engineKey)?.loading.delete(lease.model);
-      const { prompt } = lease.want;
+      const { prompt } = lease.request;
       if (flight.ttftMs === null && end.outcome !== "ok") {
         // What it had before, it has still.
         if (prompt !== null) index.drop(prompt, memory.holderStill(lease), flight.claimedBytes);

@@ -5,7 +5,7 @@ import { type Catalog, findReplicas, type Replica, type ReplicaState } from "./c
 import { isBusy, isLatched } from "./latch.ts";
 import { serviceCatalog } from "./services.ts";
 import { type ClusterState, type Engine, heartbeatPlan } from "./state.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 /** What decides: who is there. */
 export interface CandidateContext {
@@ -21,13 +21,13 @@ export interface Offers {
   all: readonly Replica[];
 }
 
-/** The replicas of what is wanted by its own name; `model` is one of the want's models. */
-export function replicasOfWant(
+/** The replicas of what is wanted by its own name; `model` is one of its models. */
+export function replicasFor(
   context: CandidateContext,
-  want: Want,
-  model: string | null = want.model,
+  request: ReplicaRequest,
+  model: string | null = request.model,
 ): readonly Replica[] {
-  if (want.service !== null) return offersOf(context).services.get(want.service) ?? [];
+  if (request.service !== null) return offersOf(context).services.get(request.service) ?? [];
   return model === null ? offersOf(context).all : findReplicas(context.catalog, model);
 }
 
@@ -41,11 +41,11 @@ function offersOf({ state, catalog }: CandidateContext): Offers {
 }
 
 /** Whether the replica can answer this at all, whatever its state. */
-export function fits({ worker, engine, card }: Replica, want: Want): boolean {
-  if (want.kinds !== null && !want.kinds.includes(engine.kind)) return false;
-  if (want.engineRun !== null && engine.run !== want.engineRun) return false;
-  if (want.minContext !== null && (card.maxModelLen ?? 0) <= want.minContext) return false;
-  return want.worker === null || worker.name === want.worker || worker.id === want.worker;
+export function fits({ worker, engine, card }: Replica, request: ReplicaRequest): boolean {
+  if (request.kinds !== null && !request.kinds.includes(engine.kind)) return false;
+  if (request.engineRun !== null && engine.run !== request.engineRun) return false;
+  if (request.minContext !== null && (card.maxModelLen ?? 0) <= request.minContext) return false;
+  return request.worker === null || worker.name === request.worker || worker.id === request.worker;
 }
 
 /** The replica's state as people see it: also what holds for a while only. */
@@ -67,12 +67,12 @@ export function standingOf(
 }
 
 /** Whether a replica is there to answer, however much it has to do. */
-export function isUsable({ state, engine }: Replica, want: Want): boolean {
+export function isUsable({ state, engine }: Replica, request: ReplicaRequest): boolean {
   return (
     state === "ready" &&
     engine.suspect === null &&
     engine.refusesKey === null &&
-    (want.exclude.length === 0 || !want.exclude.includes(engine.key))
+    (request.exclude.length === 0 || !request.exclude.includes(engine.key))
   );
 }
 
@@ -95,20 +95,20 @@ const NONE: readonly Replica[] = [];
 export function candidatesAmong(
   state: ClusterState,
   replicas: readonly Replica[],
-  { want, now }: { want: Want; now: number },
+  { request, now }: { request: ReplicaRequest; now: number },
 ): Candidates {
   const { loadMaxAgeMs } = heartbeatPlan(state);
-  const tokens = tokensOf(want);
+  const tokens = tokensOf(request);
   let best = Number.POSITIVE_INFINITY;
   let list: Replica[] | null = null;
   let usable = false;
   let closed = false;
   for (const replica of replicas) {
     const { engine, card } = replica;
-    if (replica.state !== "ready" || !fits(replica, want)) continue;
+    if (replica.state !== "ready" || !fits(replica, request)) continue;
     const isClosed = admits(engine.breaker, now);
     closed ||= isClosed && engine.suspect === null && engine.refusesKey === null;
-    if (!isUsable(replica, want)) continue;
+    if (!isUsable(replica, request)) continue;
     usable ||= isClosed;
     if (engine.inFlight >= roomOf(state, engine)) continue;
     if (isBusy(engine, now)) continue;
@@ -136,7 +136,7 @@ function roomOf({ limits }: ClusterState, { maxInFlight, route }: Engine): numbe
  * What the request may need of a context, in tokens, by the roughest of estimates: nobody is refused
  * for it. 0: nothing is known.
  */
-function tokensOf({ prompt }: Want): number {
+function tokensOf({ prompt }: ReplicaRequest): number {
   if (prompt === null || prompt.maxTokens === null) return 0;
   return prompt.bytes / BYTES_PER_TOKEN + prompt.maxTokens;
 }

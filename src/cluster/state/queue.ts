@@ -1,6 +1,6 @@
 /** Requests that wait for a replica: bounded per model, fair between those who ask. */
 
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 export interface QueueLimits {
   /** Requests that may wait for one model, and the bytes of their bodies. */
@@ -18,7 +18,7 @@ export const QUEUE_LIMITS: QueueLimits = {
 
 export interface Waiter {
   readonly id: number;
-  readonly want: Want;
+  readonly request: ReplicaRequest;
   /** Since when it waits. Written by whoever moves all deadlines. */
   since: number;
   /** What it waits for: a model, a service, a worker's share of them. */
@@ -28,8 +28,8 @@ export interface Waiter {
 }
 
 export interface Group {
-  readonly want: Want;
-  /** By party, in the order in which they are served next; each first come, first served. */
+  readonly request: ReplicaRequest;
+  /** By caller, in the order in which they are served next; each first come, first served. */
   lines: Map<string, Waiter[]>;
   /** How many there are of each kind. */
   kinds: Map<string, number>;
@@ -48,46 +48,46 @@ export function newQueue(): Queue {
 }
 
 /** Whether somebody waits for the same: then nobody goes past them. */
-export function hasWaiting({ size, groups }: Queue, want: Want): boolean {
-  return size > 0 && groups.has(groupOf(want));
+export function hasWaiting({ size, groups }: Queue, request: ReplicaRequest): boolean {
+  return size > 0 && groups.has(groupOf(request));
 }
 
 /** Puts a request into its line. `shed`: who has to leave for that, which may be the newcomer. */
 export function enter(
   queue: Queue,
-  want: Want,
+  request: ReplicaRequest,
   at: { now: number; limits: QueueLimits },
 ): { waiter: Waiter; shed: Waiter[] } {
-  const key = groupOf(want);
+  const key = groupOf(request);
   const waiter: Waiter = {
     id: queue.nextId,
-    want,
+    request,
     since: at.now,
     group: key,
     kind: JSON.stringify([
-      want.kinds,
-      want.engineRun,
-      want.minContext,
-      want.exclude,
-      want.fallbacks,
-      want.oneModel,
+      request.kinds,
+      request.engineRun,
+      request.minContext,
+      request.exclude,
+      request.fallbacks,
+      request.oneModel,
     ]),
   };
   queue.nextId += 1;
   const group: Group = queue.groups.get(key) ?? {
-    want,
+    request,
     lines: new Map(),
     kinds: new Map(),
     size: 0,
     bytes: 0,
   };
   queue.groups.set(key, group);
-  const line = group.lines.get(want.party);
+  const line = group.lines.get(request.caller);
   if (line) line.push(waiter);
-  else group.lines.set(want.party, [waiter]);
+  else group.lines.set(request.caller, [waiter]);
   group.kinds.set(waiter.kind, (group.kinds.get(waiter.kind) ?? 0) + 1);
   group.size += 1;
-  group.bytes += want.bodyBytes;
+  group.bytes += request.bodyBytes;
   queue.size += 1;
   return { waiter, shed: shedFrom(queue, { group, newcomer: waiter, limits: at.limits }) };
 }
@@ -95,23 +95,23 @@ export function enter(
 /** Takes a request out, wherever it is; false when it has gone already. */
 export function leave(queue: Queue, waiter: Waiter): boolean {
   const group = queue.groups.get(waiter.group);
-  const line = group?.lines.get(waiter.want.party);
+  const line = group?.lines.get(waiter.request.caller);
   const place = line?.indexOf(waiter) ?? -1;
   if (!group || !line || place < 0) return false;
   line.splice(place, 1);
-  if (line.length === 0) group.lines.delete(waiter.want.party);
+  if (line.length === 0) group.lines.delete(waiter.request.caller);
   const alike = (group.kinds.get(waiter.kind) ?? 1) - 1;
   if (alike === 0) group.kinds.delete(waiter.kind);
   else group.kinds.set(waiter.kind, alike);
   group.size -= 1;
-  group.bytes -= waiter.want.bodyBytes;
+  group.bytes -= waiter.request.bodyBytes;
   queue.size -= 1;
   if (group.size === 0) queue.groups.delete(waiter.group);
   return true;
 }
 
 /**
- * Serves those who wait, one of each party in turn, as long as `take` has something for them; it
+ * Serves those who wait, one of each caller in turn, as long as `take` has something for them; it
  * answers whether the waiter is settled. Who cannot be served holds up only those of its kind.
  */
 export function serve(queue: Queue, take: (waiter: Waiter) => boolean): void {
@@ -129,16 +129,16 @@ function serveGroup(queue: Queue, group: Group, take: (waiter: Waiter) => boolea
   while (passed < group.lines.size) {
     const next = group.lines.entries().next().value;
     if (next === undefined) break;
-    const [party, line] = next;
+    const [caller, line] = next;
     const waiter = line.find(({ kind }) => !inVain.has(kind));
     if (waiter === undefined) {
       passed += 1;
-      toTheEnd(group, party);
+      toTheEnd(group, caller);
     } else if (take(waiter)) {
       served = true;
       passed = 0;
       leave(queue, waiter);
-      toTheEnd(group, party);
+      toTheEnd(group, caller);
     } else {
       inVain.add(waiter.kind);
       if (inVain.size >= group.kinds.size) break;
@@ -147,18 +147,18 @@ function serveGroup(queue: Queue, group: Group, take: (waiter: Waiter) => boolea
   return served;
 }
 
-function toTheEnd({ lines }: Group, party: string): void {
-  const line = lines.get(party);
+function toTheEnd({ lines }: Group, caller: string): void {
+  const line = lines.get(caller);
   if (line === undefined) return;
-  lines.delete(party);
-  lines.set(party, line);
+  lines.delete(caller);
+  lines.set(caller, line);
 }
 
 /** How many wait for each model or service; those that wait for any model are under "". */
 export function queueDepths({ groups }: Queue): Map<string, number> {
   const depths = new Map<string, number>();
-  for (const { want, size } of groups.values()) {
-    const name = want.service ?? want.model ?? "";
+  for (const { request, size } of groups.values()) {
+    const name = request.service ?? request.model ?? "";
     depths.set(name, (depths.get(name) ?? 0) + size);
   }
   return depths;
@@ -168,7 +168,7 @@ export function* waiters({ groups }: Queue): Generator<Waiter> {
   for (const { lines } of groups.values()) for (const line of lines.values()) yield* line;
 }
 
-function groupOf({ service, model, worker }: Want): string {
+function groupOf({ service, model, worker }: ReplicaRequest): string {
   return JSON.stringify([service, model, worker]);
 }
 
@@ -187,7 +187,7 @@ function shedFrom(
 ): Waiter[] {
   const shed: Waiter[] = [];
   const shedBy = (sizeOf: (line: readonly Waiter[]) => number) => {
-    let largest = group.lines.get(newcomer.want.party) ?? [];
+    let largest = group.lines.get(newcomer.request.caller) ?? [];
     for (const line of group.lines.values()) if (sizeOf(line) > sizeOf(largest)) largest = line;
     const last = largest.at(-1);
     if (last === undefined || !leave(queue, last)) return false;
@@ -200,7 +200,7 @@ function shedFrom(
   }
   // A body that is larger than all of the room waits alone.
   while (group.size > 1 && group.bytes > limits.maxWaitingBytes) {
-    if (!shedBy((line) => line.reduce((sum, { want }) => sum + want.bodyBytes, 0))) break;
+    if (!shedBy((line) => line.reduce((sum, { request }) => sum + request.bodyBytes, 0))) break;
   }
   return shed;
 }

@@ -12,7 +12,7 @@ import { newPoison, type Poison } from "../faults/poison.ts";
 import { newQueue, type Queue } from "./queue.ts";
 import type { Hardware } from "./telemetry.ts";
 import type { Host } from "../../protocol/messages.ts";
-import type { LeaseOutcome, Want } from "../../protocol/want.ts";
+import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
 
@@ -189,7 +189,7 @@ export interface Lease {
   /** Set once the request was told to go elsewhere or to end. */
   recalled: boolean;
   /** What the request had asked for. */
-  want: Want;
+  request: ReplicaRequest;
 }
 
 /** How a lease ended. */

@@ -2,7 +2,7 @@
 
 import { errorResponse } from "../../proxy/record/error-answer.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { hasRole } from "../../protocol/party.ts";
+import { hasRole } from "../../protocol/caller.ts";
 import { type AuthOptions, type AuthProblem, identify, type Identity } from "./auth.ts";
 import type { AuthDelay } from "./auth-delay.ts";
 import { isNearby, networkOf } from "./client-address.ts";
@@ -46,9 +46,9 @@ export function createAccess(options: AccessOptions): Access {
   const { keys } = options;
   const needsKey = () => options.requireKey || keys.size > 0;
 
-  const client: Access["client"] = ({ party, problem }, { pinned, explained }) => {
-    if (party.role !== "none") {
-      if (!(pinned || explained) || !needsKey() || hasRole(party, "operator")) return null;
+  const client: Access["client"] = ({ caller, problem }, { pinned, explained }) => {
+    if (caller.role !== "none") {
+      if (!(pinned || explained) || !needsKey() || hasRole(caller, "operator")) return null;
       return forbidden(
         pinned
           ? "Choosing a worker needs an operator's API key."
@@ -58,7 +58,7 @@ export function createAccess(options: AccessOptions): Access {
     if (needsKey()) {
       return problem?.error ?? missing("An API key is needed: Authorization: Bearer sk-ln-...");
     }
-    if (options.open || isNearby(party.address)) return null;
+    if (options.open || isNearby(caller.address)) return null;
     return missing(
       "Clients from outside private networks need an API key, and there is none yet " +
         "(on the head: llmnode key create; to serve everybody: llmnode head --open).",
@@ -66,20 +66,20 @@ export function createAccess(options: AccessOptions): Access {
   };
 
   const viewer = (identity: Identity, role: "user" | "viewer"): LlmnodeError | null => {
-    const { party, problem } = identity;
+    const { caller, problem } = identity;
     const { isAtHome, isForeignPage } = identity.circumstances();
     if (isForeignPage) return foreign();
-    if (hasRole(party, role)) return null;
+    if (hasRole(caller, role)) return null;
     if (problem !== null && (problem.isOurs || needsKey())) return problem.error;
     if (isAtHome) return null;
-    if (party.role !== "none") return forbidden(`This needs a ${role}'s API key.`);
+    if (caller.role !== "none") return forbidden(`This needs a ${role}'s API key.`);
     if (needsKey())
       return missing(`This needs a ${role}'s API key: Authorization: Bearer sk-ln-...`);
     return forbidden("This is answered on the head's own machine only.");
   };
 
   const operator = (identity: Identity): LlmnodeError | null => {
-    const { party, problem } = identity;
+    const { caller, problem } = identity;
     const { isAtHome, isForeignPage, isPrivate } = identity.circumstances();
     if (isForeignPage) return foreign();
     if (!isPrivate && !options.insecure) {
@@ -88,8 +88,8 @@ export function createAccess(options: AccessOptions): Access {
           "use https (--tls-cert), or the head's own machine.",
       );
     }
-    if (hasRole(party, "operator")) return null;
-    if (party.role !== "none") return forbidden("This needs an operator's API key.");
+    if (hasRole(caller, "operator")) return null;
+    if (caller.role !== "none") return forbidden("This needs an operator's API key.");
     if (problem !== null) return problem.error;
     const message =
       "This needs the admin token or an operator's API key (LLMNODE_ADMIN_TOKEN, LLMNODE_API_KEY).";
@@ -122,9 +122,9 @@ export function createAccess(options: AccessOptions): Access {
       return counted(answers[needed](identity), identity);
     },
     isServedAt: (part, what) => isServedAt(part, neededRole(what, options)),
-    async heldBack({ party, problem }, answer, signal) {
+    async heldBack({ caller, problem }, answer, signal) {
       if (problem?.error.code !== "key_invalid" || answer.status !== 401) return answer;
-      if (await options.delay.failed(networkOf(party.address), signal)) return answer;
+      if (await options.delay.failed(networkOf(caller.address), signal)) return answer;
       await answer.body?.cancel();
       return errorResponse(
         new LlmnodeError("rate_limited", "Too many bad API keys are being answered.", {

@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import path from "node:path";
 import { messageOf, systemCode } from "../../protocol/errors.ts";
-import type { Party } from "../../protocol/party.ts";
+import type { Caller } from "../../protocol/caller.ts";
 import type { Log } from "../../util/log.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -45,7 +45,7 @@ export interface AuditEntry {
 }
 
 export interface AuditedAction {
-  party: Party;
+  caller: Caller;
   action: string;
   body: Record<string, unknown>;
   result: string;
@@ -115,11 +115,11 @@ export function createAudit(options: AuditOptions): Audit {
   };
 
   return {
-    note({ party, action, body, result, requestId }) {
+    note({ caller, action, body, result, requestId }) {
       const entry: AuditEntry = {
         at: new Date(now()).toISOString(),
-        who: whoOf(party),
-        address: party.address,
+        who: whoOf(caller),
+        address: caller.address,
         action,
         target: targetOf(body),
         result,
@@ -148,7 +148,7 @@ export function createAudit(options: AuditOptions): Audit {
   };
 }
 
-function whoOf({ key }: Party): string {
+function whoOf({ key }: Caller): string {
   return key === null ? "admin token" : `key ${key.id} (${cleanLine(key.name, 80)})`;
 }
 

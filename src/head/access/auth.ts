@@ -4,7 +4,7 @@ import type { BlockList } from "node:net";
 import { hostname } from "node:os";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { isAdminToken } from "../../protocol/admin-token.ts";
-import type { Party } from "../../protocol/party.ts";
+import type { Caller } from "../../protocol/caller.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import type { AdminTokenCheck } from "./admin-token.ts";
 import { clientAddress, isForwarded, isForwardedByTls } from "./client-address.ts";
@@ -22,8 +22,8 @@ export interface AuthOptions {
 export type AuthProblem = "unknown" | "wrong" | "expired" | "revoked" | "malformed" | "conflicting";
 
 export interface Identity {
-  party: Party;
-  /** Set where what was shown is no good; the party then is nobody. */
+  caller: Caller;
+  /** Set where what was shown is no good; the caller then is nobody. */
   problem: { reason: AuthProblem; error: LlmnodeError; isOurs: boolean } | null;
   /** Looked at only where it matters: most requests are for models. */
   circumstances(): Circumstances;
@@ -45,26 +45,26 @@ export function identify(options: AuthOptions, request: Request, peer: string): 
   const address = clientAddress(peer, headers, trustedProxies);
   const circumstances = () => lookAround(options, request, peer);
   const shown = credentialIn(headers);
-  const nobody: Party = { key: null, address, role: "none" };
-  if (shown === null) return { circumstances, party: nobody, problem: null };
-  if (typeof shown !== "string") return { circumstances, party: nobody, problem: shown };
+  const nobody: Caller = { key: null, address, role: "none" };
+  if (shown === null) return { circumstances, caller: nobody, problem: null };
+  if (typeof shown !== "string") return { circumstances, caller: nobody, problem: shown };
   if (isAdminToken(shown)) {
     if (options.isAdmin(shown)) {
-      return { circumstances, party: { ...nobody, role: "admin" }, problem: null };
+      return { circumstances, caller: { ...nobody, role: "admin" }, problem: null };
     }
     const message = "This is not the admin token of this head.";
     const error = new LlmnodeError("key_invalid", message);
-    return { circumstances, party: nobody, problem: { reason: "wrong", error, isOurs: true } };
+    return { circumstances, caller: nobody, problem: { reason: "wrong", error, isOurs: true } };
   }
   const checked = options.keys.check(shown);
   if (checked.ok) {
     const { key } = checked;
-    return { circumstances, party: { key, address, role: key.role }, problem: null };
+    return { circumstances, caller: { key, address, role: key.role }, problem: null };
   }
   const { reason, message } = checked;
   const error = new LlmnodeError("key_invalid", message);
   const isOurs = parseKey(shown) !== null;
-  return { circumstances, party: nobody, problem: { reason, error, isOurs } };
+  return { circumstances, caller: nobody, problem: { reason, error, isOurs } };
 }
 
 function lookAround(

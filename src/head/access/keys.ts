@@ -7,8 +7,8 @@ import {
   type KeyLimits,
   type KeyRole,
   NO_LIMITS,
-  type PartyKey,
-} from "../../protocol/party.ts";
+  type CallerKey,
+} from "../../protocol/caller.ts";
 import { globMatcher } from "../../util/glob.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -49,7 +49,7 @@ export interface KeyInfo {
 }
 
 export type KeyCheck =
-  | { ok: true; key: PartyKey }
+  | { ok: true; key: CallerKey }
   | { ok: false; reason: "unknown" | "wrong" | "expired" | "revoked"; message: string };
 
 export interface Keys extends Disposable {
@@ -82,7 +82,7 @@ interface Stored {
 
 interface Kept {
   stored: Stored;
-  party: PartyKey;
+  caller: CallerKey;
 }
 
 const PREFIX = "keys/";
@@ -100,7 +100,7 @@ export function openKeys(options: KeysOptions): Keys {
     }
     try {
       const stored = storedOf(value);
-      kept.set(id, { stored, party: partyOf(id, stored) });
+      kept.set(id, { stored, caller: callerOf(id, stored) });
     } catch (error) {
       kept.delete(id);
       log.warn("an API key in the store cannot be read; it lets nobody in", {
@@ -182,12 +182,12 @@ export function openKeys(options: KeysOptions): Keys {
         const message = `This head does not know the API key ${id}: another head's?`;
         return refused("unknown", message);
       }
-      const { stored, party } = found;
+      const { stored, caller } = found;
       if (!timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(stored.hash))) {
         return refused("wrong", `The API key ${id} is not whole or not right.`);
       }
       const state = stateOf(stored);
-      if (state === "active") return { ok: true, key: party };
+      if (state === "active") return { ok: true, key: caller };
       const at = state === "expired" ? stored.expires_at : stored.revoked_at;
       const verb = state === "expired" ? "expired" : "was revoked";
       return refused(state, `The API key ${id} ${verb} at ${instant(at)}.`);
@@ -211,7 +211,7 @@ function instant(at: number | null): string {
   return `${new Date(at ?? 0).toISOString().slice(0, 19)}Z`;
 }
 
-function partyOf(id: string, { name, role, models, limits }: Stored): PartyKey {
+function callerOf(id: string, { name, role, models, limits }: Stored): CallerKey {
   const matchers = models?.map(globMatcher);
   const allows = matchers
     ? (model: string) => matchers.some((matches) => matches(model))

@@ -1,6 +1,6 @@
 /** What of the head's own is for whom: one table of all that it answers itself. */
 
-import type { Role } from "../../protocol/party.ts";
+import type { Role } from "../../protocol/caller.ts";
 
 /**
  * `everybody`: no question asked. `client`: whoever may ask for an answer of a model. `user`,

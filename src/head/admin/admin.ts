@@ -45,11 +45,11 @@ export function createAdmin({ routes, access, audit }: AdminOptions): Admin {
       const refusal = access.own(identity, { method, pathname });
       if (refusal) throw refusal;
       const body = method === "POST" ? await bodyOf(request) : {};
-      const { party } = identity;
+      const { caller } = identity;
       const note = (result: string, made: Body = {}) => {
         if (method === "GET") return;
         audit.note({
-          party,
+          caller,
           action: `${method} ${pathname}`,
           body: { ...body, ...made },
           result,
@@ -58,7 +58,7 @@ export function createAdmin({ routes, access, audit }: AdminOptions): Admin {
       };
       let answer: object;
       try {
-        answer = await handler(body, { party, search: new URLSearchParams(search) });
+        answer = await handler(body, { caller, search: new URLSearchParams(search) });
       } catch (error) {
         note(error instanceof LlmnodeError ? error.code : "internal");
         throw error;

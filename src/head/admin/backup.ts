@@ -1,7 +1,7 @@
 /** The request for a backup of the running head. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { hasRole } from "../../protocol/party.ts";
+import { hasRole } from "../../protocol/caller.ts";
 import type { AdminRoutes } from "../http/body.ts";
 import { type BackupSource, backupOf } from "../store/backup.ts";
 
@@ -10,9 +10,9 @@ export function backupRoutes(source: () => BackupSource): AdminRoutes {
   return {
     "/api/v1/backup": {
       // What it hands out is written down, as what changes something is.
-      POST: async (_body, { party }) => {
+      POST: async (_body, { caller }) => {
         // Who has it is the head: an operator's key, which can be taken back, is not enough.
-        if (!hasRole(party, "admin")) {
+        if (!hasRole(caller, "admin")) {
           throw new LlmnodeError(
             "forbidden",
             "A backup has the head's own key and tokens in it: this needs the admin token.",

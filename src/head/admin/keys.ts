@@ -1,7 +1,7 @@
 /** Operators' requests about API keys. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { KEY_ROLES, type KeyRole } from "../../protocol/party.ts";
+import { KEY_ROLES, type KeyRole } from "../../protocol/caller.ts";
 import { globMatcher } from "../../util/glob.ts";
 import { cleanLine } from "../../util/text.ts";
 import {

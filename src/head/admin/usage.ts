@@ -1,7 +1,7 @@
 /** `GET /api/v1/usage`: what keys have used, for whoever may know. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { hasRole, type Party } from "../../protocol/party.ts";
+import { hasRole, type Caller } from "../../protocol/caller.ts";
 import type { AdminRoutes } from "../http/body.ts";
 import { HOUR_MS, noUsage, SUMS, type Usage, type UsageQuestion } from "../quota/usage.ts";
 import { USAGE_BY, type UsageBy, type UsageGroup, type UsageSums } from "../quota/usage-file.ts";
@@ -22,8 +22,8 @@ const MAX_TEXT = 512;
 export function usageRoutes({ usage, nameOf, now }: UsageRoutesOptions): AdminRoutes {
   return {
     "/api/v1/usage": {
-      async GET(_, { party, search }) {
-        const question = questionOf(search, party, now());
+      async GET(_, { caller, search }) {
+        const question = questionOf(search, caller, now());
         const { since, until, rows } = await usage.report(question);
         const total = noUsage();
         for (const row of rows) for (const sum of SUMS) total[sum] += row[sum];
@@ -41,13 +41,13 @@ export function usageRoutes({ usage, nameOf, now }: UsageRoutesOptions): AdminRo
 }
 
 /** Throws `bad_request`; `forbidden` for a user's key that asks for others. */
-function questionOf(search: URLSearchParams, party: Party, now: number): UsageQuestion {
+function questionOf(search: URLSearchParams, caller: Caller, now: number): UsageQuestion {
   const sinceMs = Number(search.get("since_ms") ?? DEFAULT_SINCE_MS);
   if (!Number.isFinite(sinceMs) || sinceMs <= 0) {
     throw bad("since_ms", "since_ms must be a number of milliseconds above zero.");
   }
   const asked = text(search, "key");
-  const own = party.key !== null && !hasRole(party, "viewer") ? party.key.id : null;
+  const own = caller.key !== null && !hasRole(caller, "viewer") ? caller.key.id : null;
   if (own !== null && asked !== null && asked !== own) {
     throw new LlmnodeError("forbidden", "A user's API key sees its own usage only.");
   }

@@ -4,7 +4,7 @@ import type { Catalog } from "../../cluster/state/catalog.ts";
 import { statusJson } from "../../cluster/rows/snapshot.ts";
 import type { ClusterState } from "../../cluster/state/state.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
-import { hasRole } from "../../protocol/party.ts";
+import { hasRole } from "../../protocol/caller.ts";
 import { noSuchModel } from "../../proxy/request/allowed.ts";
 import { errorResponse } from "../../proxy/record/error-answer.ts";
 import { requestIdOf } from "../../proxy/request/headers.ts";
@@ -164,16 +164,16 @@ function pass(
   const explained = request.headers.has(DEBUG_ROUTE);
   const refused = options.access.client(identity, { pinned: worker !== null, explained });
   if (refused) return errorResponse(refused, to.dialect);
-  const { party } = identity;
+  const { caller } = identity;
   // Given back when the request's record is complete.
-  if (!options.addressLimit.take(party.address)) return errorResponse(tooMany(), to.dialect);
+  if (!options.addressLimit.take(caller.address)) return errorResponse(tooMany(), to.dialect);
   // Engines may be silent for minutes before the first token; our own rules end a request.
   connection.timeout(request, 0);
   return to.send({
     path: `${path.pathname}${path.search}`,
     requestId,
-    clientAddress: party.address,
-    party,
+    clientAddress: caller.address,
+    caller,
     worker,
     onBug: (error) => logged(options, error, requestId),
     // The lifted limit would stay with the connection, and keep dead clients' ones open for ever.
@@ -256,7 +256,7 @@ function oneModel({ catalog, aliases }: ApiOptions, incoming: Incoming): Respons
 
 /** Whether who asks may know of a model. */
 function allows({ identity }: Incoming, model: string): boolean {
-  return identity.party.key?.allows(model) ?? true;
+  return identity.caller.key?.allows(model) ?? true;
 }
 
 /** Throws for those who may not have what the head answers itself. */
@@ -273,8 +273,8 @@ function requirePart({ access }: ApiOptions, { request, path, part }: Incoming):
   if (!access.isServedAt(part, { ...path, method })) throw nothingAt(path.pathname);
 }
 
-function viewerRole({ party }: Identity): "viewer" | "operator" {
-  return hasRole(party, "operator") ? "operator" : "viewer";
+function viewerRole({ caller }: Identity): "viewer" | "operator" {
+  return hasRole(caller, "operator") ? "operator" : "viewer";
 }
 
 function failed(options: ApiOptions, error: unknown, requestId: string): Response {

@@ -178,10 +178,10 @@ export function startDispatch(options: DispatchOptions): Dispatch {
       for (const lease of [...holders.values()]) lease.onRecall?.("fail");
     },
     findWay: ways.look,
-    async acquire(want, signal) {
+    async acquire(request, signal) {
       if (closed) throw stopping();
       // Looked at before the wait is: most requests do not wait.
-      const taken = waiting.lease(want, signal);
+      const taken = waiting.lease(request, signal);
       const held = taken instanceof Promise ? await taken : taken;
       const lease = leaseOf(held);
       // While it was on its way here.

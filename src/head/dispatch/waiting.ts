@@ -12,7 +12,7 @@ import {
   waiters,
 } from "../../cluster/state/queue.ts";
 import type { Lease } from "../../cluster/state/state.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 
 export interface WaitingOptions {
@@ -23,7 +23,7 @@ export interface WaitingOptions {
 
 export interface Waiting {
   /** A lease, now or later. Throws LlmnodeError, `client_gone` where the signal aborts. */
-  lease(want: Want, signal: Leaving): Lease | Promise<Lease>;
+  lease(request: ReplicaRequest, signal: Leaving): Lease | Promise<Lease>;
   /** To be called when somebody may be served that could not be before; looks a little later. */
   wake(): void;
   /** Lets go of those that have waited long enough or have nothing to wait for any more. */
@@ -66,7 +66,7 @@ export function createWaiting(options: WaitingOptions): Waiting {
     const at = { now: now(), random };
     serve(queue, (waiter) => {
       try {
-        const grant = take(decisions, waiter.want, at);
+        const grant = take(decisions, waiter.request, at);
         if (grant !== null) settle(waiter, grant);
         return grant !== null;
       } catch (error) {
@@ -83,10 +83,10 @@ export function createWaiting(options: WaitingOptions): Waiting {
     queueMicrotask(pump);
   };
 
-  const wait = (want: Want, signal: Leaving): Promise<Lease> => {
+  const wait = (request: ReplicaRequest, signal: Leaving): Promise<Lease> => {
     if (signal.aborted) throw clientGone();
     const { promise, resolve, reject } = Promise.withResolvers<Lease>();
-    const { waiter, shed } = enter(queue, want, { now: now(), limits });
+    const { waiter, shed } = enter(queue, request, { now: now(), limits });
     const gone = () => {
       if (leave(queue, waiter)) askers.delete(waiter.id);
       reject(clientGone());
@@ -118,15 +118,15 @@ export function createWaiting(options: WaitingOptions): Waiting {
   };
 
   return {
-    lease(want, signal) {
+    lease(request, signal) {
       const decisions = context();
       // Nobody goes past those who wait for the same.
-      if (hasWaiting(queue, want)) return wait(want, signal);
-      const grant = take(decisions, want, { now: now(), random });
+      if (hasWaiting(queue, request)) return wait(request, signal);
+      const grant = take(decisions, request, { now: now(), random });
       if (grant?.granted) return grant.lease;
       if (grant !== null) throw errorOf(grant);
-      if (outlook(decisions, want, now()).waits) return wait(want, signal);
-      throw errorOf(refusalOf(decisions, want, now()));
+      if (outlook(decisions, request, now()).waits) return wait(request, signal);
+      throw errorOf(refusalOf(decisions, request, now()));
     },
     wake,
     tick() {
@@ -137,10 +137,10 @@ export function createWaiting(options: WaitingOptions): Waiting {
       const outlooks = new Map<string, ReturnType<typeof outlook>>();
       for (const waiter of [...waiters(queue)]) {
         const key = `${waiter.group} ${waiter.kind}`;
-        const ahead = outlooks.get(key) ?? outlook(decisions, waiter.want, at);
+        const ahead = outlooks.get(key) ?? outlook(decisions, waiter.request, at);
         outlooks.set(key, ahead);
         if (ahead.waits && at < ahead.until(waiter.since)) continue;
-        refuse(waiter, refusalOf(decisions, waiter.want, at));
+        refuse(waiter, refusalOf(decisions, waiter.request, at));
       }
     },
     postpone(ms) {

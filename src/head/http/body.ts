@@ -1,14 +1,14 @@
 /** The JSON that requests to the head itself carry, read field by field. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Party } from "../../protocol/party.ts";
+import type { Caller } from "../../protocol/caller.ts";
 import { cleanLine } from "../../util/text.ts";
 
 export type Body = Record<string, unknown>;
 
 /** What a handler may want to know beside the body. */
 export interface AdminContext {
-  party: Party;
+  caller: Caller;
   search: URLSearchParams;
 }
 

@@ -10,7 +10,7 @@ import {
   type Shares,
 } from "../../cluster/quota/key.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { KeyLimits } from "../../protocol/party.ts";
+import type { KeyLimits } from "../../protocol/caller.ts";
 import { type AdmissionFacts, type Admit, NO_ADMISSION } from "../../proxy/record/admission.ts";
 import { formatDuration } from "../../util/units.ts";
 import type { LimitLabel } from "../metrics/keys.ts";

@@ -1,7 +1,7 @@
 /** Sorts what can go wrong with one attempt at an engine, and says what may still help. */
 
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
-import type { LeaseOutcome } from "../../protocol/want.ts";
+import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import { type EngineError, readErrorBody } from "../record/engine-error.ts";
 import { engineErrorBody } from "../record/error-answer.ts";
 import type { Dialect } from "../request/routes.ts";

@@ -1,7 +1,7 @@
 /** One try of a request on one replica, until its answer can be passed on or has failed. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { LeaseOutcome } from "../../protocol/want.ts";
+import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
 import { type Abandon, nameFor } from "./abandon.ts";
 import type { ModelTarget } from "../request/aliases.ts";

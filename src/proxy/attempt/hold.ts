@@ -3,7 +3,7 @@
 import { clientGone, type Leaving } from "../request/client-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, connectionFailure, failureOf } from "../answer/failure.ts";
-import type { LeaseOutcome } from "../../protocol/want.ts";
+import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import type { Usage } from "../record/usage.ts";

@@ -3,7 +3,7 @@
 import { abortSignalOf, clientGone, type Leaving } from "../request/client-request.ts";
 import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, failureOf } from "../answer/failure.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
 
 export interface TriesOptions {
@@ -41,7 +41,7 @@ interface Failed {
 
 export interface Tries extends Disposable {
   /** What the tries so far mean for the next one. */
-  want(): Pick<Want, "exclude" | "minContext">;
+  constraints(): Pick<ReplicaRequest, "exclude" | "minContext">;
   /** Ends the wait for a replica: with the client, or when there was no room for too long. */
   signal(): Leaving;
   /** The head has taken the request away from there. */
@@ -86,7 +86,7 @@ class Account implements Tries {
     this.#pauseMs = options.backoffMs;
   }
 
-  want(): Pick<Want, "exclude" | "minContext"> {
+  constraints(): Pick<ReplicaRequest, "exclude" | "minContext"> {
     return { exclude: this.#exclude, minContext: this.#minContext };
   }
 

@@ -1,9 +1,9 @@
 /** What a client's request asks of the cluster. */
 
 import type { ClientRequest } from "../request/client-request.ts";
-import { partyName } from "../../protocol/party.ts";
+import { callerName } from "../../protocol/caller.ts";
 import type { ModelTarget } from "../request/aliases.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Origin } from "../request/origin.ts";
 import type { Payload } from "../request/payload.ts";
 import { MAX_SESSION_CHARS } from "../request/prompt.ts";
@@ -20,7 +20,7 @@ export interface Asked {
   targets: readonly ModelTarget[] | null;
 }
 
-export function wantOf(
+export function replicaRequestOf(
   { call, payload, targets, request }: Asked,
   how: {
     tries: Tries;
@@ -28,11 +28,11 @@ export function wantOf(
     origin: Origin | null;
     prefixMatters: (model: string) => boolean;
   },
-): Want {
+): ReplicaRequest {
   const { tries, origin } = how;
-  const { route, worker, party } = call;
+  const { route, worker, caller } = call;
   const { kind } = payload;
-  const { exclude, minContext } = tries.want();
+  const { exclude, minContext } = tries.constraints();
   const model = targets?.[0]?.model ?? payload.model ?? origin?.model ?? null;
   const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
   const oneModel = model === null && route.method === "POST";
@@ -49,7 +49,7 @@ export function wantOf(
     minContext,
     prompt: payload.prompt.read(model !== null && how.prefixMatters(model)),
     session: sessionIn(request) ?? payload.prompt.session,
-    party: partyName(party),
+    caller: callerName(caller),
     bodyHash: payload.prompt.bodyHash,
     bodyBytes: payload.length,
     stream: payload.stream,

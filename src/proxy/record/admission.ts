@@ -1,8 +1,8 @@
-/** What the proxy needs of whoever decides how much a party may ask. */
+/** What the proxy needs of what decides how much a caller may ask. */
 
 import type { LlmnodeError } from "../../protocol/errors.ts";
-import type { Party } from "../../protocol/party.ts";
-import type { PromptFacts } from "../../protocol/want.ts";
+import type { Caller } from "../../protocol/caller.ts";
+import type { PromptFacts } from "../../protocol/replica-request.ts";
 import type { Payload } from "../request/payload.ts";
 import type { RequestRecord } from "./record.ts";
 
@@ -15,18 +15,18 @@ export interface AdmissionFacts {
   prompt(): PromptFacts | null;
 }
 
-/** One request's claim on what its party may use. */
+/** One request's claim on what its caller may use. */
 export interface Admission {
   /** Why it may not go on; null: it may. */
   refusal: LlmnodeError | null;
-  /** What its party is told of its limits, on whatever answer it gets. */
+  /** What its caller is told of its limits, on whatever answer it gets. */
   headers: Readonly<Record<string, string>>;
   /** The request is over, whatever its end; also called after a refusal. */
   end(record: RequestRecord): void;
 }
 
 /** Takes what the request needs at once, or nothing. Never throws. */
-export type Admit = (party: Party, facts: AdmissionFacts) => Admission;
+export type Admit = (caller: Caller, facts: AdmissionFacts) => Admission;
 
 /** Where nobody has limits. */
 export const NO_ADMISSION: Admission = { refusal: null, headers: {}, end() {} };

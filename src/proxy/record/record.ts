@@ -1,7 +1,7 @@
 /** What is known of one request when it is over: for the log, the metrics and the traces. */
 
 import type { Trace } from "../../util/traceparent.ts";
-import type { LeaseOutcome } from "../../protocol/want.ts";
+import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import type { Usage } from "./usage.ts";
 
 export interface AttemptRecord {

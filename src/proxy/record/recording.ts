@@ -1,7 +1,7 @@
 /** Keeps the record of one request, from its arrival to its end. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Party } from "../../protocol/party.ts";
+import type { Caller } from "../../protocol/caller.ts";
 import { beginTrace, newSpanId, type Trace } from "../../util/traceparent.ts";
 import { errorResponse, HTTP_MEANING } from "./error-answer.ts";
 import type { Lease } from "../request/lease.ts";
@@ -37,7 +37,7 @@ export interface RecordedCall {
   route: { path: string; operation: string; dialect: Dialect };
   requestId: string;
   clientAddress: string;
-  party: Party;
+  caller: Caller;
   /** Takes what should not have happened, and gives what the client is told instead. */
   onBug: (error: unknown) => LlmnodeError;
 }
@@ -107,14 +107,14 @@ export function startRecord(
     usageEstimated: false,
     finishReason: null,
     clientAddress: call.clientAddress,
-    key: keyOf(call.party),
+    key: keyOf(call.caller),
     traceparent: request.headers.get("traceparent"),
     trace: options.traced ? beginTrace(request.headers.get("traceparent")) : null,
     bodies: null,
   };
 }
 
-function keyOf({ key }: Party): RequestRecord["key"] {
+function keyOf({ key }: Caller): RequestRecord["key"] {
   return key && { id: key.id, name: key.name === "" ? null : key.name };
 }
 

@@ -1,7 +1,7 @@
 /** Whether the key of a request is for the model that it asks for. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Party } from "../../protocol/party.ts";
+import type { Caller } from "../../protocol/caller.ts";
 
 /** The words for a model that is not there are those for one that is hidden from who asks. */
 export function noSuchModel(model: string): LlmnodeError {
@@ -13,7 +13,7 @@ export function noSuchModel(model: string): LlmnodeError {
  * Throws `model_not_found` for a model that the key is not for; `bad_request` for a request that any
  * engine might answer, by a key that is not for all of their models.
  */
-export function requireAllowed({ key }: Party, model: string | null): void {
+export function requireAllowed({ key }: Caller, model: string | null): void {
   if (key === null || key.models === null) return;
   if (model === null) {
     const message = "This API key is for some models only: name one.";

@@ -1,7 +1,7 @@
 /** Cuts a prompt where other prompts may differ from it, and names what lies before each cut. */
 
 import type { Span } from "./json-scan.ts";
-import type { PromptFacts } from "../../protocol/want.ts";
+import type { PromptFacts } from "../../protocol/replica-request.ts";
 
 type Boundaries = Pick<PromptFacts, "hashes" | "ends">;
 

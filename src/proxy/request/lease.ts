@@ -1,6 +1,6 @@
 /** What the proxy needs of whoever gives out replicas. */
 
-import type { LeaseOutcome, Want } from "../../protocol/want.ts";
+import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Leaving } from "./client-request.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -48,4 +48,4 @@ export interface LeaseEnd {
 }
 
 /** Throws LlmnodeError when there is none to be had. */
-export type Acquire = (want: Want, signal: Leaving) => Promise<Lease>;
+export type Acquire = (wanted: ReplicaRequest, signal: Leaving) => Promise<Lease>;

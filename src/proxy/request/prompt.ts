@@ -3,7 +3,7 @@
 import { createChain } from "./chain.ts";
 import { textOf } from "./edits.ts";
 import { lastMember, type Member, scanObject, type Span } from "./json-scan.ts";
-import type { PromptFacts } from "../../protocol/want.ts";
+import type { PromptFacts } from "../../protocol/replica-request.ts";
 import type { Route } from "./routes.ts";
 
 /** The members of a body that tell of its prompt, beside those of `payload.ts`. */

@@ -5,7 +5,7 @@ import { connectionFailure } from "../answer/failure.ts";
 import { errorIn, readFirst } from "../answer/first-frame.ts";
 import { formatOf } from "../record/frames.ts";
 import type { Hold } from "../attempt/hold.ts";
-import type { LeaseOutcome, Want } from "../../protocol/want.ts";
+import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Acquire, Lease } from "../request/lease.ts";
 import type { AttemptRecord, ResumeResult } from "../record/record.ts";
 import type { ChunkReader } from "../answer/relay.ts";
@@ -25,7 +25,7 @@ export interface ResumeAttempts {
   /** The path at the engine with its query. */
   path: string;
   /** What a replica must be, without those that were tried before. */
-  want: Want;
+  wanted: ReplicaRequest;
   headers: (lease: Lease, record: AttemptRecord) => Headers;
   startAttempt: (lease: Lease) => AttemptRecord;
   startHold: (lease: Lease, record: AttemptRecord) => Hold;
@@ -60,15 +60,15 @@ export type Found = { source: Source; reader: ChunkReader } | { result: ResumeRe
 /** Asks one replica after the other until one takes it, or says what no other would say otherwise. */
 export async function search(on: Search): Promise<Found> {
   const { signal, broken } = on;
-  const { want: first } = on.attempts;
+  const { wanted: first } = on.attempts;
   const exclude = [...first.exclude, broken.engine];
   const kinds = first.kinds?.filter((kind) => RESUME_KINDS.includes(kind)) ?? RESUME_KINDS;
   for (let tries = 0; tries < on.maxTries; tries += 1) {
     let lease: Lease;
     try {
       const { model } = broken;
-      const want = { ...first, model, fallbacks: [], kinds, exclude: [...exclude] };
-      lease = await on.acquire(want, signal);
+      const wanted = { ...first, model, fallbacks: [], kinds, exclude: [...exclude] };
+      lease = await on.acquire(wanted, signal);
     } catch {
       // Whatever the reason is: the client hears of the break, which came first.
       return { result: "no_replica" };

@@ -3,7 +3,7 @@
 import { clientGone } from "../request/client-request.ts";
 import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
 import { type AttemptOptions, send } from "../attempt/attempt.ts";
-import type { LeaseOutcome } from "../../protocol/want.ts";
+import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import { type Attempted, type Hold, startHold } from "../attempt/hold.ts";
 import type { Lease } from "../request/lease.ts";
 import type { AttemptRecord } from "../record/record.ts";

@@ -2,10 +2,10 @@
 
 import { clientGone } from "../request/client-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { partyName } from "../../protocol/party.ts";
+import { callerName } from "../../protocol/caller.ts";
 import { type Admission, NO_ADMISSION, withAdmission } from "../record/admission.ts";
 import { attemptService } from "./attempt.ts";
-import type { Want } from "../../protocol/want.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
 import type { ProxyCall, ProxyOptions } from "../proxy.ts";
 import type { RequestRecord } from "../record/record.ts";
@@ -43,7 +43,7 @@ export function createServiceProxy(options: ProxyOptions): ServiceProxy {
       record.bodyMs = body.waitedMs;
       try {
         const facts = { operation: ROUTE.operation, bytes: record.bytesIn, prompt: () => null };
-        admission = options.admit(call.party, facts);
+        admission = options.admit(call.caller, facts);
         if (admission.refusal !== null) throw admission.refusal;
         const response = await run(options, { request, call, body, record, end });
         return withAdmission(response, admission);
@@ -82,8 +82,8 @@ function checkRequest(request: Request, path: string): void {
 }
 
 /** A key for some names only is for services by these names too. Throws `not_found`. */
-function requireService({ party, service }: ServiceCall): void {
-  if (party.key === null || party.key.allows(service)) return;
+function requireService({ caller, service }: ServiceCall): void {
+  if (caller.key === null || caller.key.allows(service)) return;
   throw new LlmnodeError("not_found", `There is no service ${JSON.stringify(service)}.`);
 }
 
@@ -104,8 +104,8 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
     let lease: Lease;
     const askedAt = options.now();
     try {
-      const want = wantOf(call, { ...tries.want(), once: !mayRepeat });
-      lease = await options.acquire(want, tries.signal());
+      const wanted = replicaRequestOf(call, { ...tries.constraints(), once: !mayRepeat });
+      lease = await options.acquire(wanted, tries.signal());
     } catch (error) {
       throw tries.refused(error).respond();
     } finally {
@@ -121,7 +121,7 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
         path: call.path,
         requestId: call.requestId,
         // What lets clients in here is nothing to show to a service.
-        hidesKey: call.party.role !== "none",
+        hidesKey: call.caller.role !== "none",
         startedAt: record.startedAt,
         body,
         mayRepeat,
@@ -151,10 +151,10 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
   }
 }
 
-function wantOf(
-  { service, worker, party }: ServiceCall,
-  rest: Pick<Want, "exclude" | "minContext" | "once">,
-): Want {
+function replicaRequestOf(
+  { service, worker, caller }: ServiceCall,
+  rest: Pick<ReplicaRequest, "exclude" | "minContext" | "once">,
+): ReplicaRequest {
   return {
     model: null,
     fallbacks: [],
@@ -165,7 +165,7 @@ function wantOf(
     engineRun: null,
     prompt: null,
     session: null,
-    party: partyName(party),
+    caller: callerName(caller),
     bodyHash: null,
     bodyBytes: 0,
     stream: false,

@@ -14,7 +14,7 @@ import {
 import { type ClusterState, type Lease } from "../../../src/cluster/state/state.ts";
 import type { EngineReport } from "../../../src/protocol/messages.ts";
 import { statusJson } from "../../../src/cluster/rows/snapshot.ts";
-import type { Want } from "../../../src/protocol/want.ts";
+import type { ReplicaRequest } from "../../../src/protocol/replica-request.ts";
 import {
   accepted,
   addWorker,
@@ -26,14 +26,14 @@ import {
   setModels,
   T0,
   tryJoin,
-  want,
+  request,
 } from "../fixtures.ts";
 
 function asker(state: ClusterState, random: () => number = Math.random) {
   const catalog = createCatalogReader(state);
-  return (model: string, more: Partial<Want> & { now?: number } = {}): Grant => {
+  return (model: string, more: Partial<ReplicaRequest> & { now?: number } = {}): Grant => {
     const { now = T0, ...rest } = more;
-    return acquire({ state, catalog: catalog(), router }, want(model, rest), { now, random });
+    return acquire({ state, catalog: catalog(), router }, request(model, rest), { now, random });
   };
 }
 
@@ -146,11 +146,11 @@ test("what must not run twice stays on a silent worker, and fails with a lost on
     const { engine } = workers[0] ?? {};
     const context = { state, catalog: buildCatalog(state), router };
     const exclude = workers[1] ? [workers[1].engine.key] : [];
-    const asked = { ...want("x"), model: null, service: "tts", once, exclude };
+    const asked = { ...request("x"), model: null, service: "tts", once, exclude };
     const grant = acquire(context, asked, at);
     if (!grant.granted) throw new Error(grant.message);
     expect(grant.lease).toMatchObject({ model: "tts", engineKey: engine?.key ?? "" });
-    grant.lease.want = { ...grant.lease.want, exclude: [] };
+    grant.lease.request = { ...grant.lease.request, exclude: [] };
     return grant.lease;
   };
   const twice = take(false);
@@ -289,7 +289,7 @@ test("whatever happens in whatever order, counters are never negative and end at
         const worker = pickWorker(pick);
         const lease = leases[pick % Math.max(1, leases.length)];
         if (kind === "ask") {
-          const grant = acquire({ state, catalog: catalog(), router }, want("m"), {
+          const grant = acquire({ state, catalog: catalog(), router }, request("m"), {
             now,
             random: Math.random,
           });

@@ -6,7 +6,7 @@ import { statusJson } from "../../../src/cluster/rows/snapshot.ts";
 import { leaveSuspect, stallTick } from "../../../src/cluster/dispatch/stall.ts";
 import type { ClusterState, Engine, Lease, Worker } from "../../../src/cluster/state/state.ts";
 import type { EngineLoad } from "../../../src/protocol/messages.ts";
-import { addWorker, cluster, report, T0, want } from "../fixtures.ts";
+import { addWorker, cluster, report, T0, request } from "../fixtures.ts";
 
 interface Place {
   state: ClusterState;
@@ -46,7 +46,7 @@ function send({ state, worker, engine }: Place, more: Partial<Lease> = {}): Leas
     reading: true,
     readingSince: T0,
     recalled: false,
-    want: want("m", { stream: true }),
+    request: request("m", { stream: true }),
     ...more,
   } as Lease;
   state.nextLease += 1;
@@ -156,7 +156,7 @@ test("figures of what waits and runs tell nothing: requests arrive at a dead eng
 
 test("a request that is no stream is silent by nature", () => {
   const at = place();
-  send(at, { want: want("m") });
+  send(at, { request: request("m") });
   expect(suspectAfter(at)).toBeNull();
   // What it may be is looked at all the same: a stopped process is one for certain.
   const { examinations } = stallTick(at.state, T0 + 301_000);
@@ -165,26 +165,26 @@ test("a request that is no stream is silent by nature", () => {
 
 test("its engine's own figures tell all the same, if they move with every token", () => {
   const still = place();
-  send(still, { want: want("m") });
+  send(still, { request: request("m") });
   expect(suspectAfter(still, (ms) => say(still, T0 + ms, { flow: 7 }))).toBe(20_000);
   const moving = place();
-  send(moving, { want: want("m") });
+  send(moving, { request: request("m") });
   expect(suspectAfter(moving, (ms) => say(moving, T0 + ms, { flow: ms }))).toBeNull();
   const others = place();
-  send(others, { want: want("m") });
+  send(others, { request: request("m") });
   expect(suspectAfter(others, (ms) => say(others, T0 + ms, { kvUsage: 0.5 }))).toBeNull();
 });
 
 test("figures that are too old are unknown", () => {
   const at = place();
-  send(at, { want: want("m") });
+  send(at, { request: request("m") });
   say(at, T0, { flow: 7 });
   expect(suspectAfter(at)).toBeNull();
 });
 
 test("an engine whose health probes fail as well is suspect for any request", () => {
   const at = place();
-  send(at, { want: want("m") });
+  send(at, { request: request("m") });
   at.engine.state = "unhealthy";
   expect(suspectAfter(at)).toBe(20_000);
 });
@@ -228,7 +228,7 @@ test("a worker that is not heard says nothing about its engine; neither does its
 
 test("services answer as they like, and an engine that starts has not stalled", () => {
   const service = place();
-  send(service, { want: want("m", { service: "s", stream: true }) });
+  send(service, { request: request("m", { service: "s", stream: true }) });
   expect(suspectAfter(service)).toBeNull();
   const starting = place();
   send(starting);
@@ -343,13 +343,13 @@ test("a request leaves for a suspicion once", () => {
     grantedAt: T0 + 20_000,
     progressAt: T0 + 20_000,
     readingSince: T0 + 20_000,
-    want: want("m", { stream: true, exclude: [a.engine.key] }),
+    request: request("m", { stream: true, exclude: [a.engine.key] }),
   });
   stallTick(state, T0 + 40_000);
   expect(b.engine.suspect).not.toBeNull();
   expect(leaveSuspect(state, again, T0 + 40_000)).toBeNull();
   // One that came to the second engine in another way may still leave it.
-  const failed = send(b, { want: want("m", { exclude: [a.engine.key] }), grantedAt: T0 - 1 });
+  const failed = send(b, { request: request("m", { exclude: [a.engine.key] }), grantedAt: T0 - 1 });
   expect(leaveSuspect(state, failed, T0 + 40_000)).not.toBeNull();
 });
 

@@ -9,7 +9,7 @@ import {
   newBreaker,
   transition,
 } from "../../../src/cluster/faults/breaker.ts";
-import type { LeaseOutcome } from "../../../src/protocol/want.ts";
+import type { LeaseOutcome } from "../../../src/protocol/replica-request.ts";
 
 const limits = BREAKER_LIMITS;
 

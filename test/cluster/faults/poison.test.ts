@@ -10,7 +10,7 @@ import {
   noteFailed,
   POISON_LIMITS,
 } from "../../../src/cluster/faults/poison.ts";
-import { addWorker, cluster, router, T0, want } from "../fixtures.ts";
+import { addWorker, cluster, router, T0, request } from "../fixtures.ts";
 
 const limits = POISON_LIMITS;
 const at = (now: number) => ({ now, limits });
@@ -76,7 +76,7 @@ test("requests that were on an engine as it died go to engines of their own wher
   for (const id of ["a", "b", "c"]) addWorker(state, id, { models: ["m"] });
   const context = { state, catalog: createCatalogReader(state)(), router };
   const ask = (bodyHash: string) => {
-    const grant = acquire(context, want("m", { bodyHash }), { now: T0, random: Math.random });
+    const grant = acquire(context, request("m", { bodyHash }), { now: T0, random: Math.random });
     if (!grant.granted) throw new Error(grant.message);
     return grant.lease;
   };

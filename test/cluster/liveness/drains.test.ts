@@ -17,7 +17,7 @@ import {
 } from "../../../src/cluster/state/registry.ts";
 import { nextStep, type RestartStep } from "../../../src/cluster/liveness/restarts.ts";
 import type { ClusterState, Lease } from "../../../src/cluster/state/state.ts";
-import { accepted, addWorker, cluster, hello, report, T0, tryJoin, want } from "../fixtures.ts";
+import { accepted, addWorker, cluster, hello, report, T0, tryJoin, request } from "../fixtures.ts";
 
 function order(worker: string, more: Partial<DrainOrder> = {}): DrainOrder {
   return {
@@ -100,7 +100,11 @@ test("a worker that leaves says so itself, ordered or not", () => {
 test("what has not started moves at once, the rest ends at the deadline and is counted", () => {
   const state = cluster();
   addWorker(state, "a", { models: ["m"] });
-  const lease = { workerId: "worker-a", workerName: "a", want: want("m") } as unknown as Lease;
+  const lease = {
+    workerId: "worker-a",
+    workerName: "a",
+    request: request("m"),
+  } as unknown as Lease;
   const recall = (mayMove: boolean, now: number) =>
     drainRecall(state, lease, { mayMove, now })?.kind ?? null;
   expect(recall(true, T0)).toBeNull();

@@ -21,7 +21,7 @@ import {
   router,
   T0,
   tryJoin,
-  want,
+  request,
 } from "../fixtures.ts";
 
 /** Ticks on time until `to`; returns the transitions as words. */
@@ -73,11 +73,11 @@ test("goodbye drains, then the worker has left", () => {
   const { worker } = addWorker(state, "a", { models: ["m"] });
   const catalog = createCatalogReader(state);
   const at = { now: T0, random: () => 0 };
-  const grant = acquire({ state, catalog: catalog(), router }, want("m"), at);
+  const grant = acquire({ state, catalog: catalog(), router }, request("m"), at);
   if (!grant.granted) throw new Error(grant.message);
   goodbye(state, worker, { left: false, reason: "stopping", deadlineMs: 30_000 });
   expect(settle(state, worker, T0)?.to).toBe("draining");
-  expect(acquire({ state, catalog: catalog(), router }, want("m"), at).granted).toBe(false);
+  expect(acquire({ state, catalog: catalog(), router }, request("m"), at).granted).toBe(false);
   giveBack(state, grant.lease);
   expect(run(state, T0 + 250)).toEqual(["a draining>drained"]);
   goodbye(state, worker, { left: true, reason: "stopping", deadlineMs: 0 });
@@ -118,7 +118,7 @@ test("a starting engine makes the models of its command known", () => {
 
 function lease(state: ClusterState, catalog: ReturnType<typeof createCatalogReader>) {
   const at = { now: T0, random: () => 0.99 };
-  const grant = acquire({ state, catalog: catalog(), router }, want("m"), at);
+  const grant = acquire({ state, catalog: catalog(), router }, request("m"), at);
   if (!grant.granted) throw new Error(grant.message);
   return grant.lease;
 }
@@ -143,7 +143,7 @@ test("a request does not move back to where it has failed", () => {
   const catalog = createCatalogReader(state);
   const a = addWorker(state, "a", { models: ["m"] });
   const b = addWorker(state, "b", { models: ["m"] });
-  const wanted = want("m", { exclude: [b.engine.key] });
+  const wanted = request("m", { exclude: [b.engine.key] });
   const grant = acquire({ state, catalog: catalog(), router }, wanted, {
     now: T0,
     random: Math.random,

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { createKeyLimiter, type Granted, type KeyLimiter } from "../../../src/cluster/quota/key.ts";
 import { giveBack, newWindow, sumAt, take, waitMs } from "../../../src/cluster/quota/window.ts";
-import { type KeyLimits, NO_LIMITS } from "../../../src/protocol/party.ts";
+import { type KeyLimits, NO_LIMITS } from "../../../src/protocol/caller.ts";
 
 const MINUTE = 60_000;
 const DAY = 86_400_000;

@@ -5,8 +5,8 @@ import { acquire, release, started } from "../../../src/cluster/dispatch/dispatc
 import { POLICIES, type Policy } from "../../../src/cluster/routing/policies.ts";
 import { createRouter, type RouterOptions } from "../../../src/cluster/routing/routing.ts";
 import type { Engine, Lease, LeaseEnd } from "../../../src/cluster/state/state.ts";
-import type { PromptFacts, Want } from "../../../src/protocol/want.ts";
-import { addWorker, cluster, T0, want } from "../fixtures.ts";
+import type { PromptFacts, ReplicaRequest } from "../../../src/protocol/replica-request.ts";
+import { addWorker, cluster, T0, request } from "../fixtures.ts";
 
 /** A prompt whose text is the words; every word is 4000 bytes, and a boundary. */
 function prompt(words: string): PromptFacts {
@@ -34,8 +34,8 @@ function fleet(names: readonly string[], options: RouterOptions = {}) {
   const router = createRouter({ index: { slots: 1024 }, ...options });
   const context = () => ({ state, catalog: catalog(), router });
   const at = { now: T0, random: Math.random };
-  const ask = (more: Partial<Want> = {}): Lease => {
-    const grant = acquire(context(), want("m", { stream: true, ...more }), at);
+  const ask = (more: Partial<ReplicaRequest> = {}): Lease => {
+    const grant = acquire(context(), request("m", { stream: true, ...more }), at);
     if (!grant.granted) throw new Error(grant.message);
     return grant.lease;
   };
@@ -51,7 +51,7 @@ function fleet(names: readonly string[], options: RouterOptions = {}) {
       release(context(), lease, { ...end, now: at.now });
     },
     /** The whole of a request; gives the worker's name. */
-    serve(more: Partial<Want> = {}, end: Partial<LeaseEnd> = {}): string {
+    serve(more: Partial<ReplicaRequest> = {}, end: Partial<LeaseEnd> = {}): string {
       const lease = ask(more);
       this.start(lease);
       this.end(lease, end);
@@ -359,7 +359,7 @@ test("an explanation has the parts of the score, of eight candidates at most", (
 test.each([...POLICIES])("%s: without candidates there is no choice", (policy) => {
   const router = createRouter({ policy, index: { slots: 8 } });
   const at = { now: T0, random: Math.random };
-  expect(router.choose([], want("m", { session: "s" }), at)).toBeNull();
+  expect(router.choose([], request("m", { session: "s" }), at)).toBeNull();
 });
 
 test("whatever happens, an engine at rest owes nothing, under every policy", () => {

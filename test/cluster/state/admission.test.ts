@@ -13,7 +13,7 @@ import {
   router,
   T0,
   tryJoin,
-  want,
+  request,
 } from "../fixtures.ts";
 
 test("two workers of one host name get two names, and the same ones again", () => {
@@ -84,7 +84,7 @@ test("a run that took the engine over from the known one is accepted at once and
   const state = cluster();
   const old = addWorker(state, "aaaa", { models: ["m"] });
   const catalog = createCatalogReader(state)();
-  const wanted = want("m");
+  const wanted = request("m");
   const grant = acquire({ state, catalog, router }, wanted, { now: T0, random: () => 0 });
   if (!grant.granted) throw new Error(grant.message);
   goodbye(state, old.worker, { left: false, reason: "handed over", deadlineMs: 0 });

@@ -6,24 +6,33 @@ import { acquire, type Grant, started } from "../../../src/cluster/dispatch/disp
 import { outlook } from "../../../src/cluster/dispatch/explain.ts";
 import { reportEngine, setRoute } from "../../../src/cluster/state/registry.ts";
 import type { ClusterState, Lease, Worker } from "../../../src/cluster/state/state.ts";
-import type { LeaseOutcome, Want } from "../../../src/protocol/want.ts";
+import type { LeaseOutcome, ReplicaRequest } from "../../../src/protocol/replica-request.ts";
 import type { EngineReport } from "../../../src/protocol/messages.ts";
-import { addWorker, cluster, giveBack, report, router, setModels, T0, want } from "../fixtures.ts";
+import {
+  addWorker,
+  cluster,
+  giveBack,
+  report,
+  router,
+  setModels,
+  T0,
+  request,
+} from "../fixtures.ts";
 
 const LATER = T0 + 3_700_000;
 
 function asker(state: ClusterState) {
   const catalog = createCatalogReader(state);
-  return (model: string, more: Partial<Want> & { now?: number } = {}): Grant => {
+  return (model: string, more: Partial<ReplicaRequest> & { now?: number } = {}): Grant => {
     const { now = LATER, ...rest } = more;
     const context = { state, catalog: catalog(), router };
-    return acquire(context, want(model, rest), { now, random: () => 0 });
+    return acquire(context, request(model, rest), { now, random: () => 0 });
   };
 }
 
-function lookAhead(state: ClusterState, now: number, more: Partial<Want> = {}) {
+function lookAhead(state: ClusterState, now: number, more: Partial<ReplicaRequest> = {}) {
   const catalog = createCatalogReader(state)();
-  return outlook({ state, catalog }, want("m", more), now);
+  return outlook({ state, catalog }, request("m", more), now);
 }
 
 function held(grant: Grant): Lease {
@@ -38,7 +47,12 @@ function say(state: ClusterState, worker: Worker, more: Partial<EngineReport>, n
 }
 
 /** Sends a request to each worker of the model that is asked, with this end. */
-function fail(state: ClusterState, times: number, outcome: LeaseOutcome, more: Partial<Want> = {}) {
+function fail(
+  state: ClusterState,
+  times: number,
+  outcome: LeaseOutcome,
+  more: Partial<ReplicaRequest> = {},
+) {
   const ask = asker(state);
   for (let i = 0; i < times; i += 1) {
     giveBack(state, held(ask("m", { now: T0, ...more })), { outcome });
@@ -295,7 +309,7 @@ test("nobody waits for what cannot come", () => {
   const ask = asker(state);
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
   say(state, worker, { run: engine.run, service: "" });
-  const cases: [string, Partial<Want>, Partial<Grant>][] = [
+  const cases: [string, Partial<ReplicaRequest>, Partial<Grant>][] = [
     ["never", {}, { code: "model_not_found" }],
     ["m", { kinds: ["tei"] }, { code: "unknown_url" }],
     ["m", { exclude: [engine.key] }, { code: "no_ready_replica" }],

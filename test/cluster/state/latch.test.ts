@@ -4,7 +4,7 @@ import { acquire } from "../../../src/cluster/dispatch/dispatch.ts";
 import { foreignLoad, isBusy, isLatched } from "../../../src/cluster/state/latch.ts";
 import { reportLoads } from "../../../src/cluster/state/load.ts";
 import type { EngineLoad } from "../../../src/protocol/messages.ts";
-import { addWorker, cluster, giveBack, router, T0, want } from "../fixtures.ts";
+import { addWorker, cluster, giveBack, router, T0, request } from "../fixtures.ts";
 
 function one() {
   const state = cluster();
@@ -49,7 +49,7 @@ test("a latched engine loses only while another is free", () => {
   const catalog = createCatalogReader(state);
   const take = () => {
     const at = { now: T0, random: () => 0 };
-    const grant = acquire({ state, catalog: catalog(), router }, want("m"), at);
+    const grant = acquire({ state, catalog: catalog(), router }, request("m"), at);
     if (!grant.granted) throw new Error(grant.message);
     return grant.lease;
   };
@@ -63,7 +63,7 @@ test("an engine without room is not asked for a second, or for as long as it say
   const { state, engine } = one();
   const catalog = createCatalogReader(state);
   const ask = (now: number) =>
-    acquire({ state, catalog: catalog(), router }, want("m"), { now, random: () => 0 });
+    acquire({ state, catalog: catalog(), router }, request("m"), { now, random: () => 0 });
   const first = ask(T0);
   if (!first.granted) throw new Error(first.message);
   giveBack(state, first.lease, { outcome: "busy" });
@@ -90,7 +90,7 @@ test("our own requests that have just ended are not foreign: the figures are old
   const catalog = createCatalogReader(state);
   const leases = Array.from({ length: 4 }, () => {
     const at = { now: T0, random: () => 0 };
-    const grant = acquire({ state, catalog: catalog(), router }, want("m"), at);
+    const grant = acquire({ state, catalog: catalog(), router }, request("m"), at);
     if (!grant.granted) throw new Error(grant.message);
     return grant.lease;
   });

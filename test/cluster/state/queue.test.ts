@@ -12,33 +12,33 @@ import {
   type Waiter,
   waiters,
 } from "../../../src/cluster/state/queue.ts";
-import { T0, want } from "../fixtures.ts";
+import { T0, request } from "../fixtures.ts";
 
 const limits: QueueLimits = { maxWaiting: 4, maxWaitingBytes: 1000, maxWaitingInAll: 8 };
 
 function put(
   queue: Queue,
-  party: string,
-  more: Parameters<typeof want>[1] & { model?: string } = {},
+  caller: string,
+  more: Parameters<typeof request>[1] & { model?: string } = {},
 ) {
   const { model = "m", ...rest } = more;
-  return enter(queue, want(model, { party, ...rest }), { now: T0, limits });
+  return enter(queue, request(model, { caller, ...rest }), { now: T0, limits });
 }
 
 /** Who is served, in order, where there is room for so many. */
 function served(queue: Queue, room: number): string[] {
   const names: string[] = [];
-  serve(queue, ({ want: { party }, id }) => {
+  serve(queue, ({ request: { caller }, id }) => {
     if (names.length >= room) return false;
-    names.push(`${party}${id}`);
+    names.push(`${caller}${id}`);
     return true;
   });
   return names;
 }
 
-test("one of each party in turn, first come first served within one", () => {
+test("one of each caller in turn, first come first served within one", () => {
   const queue = newQueue();
-  for (const party of ["a", "a", "a", "b"]) put(queue, party);
+  for (const caller of ["a", "a", "a", "b"]) put(queue, caller);
   expect(served(queue, 3)).toEqual(["a1", "b4", "a2"]);
   put(queue, "c");
   expect(served(queue, 9)).toEqual(["a3", "c5"]);
@@ -47,7 +47,7 @@ test("one of each party in turn, first come first served within one", () => {
 
 test("the turn goes on where it was", () => {
   const queue = newQueue();
-  for (const party of ["a", "b", "a", "b"]) put(queue, party);
+  for (const caller of ["a", "b", "a", "b"]) put(queue, caller);
   expect(served(queue, 1)).toEqual(["a1"]);
   expect(served(queue, 1)).toEqual(["b2"]);
   expect(served(queue, 1)).toEqual(["a3"]);
@@ -55,13 +55,13 @@ test("the turn goes on where it was", () => {
 
 test("full: the newest of the longest line leaves, not the newcomer", () => {
   const queue = newQueue();
-  const [, , last] = ["a", "a", "a"].map((party) => put(queue, party).waiter);
+  const [, , last] = ["a", "a", "a"].map((caller) => put(queue, caller).waiter);
   put(queue, "b");
   expect(put(queue, "c").shed).toEqual([last as Waiter]);
   expect(served(queue, 9)).toEqual(["a1", "b4", "c5", "a2"]);
 });
 
-test("full of one party: its newcomer leaves", () => {
+test("full of one caller: its newcomer leaves", () => {
   const queue = newQueue();
   for (let i = 0; i < 4; i += 1) put(queue, "a");
   const { waiter, shed } = put(queue, "a");
@@ -97,7 +97,7 @@ test("who cannot be served holds up only those of the same kind", () => {
   put(queue, "b", { kinds: ["tei"] });
   put(queue, "b", { exclude: ["x/1"] });
   const tried: string[] = [];
-  serve(queue, ({ want: { kinds }, id }) => {
+  serve(queue, ({ request: { kinds }, id }) => {
     tried.push(String(id));
     return kinds === null;
   });
@@ -109,8 +109,8 @@ test("who cannot be served holds up only those of the same kind", () => {
 test("a pinned request waits by itself", () => {
   const queue = newQueue();
   put(queue, "a", { worker: "w" });
-  expect(hasWaiting(queue, want("m"))).toBe(false);
-  expect(hasWaiting(queue, want("m", { worker: "w" }))).toBe(true);
+  expect(hasWaiting(queue, request("m"))).toBe(false);
+  expect(hasWaiting(queue, request("m", { worker: "w" }))).toBe(true);
   expect([...queueDepths(queue)]).toEqual([["m", 1]]);
 });
 
@@ -120,7 +120,7 @@ test("groups that wait for the same engines take turns", () => {
   const order: (string | null)[] = [];
   for (let i = 0; i < 4; i += 1) {
     let room = 1;
-    serve(queue, ({ want: { worker } }) => {
+    serve(queue, ({ request: { worker } }) => {
       room -= 1;
       if (room < 0) return false;
       order.push(worker);
@@ -133,7 +133,7 @@ test("groups that wait for the same engines take turns", () => {
 test("whatever happens, sizes and bytes are those of who waits, within the limits, and end at 0", () => {
   const step = fc.record({
     kind: fc.constantFrom("enter", "enter", "enter", "leave", "serve"),
-    party: fc.constantFrom("a", "b", "c"),
+    caller: fc.constantFrom("a", "b", "c"),
     model: fc.constantFrom("m", "n"),
     bytes: fc.nat(600),
     pick: fc.nat(50),
@@ -142,9 +142,9 @@ test("whatever happens, sizes and bytes are those of who waits, within the limit
     fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
       const queue = newQueue();
       const inside = new Set<Waiter>();
-      for (const { kind, party, model, bytes, pick } of steps) {
+      for (const { kind, caller, model, bytes, pick } of steps) {
         if (kind === "enter") {
-          const { waiter, shed } = put(queue, party, { model, bodyBytes: bytes });
+          const { waiter, shed } = put(queue, caller, { model, bodyBytes: bytes });
           inside.add(waiter);
           for (const other of shed) expect(inside.delete(other)).toBe(true);
         } else if (kind === "leave") {
@@ -169,7 +169,7 @@ test("whatever happens, sizes and bytes are those of who waits, within the limit
           expect(group.size).toBeGreaterThan(0);
           expect(group.size).toBeLessThanOrEqual(limits.maxWaiting);
           const all = [...group.lines.values()].flat();
-          expect(group.bytes).toBe(all.reduce((sum, waiter) => sum + waiter.want.bodyBytes, 0));
+          expect(group.bytes).toBe(all.reduce((sum, waiter) => sum + waiter.request.bodyBytes, 0));
           expect([...group.kinds.values()].reduce((a, b) => a + b)).toBe(group.size);
         }
       }

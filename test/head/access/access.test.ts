@@ -6,7 +6,7 @@ import type { Keys } from "../../../src/head/access/keys.ts";
 import { neededRole } from "../../../src/head/access/roles.ts";
 import { blockList } from "../../../src/head/transport/ways.ts";
 import { newAdminToken } from "../../../src/protocol/admin-token.ts";
-import { KEY_ROLES, type KeyRole, NO_LIMITS } from "../../../src/protocol/party.ts";
+import { KEY_ROLES, type KeyRole, NO_LIMITS } from "../../../src/protocol/caller.ts";
 
 const ADMIN = newAdminToken();
 const KEYS = new Map(KEY_ROLES.map((role) => [role, formatKey(newKeyText())]));

@@ -2,19 +2,19 @@ import { expect, test } from "bun:test";
 import { appendFileSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
 import { AUDIT_FILE, type AuditOptions, createAudit } from "../../../src/head/access/audit.ts";
-import type { Party } from "../../../src/protocol/party.ts";
+import type { Caller } from "../../../src/protocol/caller.ts";
 import { memoryLog } from "../../helpers/cluster.ts";
 import { tempDir } from "../../helpers/temp.ts";
 
-const ADMIN: Party = { key: null, address: "127.0.0.1", role: "admin" };
+const ADMIN: Caller = { key: null, address: "127.0.0.1", role: "admin" };
 const AT = Date.UTC(2026, 0, 1);
 
 function opened(dir: string, more: Partial<AuditOptions> = {}) {
   const { log, lines } = memoryLog();
   const clock = { ms: AT };
   const audit = createAudit({ dir, log, now: () => clock.ms, ...more });
-  const note = (body: Record<string, unknown>, party = ADMIN) => {
-    audit.note({ party, action: "POST /api/v1/x", body, result: "ok", requestId: "req-1" });
+  const note = (body: Record<string, unknown>, caller = ADMIN) => {
+    audit.note({ caller, action: "POST /api/v1/x", body, result: "ok", requestId: "req-1" });
     clock.ms += 1000;
   };
   return { audit, note, lines, file: path.join(dir, AUDIT_FILE) };

@@ -5,7 +5,7 @@ import { formatKey, newKeyText, parseKey } from "../../../src/head/access/key-te
 import { type Keys, type KeyWish, openKeys } from "../../../src/head/access/keys.ts";
 import { openStore, type Store } from "../../../src/head/store/store.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
-import { NO_LIMITS } from "../../../src/protocol/party.ts";
+import { NO_LIMITS } from "../../../src/protocol/caller.ts";
 import { memoryLog } from "../../helpers/cluster.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";
 

@@ -14,7 +14,7 @@ import {
 import { reportLoads } from "../../../src/cluster/state/load.ts";
 import { createRouter } from "../../../src/cluster/routing/routing.ts";
 import type { Lease } from "../../../src/cluster/state/state.ts";
-import type { LeaseOutcome } from "../../../src/protocol/want.ts";
+import type { LeaseOutcome } from "../../../src/protocol/replica-request.ts";
 import { createDeaths } from "../../../src/head/dispatch/deaths.ts";
 import { createWaiting } from "../../../src/head/dispatch/waiting.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
@@ -27,7 +27,7 @@ import {
   setModels,
   T0,
   tryJoin,
-  want,
+  request,
 } from "../../cluster/fixtures.ts";
 import { FAST, fakeWorker, memoryLog, startTestHead } from "../../helpers/cluster.ts";
 import { startRawEngine } from "../../helpers/engine.ts";
@@ -101,8 +101,8 @@ test("whatever happens in whatever order, every request is settled once and noth
         const one = { controller: new AbortController(), endings: [] as Ending[] };
         asked.push(one);
         const { signal } = one.controller;
-        const wanted = want(pick % 7 === 0 ? "n" : "m", {
-          party: `p${pick % 3}`,
+        const wanted = request(pick % 7 === 0 ? "n" : "m", {
+          caller: `p${pick % 3}`,
           bodyBytes: pick % 700,
           bodyHash: `h${pick % 4}`,
           fallbacks: pick % 5 === 0 ? ["m"] : [],
@@ -214,7 +214,7 @@ function granted(state: ReturnType<typeof cluster>): Lease {
     now: () => T0,
     random: () => 0,
   });
-  const lease = waiting.lease(want("m"), new AbortController().signal);
+  const lease = waiting.lease(request("m"), new AbortController().signal);
   if (lease instanceof Promise) throw new Error("it waits");
   return lease;
 }

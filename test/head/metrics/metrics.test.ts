@@ -12,7 +12,7 @@ import {
 import { errorCodeOf } from "../../../src/head/metrics/record.ts";
 import type { Heartbeat } from "../../../src/protocol/messages.ts";
 import type { RequestRecord } from "../../../src/proxy/record/record.ts";
-import { addWorker, cluster, router, T0, want } from "../../cluster/fixtures.ts";
+import { addWorker, cluster, router, T0, request } from "../../cluster/fixtures.ts";
 import { parseExposition, valueOf } from "../../helpers/exposition.ts";
 import { AT, attempt, eventful, record } from "../../helpers/record.ts";
 import { waitFor } from "../../helpers/wait.ts";
@@ -309,7 +309,7 @@ test("facts of the cluster are read at the scrape", async () => {
   engine.restartReasons.set("stalled", 3);
   using metrics = metricsOf(state, {}, T0 + 1500);
   const catalog = createCatalogReader(state);
-  const wanted = want("qwen", { worker: "gpu-1" });
+  const wanted = request("qwen", { worker: "gpu-1" });
   const grant = acquire({ state, catalog: catalog(), router }, wanted, {
     now: T0,
     random: () => 0,

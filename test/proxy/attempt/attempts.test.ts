@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { LeaseOutcome } from "../../../src/protocol/want.ts";
+import type { LeaseOutcome } from "../../../src/protocol/replica-request.ts";
 import { directUpstream, type Upstream } from "../../../src/proxy/request/upstream.ts";
 import {
   type Answer,

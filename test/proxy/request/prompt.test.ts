@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { scanObject } from "../../../src/proxy/request/json-scan.ts";
-import type { PromptFacts } from "../../../src/protocol/want.ts";
+import type { PromptFacts } from "../../../src/protocol/replica-request.ts";
 import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../../src/proxy/request/prompt.ts";
 
 function sourceOf(body: string | object, { model = "m", operation = "chat" } = {}) {

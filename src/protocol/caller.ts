@@ -1,4 +1,4 @@
-/** Who asks the head for something: the words that all its parts share for keys, roles and limits. */
+/** Who asks the head for something, with which role and limits. */
 
 /**
  * Each may what those before it may. `none`: nobody who showed a key, where none is needed; `user`:
@@ -30,7 +30,7 @@ export const NO_LIMITS: KeyLimits = {
 };
 
 /** An API key as requests carry it about; never its secret. */
-export interface PartyKey {
+export interface CallerKey {
   /** Names it in lists, logs and labels. */
   readonly id: string;
   readonly name: string;
@@ -43,20 +43,20 @@ export interface PartyKey {
 }
 
 /** Who a request comes from, once that has been looked at. */
-export interface Party {
+export interface Caller {
   /** Null: without an API key. */
-  readonly key: PartyKey | null;
+  readonly key: CallerKey | null;
   /** The client's own address, behind trusted proxies too. */
   readonly address: string;
   readonly role: Role;
 }
 
 /** Whether `role` is `needed` or more. */
-export function hasRole({ role }: Pick<Party, "role">, needed: Role): boolean {
+export function hasRole({ role }: Pick<Caller, "role">, needed: Role): boolean {
   return ROLES.indexOf(role) >= ROLES.indexOf(needed);
 }
 
 /** By what places and shares are counted: the key, or the address where there is none. */
-export function partyName({ key, address }: Party): string {
+export function callerName({ key, address }: Caller): string {
   return key === null ? address : `key:${key.id}`;
 }

@@ -1,6 +1,6 @@
 /** What a request needs, as plain data: another process could ask with it; and how that ended. */
 
-export interface Want {
+export interface ReplicaRequest {
   /** Null: any model that an engine of these kinds has. */
   model: string | null;
   /** Models that will do where no replica of `model` can be had, the first one first. */
@@ -27,8 +27,8 @@ export interface Want {
   prompt: PromptFacts | null;
   /** The client's name for a conversation; null: it gave none. */
   session: string | null;
-  /** Who asks: places in a queue are shared fairly between parties. */
-  party: string;
+  /** Who asks: places in a queue are shared fairly between callers. */
+  caller: string;
   /** Names the body; the same bytes for the same model have the same hash. Null: not known. */
   bodyHash: string | null;
   /** What is held for it while it waits. */
