@@ -73,7 +73,7 @@ export async function startCluster(
     processes.start(
       "head",
       [
-        ...[...program, "head", "--listen", `127.0.0.1:${client}`, "--metrics-open"],
+        ...[...program, "head", "--listen", `127.0.0.1:${client}`, "--public", "metrics"],
         ...["--session-listen", `127.0.0.1:${session}`, "--lane-listen", `127.0.0.1:${lane}`],
         ...data,
       ],

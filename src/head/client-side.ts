@@ -173,7 +173,7 @@ export async function createClientSide(side: ClientSideOptions): Promise<ClientS
     proxy: createProxy(proxyOptions),
     services: createServiceProxy(proxyOptions),
   };
-  const api = createApi(apiOptions, options.access?.adminListen ? "clients" : "all");
+  const api = createApi(apiOptions, options.adminListen ? "clients" : "all");
   const adminApi = createApi(apiOptions, "operators");
   const running = stack.move();
   return {

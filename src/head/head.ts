@@ -4,8 +4,9 @@ import path from "node:path";
 import { isKnownModel } from "../cluster/state/registry.ts";
 import { createCluster } from "../cluster/state/state.ts";
 import { ownerText } from "../protocol/admin-token.ts";
-import { messageOf } from "../protocol/errors.ts";
+import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { writeFrontNote } from "../protocol/front-note.ts";
+import { blockList } from "../util/address-ranges.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
 import { createAdmin } from "./admin/admin.ts";
 import { backupRoutes } from "./admin/backup.ts";
@@ -35,7 +36,6 @@ import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
 import { startUsage } from "./quota/usage.ts";
 import { usageRoutes } from "./admin/usage.ts";
-import { blockList } from "./transport/ways.ts";
 import { startWorkerSide } from "./worker-side.ts";
 
 export interface Head extends AsyncDisposable {
@@ -61,8 +61,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   const settings = { ...HEAD_DEFAULTS, ...options.settings };
   const { log } = options;
   // Before anything is opened: it may be what the command line got wrong.
-  blockList(options.allowAdvertise ?? []);
-  blockList(options.access?.trustedProxies ?? []);
+  checkRanges([...(options.allowAdvertise ?? []), ...(options.trustedProxies ?? [])]);
   await using stack = new AsyncDisposableStack();
   const membership = stack.use(await openMembership(options));
   const { timeOrigin } = performance;
@@ -71,7 +70,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   const state = createCluster(now(), settings.cluster);
   const { store } = membership;
   const onFailure = (reason: AuthFailure) => clients.keyMetrics.authFailed(reason);
-  const guard = stack.use(openGuard({ options, store, onFailure }));
+  const guard = stack.use(openGuard({ ...options, store, onFailure }));
   const usage = stack.use(
     startUsage({ dir: path.join(options.dataDir, "head"), log, now, settings: settings.usage }),
   );
@@ -196,7 +195,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   );
   url = urlOf(server, options.listen);
   note();
-  const adminListen = options.access?.adminListen ?? null;
+  const adminListen = options.adminListen ?? null;
   const adminServer =
     adminListen &&
     stack.use(await serve({ listen: adminListen, flag: "admin-listen", api: clients.adminApi }));
@@ -250,6 +249,15 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       await (stopped ??= stop(AbortSignal.abort()));
     },
   };
+}
+
+/** Throws `usage` for the first that is none. */
+function checkRanges(ranges: readonly string[]): void {
+  try {
+    blockList(ranges);
+  } catch (error) {
+    throw new LlmnodeError("usage", messageOf(error), { cause: error });
+  }
 }
 
 function urlOf({ scheme, port }: ClientServer, { host }: HostPort): string {

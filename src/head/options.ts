@@ -7,6 +7,7 @@ import { KEY_LIMITER_DEFAULTS, type KeyLimiterOptions } from "../cluster/quota/k
 import { PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
+import type { AccessMode, PublicPart } from "./access/modes.ts";
 import type { TlsFiles } from "./api/client-tls.ts";
 import type { LaneSettings } from "./transport/lane-switch.ts";
 import type { RequestLogOptions } from "./metrics/request-log.ts";
@@ -31,8 +32,6 @@ export interface HeadOptions {
   corsOrigin?: string;
   /** Whether answers tell the worker, the attempts and the waiting time. */
   infoHeaders?: boolean;
-  /** Answers `/metrics` to everybody, not to this machine only. */
-  metricsOpen?: boolean;
   /** Whether a stream whose engine breaks off may go on elsewhere; `auto` by default. */
   resume?: "auto" | "off";
   /** Puts what is asked and answered into the request log. */
@@ -43,24 +42,17 @@ export interface HeadOptions {
   otlp?: string;
   /** How replicas are picked; by the score of caches and load by default. */
   routing?: RouteSettings;
-  access?: AccessWishes;
-  version: string;
-  log: Log;
-  settings?: Partial<HeadSettings>;
-}
-
-/** Who may ask; by default clients of private networks, until there is an API key. */
-export interface AccessWishes {
-  /** Serves clients from anywhere while there is no key. */
-  open?: boolean;
-  /** Serves nobody without a key, even while there is none. */
-  requireKey?: boolean;
-  /** Shows the status to everybody. */
-  publicStatus?: boolean;
+  /** Who may use models; `auto` by default. */
+  access?: AccessMode;
+  /** What is shown to everyone; nothing by default. */
+  public?: Partial<Record<PublicPart, boolean>>;
   /** Addresses and ranges of proxies whose `x-forwarded-for` counts. */
   trustedProxies?: readonly string[];
   /** A port of its own for what operators ask; then it is not answered where clients are. */
   adminListen?: HostPort | null;
+  version: string;
+  log: Log;
+  settings?: Partial<HeadSettings>;
 }
 
 export interface HeadSettings {

@@ -5,7 +5,7 @@ import path from "node:path";
 import type { RouteSettings } from "../../src/cluster/routing/policies.ts";
 import type { LoadJson } from "../../src/cluster/rows/snapshot.ts";
 import { type Head, startHead } from "../../src/head/head.ts";
-import type { AccessWishes, HeadSettings } from "../../src/head/options.ts";
+import type { HeadOptions, HeadSettings } from "../../src/head/options.ts";
 import type {
   EngineReport,
   HeadMessage,
@@ -79,9 +79,10 @@ export async function startTestHead(
     tls?: boolean;
     resume?: "auto" | "off";
     routing?: RouteSettings;
-    access?: AccessWishes;
+    access?: HeadOptions["access"];
+    public?: HeadOptions["public"];
+    adminListen?: HeadOptions["adminListen"];
     insecure?: boolean;
-    metricsOpen?: boolean;
   } = {},
 ): Promise<TestHead> {
   const { log, lines } = memoryLog();
@@ -99,7 +100,8 @@ export async function startTestHead(
     ...(options.resume === undefined ? {} : { resume: options.resume }),
     ...(options.routing && { routing: options.routing }),
     ...(options.access && { access: options.access }),
-    ...(options.metricsOpen && { metricsOpen: true }),
+    ...(options.public && { public: options.public }),
+    ...(options.adminListen && { adminListen: options.adminListen }),
   });
   const files = stack.move();
   const operator = operatorOf(dataDir);

@@ -53,8 +53,8 @@ export async function startCluster({ onTerminal = false } = {}): Promise<Cluster
   const home: TempDir = stack.use(tempDir());
   const env = environment(home.path);
   const command = onTerminal
-    ? ["script", "-qfec", `'${binary}' head --open`, "/dev/null"]
-    : [binary, "head", "--open"];
+    ? ["script", "-qfec", `'${binary}' head --access open`, "/dev/null"]
+    : [binary, "head", "--access", "open"];
   // Its addresses are for tests of networks, and count as the world.
   const child = stack.use(spawnProcess(head.run(command), { env }));
   await child.waitForLine(onTerminal ? /^ +look +/ : "head is up", { timeoutMs: 20_000 });

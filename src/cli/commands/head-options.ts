@@ -1,6 +1,7 @@
 /** What `llmnode head` can be told: its flags, their variables and their defaults. */
 
 import { POLICIES } from "../../cluster/routing/policies.ts";
+import { ACCESS_MODES, PUBLIC_PARTS } from "../../head/access/modes.ts";
 import { DAEMON_OPTIONS, DATA_DIR_OPTION } from "../base/spec.ts";
 import type { OptionSpec } from "../base/options.ts";
 
@@ -135,15 +136,19 @@ export const HEAD_OPTIONS: OptionSpec[] = [
     summary: "answers without x-llmnode-worker, -attempts and -queue-ms",
   },
   {
-    flag: "require-key",
-    env: "LLMNODE_REQUIRE_KEY",
-    summary: "serve nobody without an API key, even before the first one is made",
+    flag: "access",
+    value: `<${ACCESS_MODES.join("|")}>`,
+    env: "LLMNODE_ACCESS",
+    default: "auto",
+    summary:
+      "who may use models: private networks until there is a key, always, keys only, or anyone",
   },
   {
-    flag: "open",
-    env: "LLMNODE_OPEN",
-    summary:
-      "until there is an API key, serve clients from anywhere, not from private networks only",
+    flag: "public",
+    value: `<${PUBLIC_PARTS.join(",")}>`,
+    repeat: true,
+    env: "LLMNODE_PUBLIC",
+    summary: "what is shown to everyone: the status with the page at /, or /metrics, or both",
   },
   {
     flag: "admin-listen",
@@ -157,16 +162,6 @@ export const HEAD_OPTIONS: OptionSpec[] = [
     repeat: true,
     env: "LLMNODE_TRUSTED_PROXY",
     summary: "proxies in front whose x-forwarded-for says where a client is",
-  },
-  {
-    flag: "public-status",
-    env: "LLMNODE_PUBLIC_STATUS",
-    summary: "show the status and the page at / to everybody",
-  },
-  {
-    flag: "metrics-open",
-    env: "LLMNODE_METRICS_OPEN",
-    summary: "answer /metrics to everybody, not to this machine only",
   },
   {
     flag: "no-request-log",

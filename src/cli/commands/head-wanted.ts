@@ -1,7 +1,8 @@
 /** What the options of `llmnode head` ask for. */
 
 import type { TlsFiles } from "../../head/api/client-tls.ts";
-import type { AccessWishes, HeadOptions } from "../../head/options.ts";
+import { ACCESS_MODES, PUBLIC_PARTS } from "../../head/access/modes.ts";
+import type { HeadOptions } from "../../head/options.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
 import { addressOption, DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon/daemon.ts";
@@ -14,7 +15,7 @@ export type WantedHead = Omit<HeadOptions, "dataDir" | "version" | "log" | "requ
 };
 
 /** Throws `usage` for the first thing that cannot be. */
-export function readHead({ options }: Invocation): WantedHead {
+export function readHead({ options }: Pick<Invocation, "options">): WantedHead {
   const sessionListen = addressOption(options, "session-listen", {
     host: "0.0.0.0",
     port: DEFAULT_SESSION_PORT,
@@ -39,8 +40,13 @@ export function readHead({ options }: Invocation): WantedHead {
     logBodies: options.isOn("log-bodies"),
     resume: options.choice("resume", ["auto", "off"]),
     routing: readRouting(options),
-    metricsOpen: options.isOn("metrics-open"),
-    access: accessOf(options),
+    access: options.choice("access", ACCESS_MODES),
+    public: publicParts(options),
+    trustedProxies: options.texts("trusted-proxy"),
+    adminListen:
+      options.text("admin-listen") === null
+        ? null
+        : addressOption(options, "admin-listen", { host: "127.0.0.1", port: 8095 }),
     ...optional("corsOrigin", options.text("cors")),
     ...optional("otlp", options.text("otlp")),
     settings: {
@@ -52,23 +58,14 @@ export function readHead({ options }: Invocation): WantedHead {
   };
 }
 
-/** Who may ask. Throws `usage`. */
-function accessOf(options: Options): AccessWishes {
-  const open = options.isOn("open");
-  const requireKey = options.isOn("require-key");
-  if (open && requireKey) {
-    throw new LlmnodeError("usage", "head: --open and --require-key exclude each other");
+/** Words with commas between them, the option given once or several times. Throws `usage`. */
+function publicParts(options: Options): NonNullable<HeadOptions["public"]> {
+  const words = options.texts("public").flatMap((text) => text.split(","));
+  const isKnown = (word: string) => PUBLIC_PARTS.some((part) => part === word);
+  if (!words.every(isKnown)) {
+    throw options.invalid("public", "status, metrics or both, with a comma between them");
   }
-  return {
-    open,
-    requireKey,
-    publicStatus: options.isOn("public-status"),
-    trustedProxies: options.texts("trusted-proxy"),
-    adminListen:
-      options.text("admin-listen") === null
-        ? null
-        : addressOption(options, "admin-listen", { host: "127.0.0.1", port: 8095 }),
-  };
+  return Object.fromEntries(words.map((word) => [word, true]));
 }
 
 /** Both files or none. Throws `usage`. */

@@ -7,6 +7,7 @@ import { type AuthOptions, type AuthProblem, identify, type Identity } from "./a
 import type { AuthDelay } from "./auth-delay.ts";
 import { isNearby, networkOf } from "./client-address.ts";
 import type { Keys } from "./keys.ts";
+import type { AccessMode } from "./modes.ts";
 import {
   type Asked,
   isServedAt,
@@ -19,10 +20,8 @@ import {
 export interface AccessOptions extends AuthOptions, OpenedBy {
   keys: Keys;
   delay: AuthDelay;
-  /** Whether clients from anywhere are served while there is no key. */
-  open: boolean;
-  /** Whether clients need a key even while there is none. */
-  requireKey: boolean;
+  /** Who may use models. */
+  mode: AccessMode;
   /** Whether operators may ask by plain HTTP from other machines. */
   insecure: boolean;
   /** Called for each credential that is no good where one is needed, and for each that is missing. */
@@ -43,26 +42,25 @@ export interface Access {
 }
 
 export function createAccess(options: AccessOptions): Access {
-  const { keys } = options;
-  const needsKey = () => options.requireKey || keys.size > 0;
+  const { keys, mode } = options;
+  /** Whether API keys tell people apart: without any, all that a client may do needs none. */
+  const hasKeys = () => mode === "keys" || keys.size > 0;
+
+  const mayGoWithout = (address: string): boolean => {
+    if (mode === "open") return true;
+    if (mode === "keys" || (mode === "auto" && keys.size > 0)) return false;
+    return isNearby(address);
+  };
 
   const client: Access["client"] = ({ caller, problem }, { pinned, explained }) => {
-    if (caller.role !== "none") {
-      if (!(pinned || explained) || !needsKey() || hasRole(caller, "operator")) return null;
-      return forbidden(
-        pinned
-          ? "Choosing a worker needs an operator's API key."
-          : "An explanation of the route needs an operator's API key.",
-      );
+    if (caller.role === "none" && !mayGoWithout(caller.address)) {
+      if (!hasKeys()) return missing(NO_KEY_YET);
+      return problem?.error ?? missing(mode === "private" ? KEY_FROM_OUTSIDE : KEY_NEEDED);
     }
-    if (needsKey()) {
-      return problem?.error ?? missing("An API key is needed: Authorization: Bearer sk-ln-...");
-    }
-    if (options.open || isNearby(caller.address)) return null;
-    return missing(
-      "Clients from outside private networks need an API key, and there is none yet " +
-        "(on the head: llmnode key create; to serve everybody: llmnode head --open).",
-    );
+    if (!(pinned || explained) || !hasKeys() || hasRole(caller, "operator")) return null;
+    const what = pinned ? "Choosing a worker" : "An explanation of the route";
+    const message = `${what} needs an operator's API key.`;
+    return caller.role === "none" ? (problem?.error ?? missing(message)) : forbidden(message);
   };
 
   const viewer = (identity: Identity, role: "user" | "viewer"): LlmnodeError | null => {
@@ -70,10 +68,10 @@ export function createAccess(options: AccessOptions): Access {
     const { isAtHome, isForeignPage } = identity.circumstances();
     if (isForeignPage) return foreign();
     if (hasRole(caller, role)) return null;
-    if (problem !== null && (problem.isOurs || needsKey())) return problem.error;
+    if (problem !== null && (problem.isOurs || hasKeys())) return problem.error;
     if (isAtHome) return null;
     if (caller.role !== "none") return forbidden(`This needs a ${role}'s API key.`);
-    if (needsKey())
+    if (hasKeys())
       return missing(`This needs a ${role}'s API key: Authorization: Bearer sk-ln-...`);
     return forbidden("This is answered on the head's own machine only.");
   };
@@ -134,6 +132,13 @@ export function createAccess(options: AccessOptions): Access {
     },
   };
 }
+
+const KEY_NEEDED = "An API key is needed: Authorization: Bearer sk-ln-...";
+const KEY_FROM_OUTSIDE =
+  "Clients from outside private networks need an API key: Authorization: Bearer sk-ln-...";
+const NO_KEY_YET =
+  "Clients from outside private networks need an API key, and there is none yet " +
+  "(on the head: llmnode key create; to serve everyone: llmnode head --access open).";
 
 function missing(message: string): LlmnodeError {
   return new LlmnodeError("key_missing", message);

@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { ADMIN_TOKEN_FILE, isAdminToken, newAdminToken } from "../../protocol/admin-token.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
+import { digest } from "../../util/digest.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
-import { digest } from "../store/join-tokens.ts";
 
 /** Whether a text is the admin token; takes the same time for any. */
 export type AdminTokenCheck = (text: string) => boolean;

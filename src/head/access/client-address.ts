@@ -1,8 +1,8 @@
 /** Where a request comes from: the peer, or what a trusted proxy says; and which addresses are near. */
 
 import { type BlockList, isIP } from "node:net";
+import { blockList, contains } from "../../util/address-ranges.ts";
 import { parseHostPort } from "../../util/host-port.ts";
-import { blockList } from "../transport/ways.ts";
 
 /** Headers by which proxies say for whom they ask. */
 const FORWARDING = ["forwarded", "x-forwarded-for", "x-real-ip", "via"] as const;
@@ -53,11 +53,6 @@ export function plainAddress(address: string): string {
 function addressIn(text: string): string | null {
   const host = isIP(text) === 0 ? parseHostPort(text, { port: 0 })?.host : text;
   return host !== undefined && isIP(host) !== 0 ? plainAddress(host) : null;
-}
-
-export function contains(list: BlockList, address: string): boolean {
-  const version = isIP(address);
-  return version !== 0 && list.check(address, version === 6 ? "ipv6" : "ipv4");
 }
 
 /**

@@ -1,21 +1,28 @@
 /** Opens what decides who may ask the head for what, and what it writes down about that. */
 
 import path from "node:path";
+import { blockList } from "../../util/address-ranges.ts";
 import type { Log } from "../../util/log.ts";
 import { type Access, createAccess } from "./access.ts";
 import { openAdminToken } from "./admin-token.ts";
+import type { AccessMode, PublicPart } from "./modes.ts";
 import { type Audit, createAudit } from "./audit.ts";
 import { type AuthDelayOptions, createAuthDelay } from "./auth-delay.ts";
 import { type Keys, openKeys } from "./keys.ts";
 import type { AccessOptions } from "./access.ts";
-import type { HeadOptions } from "../options.ts";
 import { repairModes } from "../store/secret-modes.ts";
 import type { Store } from "../store/store.ts";
-import { blockList } from "../transport/ways.ts";
 
 export interface GuardOptions {
-  options: HeadOptions;
+  dataDir: string;
+  log: Log;
   store: Store;
+  /** `auto` by default. */
+  access?: AccessMode;
+  public?: Partial<Record<PublicPart, boolean>>;
+  trustedProxies?: readonly string[];
+  /** Whether operators may ask by plain HTTP from other machines. */
+  insecure: boolean;
   delay?: Partial<AuthDelayOptions>;
   onFailure?: AccessOptions["onFailure"];
 }
@@ -27,9 +34,9 @@ export interface Guard extends Disposable {
 }
 
 /** Throws `data_dir_unusable`; `usage` for a range of proxies that is none. */
-export function openGuard({ options, store, delay, onFailure }: GuardOptions): Guard {
-  const { dataDir, log } = options;
-  const { open, requireKey, publicStatus, trustedProxies = [] } = options.access ?? {};
+export function openGuard(options: GuardOptions): Guard {
+  const { dataDir, log, store, trustedProxies = [], onFailure } = options;
+  const mode = options.access ?? "auto";
   using stack = new DisposableStack();
   const dir = path.join(dataDir, "head");
   repairModes(dir, log);
@@ -38,15 +45,13 @@ export function openGuard({ options, store, delay, onFailure }: GuardOptions): G
     keys,
     isAdmin: openAdminToken(dataDir),
     trustedProxies: trustedProxies.length === 0 ? null : blockList(trustedProxies),
-    delay: stack.use(createAuthDelay({ now: () => performance.now(), ...delay })),
-    open: open ?? false,
-    requireKey: requireKey ?? false,
+    delay: stack.use(createAuthDelay({ now: () => performance.now(), ...options.delay })),
+    mode,
     insecure: options.insecure,
-    metricsOpen: options.metricsOpen ?? false,
-    publicStatus: publicStatus ?? false,
+    public: { status: false, metrics: false, ...options.public },
     ...(onFailure && { onFailure }),
   });
-  warnOf(options, { keys, log });
+  warnOf(mode, { keys, log });
   const opened = stack.move();
   return {
     keys,
@@ -57,11 +62,11 @@ export function openGuard({ options, store, delay, onFailure }: GuardOptions): G
 }
 
 /** Says what opens the head further than people may think. */
-function warnOf({ access }: HeadOptions, { keys, log }: { keys: Keys; log: Log }): void {
-  if (access?.open === true && keys.size === 0 && access.requireKey !== true) {
-    log.warn("--open: whoever reaches this head may use its models, without a key");
+function warnOf(mode: AccessMode, { keys, log }: { keys: Keys; log: Log }): void {
+  if (mode === "open") {
+    log.warn("--access open: anyone who can reach this head may use its models, without a key");
   }
-  if (access?.requireKey === true && keys.size === 0) {
+  if (mode === "keys" && keys.size === 0) {
     log.info("clients need an API key, and there is none yet: llmnode key create");
   }
 }

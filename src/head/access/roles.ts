@@ -1,6 +1,7 @@
 /** What of the head's own is for whom: one table of all that it answers itself. */
 
 import type { Role } from "../../protocol/caller.ts";
+import type { PublicPart } from "./modes.ts";
 
 /**
  * `everybody`: no question asked. `client`: whoever may ask for an answer of a model. `user`,
@@ -14,8 +15,8 @@ interface Row {
   read: Needed;
   /** Absent: an operator's, if it can be asked for at all. */
   write?: Needed;
-  /** What `--metrics-open` or `--public-status` opens. */
-  openedBy?: "metrics" | "status";
+  /** Which part of `--public` opens it. */
+  openedBy?: PublicPart;
 }
 
 const ROWS: readonly Row[] = [
@@ -48,8 +49,7 @@ const EXACT = new Map(ROWS.map((row) => [row.path, row]));
 const BELOW = ROWS.filter(({ path }) => path.endsWith("/*"));
 
 export interface OpenedBy {
-  metricsOpen: boolean;
-  publicStatus: boolean;
+  public: Record<PublicPart, boolean>;
 }
 
 export interface Asked {
@@ -60,19 +60,14 @@ export interface Asked {
 }
 
 /** What a request for one of the head's own needs. What is not in the table is for operators. */
-export function neededRole(
-  { method, pathname, search = "" }: Asked,
-  { metricsOpen, publicStatus }: OpenedBy,
-): Needed {
+export function neededRole({ method, pathname, search = "" }: Asked, opened: OpenedBy): Needed {
   const row =
     EXACT.get(pathname) ?? BELOW.find(({ path }) => pathname.startsWith(path.slice(0, -1)));
   if (!row) return "operator";
   const isRead = method === "GET" || method === "HEAD";
   const needed = isRead ? row.read : (row.write ?? "operator");
   const isOpen =
-    row.openedBy === "metrics"
-      ? metricsOpen
-      : row.openedBy && publicStatus && !showsMore(pathname, search);
+    row.openedBy !== undefined && opened.public[row.openedBy] && !showsMore(pathname, search);
   return isOpen && needed !== "operator" ? "everybody" : needed;
 }
 

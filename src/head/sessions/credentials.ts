@@ -2,7 +2,7 @@
 
 import { timingSafeEqual } from "node:crypto";
 import { newSecret } from "../../protocol/join-token.ts";
-import { digest } from "../store/join-tokens.ts";
+import { digest } from "../../util/digest.ts";
 import type { Store } from "../store/store.ts";
 
 export interface Credential {

@@ -1,9 +1,10 @@
 /** Join tokens: made, counted and taken back here; only their hashes are kept, the first one's aside. */
 
-import { createHash, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { type ErrorCode, LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { formatJoinToken, newSecret, parseJoinToken } from "../../protocol/join-token.ts";
+import { digest } from "../../util/digest.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
 import type { Store } from "./store.ts";
 
@@ -64,7 +65,7 @@ export interface JoinTokens {
 }
 
 interface Kept {
-  /** SHA-256 of the secret, hex. A secret is random enough to need no salt. */
+  /** Of the secret, in hex. */
   hash: string;
   first: boolean;
   createdAt: number;
@@ -224,11 +225,6 @@ function stateOf(kept: Kept, now: number): JoinTokenState {
 
 function instant(at: number | null): string {
   return new Date(at ?? 0).toISOString().slice(0, 19) + "Z";
-}
-
-/** Of a secret, as it is kept. */
-export function digest(secret: string): Buffer {
-  return createHash("sha256").update(secret).digest();
 }
 
 function readFirst(file: string): string | null {

@@ -1,9 +1,9 @@
 /** Finds out how the head reaches an engine: by which address, or why not. */
 
 import { lookup } from "node:dns/promises";
-import { BlockList, isIP } from "node:net";
+import { isIP } from "node:net";
 import type { Engine, Route, Worker } from "../../cluster/state/state.ts";
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { blockList, contains } from "../../util/address-ranges.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../../util/host-port.ts";
 import { probeTcp } from "../../util/tcp.ts";
 
@@ -106,32 +106,11 @@ async function isAllowed(
   const list = blockList([...options.allowAdvertise, worker.address]);
   const near = isSamePlace(options.head, worker);
   for (const address of addresses) {
-    const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-    if (!list.check(address, family) && !(near && isLoopback(address))) {
+    if (!contains(list, address) && !(near && isLoopback(address))) {
       return `${host} is not the worker's address ${worker.address}: allow it by head --allow-advertise ${address}`;
     }
   }
   return true;
-}
-
-/** Throws `usage` for text that is neither an address nor a CIDR range. */
-export function blockList(ranges: readonly string[]): BlockList {
-  const list = new BlockList();
-  for (const range of ranges) {
-    const [address = "", bits] = range.split("/");
-    const version = isIP(address);
-    const width = bits === undefined ? (version === 6 ? 128 : 32) : Number(bits);
-    if (
-      version === 0 ||
-      !Number.isInteger(width) ||
-      width < 0 ||
-      width > (version === 6 ? 128 : 32)
-    ) {
-      throw new LlmnodeError("usage", `${range} is not an address or a range such as 10.0.0.0/8`);
-    }
-    list.addSubnet(address, width, version === 6 ? "ipv6" : "ipv4");
-  }
-  return list;
 }
 
 function addressOf(url: URL): HostPort {

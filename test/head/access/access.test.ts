@@ -2,9 +2,10 @@ import { expect, test } from "bun:test";
 import { type Access, type AccessOptions, createAccess } from "../../../src/head/access/access.ts";
 import { createAuthDelay } from "../../../src/head/access/auth-delay.ts";
 import { formatKey, newKeyText, parseKey } from "../../../src/head/access/key-text.ts";
+import { ACCESS_MODES } from "../../../src/head/access/modes.ts";
 import type { Keys } from "../../../src/head/access/keys.ts";
 import { neededRole } from "../../../src/head/access/roles.ts";
-import { blockList } from "../../../src/head/transport/ways.ts";
+import { blockList } from "../../../src/util/address-ranges.ts";
 import { newAdminToken } from "../../../src/protocol/admin-token.ts";
 import { KEY_ROLES, type KeyRole, NO_LIMITS } from "../../../src/protocol/caller.ts";
 
@@ -29,11 +30,9 @@ function access(more: Partial<AccessOptions> & { size?: number } = {}): Access {
     isAdmin: (text) => text === ADMIN,
     trustedProxies: null,
     delay: createAuthDelay({ now: () => 0 }),
-    open: false,
-    requireKey: false,
+    mode: "auto",
     insecure: false,
-    metricsOpen: false,
-    publicStatus: false,
+    public: { status: false, metrics: false },
     ...rest,
   });
 }
@@ -77,11 +76,39 @@ test.each([
   const none = access({ size: 0 });
   expect(client(none, { from })).toBe(code);
   expect(client(none, { from, headers: bearer("test-token") })).toBe(code);
-  expect(client(access({ size: 0, open: true }), { from })).toBeNull();
-  expect(client(access({ size: 0, requireKey: true }), { from })).toBe("key_missing");
-  // From the first key on it is all the same where somebody is.
-  expect(client(access({ open: true }), { from })).toBe("key_missing");
-  expect(client(access(), { from, headers: bearer(keyOf("user")) })).toBeNull();
+  expect(client(access({ size: 0, mode: "private" }), { from })).toBe(code);
+  expect(client(access({ size: 0, mode: "open" }), { from })).toBeNull();
+  expect(client(access({ size: 0, mode: "keys" }), { from })).toBe("key_missing");
+  // From the first key on it is all the same where somebody is, unless a mode says otherwise.
+  expect(client(access(), { from })).toBe("key_missing");
+  expect(client(access({ mode: "keys" }), { from })).toBe("key_missing");
+  expect(client(access({ mode: "private" }), { from })).toBe(code);
+  expect(client(access({ mode: "open" }), { from })).toBeNull();
+  for (const mode of ACCESS_MODES) {
+    expect(client(access({ mode }), { from, headers: bearer(keyOf("user")) })).toBeNull();
+  }
+});
+
+test("a key that is no good counts where one is needed only", () => {
+  const unknown = bearer(formatKey(newKeyText()));
+  for (const mode of ACCESS_MODES) {
+    const needed = mode === "auto" || mode === "keys";
+    const refused = needed ? "key_invalid" : null;
+    expect(client(access({ mode }), { from: LAN, headers: unknown })).toBe(refused);
+  }
+  const outside = { from: PUBLIC, headers: unknown };
+  expect(client(access({ mode: "private" }), outside)).toBe("key_invalid");
+  expect(client(access({ mode: "open" }), outside)).toBeNull();
+});
+
+test("a client without a key may do no more than one with a user's key", () => {
+  const how = { pinned: true, explained: false };
+  for (const mode of ["private", "open"] as const) {
+    expect(client(access({ mode }), { from: LAN }, how)).toBe("key_missing");
+    expect(client(access({ mode, size: 0 }), { from: LAN }, how)).toBeNull();
+    expect(own(access({ mode }), "GET /api/v1/status", { from: LAN })).toBe("key_missing");
+    expect(own(access({ mode }), "GET /v1/models", { from: LAN })).toBeNull();
+  }
 });
 
 test.each([
@@ -233,8 +260,8 @@ test("what is for everybody, for clients, and for users", () => {
 });
 
 test("options open a part of it, and nothing else", () => {
-  const status = access({ publicStatus: true });
-  const metrics = access({ metricsOpen: true });
+  const status = access({ public: { status: true, metrics: false } });
+  const metrics = access({ public: { status: false, metrics: true } });
   for (const what of READS) {
     const path = what.split(" ")[1] ?? "";
     const isStatus = ["/", "/api/v1/status", "/api/v1/watch"].includes(path);
@@ -255,7 +282,7 @@ test("options open a part of it, and nothing else", () => {
     expect(own(status, `${watch}?${more}`, {})).toBeNull();
   }
   for (const what of ACTS.filter((one) => !one.endsWith("/status"))) {
-    expect(own(access({ publicStatus: true, metricsOpen: true }), what, {})).toBe("key_missing");
+    expect(own(access({ public: { status: true, metrics: true } }), what, {})).toBe("key_missing");
   }
   expect(own(status, "POST /api/v1/status", { from: PUBLIC })).toBe("forbidden");
   const insecure = access({ insecure: true });
@@ -288,11 +315,11 @@ test("behind a trusted proxy the client's address counts, and the proxy's word o
 });
 
 test("whatever is not in the table is for operators", () => {
-  const closed = { metricsOpen: true, publicStatus: true };
+  const opened = { public: { status: true, metrics: true } };
   for (const pathname of ["/api/v1/new", "/api/v2/status", "/anything", "/v1/dnt/table/x", "//"]) {
-    expect(neededRole({ method: "GET", pathname }, closed)).toBe("operator");
+    expect(neededRole({ method: "GET", pathname }, opened)).toBe("operator");
   }
-  expect(neededRole({ method: "DELETE", pathname: "/api/v1/events" }, closed)).toBe("operator");
+  expect(neededRole({ method: "DELETE", pathname: "/api/v1/events" }, opened)).toBe("operator");
 });
 
 test("failures are counted by their reason", () => {

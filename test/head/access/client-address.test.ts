@@ -6,7 +6,7 @@ import {
   isNearby,
   networkOf,
 } from "../../../src/head/access/client-address.ts";
-import { blockList } from "../../../src/head/transport/ways.ts";
+import { blockList } from "../../../src/util/address-ranges.ts";
 
 test.each([
   ["127.0.0.1", true],

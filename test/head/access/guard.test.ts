@@ -115,7 +115,7 @@ test("a key for some models sees and gets these alone, aliases by their own name
 });
 
 test("OpenAI's client is told what is wrong with its key", async () => {
-  await using head = await startTestHead(FAST, { access: { requireKey: true } });
+  await using head = await startTestHead(FAST, { access: "keys" });
   const ask = (apiKey: string) =>
     new OpenAI({ apiKey, baseURL: `${head.url}/v1`, maxRetries: 0 }).models.list().then(
       () => "fine",
@@ -177,7 +177,8 @@ test("choosing a worker and explanations are for operators, once there are keys"
 
 test("with a port of their own, operators are answered there alone", async () => {
   await using head = await startTestHead(FAST, {
-    access: { adminListen: { host: "127.0.0.1", port: 0 }, publicStatus: true },
+    adminListen: { host: "127.0.0.1", port: 0 },
+    public: { status: true },
   });
   const admin = head.head.adminUrl ?? "";
   expect(readLocalAdmin(head.dataDir)).toMatchObject({ url: head.url, adminUrl: admin });
@@ -314,7 +315,7 @@ test("a service never sees the key that let its client in, and sees its own", as
 });
 
 test("a port that speaks no HTTP is no reason to forget who asked", async () => {
-  await using head = await startTestHead(FAST, { access: { requireKey: true } });
+  await using head = await startTestHead(FAST, { access: "keys" });
   // HTTP/1.0 without a host, as from a balancer's check.
   const { port } = new URL(head.url);
   const answer = await new Promise<string>((resolve, reject) => {
