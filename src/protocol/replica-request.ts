@@ -52,7 +52,7 @@ export interface PromptFacts {
   maxTokens: number | null;
 }
 
-/** How an attempt at an engine ended: what its lease is given back with. */
+/** How an attempt at an engine ended. */
 export type LeaseOutcome =
   | "ok"
   /** The engine answered that the request is wrong. */
@@ -74,3 +74,13 @@ export type LeaseOutcome =
   /** The client took no byte for too long. */
   | "slow_client"
   | "client_gone";
+
+/** What a lease is given back with. */
+export interface LeaseEnd {
+  outcome: LeaseOutcome;
+  /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
+  promptTokens: number | null;
+  cachedTokens: number | null;
+  /** When the engine wants to be asked again; null: it did not say. */
+  retryAfterMs: number | null;
+}

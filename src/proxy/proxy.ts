@@ -1,18 +1,16 @@
 /** Carries one client request to an engine and its answer back; tries elsewhere while it may. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import type { Caller } from "../protocol/caller.ts";
 import { type Abandon, ABANDON_LIMITS, createAbandon } from "./attempt/abandon.ts";
 import type { Admission, Admit } from "./record/admission.ts";
 import { factsOf, NO_ADMISSION, withAdmission } from "./record/admission.ts";
 import { aliasError, type Aliases, targetAt } from "./request/aliases.ts";
 import { requireAllowed } from "./request/allowed.ts";
-import { type AttemptJob, type AttemptOptions, attempt } from "./attempt/attempt.ts";
-import type { BodyLimits } from "./request/body.ts";
+import { type AttemptJob, attempt } from "./attempt/attempt.ts";
 import { cancellable, clientGone, goneBecause } from "./request/client-request.ts";
 import type { AttemptFailure } from "./answer/failure.ts";
 import type { ReplicaRequest } from "../protocol/replica-request.ts";
-import type { Acquire, Lease } from "./request/lease.ts";
+import type { Lease } from "./request/lease.ts";
 import {
   noResponse,
   type Origins,
@@ -28,7 +26,6 @@ import {
   finisher,
   type LiveRequest,
   MAX_LOGGED_BYTES,
-  type RecordingOptions,
   refusal,
   startAttempt,
   startRecord,
@@ -40,19 +37,16 @@ import {
   RESUME_DEFAULTS,
   type ResumeSettings,
 } from "./resume/resume.ts";
-import type { Route } from "./request/routes.ts";
 import { withKeepAlive } from "./answer/silence.ts";
-import { createTries, TRIES_DEFAULTS, type TriesOptions } from "./attempt/tries.ts";
-import { type Asked, replicaRequestOf } from "./attempt/want.ts";
+import { createTries, TRIES_DEFAULTS } from "./attempt/tries.ts";
+import { replicaRequestOf } from "./attempt/want.ts";
+import type { ServiceOptions } from "./service/service.ts";
+import type { Asked, ProxyCall } from "./request/context.ts";
 
-export interface ProxyOptions extends AttemptOptions, RecordingOptions, TriesOptions {
-  acquire: Acquire;
-  /** Asked once for each request that could be read, before it asks for a replica. */
-  admit: Admit;
+export interface ProxyOptions extends ServiceOptions {
   /** Whether it matters what the prompts for a model begin with; false spares reading them. */
   prefixMatters: (model: string) => boolean;
   aliases: Aliases;
-  body: BodyLimits;
   origins: Origins;
   resume: ResumeSettings;
   /** Silence before the engine's first data after which a stream's client gets a comment. */
@@ -79,22 +73,6 @@ export const PROXY_DEFAULTS = {
   onLive: (_live: LiveRequest) => {},
   admit: (() => NO_ADMISSION) as Admit,
 };
-
-export interface ProxyCall {
-  route: Route;
-  /** The path at the engine, with its query. */
-  path: string;
-  requestId: string;
-  clientAddress: string;
-  /** Who asks. */
-  caller: Caller;
-  /** A worker that the client insists on. */
-  worker: string | null;
-  /** Takes what should not have happened, and gives what the client is told instead. */
-  onBug: (error: unknown) => LlmnodeError;
-  /** Called once, when the answer has been passed on or there will be none. */
-  onEnd: () => void;
-}
 
 /** Never throws: every failure is an answer in the route's dialect. */
 export type Proxy = (request: Request, call: ProxyCall) => Promise<Response>;

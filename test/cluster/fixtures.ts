@@ -2,7 +2,7 @@
 
 import { join, type JoinResult } from "../../src/cluster/state/admission.ts";
 import { release } from "../../src/cluster/dispatch/dispatch.ts";
-import type { ReplicaRequest } from "../../src/protocol/replica-request.ts";
+import type { LeaseEnd, ReplicaRequest } from "../../src/protocol/replica-request.ts";
 import { createRouter } from "../../src/cluster/routing/routing.ts";
 import { reportEngine, reportModels, setRoute } from "../../src/cluster/state/registry.ts";
 import type { ClusterLimits } from "../../src/cluster/state/limits.ts";
@@ -11,7 +11,6 @@ import {
   createCluster,
   type Engine,
   type Lease,
-  type LeaseEnd,
   type Worker,
 } from "../../src/cluster/state/state.ts";
 import type { EngineReport, Hello } from "../../src/protocol/messages.ts";

@@ -11,11 +11,10 @@ import {
 } from "../state/candidates.ts";
 import { outlook, type Refusal, refusalOf } from "./explain.ts";
 import { noteBusy, noteLeased } from "../state/latch.ts";
-import type { Replica } from "../state/catalog.ts";
 import { deathsOf, isSuspect, noteFailed } from "../faults/poison.ts";
 import type { Choice, Router } from "../routing/routing.ts";
-import type { ClusterState, Engine, Lease, LeaseEnd, Worker } from "../state/state.ts";
-import type { ReplicaRequest } from "../../protocol/replica-request.ts";
+import type { ClusterState, Engine, Lease, Replica, Worker } from "../state/state.ts";
+import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
 
 /** What decides: who is there, and where requests do best. */
 export interface DispatchContext extends CandidateContext {

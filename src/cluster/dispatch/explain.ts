@@ -3,10 +3,9 @@
 import type { ErrorCode } from "../../protocol/errors.ts";
 import { formatDuration } from "../../util/units.ts";
 import { type CandidateContext, fits, replicasFor } from "../state/candidates.ts";
-import type { Replica } from "../state/catalog.ts";
 import { isKnownModel } from "../state/registry.ts";
 import { serviceCatalog } from "../state/services.ts";
-import type { ClusterState, Engine } from "../state/state.ts";
+import type { ClusterState, Engine, Replica } from "../state/state.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 export interface Refusal {

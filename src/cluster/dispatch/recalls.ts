@@ -1,10 +1,10 @@
 /** Which requests must leave the replica that they are on. */
 
-import type { Catalog } from "../state/catalog.ts";
+import { heartbeatPlan } from "../state/limits.ts";
 import { fits, isUsable, replicasFor } from "../state/candidates.ts";
 import { drainRecall } from "../liveness/drains.ts";
 import { leaveSuspect } from "./stall.ts";
-import { type ClusterState, heartbeatPlan, type Lease } from "../state/state.ts";
+import type { Catalog, ClusterState, Lease } from "../state/state.ts";
 
 export interface Recall {
   lease: Lease;

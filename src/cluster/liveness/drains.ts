@@ -1,8 +1,7 @@
 /** Workers that take no new requests because an operator says so, and what follows from that. */
 
-import type { Catalog } from "../state/catalog.ts";
 import type { DrainOrder } from "../state/drain-order.ts";
-import type { ClusterState, Lease, Worker } from "../state/state.ts";
+import type { Catalog, ClusterState, Lease, Worker } from "../state/state.ts";
 
 /** The order that keeps requests away from the worker now; null: there is none, or it is queued. */
 export function activeOrder(state: ClusterState, workerId: string): DrainOrder | null {

@@ -1,9 +1,10 @@
 /** Who is alive, from when each worker was last heard; nothing here reads a clock. */
 
+import { heartbeatPlan } from "../state/limits.ts";
 import { formatDuration } from "../../util/units.ts";
 import { drainReason } from "./drains.ts";
 import { remember } from "../state/registry.ts";
-import { type ClusterState, heartbeatPlan, type Worker, type WorkerState } from "../state/state.ts";
+import { type ClusterState, type Worker, type WorkerState } from "../state/state.ts";
 
 export interface Transition {
   worker: Worker;

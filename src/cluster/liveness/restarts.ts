@@ -1,9 +1,8 @@
 /** The next step of a restart that an operator ordered: drain, start the engine anew, be ready. */
 
-import type { Catalog } from "../state/catalog.ts";
 import { lastReplicas } from "./drains.ts";
 import type { DrainOrder } from "../state/drain-order.ts";
-import type { ClusterState, Engine } from "../state/state.ts";
+import type { Catalog, ClusterState, Engine } from "../state/state.ts";
 
 export type RestartStep =
   | { do: "wait" }

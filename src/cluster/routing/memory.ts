@@ -1,6 +1,5 @@
 /** What the router remembers of engines and models, within bounds. */
 
-import type { Replica } from "../state/catalog.ts";
 import {
   createLoadTime,
   createPrefillSpeed,
@@ -11,7 +10,7 @@ import {
 } from "./learning.ts";
 import { createTurns, type Turns } from "./policies.ts";
 import { createHolderIds, type Holder } from "./prefix-index.ts";
-import type { Lease } from "../state/state.ts";
+import type { Lease, Replica } from "../state/state.ts";
 
 /** What became of prompts that some replica held in its cache. */
 export interface Affinity {

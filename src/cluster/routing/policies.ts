@@ -1,7 +1,7 @@
 /** The ways in which replicas are picked, and which model is served in which way. */
 
 import { globMatcher } from "../../util/glob.ts";
-import type { Replica } from "../state/catalog.ts";
+import type { Replica } from "../state/state.ts";
 import { SCORE_TUNING, type ScoreTuning } from "./score.ts";
 
 export const POLICIES = [

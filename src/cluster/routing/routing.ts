@@ -1,6 +1,5 @@
 /** Picks the replica for a request, and learns from how the request fares there. */
 
-import type { Replica } from "../state/catalog.ts";
 import { createPrefillSpeed } from "./learning.ts";
 import {
   pickRandom,
@@ -18,8 +17,8 @@ import {
 } from "./prefix-index.ts";
 import { type Affinity, createRoutingMemory } from "./memory.ts";
 import { explainPlain, explainScores, type Scored, scoreOf, type Standing } from "./score.ts";
-import type { Engine, Lease, LeaseEnd } from "../state/state.ts";
-import type { ReplicaRequest } from "../../protocol/replica-request.ts";
+import type { Engine, Lease, Replica } from "../state/state.ts";
+import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
 
 /** A replica, and what the request is reckoned to cost there. */
 export interface Choice {

@@ -1,6 +1,6 @@
 /** What a request is reckoned to wait on a replica, in seconds; the least is the best. */
 
-import type { Replica } from "../state/catalog.ts";
+import type { Replica } from "../state/state.ts";
 import { cleanLine } from "../../util/text.ts";
 
 /** How the parts are weighed. */

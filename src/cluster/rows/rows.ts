@@ -9,12 +9,11 @@ import type {
   WorkerRow,
 } from "../../protocol/watch-rows.ts";
 import { standingOf } from "../state/candidates.ts";
-import type { Catalog, Replica } from "../state/catalog.ts";
 import { loadOf } from "../state/load.ts";
 import { queueDepths } from "../state/queue.ts";
 import { badness, engineState, progressOf, workerState } from "./state.ts";
 import { isPickable } from "./snapshot.ts";
-import type { ClusterState, Engine, Worker } from "../state/state.ts";
+import type { Catalog, ClusterState, Engine, Replica, Worker } from "../state/state.ts";
 
 /** How much passes; null is not known. */
 export interface Passing {

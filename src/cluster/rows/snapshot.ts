@@ -1,13 +1,12 @@
 /** The cluster at one instant, as JSON that leaves the process. */
 
 import { standingOf } from "../state/candidates.ts";
-import type { Catalog, ReplicaState } from "../state/catalog.ts";
 import { replicasOf } from "../state/catalog.ts";
 import { loadOf } from "../state/load.ts";
 import { type DrainJson, drainJson } from "./snapshot-drain.ts";
 import { queueDepths } from "../state/queue.ts";
 import { serviceCatalog, serviceReplicaOf } from "../state/services.ts";
-import type { ClusterState, Engine, Worker } from "../state/state.ts";
+import type { Catalog, ClusterState, Engine, ReplicaState, Worker } from "../state/state.ts";
 import { hardwareJson, type HardwareJson } from "../state/telemetry.ts";
 
 /** `GET /api/v1/status`; unknown is null, changes are additive. */

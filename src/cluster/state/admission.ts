@@ -1,10 +1,11 @@
 /** Who may join: versions, takeovers, names, limits. */
 
+import type { ErrorCode } from "../../protocol/errors.ts";
 import { type Hello, MIN_PROTOCOL, PROTOCOL } from "../../protocol/messages.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 import { endRun, forget } from "./registry.ts";
-import type { ClusterState, RefusedJoin, Worker } from "./state.ts";
+import type { ClusterState, Worker } from "./state.ts";
 import { NO_HARDWARE } from "./telemetry.ts";
 
 const MAX_LABELS = 32;
@@ -13,6 +14,14 @@ const MAX_TEXT = 512;
 /** Names of workers, as people type them and as metrics and logs carry them. */
 export const WORKER_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
 const WORKER_ID = /^[0-9a-z-]{8,64}$/;
+
+/** A session that is not accepted. */
+export interface RefusedJoin {
+  code: ErrorCode;
+  reason: string;
+  hint: string;
+  retry: boolean;
+}
 
 export type JoinResult =
   | {

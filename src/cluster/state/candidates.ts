@@ -1,24 +1,17 @@
 /** Which replicas may have a request now, and which of them come first. */
 
+import { heartbeatPlan } from "./limits.ts";
 import { admits } from "../faults/breaker.ts";
-import { type Catalog, findReplicas, type Replica, type ReplicaState } from "./catalog.ts";
+import { findReplicas } from "./catalog.ts";
 import { isBusy, isLatched } from "./latch.ts";
 import { serviceCatalog } from "./services.ts";
-import { type ClusterState, type Engine, heartbeatPlan } from "./state.ts";
+import type { Catalog, ClusterState, Engine, Offers, Replica, ReplicaState } from "./state.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 /** What decides: who is there. */
 export interface CandidateContext {
   state: ClusterState;
   catalog: Catalog;
-}
-
-/** Lists that hold as long as the catalog does. */
-export interface Offers {
-  catalog: Catalog;
-  revision: number;
-  services: Catalog;
-  all: readonly Replica[];
 }
 
 /** The replicas of what is wanted by its own name; `model` is one of its models. */

@@ -1,21 +1,14 @@
 /** Which replicas there are: models to engines, with the state that the router and people see. */
 
-import type { ClusterState, Engine, ModelCard, Worker } from "./state.ts";
-
-export type ReplicaState =
-  "ready" | "starting" | "unreachable" | "latched" | "excluded" | "draining";
-
-export interface Replica {
-  worker: Worker;
-  engine: Engine;
-  card: ModelCard;
-  state: ReplicaState;
-  /** Why it is not ready. */
-  reason: string | null;
-}
-
-/** Every model that an engine has or is starting with, with its replicas in a stable order. */
-export type Catalog = ReadonlyMap<string, readonly Replica[]>;
+import type {
+  Catalog,
+  ClusterState,
+  Engine,
+  ModelCard,
+  Replica,
+  ReplicaState,
+  Worker,
+} from "./state.ts";
 
 interface Cached {
   revision: number;

@@ -1,7 +1,7 @@
 /** Which engines have too much to do: by their own figures, and by their answers. */
 
-import { type LoadFigures, loadOf } from "./load.ts";
-import type { ClusterState, Engine } from "./state.ts";
+import { loadOf } from "./load.ts";
+import type { ClusterState, Engine, Latch, LoadFigures } from "./state.ts";
 
 /** Above these figures an engine is latched, and below the others it is not any more. */
 const LATCH = { waiting: 5, kvUsage: 0.9 };
@@ -9,17 +9,6 @@ const UNLATCH = { waiting: 2, kvUsage: 0.8 };
 /** How long an engine that has said that it has no room is not asked, and at most. */
 const BUSY_MS = 1000;
 const MAX_BUSY_MS = 30_000;
-
-export interface Latch {
-  /** The sample that has been looked at last. */
-  sample: LoadFigures | null;
-  isOn: boolean;
-  /** Until when it wants no requests, by its own answer. */
-  busyUntil: number;
-  /** The most leases that were held on it since the last sample, and between the two before. */
-  peak: number;
-  lastPeak: number;
-}
 
 export function newLatch(): Latch {
   return { sample: null, isOn: false, busyUntil: 0, peak: 0, lastPeak: 0 };

@@ -88,3 +88,25 @@ export const CLUSTER_LIMITS: ClusterLimits = {
   poison: POISON_LIMITS,
   retries: BUDGET_LIMITS,
 };
+
+/** A cluster, as far as its times depend on it. */
+interface Sized {
+  limits: ClusterLimits;
+  workers: ReadonlyMap<string, unknown>;
+}
+
+/** What the head tells a worker at its heartbeat, scaled to the size of the cluster. */
+export function heartbeatPlan({ limits, workers }: Sized): {
+  intervalMs: number;
+  staleAfterMs: number;
+  lostAfterMs: number;
+  loadMaxAgeMs: number;
+} {
+  const factor = Math.max(1, workers.size / limits.heartbeatWorkers);
+  return {
+    intervalMs: Math.round(limits.heartbeatIntervalMs * factor),
+    staleAfterMs: Math.round(limits.staleAfterMs * factor),
+    lostAfterMs: Math.round(limits.lostAfterMs * factor),
+    loadMaxAgeMs: Math.round(limits.loadMaxAgeMs * factor),
+  };
+}

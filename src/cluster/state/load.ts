@@ -1,25 +1,8 @@
 /** What engines say about their load, as their workers pass it on. */
 
+import { heartbeatPlan } from "./limits.ts";
 import type { EngineLoad } from "../../protocol/messages.ts";
-import { type ClusterState, type Engine, heartbeatPlan, type Worker } from "./state.ts";
-
-/** Null: the engine does not say. */
-export interface LoadFigures {
-  /** Requests that it runs, and that wait inside it, whoever sent them. */
-  running: number | null;
-  waiting: number | null;
-  /** The share of its cache that is taken, 0 to 1. */
-  kvUsage: number | null;
-  /** Prompt tokens found in its prefix cache since its start, and looked up. */
-  prefixHitTokens: number | null;
-  prefixQueryTokens: number | null;
-  /** A figure that moves with every token that it reads or writes. */
-  flow: number | null;
-  /** Tokens that its worker asked it for and did not get, in a row; null: none was asked for. */
-  failedGenerations: number | null;
-  /** When the engine said so. */
-  sampledAt: number;
-}
+import type { ClusterState, Engine, LoadFigures, Worker } from "./state.ts";
 
 /** Takes over what a heartbeat brings; engines that the worker has not announced are passed over. */
 export function reportLoads(worker: Worker, loads: readonly EngineLoad[], now: number): void {

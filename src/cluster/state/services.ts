@@ -1,7 +1,7 @@
 /** Which replicas services have: HTTP servers that are asked for by name and serve no models. */
 
-import { type Catalog, type Replica, replicaState } from "./catalog.ts";
-import type { ClusterState, Engine, Worker } from "./state.ts";
+import { replicaState } from "./catalog.ts";
+import type { Catalog, ClusterState, Engine, Replica, Worker } from "./state.ts";
 
 /** The one replica that an engine is of its service; null for an engine with models. */
 export function serviceReplicaOf(worker: Worker, engine: Engine): Replica | null {

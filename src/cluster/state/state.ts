@@ -1,18 +1,14 @@
 /** What the head knows of its cluster: plain data, each part with the one file that writes it. */
 
-import type { ErrorCode } from "../../protocol/errors.ts";
 import type { DrainOrder } from "./drain-order.ts";
 import type { Breaker } from "../faults/breaker.ts";
 import { newBudget, type RetryBudget } from "../faults/budget.ts";
-import type { Offers } from "./candidates.ts";
-import type { Latch } from "./latch.ts";
 import { CLUSTER_LIMITS, type ClusterLimits } from "./limits.ts";
-import type { LoadFigures } from "./load.ts";
 import { newPoison, type Poison } from "../faults/poison.ts";
 import { newQueue, type Queue } from "./queue.ts";
 import type { Hardware } from "./telemetry.ts";
 import type { Host } from "../../protocol/messages.ts";
-import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
+import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
 
@@ -134,6 +130,36 @@ export interface Engine {
   loadMs: number | null;
 }
 
+/** What it says about its load; null: it does not say. */
+export interface LoadFigures {
+  /** Requests that it runs, and that wait inside it, whoever sent them. */
+  running: number | null;
+  waiting: number | null;
+  /** The share of its cache that is taken, 0 to 1. */
+  kvUsage: number | null;
+  /** Prompt tokens found in its prefix cache since its start, and looked up. */
+  prefixHitTokens: number | null;
+  prefixQueryTokens: number | null;
+  /** A figure that moves with every token that it reads or writes. */
+  flow: number | null;
+  /** Tokens that its worker asked it for and did not get, in a row; null: none was asked for. */
+  failedGenerations: number | null;
+  /** When the engine said so. */
+  sampledAt: number;
+}
+
+/** How much it has to do. Written by latch. */
+export interface Latch {
+  /** The sample that has been looked at last. */
+  sample: LoadFigures | null;
+  isOn: boolean;
+  /** Until when it wants no requests, by its own answer. */
+  busyUntil: number;
+  /** The most leases that were held on it since the last sample, and between the two before. */
+  peak: number;
+  lastPeak: number;
+}
+
 export interface Suspect {
   /** Since when nothing came. */
   since: number;
@@ -149,6 +175,29 @@ export interface ModelCard {
   loaded: boolean | null;
   /** What the engine's own list says beside this. */
   extra: Readonly<Record<string, unknown>>;
+}
+
+export type ReplicaState =
+  "ready" | "starting" | "unreachable" | "latched" | "excluded" | "draining";
+
+export interface Replica {
+  worker: Worker;
+  engine: Engine;
+  card: ModelCard;
+  state: ReplicaState;
+  /** Why it is not ready. */
+  reason: string | null;
+}
+
+/** Every model that an engine has or is starting with, with its replicas in a stable order. */
+export type Catalog = ReadonlyMap<string, readonly Replica[]>;
+
+/** Lists that hold as long as the catalog does. */
+export interface Offers {
+  catalog: Catalog;
+  revision: number;
+  services: Catalog;
+  all: readonly Replica[];
 }
 
 export interface Lease {
@@ -190,16 +239,6 @@ export interface Lease {
   recalled: boolean;
   /** What the request had asked for. */
   request: ReplicaRequest;
-}
-
-/** How a lease ended. */
-export interface LeaseEnd {
-  outcome: LeaseOutcome;
-  /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
-  promptTokens: number | null;
-  cachedTokens: number | null;
-  /** When the engine wants to be asked again; null: it did not say. */
-  retryAfterMs: number | null;
 }
 
 export interface ClusterState {
@@ -251,29 +290,4 @@ export function createCluster(now: number, limits: Partial<ClusterLimits> = {}):
     loadTimes: new Map(),
     offers: null,
   };
-}
-
-/** What the head tells a worker at its heartbeat, scaled to the size of the cluster. */
-export function heartbeatPlan(state: ClusterState): {
-  intervalMs: number;
-  staleAfterMs: number;
-  lostAfterMs: number;
-  loadMaxAgeMs: number;
-} {
-  const { limits } = state;
-  const factor = Math.max(1, state.workers.size / limits.heartbeatWorkers);
-  return {
-    intervalMs: Math.round(limits.heartbeatIntervalMs * factor),
-    staleAfterMs: Math.round(limits.staleAfterMs * factor),
-    lostAfterMs: Math.round(limits.lostAfterMs * factor),
-    loadMaxAgeMs: Math.round(limits.loadMaxAgeMs * factor),
-  };
-}
-
-/** A session that is not accepted. */
-export interface RefusedJoin {
-  code: ErrorCode;
-  reason: string;
-  hint: string;
-  retry: boolean;
 }

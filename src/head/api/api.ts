@@ -1,14 +1,14 @@
 /** Routes what arrives at the head's HTTP port to the proxy, the lists, health and status. */
 
-import type { Catalog } from "../../cluster/state/catalog.ts";
+import type { ProxyCall } from "../../proxy/request/context.ts";
 import { statusJson } from "../../cluster/rows/snapshot.ts";
-import type { ClusterState } from "../../cluster/state/state.ts";
+import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { hasRole } from "../../protocol/caller.ts";
 import { noSuchModel } from "../../proxy/request/allowed.ts";
 import { errorResponse } from "../../proxy/record/error-answer.ts";
 import { requestIdOf } from "../../proxy/request/headers.ts";
-import type { Proxy, ProxyCall } from "../../proxy/proxy.ts";
+import type { Proxy } from "../../proxy/proxy.ts";
 import { DEBUG_ROUTE } from "../../proxy/record/recording.ts";
 import { type Dialect, type Route, routesAt } from "../../proxy/request/routes.ts";
 import type { ServiceProxy } from "../../proxy/service/service.ts";

@@ -1,6 +1,7 @@
 /** The cluster's models as clients list them: OpenAI's form, and Ollama's. */
 
-import { type Catalog, findReplicas, type Replica } from "../../cluster/state/catalog.ts";
+import type { Catalog, Replica } from "../../cluster/state/state.ts";
+import { findReplicas } from "../../cluster/state/catalog.ts";
 import type { ListedAliases } from "../store/aliases.ts";
 
 export interface ModelCardJson {

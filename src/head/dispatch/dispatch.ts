@@ -1,7 +1,8 @@
 /** Drives the pure dispatch of `cluster/`: the clock, the tick, and the promises of requests. */
 
+import type { LeaseEnd } from "../../protocol/replica-request.ts";
 import { takeRetry } from "../../cluster/faults/budget.ts";
-import { type Catalog, createCatalogReader, findReplicas } from "../../cluster/state/catalog.ts";
+import { createCatalogReader, findReplicas } from "../../cluster/state/catalog.ts";
 import { release, started } from "../../cluster/dispatch/dispatch.ts";
 import { foreignLoad } from "../../cluster/state/latch.ts";
 import { tick, type Transition } from "../../cluster/liveness/liveness.ts";
@@ -9,9 +10,15 @@ import { type Recall, recalls } from "../../cluster/dispatch/recalls.ts";
 import { setRoute } from "../../cluster/state/registry.ts";
 import type { RouteSettings } from "../../cluster/routing/policies.ts";
 import { createRouter, type Router } from "../../cluster/routing/routing.ts";
-import type { ClusterState, Engine, Lease as Held, Worker } from "../../cluster/state/state.ts";
+import type {
+  Catalog,
+  ClusterState,
+  Engine,
+  Lease as Held,
+  Worker,
+} from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Acquire, Lease, LeaseEnd } from "../../proxy/request/lease.ts";
+import type { Acquire, Lease } from "../../proxy/request/lease.ts";
 import { directUpstream } from "../../proxy/request/upstream.ts";
 import type { Log } from "../../util/log.ts";
 import { createDeaths } from "./deaths.ts";

@@ -1,6 +1,5 @@
 /** Carries out what operators order of workers: drains, their end, and restarts one after the other. */
 
-import type { Catalog } from "../../cluster/state/catalog.ts";
 import {
   activeOrder,
   dropOrder,
@@ -12,7 +11,7 @@ import type { DrainOrder } from "../../cluster/state/drain-order.ts";
 import { settle, type Transition } from "../../cluster/liveness/liveness.ts";
 import { nextStep } from "../../cluster/liveness/restarts.ts";
 import { serviceCatalog } from "../../cluster/state/services.ts";
-import type { ClusterState, Worker } from "../../cluster/state/state.ts";
+import type { Catalog, ClusterState, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";
 import type { Log } from "../../util/log.ts";

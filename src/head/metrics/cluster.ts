@@ -1,9 +1,8 @@
 /** The metrics that are facts of the cluster: read at each scrape, kept nowhere. */
 
 import { admits } from "../../cluster/faults/breaker.ts";
-import type { Catalog } from "../../cluster/state/catalog.ts";
 import { serviceCatalog } from "../../cluster/state/services.ts";
-import type { ClusterState, WorkerState } from "../../cluster/state/state.ts";
+import type { Catalog, ClusterState, WorkerState } from "../../cluster/state/state.ts";
 import type { LabelGuard } from "./labels.ts";
 import type { Registry } from "./prometheus.ts";
 

@@ -1,7 +1,7 @@
 /** The metrics of what engines say about their own load: those that are known and not old. */
 
-import { type LoadFigures, loadOf } from "../../cluster/state/load.ts";
-import type { ClusterState, Engine } from "../../cluster/state/state.ts";
+import { loadOf } from "../../cluster/state/load.ts";
+import type { ClusterState, Engine, LoadFigures } from "../../cluster/state/state.ts";
 import type { Registry } from "./prometheus.ts";
 
 type Read = (load: LoadFigures) => number | null;

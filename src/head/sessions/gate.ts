@@ -1,6 +1,6 @@
 /** Who may come in: the worker's credential, else its join token; and clocks that can be compared. */
 
-import type { RefusedJoin } from "../../cluster/state/state.ts";
+import type { RefusedJoin } from "../../cluster/state/admission.ts";
 import type { Hello } from "../../protocol/messages.ts";
 import { formatDuration } from "../../util/units.ts";
 import type { Credentials } from "./credentials.ts";

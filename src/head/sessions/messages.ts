@@ -1,14 +1,10 @@
 /** What a worker says on its session, as changes of the cluster's state. */
 
+import { heartbeatPlan } from "../../cluster/state/limits.ts";
 import { settle, type Transition } from "../../cluster/liveness/liveness.ts";
 import { goodbye, heard, reportEngine, reportModels } from "../../cluster/state/registry.ts";
 import { reportLoads } from "../../cluster/state/load.ts";
-import {
-  type ClusterState,
-  type Engine,
-  heartbeatPlan,
-  type Worker,
-} from "../../cluster/state/state.ts";
+import { type ClusterState, type Engine, type Worker } from "../../cluster/state/state.ts";
 import { withTelemetry } from "../../cluster/state/telemetry.ts";
 import type { ErrorCode } from "../../protocol/errors.ts";
 import type { ModelList, UnknownMessage, WorkerMessage } from "../../protocol/messages.ts";

@@ -1,9 +1,10 @@
 /** Turns what workers say on their sessions into the state of the cluster. */
 
+import { heartbeatPlan } from "../../cluster/state/limits.ts";
 import { join, type JoinResult, refuseVersion } from "../../cluster/state/admission.ts";
 import { activeOrder, orderText } from "../../cluster/liveness/drains.ts";
 import { disconnect, workerOf } from "../../cluster/state/registry.ts";
-import { heartbeatPlan, type Worker } from "../../cluster/state/state.ts";
+import { type Worker } from "../../cluster/state/state.ts";
 import { messageOf } from "../../protocol/errors.ts";
 import {
   type HeadMessage,

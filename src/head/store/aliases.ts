@@ -1,5 +1,6 @@
 /** Keeps the aliases that operators set: in the store, and at hand for requests and lists. */
 
+import type { Catalog } from "../../cluster/state/state.ts";
 import { parseAlias } from "../../cluster/aliases/text.ts";
 import {
   type Alias,
@@ -10,7 +11,7 @@ import {
   resolveAlias,
   withAlias,
 } from "../../cluster/aliases/aliases.ts";
-import { type Catalog, findReplicas } from "../../cluster/state/catalog.ts";
+import { findReplicas } from "../../cluster/state/catalog.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";

@@ -1,6 +1,5 @@
 /** Everything there is to look at, computed at most a few times a second for all who look. */
 
-import type { Catalog } from "../../cluster/state/catalog.ts";
 import { queueDepths } from "../../cluster/state/queue.ts";
 import {
   modelDetail,
@@ -9,7 +8,7 @@ import {
   workerDetail,
   workerRow,
 } from "../../cluster/rows/rows.ts";
-import type { ClusterState } from "../../cluster/state/state.ts";
+import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import { attentionOf, stripOf, totalsOf } from "../../cluster/rows/totals.ts";
 import type { HistoryPoint } from "../../protocol/watch-json.ts";
 import type { TotalsJson, WatchFrame } from "../../protocol/watch-json.ts";

@@ -6,25 +6,27 @@ import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
 import { type Abandon, nameFor } from "./abandon.ts";
 import type { ModelTarget } from "../request/aliases.ts";
 import { errorFrame } from "../record/error-answer.ts";
-import {
-  type AttemptFailure,
-  connectionFailure,
-  refusesStreamOptions,
-  statusFailure,
-} from "../answer/failure.ts";
+import { type AttemptFailure, refusesStreamOptions, statusFailure } from "../answer/failure.ts";
 import { errorIn, readFirst } from "../answer/first-frame.ts";
 import { formatOf } from "../record/frames.ts";
 import { requestHeaders, responseHeaders } from "../request/headers.ts";
-import { type Attempted, type Hold, startHold, tooLate } from "./hold.ts";
+import {
+  type Attempted,
+  type Hold,
+  type Resumable,
+  type ResumeHere,
+  startHold,
+  tooLate,
+} from "./hold.ts";
+import { send } from "./send.ts";
 import type { Lease } from "../request/lease.ts";
 import { type ClientRequest, clientGone, goneBecause } from "../request/client-request.ts";
-import type { BodyContent, Payload } from "../request/payload.ts";
+import type { Payload } from "../request/payload.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import { type ChunkReader, relay } from "../answer/relay.ts";
-import type { Resumable, ResumeHere } from "../resume/resume.ts";
 import type { Route } from "../request/routes.ts";
 import { createStreamWatch, type StreamWatch } from "../record/stream-watch.ts";
-import type { UpstreamRequest } from "../request/upstream.ts";
+import type { BodyContent, UpstreamRequest } from "../request/upstream.ts";
 
 export interface AttemptOptions {
   /** An answer of known length up to this is taken whole before the client gets any of it. */
@@ -129,39 +131,6 @@ function holdFor(
   });
 }
 
-function headersFor(job: AttemptJob, { lease, record }: Trying): Headers {
-  return requestHeaders(job.request.headers, {
-    requestId: job.requestId,
-    apiKey: lease.apiKey,
-    hostHeader: lease.hostHeader,
-    contentType: job.payload.contentType,
-    traceparent: traceparentOf(job.trace, record),
-  });
-}
-
-/**
- * A reset before the headers is most often a pooled connection that the engine closed while idle,
- * and fetch does not tell: it is tried once more on a fresh connection.
- */
-export async function send(
-  lease: Lease,
-  request: UpstreamRequest,
-  { repeatable }: { repeatable: boolean },
-): Promise<Response> {
-  try {
-    return await lease.upstream(request);
-  } catch (error) {
-    const { outcome } = connectionFailure(error, "engine");
-    if (request.signal.aborted || outcome !== "broken" || !repeatable) throw error;
-    try {
-      return await lease.upstream({ ...request, fresh: true });
-    } catch (second) {
-      // What can no longer be reached may well have died of this request, and has not refused it.
-      throw connectionFailure(second, "engine").outcome === "unreachable" ? error : second;
-    }
-  }
-}
-
 function isGood({ status }: Response): boolean {
   return status >= 200 && status < 300;
 }
@@ -193,7 +162,10 @@ interface Answering {
 async function answer(on: Answering): Promise<Attempted> {
   const { options, job, lease, hold, response } = on;
   const format = formatOf(response.headers);
-  const init = { status: response.status, headers: responseHeaders(response.headers, format) };
+  const init = {
+    status: response.status,
+    headers: responseHeaders(response.headers, { isStream: format !== null }),
+  };
   const resumable =
     format === "sse"
       ? job.resume({
@@ -287,6 +259,16 @@ function breakReason({ request }: AttemptJob, hold: Hold): LlmnodeError {
 
 function brokenStream(): LlmnodeError {
   return new LlmnodeError("upstream_broken", "The engine died before its answer was complete.");
+}
+
+function headersFor(job: AttemptJob, { lease, record }: Trying): Headers {
+  return requestHeaders(job.request.headers, {
+    requestId: job.requestId,
+    apiKey: lease.apiKey,
+    hostHeader: lease.hostHeader,
+    contentType: job.payload.contentType,
+    traceparent: traceparentOf(job.trace, record),
+  });
 }
 
 /** What makes the engine's spans children of the attempt's; null leaves the client's own. */

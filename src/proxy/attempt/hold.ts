@@ -3,8 +3,10 @@
 import { clientGone, type Leaving } from "../request/client-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, connectionFailure, failureOf } from "../answer/failure.ts";
+import type { Continuation } from "../answer/relay.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
+import type { BodyContent } from "../request/upstream.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import type { Usage } from "../record/usage.ts";
 
@@ -31,6 +33,26 @@ export interface EngineSaid {
   usage?: Usage | null;
   /** When it wants to be asked again. */
   retryAfterMs?: number | null;
+}
+
+/** The replica that an answer comes from now. */
+export interface Source {
+  lease: Lease;
+  hold: Hold;
+}
+
+/** An answer that begins, and what another replica would need to go on with it. */
+export interface ResumeHere {
+  /** The body as the engine got it. */
+  sent: BodyContent;
+  source: Source;
+  headers: (lease: Lease, record: AttemptRecord) => Headers;
+  startHold: (lease: Lease, record: AttemptRecord) => Hold;
+}
+
+/** An answer that may go on at another replica. */
+export interface Resumable extends Continuation {
+  source(): Source;
 }
 
 export interface HoldOptions {

@@ -2,23 +2,13 @@
 
 import type { ClientRequest } from "../request/client-request.ts";
 import { callerName } from "../../protocol/caller.ts";
-import type { ModelTarget } from "../request/aliases.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Origin } from "../request/origin.ts";
-import type { Payload } from "../request/payload.ts";
 import { MAX_SESSION_CHARS } from "../request/prompt.ts";
-import type { ProxyCall } from "../proxy.ts";
+import type { Asked } from "../request/context.ts";
 import { DEBUG_ROUTE } from "../record/recording.ts";
 import { OPEN_KINDS } from "../request/routes.ts";
 import type { Tries } from "./tries.ts";
-
-export interface Asked {
-  request: ClientRequest;
-  call: ProxyCall;
-  payload: Payload;
-  /** What the model that was asked for stands for; null: for itself. */
-  targets: readonly ModelTarget[] | null;
-}
 
 export function replicaRequestOf(
   { call, payload, targets, request }: Asked,

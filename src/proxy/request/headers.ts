@@ -1,7 +1,5 @@
 /** Which headers cross the proxy: an allow-list each way, the same for every route. */
 
-import type { StreamFormat } from "../record/frames.ts";
-
 /** From the client to the engine. Never: credentials, cookies, addresses, hop-by-hop headers. */
 const TO_ENGINE = [
   "accept",
@@ -71,13 +69,13 @@ export function requestHeaders(
   return headers;
 }
 
-export function responseHeaders(from: Headers, format: StreamFormat | null): Headers {
+export function responseHeaders(from: Headers, { isStream }: { isStream: boolean }): Headers {
   const headers = new Headers();
   for (const name of TO_CLIENT) {
     const value = from.get(name);
     if (value !== null) headers.set(name, value);
   }
-  if (format !== null) {
+  if (isStream) {
     headers.set("cache-control", "no-cache");
     // nginx in front of the head would hold the stream back otherwise.
     headers.set("x-accel-buffering", "no");

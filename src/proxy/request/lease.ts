@@ -1,6 +1,6 @@
 /** What the proxy needs of whoever gives out replicas. */
 
-import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
+import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Leaving } from "./client-request.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -36,15 +36,6 @@ export interface Lease {
   died(): Promise<boolean>;
   /** Gives the replica back; only the first call counts. */
   release(end: LeaseEnd): void;
-}
-
-export interface LeaseEnd {
-  outcome: LeaseOutcome;
-  /** What the engine said that the prompt was, and how much of it was in its cache; null: nothing. */
-  promptTokens: number | null;
-  cachedTokens: number | null;
-  /** When the engine wants to be asked again; null: it did not say. */
-  retryAfterMs: number | null;
 }
 
 /** Throws LlmnodeError when there is none to be had. */

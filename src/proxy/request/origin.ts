@@ -1,10 +1,12 @@
 /** Responses that live in the engine that made them: their ids in requests and in answers. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Lease } from "./lease.ts";
 
 /** Where a response was made: one life of an engine, under one model. */
-export type Origin = Pick<Lease, "engineRun" | "model">;
+export interface Origin {
+  engineRun: string;
+  model: string;
+}
 
 /** Remembers for a while which engine made which response. */
 export interface Origins {

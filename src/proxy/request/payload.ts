@@ -22,8 +22,7 @@ import {
   type PromptSource,
 } from "./prompt.ts";
 import type { Route } from "./routes.ts";
-
-export type BodyContent = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null;
+import type { BodyContent } from "./upstream.ts";
 
 export interface Payload {
   /** Null where the route can do without. */

@@ -2,9 +2,10 @@
 
 import type { HostPort } from "../../util/host-port.ts";
 import { probeTcp } from "../../util/tcp.ts";
-import type { BodyContent } from "./payload.ts";
 
-/** The one shape of every way to a replica. */
+export type BodyContent = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null;
+
+/** The one shape of every route to a replica. */
 export type Upstream = (request: UpstreamRequest) => Promise<Response>;
 
 export interface UpstreamRequest {

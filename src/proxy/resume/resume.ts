@@ -2,15 +2,14 @@
 
 import { abortSignalOf, type ClientRequest } from "../request/client-request.ts";
 import { type BodyBudget, createBodyBudget } from "../request/body.ts";
-import type { Hold } from "../attempt/hold.ts";
+import type { Hold, Resumable, ResumeHere } from "../attempt/hold.ts";
 import type { Acquire } from "../request/lease.ts";
-import type { BodyContent } from "../request/payload.ts";
 import type { ResumeResult } from "../record/record.ts";
-import type { ChunkReader, Continuation } from "../answer/relay.ts";
+import type { ChunkReader } from "../answer/relay.ts";
 import { type AnswerSoFar, failureAt, readAnswer } from "./answer.ts";
 import { type ResumableBody, readResumable, resumeKindOf } from "./body.ts";
 import { keep, type Kept } from "./memory.ts";
-import { RESUME_KINDS, type ResumeAttempts, search, type Source } from "./search.ts";
+import { RESUME_KINDS, type ResumeAttempts, search } from "./search.ts";
 import { bytesReader, closingFrames } from "./splice.ts";
 
 export interface ResumeSettings {
@@ -37,14 +36,7 @@ export const RESUME_DEFAULTS: ResumeSettings = {
   maxTries: 3,
 };
 
-/** An answer that begins. */
-export interface ResumeHere extends Pick<ResumeAttempts, "headers" | "startHold"> {
-  /** The body as the engine got it. */
-  sent: BodyContent;
-  source: Source;
-}
-
-/** The same with the request that it is for. */
+/** An answer that begins, with the request that it is for. */
 export interface ResumeStart extends ResumeHere, ResumeAttempts {
   request: ClientRequest;
   /** The route's path. */
@@ -52,10 +44,6 @@ export interface ResumeStart extends ResumeHere, ResumeAttempts {
   onResult: (result: ResumeResult) => void;
   /** Takes what should not have happened. */
   onBug: (error: unknown) => void;
-}
-
-export interface Resumable extends Continuation {
-  source(): Source;
 }
 
 /** Null for a request that is not to be continued, as far as that is cheap to see. */

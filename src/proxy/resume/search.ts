@@ -4,7 +4,7 @@ import type { Leaving } from "../request/client-request.ts";
 import { connectionFailure } from "../answer/failure.ts";
 import { errorIn, readFirst } from "../answer/first-frame.ts";
 import { formatOf } from "../record/frames.ts";
-import type { Hold } from "../attempt/hold.ts";
+import type { Hold, ResumeHere, Source } from "../attempt/hold.ts";
 import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Acquire, Lease } from "../request/lease.ts";
 import type { AttemptRecord, ResumeResult } from "../record/record.ts";
@@ -14,21 +14,13 @@ import { continuationBody, type ResumableBody } from "./body.ts";
 import { type Ask, checkContinuation, type Measure } from "./check.ts";
 import { bytesReader, closingFrames, OtherContentError, spliceReader } from "./splice.ts";
 
-/** The replica that an answer comes from now. */
-export interface Source {
-  lease: Lease;
-  hold: Hold;
-}
-
 /** What the proxy does for an attempt at a replica. */
-export interface ResumeAttempts {
+export interface ResumeAttempts extends Pick<ResumeHere, "headers" | "startHold"> {
   /** The path at the engine with its query. */
   path: string;
   /** What a replica must be, without those that were tried before. */
   wanted: ReplicaRequest;
-  headers: (lease: Lease, record: AttemptRecord) => Headers;
   startAttempt: (lease: Lease) => AttemptRecord;
-  startHold: (lease: Lease, record: AttemptRecord) => Hold;
 }
 
 /** A replica that is being looked for. */

@@ -1,8 +1,9 @@
 /** One try of a request to a service: whatever it answers is the answer. */
 
+import { send } from "../attempt/send.ts";
 import { clientGone } from "../request/client-request.ts";
 import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
-import { type AttemptOptions, send } from "../attempt/attempt.ts";
+import { type AttemptOptions } from "../attempt/attempt.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import { type Attempted, type Hold, startHold } from "../attempt/hold.ts";
 import type { Lease } from "../request/lease.ts";

@@ -1,7 +1,7 @@
 /** A service's request body: held where it is small, so that it can be sent again; else streamed. */
 
 import { type BodyLimits, createMeter, declaredLength, inTime, readBody } from "../request/body.ts";
-import type { BodyContent } from "../request/payload.ts";
+import type { BodyContent } from "../request/upstream.ts";
 
 export interface ServiceBody {
   /** In bytes; null while it is not known. */

@@ -1,17 +1,33 @@
 /** Carries a client's request to a service, an HTTP server of any kind, and its answer back. */
 
+import type { ProxyCall } from "../request/context.ts";
 import { clientGone } from "../request/client-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { callerName } from "../../protocol/caller.ts";
-import { type Admission, NO_ADMISSION, withAdmission } from "../record/admission.ts";
+import { type Admission, type Admit, NO_ADMISSION, withAdmission } from "../record/admission.ts";
 import { attemptService } from "./attempt.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
-import type { Lease } from "../request/lease.ts";
-import type { ProxyCall, ProxyOptions } from "../proxy.ts";
+import type { Acquire, Lease } from "../request/lease.ts";
+import type { AttemptOptions } from "../attempt/attempt.ts";
+import type { BodyLimits } from "../request/body.ts";
 import type { RequestRecord } from "../record/record.ts";
-import { finisher, refusal, startAttempt, startRecord, withInfo } from "../record/recording.ts";
+import {
+  finisher,
+  type RecordingOptions,
+  refusal,
+  startAttempt,
+  startRecord,
+  withInfo,
+} from "../record/recording.ts";
 import { readServiceBody, type ServiceBody } from "./body.ts";
-import { createTries } from "../attempt/tries.ts";
+import { createTries, type TriesOptions } from "../attempt/tries.ts";
+
+export interface ServiceOptions extends AttemptOptions, RecordingOptions, TriesOptions {
+  acquire: Acquire;
+  /** Asked once for each request that could be read, before it asks for a replica. */
+  admit: Admit;
+  body: BodyLimits;
+}
 
 export interface ServiceCall extends Omit<ProxyCall, "route"> {
   service: string;
@@ -24,7 +40,7 @@ const ROUTE = { path: "/v1/service/*", operation: "service", dialect: "openai" }
 /** What may reach a service twice (RFC 9110, 9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]);
 
-export function createServiceProxy(options: ProxyOptions): ServiceProxy {
+export function createServiceProxy(options: ServiceOptions): ServiceProxy {
   return async (request, called) => {
     const call = { ...called, route: ROUTE };
     const record = startRecord(options, request, call);
@@ -95,7 +111,7 @@ interface Job {
   end: ReturnType<typeof finisher>;
 }
 
-async function run(options: ProxyOptions, job: Job): Promise<Response> {
+async function run(options: ServiceOptions, job: Job): Promise<Response> {
   const { request, call, body, record, end } = job;
   const mayRepeat = IDEMPOTENT.has(request.method) && body.isHeld;
   using tries = createTries(options, request.signal);

@@ -1,3 +1,4 @@
+import { heartbeatPlan } from "../../../src/cluster/state/limits.ts";
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire } from "../../../src/cluster/dispatch/dispatch.ts";
@@ -10,7 +11,7 @@ import {
   isKnownModel,
   reportEngine,
 } from "../../../src/cluster/state/registry.ts";
-import { type ClusterState, heartbeatPlan } from "../../../src/cluster/state/state.ts";
+import { type ClusterState } from "../../../src/cluster/state/state.ts";
 import {
   accepted,
   addWorker,

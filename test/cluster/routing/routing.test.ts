@@ -4,8 +4,12 @@ import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire, release, started } from "../../../src/cluster/dispatch/dispatch.ts";
 import { POLICIES, type Policy } from "../../../src/cluster/routing/policies.ts";
 import { createRouter, type RouterOptions } from "../../../src/cluster/routing/routing.ts";
-import type { Engine, Lease, LeaseEnd } from "../../../src/cluster/state/state.ts";
-import type { PromptFacts, ReplicaRequest } from "../../../src/protocol/replica-request.ts";
+import type { Engine, Lease } from "../../../src/cluster/state/state.ts";
+import type {
+  LeaseEnd,
+  PromptFacts,
+  ReplicaRequest,
+} from "../../../src/protocol/replica-request.ts";
 import { addWorker, cluster, T0, request } from "../fixtures.ts";
 
 /** A prompt whose text is the words; every word is 4000 bytes, and a boundary. */
