@@ -10,6 +10,7 @@ import {
   SESSIONS_USAGE,
 } from "./bench/lane/options.ts";
 import { runLane } from "./bench/lane/lane.ts";
+import { PAIRS_USAGE, readPairsOptions, runPairs } from "./bench/pairs.ts";
 import { ROUTING_USAGE, readRoutingOptions, runRouting } from "./bench/routing/routing.ts";
 import { runSessions } from "./bench/sessions/sessions.ts";
 import { readTopOptions, runTopBench, TOP_USAGE } from "./bench/top/top.ts";
@@ -25,6 +26,7 @@ interface Benchmark {
 
 const BENCHMARKS = new Map<string, Benchmark>([
   ["front", { usage: FRONT_USAGE, read: (args) => bound(runFront, readFrontOptions(args)) }],
+  ["pairs", { usage: PAIRS_USAGE, read: (args) => bound(runPairs, readPairsOptions(args)) }],
   ["keys", { usage: KEYS_USAGE, read: (args) => bound(runKeys, readKeysOptions(args)) }],
   ["decide", { usage: DECIDE_USAGE, read: (args) => bound(runDecide, readDecideOptions(args)) }],
   [

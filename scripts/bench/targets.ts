@@ -12,7 +12,8 @@ const READY_LIMIT_MS = 30_000;
 const MANY_FETCHES = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65535" };
 
 /** `keys`: llmnode as well, with an API key that has every limit. */
-export type TargetName = "direct" | "bare" | "llmnode" | "keys" | "nginx" | "haproxy" | "portkey";
+export type TargetName =
+  "direct" | "bare" | LlmnodeOptions["name"] | "nginx" | "haproxy" | "portkey";
 
 export interface Target {
   name: TargetName;
@@ -40,13 +41,7 @@ export interface FieldOptions {
 
 export async function startField(options: FieldOptions): Promise<Field> {
   const { children, workplace } = options;
-  const engine = children.start({
-    name: "engine",
-    argv: [process.execPath, join(import.meta.dir, "engine-main.ts")],
-    place: "rest",
-    cwd: workplace,
-  });
-  const enginePort = Number((await engine.line(/engine on port (\d+)/))[1]);
+  const enginePort = await startEngine(children, workplace);
   const targets: Target[] = [{ name: "direct", port: enginePort, headers: {}, pid: null }];
   const skipped: string[] = [];
   targets.push(
@@ -61,6 +56,17 @@ export async function startField(options: FieldOptions): Promise<Field> {
   }
   for (const target of targets) await untilAnswers(target, children);
   return { targets, skipped };
+}
+
+/** The engine that all relays have behind them; gives its port. */
+export async function startEngine(children: Children, workplace: string): Promise<number> {
+  const engine = children.start({
+    name: "engine",
+    argv: [process.execPath, join(import.meta.dir, "engine-main.ts")],
+    place: "rest",
+    cwd: workplace,
+  });
+  return Number((await engine.line(/engine on port (\d+)/))[1]);
 }
 
 async function startBare(options: FieldOptions, enginePort: number): Promise<Target> {
@@ -81,7 +87,7 @@ async function startBare(options: FieldOptions, enginePort: number): Promise<Tar
 
 export interface LlmnodeOptions extends Pick<FieldOptions, "children" | "workplace" | "binary"> {
   enginePort: number;
-  name: "llmnode" | "keys";
+  name: "llmnode" | "keys" | "old" | "new";
 }
 
 /** A head in a folder of its own below the workplace, and a worker with that engine. */
@@ -136,7 +142,7 @@ export async function startKeyed(options: Omit<LlmnodeOptions, "name">): Promise
 }
 
 /** Asks until a request is answered as it should be. */
-async function untilAnswers(target: Target, children: Children): Promise<void> {
+export async function untilAnswers(target: Target, children: Children): Promise<void> {
   const request = plainRequest(200, target.headers).toString();
   const body = request.slice(request.indexOf("\r\n\r\n") + 4);
   const deadline = performance.now() + READY_LIMIT_MS;

@@ -8,6 +8,7 @@ import { FULL, QUICK } from "../../scripts/bench/front/options.ts";
 import { readFrontOptions } from "../../scripts/bench/front/front.ts";
 import { createMessageReader } from "../../scripts/bench/http1.ts";
 import { allowedCores, cpuMs, descriptors, residentBytes } from "../../scripts/bench/proc.ts";
+import { readPairsOptions, rowOf } from "../../scripts/bench/pairs.ts";
 import { rotated, type RequestsRow } from "../../scripts/bench/requests.ts";
 import { histogram, median, slope } from "../../scripts/bench/stats.ts";
 import { table } from "../../scripts/bench/table.ts";
@@ -217,3 +218,16 @@ test("front --quick --only requests prints every row, and leaves nothing behind"
     rmSync(folder, { recursive: true, force: true });
   }
 }, 90_000);
+
+test("two binaries are compared pair by pair, whatever the machine does between pairs", () => {
+  const pairs = [
+    { old: 10, new: 11 },
+    { old: 100, new: 100 },
+    { old: 20, new: 18 },
+  ];
+  expect(rowOf("a figure", pairs)).toEqual(["a figure", 20, 18, 1, 0.9, 1.1]);
+  expect(readPairsOptions(["--old", "a"])).toEqual({ old: "a", new: null, pairs: 8 });
+  for (const args of [[], ["--old", "a", "--pairs", "0"], ["--old", "a", "--pairs", "x"]]) {
+    expect(() => readPairsOptions(args)).toThrow();
+  }
+});
