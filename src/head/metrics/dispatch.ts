@@ -6,7 +6,7 @@ import { isKnownModel } from "../../cluster/state/registry.ts";
 import { serviceCatalog } from "../../cluster/state/services.ts";
 import type { ClusterSource } from "./cluster.ts";
 import type { LabelGuard } from "./labels.ts";
-import { UNRESOLVED } from "./record.ts";
+import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import type { Registry } from "./prometheus.ts";
 
 const BREAKER_VALUE = { closed: 0, half_open: 1, open: 2 };

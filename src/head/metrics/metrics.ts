@@ -22,7 +22,7 @@ import {
   timePerOutputTokenMs,
   timeToFirstTokenMs,
   UNRESOLVED,
-} from "./record.ts";
+} from "../../proxy/record/record-facts.ts";
 
 export interface MetricsOptions extends ClusterSource, RoutingSource {
   version: string;

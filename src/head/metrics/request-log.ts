@@ -5,7 +5,7 @@ import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Log } from "../../util/log.ts";
 import { sleep } from "../../util/sleep.ts";
 import { cleanLine } from "../../util/text.ts";
-import { engineWordsOf, errorCodeOf, timeToFirstTokenMs } from "./record.ts";
+import { engineWordsOf, errorCodeOf, timeToFirstTokenMs } from "../../proxy/record/record-facts.ts";
 
 export type RequestLogFormat = "text" | "logfmt" | "json";
 

@@ -14,7 +14,7 @@ import type { ReadableSpan } from "@opentelemetry/sdk-trace";
 import type { AttemptRecord, RequestRecord } from "../../proxy/record/record.ts";
 import { cleanLine } from "../../util/text.ts";
 import { beginTrace, newSpanId, type Trace } from "../../util/traceparent.ts";
-import { errorCodeOf } from "./record.ts";
+import { errorCodeOf } from "../../proxy/record/record-facts.ts";
 
 export interface SpanSource {
   resource: Resource;

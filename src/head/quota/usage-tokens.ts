@@ -1,7 +1,7 @@
 /** What a finished request has cost in tokens: by the engine's word, else estimated and marked. */
 
 import type { RequestRecord } from "../../proxy/record/record.ts";
-import { soundCount } from "../metrics/record.ts";
+import { soundCount } from "../../proxy/record/record-facts.ts";
 
 export interface UsageTokens {
   input: number;

@@ -3,7 +3,7 @@
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Log } from "../../util/log.ts";
-import { UNRESOLVED } from "../metrics/record.ts";
+import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import {
   isDamaged,
   openUsageFile,

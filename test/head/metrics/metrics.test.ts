@@ -9,7 +9,7 @@ import {
   type Metrics,
   type MetricsLimits,
 } from "../../../src/head/metrics/metrics.ts";
-import { errorCodeOf } from "../../../src/head/metrics/record.ts";
+import { errorCodeOf } from "../../../src/proxy/record/record-facts.ts";
 import type { Heartbeat } from "../../../src/protocol/messages.ts";
 import type { RequestRecord } from "../../../src/proxy/record/record.ts";
 import { addWorker, cluster, router, T0, request } from "../../cluster/fixtures.ts";

@@ -1,7 +1,7 @@
 /** Reads from the record of a finished request what metrics, log and traces say of it. */
 
-import { HTTP_MEANING } from "../../proxy/record/error-answer.ts";
-import type { AttemptRecord, RequestRecord } from "../../proxy/record/record.ts";
+import { HTTP_MEANING } from "./error-answer.ts";
+import type { AttemptRecord, RequestRecord } from "./record.ts";
 
 /** What stands for a model that no replica is or was known by: clients may send any text. */
 export const UNRESOLVED = "unresolved";
