@@ -1,14 +1,20 @@
 /** The metrics that are facts of the cluster: read at each scrape, kept nowhere. */
 
-import { admits } from "../../cluster/faults/breaker.ts";
+import { admits, breakerAt } from "../../cluster/faults/breaker.ts";
+import type { Router } from "../../cluster/routing/routing.ts";
+import { queueDepths } from "../../cluster/state/queue.ts";
+import { isKnownModel } from "../../cluster/state/registry.ts";
 import { serviceCatalog } from "../../cluster/state/services.ts";
 import type { Catalog, ClusterState, WorkerState } from "../../cluster/state/state.ts";
+import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import type { LabelGuard } from "./labels.ts";
 import type { Registry } from "./prometheus.ts";
 
 export interface ClusterSource {
   state: ClusterState;
   catalog: () => Catalog;
+  /** What became of prompts that replicas had in their caches, by model. */
+  affinity: Router["affinity"];
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -16,12 +22,25 @@ export interface ClusterSource {
 /** States of a worker whose session is heard. */
 const UP: ReadonlySet<WorkerState> = new Set(["ready", "draining", "drained"]);
 
+const BREAKER_VALUE = { closed: 0, half_open: 1, open: 2 };
+
+const AFFINITY_RESULTS = ["hit", "miss", "overridden"] as const;
+
 export function registerClusterMetrics(
   registry: Registry,
   source: ClusterSource,
   modelLabel: LabelGuard,
 ): void {
-  const { state, catalog, now } = source;
+  registerRequestGauges(registry, source, modelLabel);
+  registerWorkerGauges(registry, source);
+  registerReplicaGauges(registry, source, modelLabel);
+}
+
+function registerRequestGauges(
+  registry: Registry,
+  { state, catalog, affinity, now }: ClusterSource,
+  modelLabel: LabelGuard,
+): void {
   registry.collected(
     {
       name: "llmnode_requests_in_flight",
@@ -35,8 +54,43 @@ export function registerClusterMetrics(
   );
   registry.collected(
     {
+      name: "llmnode_queue_depth",
+      help: "Requests that wait for a replica of the model, or service.",
+      labelNames: ["model"],
+    },
+    (gauge) => {
+      const offers = [...catalog().keys(), ...serviceCatalog(state).keys()];
+      for (const name of offers) gauge.inc({ model: modelLabel(name) }, 0);
+      const known = new Set(offers);
+      for (const [name, depth] of queueDepths(state.queue)) {
+        // Clients may ask for any name, and wait for it a while.
+        const isKnown = known.has(name) || isKnownModel(state, name, now());
+        gauge.inc({ model: isKnown ? modelLabel(name) : UNRESOLVED }, depth);
+      }
+    },
+  );
+  registry.collected(
+    {
+      name: "llmnode_affinity_total",
+      help: "Prompts by where they went: hit: to the replica with most of the prompt in its cache; overridden: elsewhere, since that replica was too busy; miss: no replica had any of it.",
+      labelNames: ["model", "result"],
+      type: "counter",
+    },
+    (counter) => {
+      for (const [model, counts] of affinity()) {
+        for (const result of AFFINITY_RESULTS) {
+          counter.inc({ model: modelLabel(model), result }, counts[result]);
+        }
+      }
+    },
+  );
+}
+
+function registerWorkerGauges(registry: Registry, { state, now }: ClusterSource): void {
+  registry.collected(
+    {
       name: "llmnode_worker_up",
-      help: "Whether the worker's session is heard.",
+      help: "Whether the worker is connected and answers: 1 yes, 0 no.",
       labelNames: ["worker"],
     },
     (gauge) => {
@@ -48,7 +102,7 @@ export function registerClusterMetrics(
   registry.collected(
     {
       name: "llmnode_worker_heartbeat_age_seconds",
-      help: "Time since the worker was last heard; absent once it has left.",
+      help: "Time since the last message of the worker; absent once it has left.",
       labelNames: ["worker"],
     },
     (gauge) => {
@@ -59,6 +113,30 @@ export function registerClusterMetrics(
       }
     },
   );
+  registry.collected(
+    {
+      name: "llmnode_engine_restarts_total",
+      help: "Restarts of the worker's engines, by why the engine had ended.",
+      labelNames: ["worker", "reason"],
+      type: "counter",
+    },
+    (counter) => {
+      for (const worker of state.workers.values()) {
+        for (const { restartReasons } of worker.engines.values()) {
+          for (const [reason, restarts] of restartReasons) {
+            counter.inc({ worker: worker.name, reason }, restarts);
+          }
+        }
+      }
+    },
+  );
+}
+
+function registerReplicaGauges(
+  registry: Registry,
+  { state, catalog, now }: ClusterSource,
+  modelLabel: LabelGuard,
+): void {
   registry.collected(
     {
       name: "llmnode_replica_ready",
@@ -78,18 +156,19 @@ export function registerClusterMetrics(
   );
   registry.collected(
     {
-      name: "llmnode_engine_restarts_total",
-      help: "Restarts of the worker's engines, by the word for why they had ended.",
-      labelNames: ["worker", "reason"],
-      type: "counter",
+      name: "llmnode_breaker_state",
+      help: "Circuit breaker of the replica: 0 closed, 1 half open (one request is let through), 2 open (it gets none).",
+      labelNames: ["worker", "model"],
     },
-    (counter) => {
-      for (const worker of state.workers.values()) {
-        for (const { restartReasons } of worker.engines.values()) {
-          for (const [reason, restarts] of restartReasons) {
-            counter.inc({ worker: worker.name, reason }, restarts);
-          }
+    (gauge) => {
+      for (const [model, replicas] of [...catalog(), ...serviceCatalog(state)]) {
+        // Of several engines of a worker the worst counts.
+        const worst = new Map<string, number>();
+        for (const { worker, engine } of replicas) {
+          const value = BREAKER_VALUE[breakerAt(engine.breaker, now()).state];
+          worst.set(worker.name, Math.max(worst.get(worker.name) ?? 0, value));
         }
+        for (const [worker, value] of worst) gauge.set({ worker, model: modelLabel(model) }, value);
       }
     },
   );

@@ -1,15 +1,8 @@
-/** The metrics that tell keys apart: tokens, what limits refused, who was not let in. */
+/** The metrics by API key: tokens, requests that limits refused, requests without access. */
 
+import { LIMIT_LABELS, type LimitLabel } from "../quota/limits.ts";
 import { createLabelGuard, OTHER } from "./labels.ts";
 import type { Registry } from "./prometheus.ts";
-
-export type LimitLabel = (typeof LIMITS)[number];
-const LIMITS = [
-  "requests_per_minute",
-  "tokens_per_minute",
-  "concurrency",
-  "tokens_per_day",
-] as const;
 
 export type AuthFailure = (typeof REASONS)[number];
 const REASONS = [
@@ -42,21 +35,21 @@ export function registerKeyMetrics(registry: Registry, limits: KeyMetricsLimits)
   const series = new Set<string>();
   const tokens = registry.counter({
     name: "llmnode_tokens_total",
-    help: "Tokens by type, by the key's id where there is one; output_estimated: counted from the pieces of a stream that broke off.",
+    help: "Tokens by type, and by key id where a key was used. output_estimated: counted from the pieces of a stream that broke off.",
     labelNames: ["key", "model", "type"],
   });
   const rejections = registry.counter({
     name: "llmnode_limit_rejections_total",
-    help: "Requests that a key's limit refused.",
+    help: "Requests refused by a limit of their key.",
     labelNames: ["limit"],
   });
   const failures = registry.counter({
     name: "llmnode_auth_failures_total",
-    help: "Requests that were not let in, by what was wrong.",
+    help: "Requests refused for their credentials, by reason.",
     labelNames: ["reason"],
   });
   // From the start, so that a first one shows as a rise.
-  for (const limit of LIMITS) rejections.inc({ limit }, 0);
+  for (const limit of LIMIT_LABELS) rejections.inc({ limit }, 0);
   for (const reason of REASONS) failures.inc({ reason }, 0);
   const keyOf = (keyId: string, model: string): string => {
     const key = keyLabel(keyId);

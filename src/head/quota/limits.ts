@@ -13,7 +13,6 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { KeyLimits } from "../../protocol/caller.ts";
 import { type AdmissionFacts, type Admit, NO_ADMISSION } from "../../proxy/record/admission.ts";
 import { formatDuration } from "../../util/units.ts";
-import type { LimitLabel } from "../metrics/keys.ts";
 import { estimatedTokens, readsPrompt, tokensOf, writesTokens } from "./usage-tokens.ts";
 
 export interface LimitsOptions {
@@ -30,12 +29,15 @@ export interface LimitsOptions {
 const MAX_ANSWER_TOKENS = 1024;
 
 /** As metrics and people call them. */
-const LIMIT_NAMES: Record<LimitName, LimitLabel> = {
+const LIMIT_NAMES = {
   requestsPerMinute: "requests_per_minute",
   tokensPerMinute: "tokens_per_minute",
   concurrency: "concurrency",
   tokensPerDay: "tokens_per_day",
-};
+} as const satisfies Record<LimitName, string>;
+
+export type LimitLabel = (typeof LIMIT_NAMES)[LimitName];
+export const LIMIT_LABELS: readonly LimitLabel[] = Object.values(LIMIT_NAMES);
 
 export function createAdmit(options: LimitsOptions): Admit {
   const { now, onRejected } = options;

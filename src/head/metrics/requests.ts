@@ -1,0 +1,223 @@
+/** Counts finished requests: how long they took, what they used, how they and their tries ended. */
+
+import type { RequestRecord } from "../../proxy/record/record.ts";
+import {
+  answering,
+  disconnectPhaseOf,
+  errorCodeOf,
+  isTruncated,
+  modelOf,
+  overheadMs,
+  soundCount,
+  timePerOutputTokenMs,
+  timeToFirstTokenMs,
+} from "../../proxy/record/record-facts.ts";
+import type { KeyMetrics } from "./keys.ts";
+import { createWorkerSeries, type LabelGuard } from "./labels.ts";
+import type { Labels, Registry } from "./prometheus.ts";
+
+export interface RequestMetricsOptions {
+  label: LabelGuard;
+  keys: KeyMetrics;
+  /** Series by worker, model and outcome that are kept apart. */
+  maxWorkerSeries: number;
+}
+
+export interface RequestMetrics {
+  /** To be called once for every request, when it is over. Never throws. */
+  observe(record: RequestRecord): void;
+  /** Drops the series of workers for which `isKnown` is false. */
+  prune(isKnown: (worker: string) => boolean): void;
+}
+
+// Source: OpenTelemetry's semantic conventions for generative AI, metrics; durations and times to
+// the first token go on for requests of many minutes.
+const DURATION_S = [
+  0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
+  327.68, 655.36,
+];
+const FIRST_TOKEN_S = [
+  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 20, 30,
+  45, 60, 120,
+];
+const PER_TOKEN_S = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5];
+const TOKENS = Array.from({ length: 14 }, (_, i) => 4 ** i);
+const QUEUE_S = [0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
+const OVERHEAD_S = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1];
+
+const GEN_AI = ["gen_ai_operation_name", "gen_ai_request_model", "gen_ai_response_model"] as const;
+type GenAiLabels = Labels<(typeof GEN_AI)[number]>;
+
+export function registerRequestMetrics(
+  registry: Registry,
+  options: RequestMetricsOptions,
+): RequestMetrics {
+  const { label, keys } = options;
+  const times = registerTimes(registry);
+  const ends = registerEnds(registry, options.maxWorkerSeries);
+  const series: Series = { label, keys, ...times, ...ends };
+  return {
+    observe(record) {
+      const model = label(modelOf(record));
+      const used = record.attempts.at(-1);
+      const names = {
+        gen_ai_operation_name: record.operation,
+        gen_ai_request_model:
+          record.modelKnown && record.model !== null ? label(record.model) : model,
+        gen_ai_response_model: used?.outcome === "ok" ? label(used.model) : undefined,
+      };
+      const facts: Facts = { names, model, code: errorCodeOf(record) };
+      observeTimes(series, record, facts);
+      countEnds(series, record, facts);
+      countTokens(series, record, facts);
+    },
+    prune(isKnown) {
+      ends.attempts.prune(isKnown);
+      ends.truncated.prune(isKnown);
+    },
+  };
+}
+
+type Series = ReturnType<typeof registerTimes> &
+  ReturnType<typeof registerEnds> &
+  Pick<RequestMetricsOptions, "label" | "keys">;
+
+/** Of one request. */
+interface Facts {
+  names: GenAiLabels;
+  /** As a label. */
+  model: string;
+  /** Null for a good end. */
+  code: string | null;
+}
+
+function registerTimes(registry: Registry) {
+  const histogram = <L extends string>(
+    name: string,
+    help: string,
+    shape: { labelNames: readonly L[]; buckets: number[] },
+  ) => registry.histogram({ name, help, ...shape });
+  return {
+    duration: histogram("gen_ai_server_request_duration_seconds", "Time of a request.", {
+      labelNames: [...GEN_AI, "error_type"],
+      buckets: DURATION_S,
+    }),
+    firstToken: histogram(
+      "gen_ai_server_time_to_first_token_seconds",
+      "Time to the first data of a stream, including the wait for a replica.",
+      { labelNames: GEN_AI, buckets: FIRST_TOKEN_S },
+    ),
+    perToken: histogram(
+      "gen_ai_server_time_per_output_token_seconds",
+      "Time per output token after the first, of streams.",
+      { labelNames: GEN_AI, buckets: PER_TOKEN_S },
+    ),
+    tokenUsage: histogram("gen_ai_client_token_usage", "Tokens of a request, by type.", {
+      labelNames: [...GEN_AI, "gen_ai_token_type"],
+      buckets: TOKENS,
+    }),
+    overhead: histogram(
+      "llmnode_proxy_overhead_seconds",
+      "What the head adds before the first data, without waiting for client, replica or engine.",
+      { labelNames: ["route"], buckets: OVERHEAD_S },
+    ),
+    queueWait: histogram("llmnode_queue_wait_seconds", "Waiting for a replica.", {
+      labelNames: ["model"],
+      buckets: QUEUE_S,
+    }),
+  };
+}
+
+function registerEnds(registry: Registry, maxWorkerSeries: number) {
+  const counter = <L extends string>(name: string, help: string, labelNames: L[]) =>
+    registry.counter({ name, help, labelNames });
+  const byWorker = (name: string, help: string, labelNames: ("worker" | "model" | "outcome")[]) =>
+    createWorkerSeries(counter(name, help, labelNames), maxWorkerSeries);
+  return {
+    total: counter("llmnode_requests_total", "Finished requests; 499: the client left.", [
+      "route",
+      "model",
+      "status",
+    ]),
+    errors: counter("llmnode_request_errors_total", "Requests that failed, by error code.", [
+      "route",
+      "model",
+      "code",
+    ]),
+    disconnects: counter(
+      "llmnode_client_disconnects_total",
+      "Clients that left early, by what was going on: body, queue, engine or answer.",
+      ["model", "phase"],
+    ),
+    attempts: byWorker("llmnode_attempts_total", "Tries of requests on replicas, by outcome.", [
+      "model",
+      "worker",
+      "outcome",
+    ]),
+    retries: counter(
+      "llmnode_retries_total",
+      "Tries after the first, by why the one before failed.",
+      ["model", "reason"],
+    ),
+    truncated: byWorker("llmnode_stream_truncated_total", "Answers cut off after they had begun.", [
+      "model",
+      "worker",
+    ]),
+    resumes: counter(
+      "llmnode_stream_resumes_total",
+      "Cut-off streams that could continue on another replica, by result.",
+      ["model", "result"],
+    ),
+  };
+}
+
+function observeTimes(series: Series, record: RequestRecord, facts: Facts): void {
+  const { names, model, code } = facts;
+  const labels = code === null ? names : { ...names, error_type: code };
+  series.duration.observe(labels, seconds(record.durationMs));
+  const firstMs = timeToFirstTokenMs(record);
+  if (firstMs !== null) series.firstToken.observe(names, seconds(firstMs));
+  const perTokenMs = timePerOutputTokenMs(record);
+  if (perTokenMs !== null) series.perToken.observe(names, seconds(perTokenMs));
+  const addedMs = overheadMs(record);
+  if (addedMs !== null) series.overhead.observe({ route: record.route }, seconds(addedMs));
+  if (record.attempts.length > 0) series.queueWait.observe({ model }, seconds(record.queueMs));
+}
+
+function countEnds(series: Series, record: RequestRecord, { model, code }: Facts): void {
+  const { route, attempts } = record;
+  const { label } = series;
+  series.total.inc({ route, model, status: String(record.status) });
+  if (code !== null) series.errors.inc({ route, model, code });
+  const last = attempts.length - 1;
+  attempts.forEach(({ model: tried, worker, outcome }, i) => {
+    series.attempts.inc({ model: label(tried), worker, outcome });
+    if (i < last) series.retries.inc({ model, reason: outcome });
+  });
+  const answered = isTruncated(record) ? answering(attempts) : undefined;
+  if (answered) series.truncated.inc({ model: label(answered.model), worker: answered.worker });
+  if (record.resume !== null) series.resumes.inc({ model, result: record.resume });
+  const phase = disconnectPhaseOf(record);
+  if (phase !== null) series.disconnects.inc({ model, phase });
+}
+
+function countTokens(series: Series, record: RequestRecord, { names, model }: Facts): void {
+  const { usage } = record;
+  if (usage === null) return;
+  const count = (type: string, reported: number | null) => {
+    const tokens = soundCount(reported);
+    if (tokens === null) return;
+    series.keys.tokens(record.key?.id ?? null, { model, type }, tokens);
+    if (type === "output_estimated") return;
+    series.tokenUsage.observe({ ...names, gen_ai_token_type: type }, tokens);
+  };
+  count("input", usage.input);
+  count("cached_input", usage.cachedInput);
+  count(record.usageEstimated ? "output_estimated" : "output", usage.output);
+  count("reasoning", usage.reasoning);
+}
+
+/** A clock that was set back gives 0. */
+function seconds(ms: number): number {
+  return Math.max(0, ms) / 1000;
+}
