@@ -1,26 +1,23 @@
 /** `llmnode top` on a terminal: keys and frames in, screens out, until a person has seen enough. */
 
 import { messageOf } from "../protocol/errors.ts";
-import { openCanvas } from "./app.tsx";
 import { doActions } from "./client/acts.ts";
-import { type ClientSettings, type HeadCalls, startClient } from "./client/client.ts";
+import {
+  type ClientSettings,
+  type HeadCalls,
+  startClient,
+  type WatchClient,
+} from "./client/client.ts";
 import type { DrawOptions } from "./components/drawn.ts";
-import { paintFrame, renderFrame } from "./components/frame.ts";
-import { createFrameSink } from "./terminal/frame-sink.ts";
-import { createKeyReader } from "./terminal/keys.ts";
+import { openDisplay } from "./display.ts";
+import { type Keyboard, readKeyboard } from "./terminal/keys.ts";
 import { pageRowsOf } from "./state/layout.ts";
 import { type LogSource, startLogReader } from "./client/log-reader.ts";
 import type { Palette } from "./text/palette.ts";
 import type { Effect, TopEvent } from "./state/event.ts";
 import { reduce } from "./state/reduce.ts";
-import { patchScreen, type Screen } from "./terminal/screen.ts";
 import { queryOf, startState, type TopOptions, type TopState } from "./state/state.ts";
 import type { Tty } from "./terminal/tty.ts";
-
-export interface Keyboard {
-  onBytes(listener: (bytes: Uint8Array) => void): void;
-  onEnd(listener: () => void): void;
-}
 
 export interface RunTop {
   options: TopOptions;
@@ -52,131 +49,139 @@ export type TopEnd = "over" | "gone";
 
 /** Settles when it is over; the terminal is then as it was. Rejects only for bugs. */
 export async function runTop(run: RunTop): Promise<TopEnd> {
-  const { tty, palette } = run;
   const settings = { ...DEFAULTS, ...run.settings };
-  const now = () => performance.now();
   const over = Promise.withResolvers<TopEnd>();
   await using stack = new AsyncDisposableStack();
-  stack.defer(() => void tty.restore());
-
-  let state = startState(run.options, { now: now(), size: run.size() });
-  const sink = createFrameSink(tty.write, () => end("gone"));
-  let isOver = false;
-  let screen: Screen | null = null;
-  const canvas = stack.use(
-    openCanvas(state.size, (changes) => {
-      // Ink's last word as it ends would land on the screen that was there before.
-      if (isOver) return;
-      screen = patchScreen(screen, changes, state.size);
-      sink.show(screen);
+  stack.defer(() => void run.tty.restore());
+  const view = stack.use(startView(run, settings, { onEnd: over.resolve, onError: over.reject }));
+  stack.use(
+    readKeyboard(run.keyboard, {
+      escapeMs: settings.escapeMs,
+      onKey: (key) => view.apply({ type: "key", key }),
     }),
   );
-  let scheduled = false;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const show = () => {
-    // The clock goes on by itself where no frame is about to come.
-    clearTimeout(timer);
-    timer = setTimeout(() => take({ type: "tick" }), nextTickMs(state, settings.tickMs));
-    if (scheduled) return;
-    scheduled = true;
-    // All that came in one go is drawn once.
-    queueMicrotask(() => {
-      scheduled = false;
-      if (isOver) return;
-      orFail(() => canvas.draw(paintFrame(renderFrame(state, run.draw), palette)));
-    });
-  };
-  const end = (how: TopEnd) => {
-    isOver = true;
-    over.resolve(how);
-  };
-  /** A bug must end us, with the terminal as it was, wherever it comes up. */
-  const orFail = (work: () => void) => {
-    try {
-      work();
-    } catch (error) {
-      isOver = true;
-      over.reject(error);
-    }
-  };
-
-  const client = stack.use(
-    startClient({
-      head: run.head,
-      query: () => queryOf(state, pageRowsOf(state)),
-      onEvent: (event) => take(event),
-      now,
-      random: Math.random,
-      settings: settings.client,
-    }),
-  );
-  const logs = stack.use(startLogReader(run.logs, (event) => take(event)));
-
-  const obey = (effect: Effect) => {
-    switch (effect.do) {
-      case "quit":
-        return end("over");
-      case "reconnect":
-        return client.retryNow();
-      case "act":
-        void doActions({ head: run.head, who: state.options.who }, effect.actions).then((results) =>
-          take({ type: "acted", results }),
-        );
-        return;
-      case "copy":
-        copy(tty, effect.text);
-    }
-  };
-  const take = (event: TopEvent) => {
-    if (!isOver) orFail(() => takeNow(event));
-  };
-  const takeNow = (event: TopEvent) => {
-    const next = reduce(state, event, now());
-    const before = state;
-    state = next.state;
-    next.effects.forEach(obey);
-    if (state.droppedInARow !== sink.droppedInARow) {
-      state = reduce(state, { type: "shown", droppedInARow: sink.droppedInARow }, now()).state;
-    }
-    if (state !== before) {
-      client.asked();
-      logs.wanted(state.page.kind === "logs" ? state.page.logs : null);
-    }
-    show();
-  };
-
-  const keys = createKeyReader();
-  let escape: ReturnType<typeof setTimeout> | undefined;
-  run.keyboard.onBytes((bytes) => {
-    clearTimeout(escape);
-    for (const key of keys.read(bytes)) take({ type: "key", key });
-    if (!keys.isWaiting) return;
-    escape = setTimeout(() => {
-      for (const key of keys.flush()) take({ type: "key", key });
-    }, settings.escapeMs);
-  });
-  run.keyboard.onEnd(() => end("gone"));
-  run.onResize(() => {
-    const size = run.size();
-    canvas.resize(size);
-    sink.redraw();
-    take({ type: "resize", ...size });
-  });
-  stack.defer(() => {
-    clearTimeout(timer);
-    clearTimeout(escape);
-  });
-  const onAbort = () => end("over");
+  run.keyboard.onEnd(() => view.end("gone"));
+  run.onResize(view.resize);
+  const onAbort = () => view.end("over");
   run.signal.addEventListener("abort", onAbort, { once: true });
   stack.defer(() => run.signal.removeEventListener("abort", onAbort));
   if (run.signal.aborted) return "over";
 
   // Not waited for: a terminal that takes nothing must not keep keys from being read.
-  tty.enter().catch((error: unknown) => {
-    over.reject(new Error(`the terminal cannot be written to: ${messageOf(error)}`));
+  run.tty.enter().catch((error: unknown) => {
+    over.reject(new Error(`cannot write to the terminal: ${messageOf(error)}`));
   });
-  show();
+  view.show();
   return await over.promise;
+}
+
+/** The state, what feeds it and what shows it. */
+interface View extends Disposable {
+  apply(event: TopEvent): void;
+  show(): void;
+  resize(): void;
+  end(how: TopEnd): void;
+}
+
+function startView(
+  run: RunTop,
+  settings: TopSettings,
+  on: { onEnd: (how: TopEnd) => void; onError: (error: unknown) => void },
+): View {
+  using stack = new DisposableStack();
+  const now = () => performance.now();
+  let state = startState(run.options, { now: now(), size: run.size() });
+  let isOver = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  stack.defer(() => clearTimeout(timer));
+
+  const end = (how: TopEnd) => {
+    isOver = true;
+    display.stop();
+    on.onEnd(how);
+  };
+  /** A bug must end us, with the terminal as it was, wherever it comes up. */
+  const onError = (error: unknown) => {
+    isOver = true;
+    display.stop();
+    on.onError(error);
+  };
+  const apply = (event: TopEvent) => {
+    if (isOver) return;
+    try {
+      applyNow(event);
+    } catch (error) {
+      onError(error);
+    }
+  };
+
+  const { tty, palette, draw } = run;
+  const onGone = () => end("gone");
+  const display = stack.use(openDisplay({ tty, palette, draw, size: state.size, onGone, onError }));
+  const client = stack.use(
+    startClient({
+      head: run.head,
+      query: () => queryOf(state, pageRowsOf(state)),
+      onEvent: apply,
+      now,
+      random: Math.random,
+      settings: settings.client,
+    }),
+  );
+  const logs = stack.use(startLogReader(run.logs, apply));
+
+  const applyNow = (event: TopEvent) => {
+    const before = state;
+    const next = reduce(state, event, now());
+    state = next.state;
+    for (const effect of next.effects) doEffect(effect, { run, client, apply, end });
+    const { droppedInARow } = display;
+    if (state.droppedInARow !== droppedInARow)
+      state = reduce(state, { type: "shown", droppedInARow }, now()).state;
+    if (state !== before) {
+      client.syncQuery();
+      logs.follow(state.page.kind === "logs" ? state.page.logs : null);
+    }
+    show();
+  };
+  const show = () => {
+    // The clock goes on by itself where no frame is about to come.
+    clearTimeout(timer);
+    timer = setTimeout(() => apply({ type: "tick" }), nextTickMs(state, settings.tickMs));
+    display.show(state);
+  };
+  const open = stack.move();
+  return {
+    apply,
+    show,
+    end,
+    resize() {
+      const size = run.size();
+      display.resize(size);
+      apply({ type: "resize", ...size });
+    },
+    [Symbol.dispose]: () => open.dispose(),
+  };
+}
+
+function doEffect(
+  effect: Effect,
+  on: Pick<View, "apply" | "end"> & { run: RunTop; client: WatchClient },
+): void {
+  const { head, options, tty } = on.run;
+  switch (effect.do) {
+    case "quit":
+      return on.end("over");
+    case "reconnect":
+      return on.client.retryNow();
+    case "act":
+      void doActions({ head, who: options.who }, effect.actions).then((results) =>
+        on.apply({ type: "acted", results }),
+      );
+      return;
+    case "copy":
+      copy(tty, effect.text);
+  }
 }
 
 /** A frame that is due about then draws the clock as well: it is given half an interval more. */

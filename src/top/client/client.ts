@@ -8,6 +8,7 @@ import {
   type WatchQuery,
 } from "../../protocol/watch-json.ts";
 import type { TopEvent } from "../state/event.ts";
+import { sleep } from "../../util/sleep.ts";
 import { cleanLine } from "../../util/text.ts";
 import { readEvents } from "./sse.ts";
 
@@ -44,10 +45,18 @@ export interface ClientOptions {
 }
 
 export interface WatchClient extends Disposable {
-  /** The query may be another one: tells the head if it is. */
-  asked(): void;
+  /** Tells the head if the query is another one now. */
+  syncQuery(): void;
   /** Reconnects at once. */
   retryNow(): void;
+}
+
+/** One stream of frames: the watch's id at the head, and the query it was last given. */
+interface WatchStream {
+  id: string | null;
+  sent: string;
+  isSending: boolean;
+  abort: AbortController;
 }
 
 export function startClient(options: ClientOptions): WatchClient {
@@ -55,47 +64,27 @@ export function startClient(options: ClientOptions): WatchClient {
   const { head, onEvent, now } = options;
   let closed = false;
   let attempt = 0;
-  let stream: { id: string | null; sent: string; abort: AbortController } | null = null;
-  let wake: (() => void) | null = null;
-  let telling = false;
+  let stream: WatchStream | null = null;
+  let pause = new AbortController();
 
-  const read = async () => {
-    const abort = new AbortController();
+  const watch = async () => {
     const query = options.query();
-    const current = { id: null as string | null, sent: JSON.stringify(query), abort };
-    stream = current;
-    let silence: ReturnType<typeof setTimeout> | undefined;
-    const heard = () => {
-      clearTimeout(silence);
-      silence = setTimeout(
-        () => abort.abort(new Error("it has fallen silent")),
-        settings.silenceMs,
-      );
+    const current: WatchStream = {
+      id: null,
+      sent: JSON.stringify(query),
+      isSending: false,
+      abort: new AbortController(),
     };
-    heard();
+    stream = current;
     try {
-      const response = await head.stream(`/api/v1/watch?${wordsOf(query)}`, abort.signal);
-      for await (const { event, data } of readEvents(response.body, heard)) {
+      await readStream(head, { query, stream: current, silenceMs: settings.silenceMs }, (event) => {
         if (closed) return;
-        if (event === "hello") {
-          const hello = readJson<WatchHello>(data, ["watch", "head", "history"]);
-          current.id = hello.watch;
-          onEvent({ type: "hello", hello });
-          asked();
-        } else if (event === "frame") {
-          const frame = readJson<WatchFrame>(data, ["totals", "rows", "events", "attention"]);
-          // Not sooner: a head that only greets is none that is back.
-          attempt = 0;
-          onEvent({ type: "frame", frame });
-        }
-      }
-      throw new Error("the head ended the connection");
-    } catch (error) {
-      const why: unknown = abort.signal.aborted ? abort.signal.reason : error;
-      throw why;
+        // Not at the hello: a head that only greets is none that is back.
+        if (event.type === "frame") attempt = 0;
+        onEvent(event);
+        if (event.type === "hello") syncQuery();
+      });
     } finally {
-      clearTimeout(silence);
-      abort.abort();
       stream = null;
     }
   };
@@ -105,7 +94,7 @@ export function startClient(options: ClientOptions): WatchClient {
       attempt += 1;
       if (attempt > 1) onEvent({ type: "connecting", attempt });
       try {
-        await read();
+        await watch();
       } catch (error) {
         if (closed) return;
         if (error === REOPEN) {
@@ -115,60 +104,96 @@ export function startClient(options: ClientOptions): WatchClient {
         // What breaks off after it had worked is the first of a new series.
         attempt = Math.max(1, attempt);
         const isAuth = error instanceof LlmnodeError && NOT_ALLOWED.includes(error.code);
-        const pause = pauseOf(settings, { attempt, isAuth, random: options.random() });
-        onEvent({
-          type: "down",
-          reason: shortReason(error),
-          attempt,
-          retryAt: now() + pause,
-          isAuth,
-        });
-        await sleep(pause);
+        const pauseMs = pauseOf(settings, { attempt, isAuth, random: options.random() });
+        const retryAt = now() + pauseMs;
+        onEvent({ type: "down", reason: shortReason(error), attempt, retryAt, isAuth });
+        pause = new AbortController();
+        await sleep(pauseMs, pause.signal);
       }
     }
   };
-  const sleep = (ms: number) =>
-    new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
 
-  const asked = () => {
-    const current = stream;
-    if (!current?.id || telling) return;
-    const query = options.query();
-    const text = JSON.stringify(query);
-    if (text === current.sent) return;
-    current.sent = text;
-    telling = true;
-    head
-      .post(`/api/v1/watch/${encodeURIComponent(current.id)}`, query)
-      // A stream that the head does not know any more, or a head that is gone: start again.
-      .catch(() => current.abort.abort(REOPEN))
-      .finally(() => {
-        telling = false;
-        asked();
-      });
+  const syncQuery = () => {
+    if (stream) void sendQuery(head, stream, options.query);
+  };
+  const reopen = () => {
+    pause.abort();
+    stream?.abort.abort(REOPEN);
   };
 
   // After the caller has the client.
   queueMicrotask(() => void run());
   return {
-    asked,
+    syncQuery,
     retryNow() {
       attempt = 0;
-      wake?.();
-      stream?.abort.abort(REOPEN);
+      reopen();
     },
     [Symbol.dispose]() {
       closed = true;
-      wake?.();
-      stream?.abort.abort(REOPEN);
+      reopen();
     },
   };
+}
+
+/** One at a time: what changes meanwhile is sent behind it. */
+async function sendQuery(
+  head: HeadCalls,
+  stream: WatchStream,
+  latest: () => WatchQuery,
+): Promise<void> {
+  if (stream.id === null || stream.isSending) return;
+  const path = `/api/v1/watch/${encodeURIComponent(stream.id)}`;
+  stream.isSending = true;
+  try {
+    while (!stream.abort.signal.aborted) {
+      const query = latest();
+      const text = JSON.stringify(query);
+      if (text === stream.sent) break;
+      stream.sent = text;
+      await head.post(path, query);
+    }
+  } catch {
+    // A stream that the head does not know any more, or a head that is gone: start again.
+    stream.abort.abort(REOPEN);
+  } finally {
+    stream.isSending = false;
+  }
+}
+
+/** Reads a stream to its end, which is an error in any case: what ended it is thrown. */
+async function readStream(
+  head: HeadCalls,
+  { query, stream, silenceMs }: { query: WatchQuery; stream: WatchStream; silenceMs: number },
+  onEvent: (event: Extract<TopEvent, { type: "hello" | "frame" }>) => void,
+): Promise<never> {
+  const { abort } = stream;
+  let silence: ReturnType<typeof setTimeout> | undefined;
+  const heard = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => abort.abort(new Error("no data from the head")), silenceMs);
+  };
+  heard();
+  try {
+    const response = await head.stream(`/api/v1/watch?${wordsOf(query)}`, abort.signal);
+    for await (const { event, data } of readEvents(response.body, heard)) {
+      if (event === "hello") {
+        const hello = readJson<WatchHello>(data, ["watch", "head", "history"]);
+        stream.id = hello.watch;
+        onEvent({ type: "hello", hello });
+      } else if (event === "frame") {
+        const frame = readJson<WatchFrame>(data, ["totals", "rows", "events", "attention"]);
+        onEvent({ type: "frame", frame });
+      }
+    }
+    throw new Error("the head ended the connection");
+  } catch (error) {
+    const why: unknown = abort.signal.aborted ? abort.signal.reason : error;
+    throw why;
+  } finally {
+    clearTimeout(silence);
+    abort.abort();
+  }
 }
 
 const NOT_ALLOWED: readonly ErrorCode[] = ["forbidden", "key_missing", "key_invalid"];

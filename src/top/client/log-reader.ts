@@ -24,8 +24,8 @@ export interface LogPiece {
 export type LogSource = (wanted: LogWanted, signal: AbortSignal) => AsyncIterable<LogPiece>;
 
 export interface LogReader extends Disposable {
-  /** What is looked at now. */
-  wanted(logs: LogsState | null): void;
+  /** What is on the screen now; null: no log. */
+  follow(logs: LogsState | null): void;
 }
 
 export function startLogReader(source: LogSource, onEvent: (event: TopEvent) => void): LogReader {
@@ -48,7 +48,7 @@ export function startLogReader(source: LogSource, onEvent: (event: TopEvent) => 
   };
 
   return {
-    wanted(logs) {
+    follow(logs) {
       const next = logs && {
         engine: logs.engine,
         previous: logs.previous,

@@ -108,6 +108,26 @@ export function createKeyReader(): KeyReader {
   };
 }
 
+export interface Keyboard {
+  onBytes(listener: (bytes: Uint8Array) => void): void;
+  onEnd(listener: () => void): void;
+}
+
+/** Escape alone is a key when nothing follows it for `escapeMs`. */
+export function readKeyboard(
+  keyboard: Keyboard,
+  { escapeMs, onKey }: { escapeMs: number; onKey: (key: Key) => void },
+): Disposable {
+  const reader = createKeyReader();
+  let escape: ReturnType<typeof setTimeout> | undefined;
+  keyboard.onBytes((bytes) => {
+    clearTimeout(escape);
+    for (const key of reader.read(bytes)) onKey(key);
+    if (reader.isWaiting) escape = setTimeout(() => reader.flush().forEach(onKey), escapeMs);
+  });
+  return { [Symbol.dispose]: () => clearTimeout(escape) };
+}
+
 /** The first key and how much it takes; a null key means nothing to us. Null: more must come. */
 function first(text: string, isLast: boolean): { key: Key | null; length: number } | null {
   if (text[0] === "\u001b") return escaped(text, isLast);

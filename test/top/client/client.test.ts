@@ -84,14 +84,14 @@ test("another query is told once, without a new stream", async () => {
   await using head = startFakeHead();
   const one = watch(head.url);
   await onFrame(one);
-  one.client.asked();
-  one.client.asked();
+  one.client.syncQuery();
+  one.client.syncQuery();
   expect(head.posts).toBe(0);
   one.query = { ...QUERY, view: "models" };
-  one.client.asked();
-  one.client.asked();
+  one.client.syncQuery();
+  one.client.syncQuery();
   await waitFor(() => head.query?.view === "models", { what: "the query" });
-  one.client.asked();
+  one.client.syncQuery();
   await waitFor(() => one.events.length > 6, { what: "frames" });
   expect([head.posts, head.streams]).toEqual([1, 1]);
 });
@@ -102,7 +102,7 @@ test("a stream that the head does not know any more is opened anew, with the new
   await onFrame(one);
   head.forget();
   one.query = { ...QUERY, filter: "lost" };
-  one.client.asked();
+  one.client.syncQuery();
   await waitFor(() => head.streams === 2 && head.query?.filter === "lost", { what: "a stream" });
   expect(one.downs()).toEqual([]);
 });
@@ -159,7 +159,7 @@ describe("a head that cannot be reached", () => {
     await onFrame(one);
     head.ticking = false;
     await waitFor(() => one.downs().length >= 1, { what: "silence" });
-    expect(one.downs()[0]?.reason).toBe("it has fallen silent");
+    expect(one.downs()[0]?.reason).toBe("no data from the head");
   });
 });
 

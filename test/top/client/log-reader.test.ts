@@ -52,8 +52,8 @@ test("a log is read once, however often it is wanted", async () => {
   const log = source();
   const events: TopEvent[] = [];
   using reader = startLogReader(log.read, (event) => void events.push(event));
-  reader.wanted(logsOf("a/1"));
-  reader.wanted({ ...logsOf("a/1"), wrap: true, scroll: 7 });
+  reader.follow(logsOf("a/1"));
+  reader.follow({ ...logsOf("a/1"), wrap: true, scroll: 7 });
   log.give(line("hello"));
   log.give({ lines: [], skipped: 0, live: "62%" });
   log.give({ lines: [], skipped: 0 });
@@ -73,14 +73,14 @@ test("another one takes its place, and what still comes of the first is dropped"
   const log = source();
   const events: TopEvent[] = [];
   using reader = startLogReader(log.read, (event) => void events.push(event));
-  reader.wanted(logsOf("a/1"));
+  reader.follow(logsOf("a/1"));
   await waitFor(() => log.asked.length === 1);
-  reader.wanted({ ...logsOf("a/1"), previous: true });
+  reader.follow({ ...logsOf("a/1"), previous: true });
   await waitFor(() => log.asked.length === 2);
   expect(log.asked.map(({ signal }) => signal.aborted)).toEqual([true, false]);
-  reader.wanted({ ...logsOf("a/1"), previous: true, take: 1 });
+  reader.follow({ ...logsOf("a/1"), previous: true, take: 1 });
   await waitFor(() => log.asked.length === 3);
-  reader.wanted(null);
+  reader.follow(null);
   expect(log.asked.at(-1)?.signal.aborted).toBe(true);
   log.give(line("too late"));
   await Bun.sleep(0);
@@ -91,7 +91,7 @@ test("an end says why", async () => {
   const log = source();
   const events: TopEvent[] = [];
   using reader = startLogReader(log.read, (event) => void events.push(event));
-  reader.wanted(logsOf("a/1"));
+  reader.follow(logsOf("a/1"));
   log.fail(new Error("a has no engine"));
   await waitFor(() => events.length === 1);
   expect(events).toEqual([{ type: "log_ended", engine: "a/1", reason: "a has no engine" }]);
