@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readTally } from "../../scripts/test.ts";
+import { readTally } from "../../scripts/tally.ts";
 import { runProcess } from "../helpers/process.ts";
 
 test("the counts of a run", () => {
