@@ -113,7 +113,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       repeatMs: settings.drainRepeatMs,
     }),
   );
-  let leaving = false;
+  let signal = false;
   let draining = false;
   const clients = stack.use(
     await createClientSide({
@@ -157,7 +157,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
           }),
         },
       }),
-      ready: () => !leaving,
+      ready: () => !signal,
       draining: () => draining,
     }),
   );
@@ -211,7 +211,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   let stopped: Promise<void> | null = null;
 
   const stop = async (force?: AbortSignal) => {
-    leaving = true;
+    signal = true;
     // A balancer in front is to look elsewhere before requests are refused here.
     await until(() => false, { timeoutMs: settings.shutdownDelayMs, force });
     draining = true;

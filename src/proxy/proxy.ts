@@ -38,10 +38,10 @@ import {
   type ResumeSettings,
 } from "./resume/resume.ts";
 import { withKeepAlive } from "./answer/silence.ts";
-import { createTries, TRIES_DEFAULTS } from "./attempt/tries.ts";
-import { replicaRequestOf } from "./attempt/want.ts";
+import { createRetryState, RETRY_DEFAULTS } from "./attempt/retry.ts";
+import { replicaRequestOf } from "./attempt/replica-request.ts";
 import type { ServiceOptions } from "./service/service.ts";
-import type { Asked, ProxyCall } from "./request/context.ts";
+import type { RequestContext, ProxyCall } from "./request/context.ts";
 
 export interface ProxyOptions extends ServiceOptions {
   /** Whether it matters what the prompts for a model begin with; false spares reading them. */
@@ -56,7 +56,7 @@ export interface ProxyOptions extends ServiceOptions {
 }
 
 export const PROXY_DEFAULTS = {
-  ...TRIES_DEFAULTS,
+  ...RETRY_DEFAULTS,
   resume: RESUME_DEFAULTS,
   aliases: (() => null) as Aliases,
   prefixMatters: (_model: string) => true,
@@ -144,7 +144,7 @@ async function answered(options: ProxyOptions, job: Job, admission: Admission) {
   }
 }
 
-interface Job extends Asked {
+interface Job extends RequestContext {
   record: RequestRecord;
   live: LiveRequest;
   end: End;
@@ -160,20 +160,20 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
   const origin = responseId === null ? null : originOf(options.origins, responseId);
   record.model ??= origin?.model ?? null;
   requireAllowed(job.call.caller, record.model);
-  using tries = createTries(options, client);
+  using retry = createRetryState(options, client);
   for (;;) {
     if (client.aborted) throw clientGone();
     let lease: Lease;
-    const wanted = replicaRequestOf(job, { tries, origin, prefixMatters: options.prefixMatters });
+    const wanted = replicaRequestOf(job, { retry, origin, prefixMatters: options.prefixMatters });
     record.promptBytes = wanted.prompt?.bytes ?? null;
     const askedAt = options.now();
     try {
-      lease = await options.acquire(wanted, tries.signal());
+      lease = await options.acquire(wanted, retry.signal());
       record.modelKnown = true;
     } catch (error) {
       if (responseId !== null && isNowhere(error)) throw noResponse(responseId);
       const told = record.alias ? aliasError(error, record.model) : error;
-      return finish(options, job, tries.refused(told));
+      return finish(options, job, retry.refused(told));
     } finally {
       record.queueMs += options.now() - askedAt;
     }
@@ -184,12 +184,12 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
     });
     if (result.kind === "answer") return withInfo(options, record, result.response);
     if (result.kind === "moved") {
-      tries.moved(lease);
+      retry.moved(lease);
       continue;
     }
     const { failure } = result;
-    const again = await tries.again({ lease, failure, repeatable: payload.repeatable });
-    if (!again) return finish(options, job, tries.failure());
+    const shouldRetry = await retry.shouldRetry({ lease, failure, repeatable: payload.repeatable });
+    if (!shouldRetry) return finish(options, job, retry.failure());
   }
 }
 

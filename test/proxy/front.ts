@@ -1,6 +1,6 @@
 /** The proxy behind a port of its own, with one engine and every record kept. */
 
-import type { Leaving } from "../../src/proxy/request/client-request.ts";
+import type { CancelSignal } from "../../src/proxy/request/client-request.ts";
 import type { Server } from "bun";
 import { LlmnodeError, messageOf } from "../../src/protocol/errors.ts";
 import { createBodyBudget } from "../../src/proxy/request/body.ts";
@@ -40,7 +40,7 @@ export interface FrontOptions {
     Pick<Lease, "model" | "engineKind" | "maxModelLen" | "explanation" | "died">
   >[];
   /** What a request waits for before it gets an engine. */
-  beforeLease?: (signal: Leaving) => Promise<void>;
+  beforeLease?: (signal: CancelSignal) => Promise<void>;
   proxy?: Partial<ProxyOptions>;
   maxBodyBytes?: number;
   maxHeldBytes?: number;

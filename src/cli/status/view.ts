@@ -154,7 +154,7 @@ function engineProblems(engine: EngineView): string[] {
     return [`engine ${engine.id} is ${engine.state}${why}`];
   }
   return engine.replicas
-    .filter(({ state }) => ["unreachable", "latched", "excluded"].includes(state))
+    .filter(({ state }) => ["unreachable", "overloaded", "excluded"].includes(state))
     .map((replica) => {
       const reason = replica.reason ?? engine.reason;
       const cause = reason === null ? "" : ` (${reason})`;

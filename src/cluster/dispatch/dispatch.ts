@@ -10,7 +10,7 @@ import {
   replicasFor,
 } from "../state/candidates.ts";
 import { outlook, type Refusal, refusalOf } from "./explain.ts";
-import { noteBusy, noteLeased } from "../state/latch.ts";
+import { noteBusy, noteLeased } from "../state/overload.ts";
 import { deathsOf, isSuspect, noteFailed } from "../faults/poison.ts";
 import type { Choice, Router } from "../routing/routing.ts";
 import type { ClusterState, Engine, Lease, Replica, Worker } from "../state/state.ts";
@@ -43,7 +43,10 @@ export function take(context: DispatchContext, request: ReplicaRequest, at: At):
   const { state, router } = context;
   const refusal = refuseOutright(context, request, at.now);
   if (refusal) return { granted: false, waits: false, ...refusal };
-  const list = apart(state, candidates(context, request, at.now), { request, now: at.now });
+  const list = isolateSuspects(state, candidates(context, request, at.now), {
+    request,
+    now: at.now,
+  });
   const choice = list.length === 0 ? null : router.choose(list, request, at);
   if (choice === null) return null;
   const lease = leaseOf(state, { choice, request, now: at.now });
@@ -101,7 +104,7 @@ function candidates(context: DispatchContext, request: ReplicaRequest, now: numb
  * Requests that were on an engine as it died are kept apart where there is room: one of them may
  * kill the next engine too, and the others would be struck a second time.
  */
-function apart(
+function isolateSuspects(
   state: ClusterState,
   list: readonly Replica[],
   { request, now }: { request: ReplicaRequest; now: number },

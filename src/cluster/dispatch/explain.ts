@@ -236,7 +236,7 @@ function describe({ state, engine }: Replica, now: number): string {
       return describeStart(engine, now);
     case "unreachable":
       return "its worker cannot be reached";
-    case "latched":
+    case "overloaded":
       return "busy";
     case "draining":
       return "stopping";

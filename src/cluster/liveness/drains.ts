@@ -79,5 +79,5 @@ export function lastReplicas(
 
 /** A busy replica is one that serves. */
 function isReady(state: string): boolean {
-  return state === "ready" || state === "latched";
+  return state === "ready" || state === "overloaded";
 }

@@ -30,7 +30,7 @@ export function tick(state: ClusterState, now: number): Transition[] {
   }
   const transitions: Transition[] = [];
   for (const worker of state.workers.values()) {
-    const transition = settle(state, worker, now);
+    const transition = updateLiveness(state, worker, now);
     if (transition) transitions.push(transition);
     const gone = worker.left || worker.state === "lost";
     if (gone && now - worker.stateSince > state.limits.forgetAfterMs && worker.inFlight === 0) {
@@ -42,7 +42,11 @@ export function tick(state: ClusterState, now: number): Transition[] {
 }
 
 /** Brings one worker's state up to `now`; to be called after each message that may change it. */
-export function settle(state: ClusterState, worker: Worker, now: number): Transition | null {
+export function updateLiveness(
+  state: ClusterState,
+  worker: Worker,
+  now: number,
+): Transition | null {
   const { to, reason } = derive(state, worker, now);
   worker.reason = reason;
   if (to === worker.state) return null;

@@ -16,7 +16,7 @@ import {
   type PrefixIndexOptions,
 } from "./prefix-index.ts";
 import { type Affinity, createRoutingMemory } from "./memory.ts";
-import { explainPlain, explainScores, type Scored, scoreOf, type Standing } from "./score.ts";
+import { explainPlain, explainScores, type Scored, scoreOf, type ScoreInput } from "./score.ts";
 import type { Engine, Lease, Replica } from "../state/state.ts";
 import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
 
@@ -149,7 +149,7 @@ export function createRouter(options: RouterOptions = {}): Router {
     let ties = 0;
     for (const replica of few) {
       const { engine } = replica;
-      const standing: Standing = {
+      const input: ScoreInput = {
         pendingTokens: engine.pendingTokens,
         active: engine.inFlight + foreignLoad(engine, now),
         tokensPerS: (memory.engine(engine.key)?.speed ?? unknownSpeed).tokensPerS,
@@ -158,8 +158,8 @@ export function createRouter(options: RouterOptions = {}): Router {
         mostHitTokens: most / bytesPerToken,
         loadS: loadSeconds(replica, now),
       };
-      if (explain) scored.push({ replica, standing });
-      const score = scoreOf(standing, tuning);
+      if (explain) scored.push({ replica, input });
+      const score = scoreOf(input, tuning);
       if (score < bestScore - TIE) {
         best = replica;
         bestScore = score;

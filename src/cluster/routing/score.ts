@@ -18,7 +18,7 @@ export interface ScoreTuning {
 export const SCORE_TUNING: ScoreTuning = { g: 0.1, k: 8 };
 
 /** How a replica stands to a request. */
-export interface Standing {
+export interface ScoreInput {
   /** Prompt tokens sent to the engine that are not cached and whose first byte is not back. */
   pendingTokens: number;
   /** Requests that run on the engine, whoever sent them. */
@@ -34,7 +34,7 @@ export interface Standing {
 }
 
 /** `k` = 0 and no hits: the least load. */
-export function scoreOf(at: Standing, { g, k }: ScoreTuning): number {
+export function scoreOf(at: ScoreInput, { g, k }: ScoreTuning): number {
   const { pendingTokens, promptTokens, hitTokens, mostHitTokens } = at;
   const tokens = pendingTokens + promptTokens - hitTokens + k * (mostHitTokens - hitTokens);
   return tokens / at.tokensPerS + g * at.active + at.loadS;
@@ -45,7 +45,7 @@ const MAX_NAMED = 8;
 
 export interface Scored {
   replica: Replica;
-  standing: Standing;
+  input: ScoreInput;
 }
 
 /** A decision in one line of ASCII, for a header; workers by name, never by address. */
@@ -55,11 +55,11 @@ export function explainScores(
   { scored, tuning }: { scored: readonly Scored[]; tuning: ScoreTuning },
 ): string {
   const ordered = scored
-    .map((entry) => ({ ...entry, score: scoreOf(entry.standing, tuning) }))
+    .map((entry) => ({ ...entry, score: scoreOf(entry.input, tuning) }))
     .sort((a, b) => a.score - b.score);
   const parts = ordered
     .slice(0, MAX_NAMED)
-    .map(({ replica, standing, score }) => explainOne(replica, { standing, score, tuning }));
+    .map(({ replica, input, score }) => explainOne(replica, { input, score, tuning }));
   const more = ordered.length - parts.length;
   if (more > 0) parts.push(`${more} more`);
   return `${explainPlain(policy, chosen, scored.length)}; ${parts.join("; ")}`;
@@ -71,7 +71,7 @@ export function explainPlain(policy: string, chosen: Replica, candidates: number
 
 function explainOne(
   replica: Replica,
-  { standing: at, score, tuning }: { standing: Standing; score: number; tuning: ScoreTuning },
+  { input: at, score, tuning }: { input: ScoreInput; score: number; tuning: ScoreTuning },
 ): string {
   const seconds = (tokens: number) => (tokens / at.tokensPerS).toFixed(3);
   const lost = tuning.k * (at.mostHitTokens - at.hitTokens);

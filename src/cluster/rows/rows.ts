@@ -8,7 +8,7 @@ import type {
   RowState,
   WorkerRow,
 } from "../../protocol/watch-rows.ts";
-import { standingOf } from "../state/candidates.ts";
+import { effectiveState } from "../state/candidates.ts";
 import { loadOf } from "../state/load.ts";
 import { queueDepths } from "../state/queue.ts";
 import { badness, engineState, progressOf, workerState } from "./state.ts";
@@ -16,7 +16,7 @@ import { isPickable } from "./snapshot.ts";
 import type { Catalog, ClusterState, Engine, Replica, Worker } from "../state/state.ts";
 
 /** How much passes; null is not known. */
-export interface Passing {
+export interface Throughput {
   requestsPerS: number | null;
   outputTokensPerS: number | null;
   ttftMs: Quantiles | null;
@@ -29,8 +29,8 @@ export interface RowContext {
   catalog: Catalog;
   now: number;
   /** By a worker's name, by a model's name. */
-  ofWorker: (name: string) => Passing;
-  ofModel: (name: string) => Passing;
+  ofWorker: (name: string) => Throughput;
+  ofModel: (name: string) => Throughput;
   outputHistory: (worker: string) => (number | null)[];
   /** What a name stands for that is no model; each with the models that it leads to. */
   aliases: readonly { name: string; models: readonly string[] }[];
@@ -39,7 +39,7 @@ export interface RowContext {
 /** Without engines and small graph: those are for a detail. */
 export function workerRow(context: RowContext, worker: Worker): WorkerRow {
   const { now } = context;
-  const passing = context.ofWorker(worker.name);
+  const throughput = context.ofWorker(worker.name);
   const engines = [...worker.engines.values()];
   const loads = engines.map((engine) => loadOf(context.state, engine, now));
   const gpus = worker.hardware.gpus.map(gpuRow);
@@ -59,9 +59,9 @@ export function workerRow(context: RowContext, worker: Worker): WorkerRow {
     in_flight: worker.inFlight,
     queue: sum(loads.map((load) => load?.waiting ?? null)),
     kv_pct: percent(most(loads.map((load) => load?.kvUsage ?? null))),
-    requests_per_s: passing.requestsPerS,
-    output_tokens_per_s: passing.outputTokensPerS,
-    ttft_ms: passing.ttftMs,
+    requests_per_s: throughput.requestsPerS,
+    output_tokens_per_s: throughput.outputTokensPerS,
+    ttft_ms: throughput.ttftMs,
     uptime_ms: uptimeOf(worker, engines, now),
     seen_ms: Math.max(0, Math.round(now - worker.lastHeardAt)),
     via: viaOf(engines),
@@ -86,7 +86,7 @@ function engineRow(context: RowContext, worker: Worker, engine: Engine): EngineR
   const { now, state } = context;
   const load = loadOf(state, engine, now);
   // A worker runs one engine: what passes there passes through that.
-  const passing = worker.engines.size === 1 ? context.ofWorker(worker.name) : null;
+  const throughput = worker.engines.size === 1 ? context.ofWorker(worker.name) : null;
   const around = workerState(worker, now);
   const own = engineState(engine, now);
   return {
@@ -104,8 +104,8 @@ function engineRow(context: RowContext, worker: Worker, engine: Engine): EngineR
     queue: load?.waiting ?? null,
     kv_pct: percent(load?.kvUsage ?? null),
     max_in_flight: engine.maxInFlight,
-    output_tokens_per_s: passing?.outputTokensPerS ?? null,
-    ttft_ms: passing?.ttftMs ?? null,
+    output_tokens_per_s: throughput?.outputTokensPerS ?? null,
+    ttft_ms: throughput?.ttftMs ?? null,
     restarts: engine.restarts,
     pid: engine.pid,
     container: engine.container,
@@ -145,8 +145,10 @@ function modelRow(
   about: { name: string; replicas: readonly Replica[]; inFlight: number; queued: number },
 ): ModelRow {
   const { name, replicas } = about;
-  const passing = context.ofModel(name);
-  const states = replicas.map((replica) => standingOf(context.state, replica, context.now).state);
+  const throughput = context.ofModel(name);
+  const states = replicas.map(
+    (replica) => effectiveState(context.state, replica, context.now).state,
+  );
   const count = (wanted: string) => states.filter((one) => one === wanted).length;
   const ready = states.filter(isPickable).length;
   const starting = count("starting");
@@ -168,12 +170,12 @@ function modelRow(
     kinds: [...new Set(replicas.map(({ engine }) => engine.kind))].sort(),
     in_flight: about.inFlight,
     queued: about.queued,
-    requests_per_s: passing.requestsPerS,
-    output_tokens_per_s: passing.outputTokensPerS,
-    ttft_ms: passing.ttftMs,
-    itl_ms: passing.itlMs,
+    requests_per_s: throughput.requestsPerS,
+    output_tokens_per_s: throughput.outputTokensPerS,
+    ttft_ms: throughput.ttftMs,
+    itl_ms: throughput.itlMs,
     context: most(replicas.map(({ card }) => card.maxModelLen)),
-    error_ratio: passing.errorRatio,
+    error_ratio: throughput.errorRatio,
     workers: [...new Set(replicas.map(({ worker }) => worker.name))].sort(),
     engines: null,
   };

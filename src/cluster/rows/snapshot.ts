@@ -1,6 +1,6 @@
 /** The cluster at one instant, as JSON that leaves the process. */
 
-import { standingOf } from "../state/candidates.ts";
+import { effectiveState } from "../state/candidates.ts";
 import { replicasOf } from "../state/catalog.ts";
 import { loadOf } from "../state/load.ts";
 import { type DrainJson, drainJson } from "./snapshot-drain.ts";
@@ -124,7 +124,8 @@ function offersJson(
     .sort(([a], [b]) => a.localeCompare(b))
     .map(([name, replicas]) => ({
       name,
-      ready: replicas.filter((replica) => isPickable(standingOf(state, replica, now).state)).length,
+      ready: replicas.filter((replica) => isPickable(effectiveState(state, replica, now).state))
+        .length,
       replicas: replicas.length,
       in_flight: replicas.reduce(
         (sum, { engine }) => sum + (inFlight.get(replicaKey(engine.key, name)) ?? 0),
@@ -134,9 +135,9 @@ function offersJson(
     }));
 }
 
-/** One that is latched is picked where nobody else is free. */
+/** One that is overloaded is picked where nobody else is free. */
 export function isPickable(state: ReplicaState): boolean {
-  return state === "ready" || state === "latched";
+  return state === "ready" || state === "overloaded";
 }
 
 function workerJson(
@@ -179,7 +180,7 @@ function workerJson(
       load: loadJson(state, engine, now),
       replicas: replicasOf(worker, engine).map((replica) => ({
         model: replica.card.id,
-        state: standingOf(state, replica, now).state,
+        state: effectiveState(state, replica, now).state,
         in_flight: inFlight.get(replicaKey(engine.key, replica.card.id)) ?? 0,
       })),
       service: serviceJson({ state, worker, engine }, now),
@@ -198,8 +199,8 @@ function serviceJson(
 ): ServiceReplicaJson | null {
   const replica = serviceReplicaOf(worker, engine);
   if (!replica) return null;
-  const { state: standing } = standingOf(state, replica, now);
-  return { name: replica.card.id, state: standing, in_flight: engine.inFlight };
+  const { state: shown } = effectiveState(state, replica, now);
+  return { name: replica.card.id, state: shown, in_flight: engine.inFlight };
 }
 
 function loadJson(state: ClusterState, engine: Engine, now: number): LoadJson | null {

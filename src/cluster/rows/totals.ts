@@ -8,10 +8,10 @@ import {
   type WorkerRow,
 } from "../../protocol/watch-rows.ts";
 import { badness } from "./state.ts";
-import type { Passing } from "./rows.ts";
+import type { Throughput } from "./rows.ts";
 
 /** What passes through all of it, and what rows do not tell. */
-export interface PassingInAll extends Passing {
+export interface ClusterThroughput extends Throughput {
   inputTokensPerS: number | null;
   retries: number;
   resumed: number;
@@ -23,7 +23,7 @@ export interface PassingInAll extends Passing {
 export function totalsOf(
   workers: readonly WorkerRow[],
   models: readonly ModelRow[],
-  passing: PassingInAll,
+  throughput: ClusterThroughput,
 ): TotalsJson {
   const here = workers.filter(({ state }) => state !== "left");
   const count = (...states: RowState[]) =>
@@ -45,17 +45,17 @@ export function totalsOf(
       total: own.reduce((sum, { replicas }) => sum + replicas, 0),
       ready: own.reduce((sum, { ready }) => sum + ready, 0),
     },
-    requests_per_s: passing.requestsPerS,
-    input_tokens_per_s: passing.inputTokensPerS,
-    output_tokens_per_s: passing.outputTokensPerS,
-    ttft_ms: passing.ttftMs,
-    itl_ms: passing.itlMs,
-    in_flight: passing.inFlight,
-    queued: passing.queued,
-    error_ratio: passing.errorRatio,
-    retries: passing.retries,
-    resumed: passing.resumed,
-    clients: passing.clients,
+    requests_per_s: throughput.requestsPerS,
+    input_tokens_per_s: throughput.inputTokensPerS,
+    output_tokens_per_s: throughput.outputTokensPerS,
+    ttft_ms: throughput.ttftMs,
+    itl_ms: throughput.itlMs,
+    in_flight: throughput.inFlight,
+    queued: throughput.queued,
+    error_ratio: throughput.errorRatio,
+    retries: throughput.retries,
+    resumed: throughput.resumed,
+    clients: throughput.clients,
   };
 }
 

@@ -3,7 +3,7 @@
 import { heartbeatPlan } from "./limits.ts";
 import { admits } from "../faults/breaker.ts";
 import { findReplicas } from "./catalog.ts";
-import { isBusy, isLatched } from "./latch.ts";
+import { isBusy, isOverloaded } from "./overload.ts";
 import { serviceCatalog } from "./services.ts";
 import type { Catalog, ClusterState, Engine, Offers, Replica, ReplicaState } from "./state.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
@@ -42,7 +42,7 @@ export function fits({ worker, engine, card }: Replica, request: ReplicaRequest)
 }
 
 /** The replica's state as people see it: also what holds for a while only. */
-export function standingOf(
+export function effectiveState(
   state: ClusterState,
   replica: Replica,
   now: number,
@@ -53,8 +53,8 @@ export function standingOf(
     return { state: "excluded", reason: "requests to it have failed too often lately" };
   }
   const { loadMaxAgeMs } = heartbeatPlan(state);
-  if (isBusy(engine, now) || isLatched(engine, { now, loadMaxAgeMs })) {
-    return { state: "latched", reason: "it has too much to do" };
+  if (isBusy(engine, now) || isOverloaded(engine, { now, loadMaxAgeMs })) {
+    return { state: "overloaded", reason: "it has too much to do" };
   }
   return { state: "ready", reason: null };
 }
@@ -77,11 +77,11 @@ export interface Candidates {
 }
 
 /** In the order in which they are tried. */
-const RANK = { free: 0, latched: 1, tight: 2, tightLatched: 3, open: 4 };
+const RANK = { free: 0, overloaded: 1, tight: 2, tightOverloaded: 3, open: 4 };
 const NONE: readonly Replica[] = [];
 
 /**
- * The best of these: those that are not latched go first, and before all others those whose context
+ * The best of these: those that are not overloaded go first, and before all others those whose context
  * the request fits as far as one can tell. An open breaker counts only while another replica has a
  * closed one.
  */
@@ -106,7 +106,7 @@ export function candidatesAmong(
     if (engine.inFlight >= roomOf(state, engine)) continue;
     if (isBusy(engine, now)) continue;
     let rank = RANK.free;
-    if (isLatched(engine, { now, loadMaxAgeMs })) rank = RANK.latched;
+    if (isOverloaded(engine, { now, loadMaxAgeMs })) rank = RANK.overloaded;
     if (card.maxModelLen !== null && tokens > card.maxModelLen) rank += RANK.tight;
     if (!isClosed) rank = RANK.open;
     if (rank > best) continue;

@@ -1,7 +1,7 @@
 /** What the life of an engine's process means for the requests that it may have. */
 
 import { newBreaker, transition } from "../faults/breaker.ts";
-import { newLatch } from "./latch.ts";
+import { newOverload } from "./overload.ts";
 import { noteCrash } from "../faults/poison.ts";
 import type { ClusterState, Engine, EngineState } from "./state.ts";
 
@@ -22,7 +22,7 @@ export interface RunReport {
 export function newRunFacts(now: number): Pick<Engine, RunFact> {
   return {
     breaker: newBreaker(now),
-    latch: newLatch(),
+    overload: newOverload(),
     refusesKey: null,
     startingSince: null,
     startMovedAt: null,
@@ -30,7 +30,7 @@ export function newRunFacts(now: number): Pick<Engine, RunFact> {
   };
 }
 
-type RunFact = "breaker" | "latch" | "refusesKey" | "startingSince" | "startMovedAt" | "loadMs";
+type RunFact = "breaker" | "overload" | "refusesKey" | "startingSince" | "startMovedAt" | "loadMs";
 
 const UP: ReadonlySet<EngineState> = new Set(["starting", "ready", "suspect", "unhealthy"]);
 const DOWN: ReadonlySet<EngineState> = new Set(["backoff", "failed"]);
@@ -57,7 +57,7 @@ export function noteRun(
     state.poison.killers.push(...killers);
   }
   if (!isSame) {
-    engine.latch = newLatch();
+    engine.overload = newOverload();
     engine.refusesKey = null;
   }
   if (report.state === "ready") {

@@ -118,8 +118,8 @@ export interface Engine {
   restartReasons: Map<string, number>;
   /** Keeps requests away while it fails them. Written by dispatch and engine-runs. */
   breaker: Breaker;
-  /** Lets others go first while it has too much to do. Written by latch and engine-runs. */
-  latch: Latch;
+  /** Lets others go first while it has too much to do. Written by overload and engine-runs. */
+  overload: Overload;
   /** Set where this life of it refuses the key that the worker gave. Written by dispatch. */
   refusesKey: string | null;
   /** Since when it starts; null: it does not. Written, as the next two, by engine-runs. */
@@ -148,8 +148,8 @@ export interface LoadFigures {
   sampledAt: number;
 }
 
-/** How much it has to do. Written by latch. */
-export interface Latch {
+/** How much it has to do. Written by overload. */
+export interface Overload {
   /** The sample that has been looked at last. */
   sample: LoadFigures | null;
   isOn: boolean;
@@ -178,7 +178,7 @@ export interface ModelCard {
 }
 
 export type ReplicaState =
-  "ready" | "starting" | "unreachable" | "latched" | "excluded" | "draining";
+  "ready" | "starting" | "unreachable" | "overloaded" | "excluded" | "draining";
 
 export interface Replica {
   worker: Worker;

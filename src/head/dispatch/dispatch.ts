@@ -4,7 +4,7 @@ import type { LeaseEnd } from "../../protocol/replica-request.ts";
 import { takeRetry } from "../../cluster/faults/budget.ts";
 import { createCatalogReader, findReplicas } from "../../cluster/state/catalog.ts";
 import { release, started } from "../../cluster/dispatch/dispatch.ts";
-import { foreignLoad } from "../../cluster/state/latch.ts";
+import { foreignLoad } from "../../cluster/state/overload.ts";
 import { tick, type Transition } from "../../cluster/liveness/liveness.ts";
 import { type Recall, recalls } from "../../cluster/dispatch/recalls.ts";
 import { setRoute } from "../../cluster/state/registry.ts";

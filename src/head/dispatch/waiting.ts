@@ -1,6 +1,6 @@
 /** The promises of requests that wait for a replica. */
 
-import type { Leaving } from "../../proxy/request/client-request.ts";
+import type { CancelSignal } from "../../proxy/request/client-request.ts";
 import { type DispatchContext, type Grant, take } from "../../cluster/dispatch/dispatch.ts";
 import { outlook, refusalOf, type Refusal } from "../../cluster/dispatch/explain.ts";
 import {
@@ -23,7 +23,7 @@ export interface WaitingOptions {
 
 export interface Waiting {
   /** A lease, now or later. Throws LlmnodeError, `client_gone` where the signal aborts. */
-  lease(request: ReplicaRequest, signal: Leaving): Lease | Promise<Lease>;
+  lease(request: ReplicaRequest, signal: CancelSignal): Lease | Promise<Lease>;
   /** To be called when somebody may be served that could not be before; looks a little later. */
   wake(): void;
   /** Lets go of those that have waited long enough or have nothing to wait for any more. */
@@ -83,7 +83,7 @@ export function createWaiting(options: WaitingOptions): Waiting {
     queueMicrotask(pump);
   };
 
-  const wait = (request: ReplicaRequest, signal: Leaving): Promise<Lease> => {
+  const wait = (request: ReplicaRequest, signal: CancelSignal): Promise<Lease> => {
     if (signal.aborted) throw clientGone();
     const { promise, resolve, reject } = Promise.withResolvers<Lease>();
     const { waiter, shed } = enter(queue, request, { now: now(), limits });

@@ -8,7 +8,7 @@ import {
   setOrder,
 } from "../../cluster/liveness/drains.ts";
 import type { DrainOrder } from "../../cluster/state/drain-order.ts";
-import { settle, type Transition } from "../../cluster/liveness/liveness.ts";
+import { updateLiveness, type Transition } from "../../cluster/liveness/liveness.ts";
 import { nextStep } from "../../cluster/liveness/restarts.ts";
 import { serviceCatalog } from "../../cluster/state/services.ts";
 import type { Catalog, ClusterState, Worker } from "../../cluster/state/state.ts";
@@ -70,7 +70,7 @@ export function startDrains(options: DrainsOptions): Drains {
 
   const settleNow = (workerId: string) => {
     const worker = state.workers.get(workerId);
-    const transition = worker ? settle(state, worker, now()) : null;
+    const transition = worker ? updateLiveness(state, worker, now()) : null;
     if (transition) options.onTransition(transition);
   };
   const announce = (order: DrainOrder, active: boolean) => {

@@ -1,7 +1,7 @@
 /** What a worker says on its session, as changes of the cluster's state. */
 
 import { heartbeatPlan } from "../../cluster/state/limits.ts";
-import { settle, type Transition } from "../../cluster/liveness/liveness.ts";
+import { updateLiveness, type Transition } from "../../cluster/liveness/liveness.ts";
 import { goodbye, heard, reportEngine, reportModels } from "../../cluster/state/registry.ts";
 import { reportLoads } from "../../cluster/state/load.ts";
 import { type ClusterState, type Engine, type Worker } from "../../cluster/state/state.ts";
@@ -126,7 +126,7 @@ function tellRefused(taking: Taking, list: ModelList, hadModels: boolean): void 
 
 /** Brings the worker's state up to date at once, without waiting for the next tick. */
 export function note(options: MessageOptions, worker: Worker): void {
-  const transition = settle(options.state, worker, options.now());
+  const transition = updateLiveness(options.state, worker, options.now());
   if (transition) options.onTransition(transition);
   options.onTold();
 }

@@ -80,13 +80,13 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
     const at = context();
     const workers = [...state.workers.values()].map((worker) => workerRow(at, worker));
     const models = modelRows(at);
-    const passing = rates.all();
+    const throughput = rates.all();
     return {
       at: at.now,
       workers,
       models,
       totals: totalsOf(workers, models, {
-        ...passing,
+        ...throughput,
         clients: options.clients(),
         inFlight: state.leases.size,
         queued: queued(),

@@ -12,12 +12,12 @@ import { formatOf } from "../record/frames.ts";
 import { requestHeaders, responseHeaders } from "../request/headers.ts";
 import {
   type Attempted,
-  type Hold,
+  type AttemptScope,
   type Resumable,
-  type ResumeHere,
-  startHold,
+  type BegunAnswer,
+  startScope,
   tooLate,
-} from "./hold.ts";
+} from "./scope.ts";
 import { send } from "./send.ts";
 import type { Lease } from "../request/lease.ts";
 import { type ClientRequest, clientGone, goneBecause } from "../request/client-request.ts";
@@ -58,7 +58,7 @@ export interface AttemptJob {
   /** Tells the engine that nobody waits, where it is not sure to notice. */
   abandon: Abandon;
   /** What lets the answer go on elsewhere if this engine breaks off; null: nothing does. */
-  resume: (here: ResumeHere) => Resumable | null;
+  resume: (here: BegunAnswer) => Resumable | null;
   /** The engine's first data is here. */
   onFirstData: (first: Uint8Array) => void;
   /** What counts the answer as it passes. */
@@ -74,7 +74,7 @@ export async function attempt(
   { lease, record }: { lease: Lease; record: AttemptRecord },
 ): Promise<Attempted> {
   const name = nameFor(lease, job.route, job.payload);
-  const hold = holdFor({ options, job }, { lease, record }, name);
+  const scope = scopeFor({ options, job }, { lease, record }, name);
   try {
     if (job.request.signal.aborted) throw clientGone();
     const askUsage = job.payload.canAskUsage && !job.refusesUsage.has(lease.engineRun);
@@ -83,7 +83,7 @@ export async function attempt(
       method: job.request.method,
       headers: headersFor(job, { lease, record }),
       body: content,
-      signal: hold.signal,
+      signal: scope.signal,
     });
     let sent = job.payload.content({ target: job.target, askUsage, name });
     let response = await send(lease, upstream(sent), job.payload);
@@ -98,12 +98,12 @@ export async function attempt(
     }
     record.status = response.status;
     if (failure) {
-      hold.done(failure.outcome, { retryAfterMs: failure.retryAfterMs });
+      scope.done(failure.outcome, { retryAfterMs: failure.retryAfterMs });
       return { kind: "failure", failure };
     }
-    return await answer({ options, job, lease, hold, response, sent, dropUsage: asked });
+    return await answer({ options, job, lease, scope, response, sent, dropUsage: asked });
   } catch (error) {
-    return hold.failed(error);
+    return scope.failed(error);
   }
 }
 
@@ -113,13 +113,13 @@ interface Trying {
 }
 
 /** `name` is what the engine knows the attempt by, where it is told one. */
-function holdFor(
+function scopeFor(
   { options, job }: { options: AttemptOptions; job: AttemptJob },
   { lease, record }: Trying,
   name: string | null,
-): Hold {
+): AttemptScope {
   const { startedAt, now } = job;
-  return startHold({
+  return startScope({
     lease,
     record,
     client: job.request.signal,
@@ -151,7 +151,7 @@ interface Answering {
   options: AttemptOptions;
   job: AttemptJob;
   lease: Lease;
-  hold: Hold;
+  scope: AttemptScope;
   response: Response;
   /** The body that it answers. */
   sent: BodyContent;
@@ -160,7 +160,7 @@ interface Answering {
 
 /** Waits for the first data, so that a failure before it can still be repaired elsewhere. */
 async function answer(on: Answering): Promise<Attempted> {
-  const { options, job, lease, hold, response } = on;
+  const { options, job, lease, scope, response } = on;
   const format = formatOf(response.headers);
   const init = {
     status: response.status,
@@ -170,9 +170,9 @@ async function answer(on: Answering): Promise<Attempted> {
     format === "sse"
       ? job.resume({
           sent: on.sent,
-          source: { lease, hold },
+          source: { lease, scope },
           headers: (next, record) => headersFor(job, { lease: next, record }),
-          startHold: (next, record) => holdFor({ options, job }, { lease: next, record }, null),
+          startScope: (next, record) => scopeFor({ options, job }, { lease: next, record }, null),
         })
       : null;
   const source = () => resumable?.source() ?? on;
@@ -187,8 +187,8 @@ async function answer(on: Answering): Promise<Attempted> {
     const { dialect } = job.route;
     const failure = format === null ? null : errorIn(first, { format, dialect });
     if (!failure) return null;
-    hold.abort();
-    hold.done(failure.outcome);
+    scope.abort();
+    scope.done(failure.outcome);
     return { kind: "failure", failure };
   };
   const whole = (bytes: Uint8Array<ArrayBuffer>): Attempted => {
@@ -197,7 +197,7 @@ async function answer(on: Answering): Promise<Attempted> {
     lease.started();
     job.onFirstData(bytes);
     const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
-    hold.done("ok", { usage: watch.facts().usage });
+    scope.done("ok", { usage: watch.facts().usage });
     job.onEnd("ok", watch);
     // Most often the very bytes that came, which need no copy.
     const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
@@ -225,16 +225,16 @@ async function answer(on: Answering): Promise<Attempted> {
     keepAliveMs: options.keepAliveMs,
     slowClientMs: options.slowClientMs,
     continuation: resumable,
-    breakFrame: () => errorFrame(breakReason(job, source().hold), job.route.dialect),
+    breakFrame: () => errorFrame(breakReason(job, source().scope), job.route.dialect),
     onProgress: () => source().lease.progress(),
     onReading: (isReading) => source().lease.reading(isReading),
     onEnd: (end) => {
-      const { hold } = source();
+      const { scope } = source();
       const left = end === "broken" && job.request.signal.aborted;
-      const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;
-      hold.done(outcome, { usage: watch.facts().usage });
+      const outcome = left ? "client_gone" : end === "broken" && scope.isLate() ? "recalled" : end;
+      scope.done(outcome, { usage: watch.facts().usage });
       // Whatever the engine still does for this request is for nobody.
-      if (end !== "ok") hold.abort();
+      if (end !== "ok") scope.abort();
       job.onEnd(outcome, watch);
     },
   });
@@ -252,9 +252,9 @@ async function readSome(response: Response, maxBytes: number): Promise<Uint8Arra
   return Buffer.concat(chunks).subarray(0, maxBytes);
 }
 
-function breakReason({ request }: AttemptJob, hold: Hold): LlmnodeError {
+function breakReason({ request }: AttemptJob, scope: AttemptScope): LlmnodeError {
   if (request.signal.aborted) return goneBecause(request.signal);
-  return hold.isLate() ? tooLate() : brokenStream();
+  return scope.isLate() ? tooLate() : brokenStream();
 }
 
 function brokenStream(): LlmnodeError {

@@ -6,7 +6,7 @@ import { LlmnodeError } from "../../protocol/errors.ts";
  * The part of an AbortSignal that a request needs on its way: a real one for each would cost as much
  * as all of routing.
  */
-export interface Leaving {
+export interface CancelSignal {
   readonly aborted: boolean;
   /** An Error, once it has aborted. */
   readonly reason: unknown;
@@ -18,7 +18,7 @@ export interface ClientRequest {
   readonly method: string;
   readonly headers: Headers;
   /** Aborts when nobody waits for an answer any more. */
-  readonly signal: Leaving;
+  readonly signal: CancelSignal;
 }
 
 export interface Cancellable extends ClientRequest {
@@ -26,7 +26,7 @@ export interface Cancellable extends ClientRequest {
   cancel(): void;
 }
 
-class Gone implements Leaving {
+class Cancellation implements CancelSignal {
   aborted = false;
   reason: unknown = undefined;
   #listeners: (() => void)[] = [];
@@ -61,34 +61,34 @@ class Gone implements Leaving {
 }
 
 export function cancellable({ method, headers, signal: client }: Request): Cancellable {
-  const gone = new Gone();
-  const leave = () => gone.abort(clientGone());
+  const cancellation = new Cancellation();
+  const leave = () => cancellation.abort(clientGone());
   if (client.aborted) leave();
   else client.addEventListener("abort", leave);
   return {
     method,
     headers,
-    signal: gone,
+    signal: cancellation,
     cancel() {
       const message = "An operator has cancelled this request.";
-      gone.abort(new LlmnodeError("cancelled", message));
+      cancellation.abort(new LlmnodeError("cancelled", message));
     },
   };
 }
 
 /** For what takes nothing less; made when it is first asked for. */
-export function abortSignalOf(leaving: Leaving): AbortSignal {
-  if (leaving instanceof Gone) return leaving.signal;
-  if (leaving instanceof AbortSignal) return leaving;
+export function abortSignalOf(signal: CancelSignal): AbortSignal {
+  if (signal instanceof Cancellation) return signal.signal;
+  if (signal instanceof AbortSignal) return signal;
   const controller = new AbortController();
-  const abort = () => controller.abort(leaving.reason);
-  if (leaving.aborted) abort();
-  else leaving.addEventListener("abort", abort);
+  const abort = () => controller.abort(signal.reason);
+  if (signal.aborted) abort();
+  else signal.addEventListener("abort", abort);
   return controller.signal;
 }
 
 /** Why nobody waits for an answer any more. */
-export function goneBecause({ reason }: Leaving): LlmnodeError {
+export function goneBecause({ reason }: CancelSignal): LlmnodeError {
   return reason instanceof LlmnodeError ? reason : clientGone();
 }
 

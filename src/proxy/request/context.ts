@@ -23,7 +23,7 @@ export interface ProxyCall {
   onEnd: () => void;
 }
 
-export interface Asked {
+export interface RequestContext {
   request: ClientRequest;
   call: ProxyCall;
   payload: Payload;

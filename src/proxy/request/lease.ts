@@ -1,7 +1,7 @@
 /** What the proxy needs of whoever gives out replicas. */
 
 import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
-import type { Leaving } from "./client-request.ts";
+import type { CancelSignal } from "./client-request.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** One request's hold on a replica. */
@@ -39,4 +39,4 @@ export interface Lease {
 }
 
 /** Throws LlmnodeError when there is none to be had. */
-export type Acquire = (wanted: ReplicaRequest, signal: Leaving) => Promise<Lease>;
+export type Acquire = (wanted: ReplicaRequest, signal: CancelSignal) => Promise<Lease>;

@@ -75,7 +75,7 @@ export const NO_PROMPT: PromptSource = {
 };
 
 /** What a body that was scanned with PROMPT_MEMBERS and MESSAGE_LISTS asks. */
-export interface Asked {
+export interface PromptInput {
   bytes: Uint8Array;
   members: readonly Member[];
   model: string | null;
@@ -85,9 +85,9 @@ export interface Asked {
 /** Operations whose prompts engines keep in their caches. */
 const GENERATING: ReadonlySet<string> = new Set(["chat", "text_completion"]);
 
-export function promptSource(asked: Asked): PromptSource {
-  const { bytes, members, route } = asked;
-  let held: Asked | null = asked;
+export function promptSource(input: PromptInput): PromptSource {
+  const { bytes, members, route } = input;
+  let held: PromptInput | null = input;
   let known: { facts: PromptFacts | null; hashed: boolean } | null = null;
   return {
     session: sessionOf(bytes, members),
@@ -106,7 +106,7 @@ export function promptSource(asked: Asked): PromptSource {
   };
 }
 
-function readPrompt({ bytes, members, model }: Asked, hash: boolean): PromptFacts | null {
+function readPrompt({ bytes, members, model }: PromptInput, hash: boolean): PromptFacts | null {
   const sections = sectionsOf(bytes, members);
   if (sections.length === 0) return null;
   let length = 0;

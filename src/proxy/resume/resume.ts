@@ -2,7 +2,7 @@
 
 import { abortSignalOf, type ClientRequest } from "../request/client-request.ts";
 import { type BodyBudget, createBodyBudget } from "../request/body.ts";
-import type { Hold, Resumable, ResumeHere } from "../attempt/hold.ts";
+import type { AttemptScope, Resumable, BegunAnswer } from "../attempt/scope.ts";
 import type { Acquire } from "../request/lease.ts";
 import type { ResumeResult } from "../record/record.ts";
 import type { ChunkReader } from "../answer/relay.ts";
@@ -37,7 +37,7 @@ export const RESUME_DEFAULTS: ResumeSettings = {
 };
 
 /** An answer that begins, with the request that it is for. */
-export interface ResumeStart extends ResumeHere, ResumeAttempts {
+export interface ResumeStart extends BegunAnswer, ResumeAttempts {
   request: ClientRequest;
   /** The route's path. */
   route: string;
@@ -80,14 +80,14 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
   const kept: Kept = keep(sent, { ...shared.settings, budget: shared.budget });
   const stopped = new AbortController();
   let source = start.source;
-  let trying: Hold | null = null;
+  let trying: AttemptScope | null = null;
   let hasFailed = false;
 
   const goOn = async (): Promise<ChunkReader | null> => {
     const found = readKept(start, kept);
     kept.free();
     // A request that has taken longer than it may is over wherever it is.
-    if (source.hold.isLate() || stopped.signal.aborted) return null;
+    if (source.scope.isLate() || stopped.signal.aborted) return null;
     if (found === null) {
       start.onResult("not_possible");
       return null;
@@ -98,11 +98,11 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
       return bytesReader(closingFrames(request, { answer, produced: 0 }, { prompt: 0 }));
     }
     const broken = source;
-    broken.hold.done(hasFailed ? "engine_error" : "broken");
+    broken.scope.done(hasFailed ? "engine_error" : "broken");
     const limit = AbortSignal.timeout(shared.settings.timeoutMs);
     const signal = AbortSignal.any([stopped.signal, abortSignalOf(start.request.signal), limit]);
-    const onTrying = (hold: Hold | null) => {
-      trying = hold;
+    const onScope = (scope: AttemptScope | null) => {
+      trying = scope;
     };
     // Whoever counts the engines that a request has ended knows it before the next one gets it.
     await broken.lease.died();
@@ -115,13 +115,13 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
       request,
       answer,
       signal,
-      onTrying,
+      onScope,
     });
     if ("result" in next) {
       start.onResult(next.result);
       return null;
     }
-    broken.hold.abort();
+    broken.scope.abort();
     source = next.source;
     trying = null;
     start.onResult("resumed");

@@ -1,10 +1,10 @@
 /** Looks for a replica that goes on with a begun answer, and has it do so. */
 
-import type { Leaving } from "../request/client-request.ts";
+import type { CancelSignal } from "../request/client-request.ts";
 import { connectionFailure } from "../answer/failure.ts";
 import { errorIn, readFirst } from "../answer/first-frame.ts";
 import { formatOf } from "../record/frames.ts";
-import type { Hold, ResumeHere, Source } from "../attempt/hold.ts";
+import type { AttemptScope, BegunAnswer, Source } from "../attempt/scope.ts";
 import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Acquire, Lease } from "../request/lease.ts";
 import type { AttemptRecord, ResumeResult } from "../record/record.ts";
@@ -15,7 +15,7 @@ import { type Ask, checkContinuation, type Measure } from "./check.ts";
 import { bytesReader, closingFrames, OtherContentError, spliceReader } from "./splice.ts";
 
 /** What the proxy does for an attempt at a replica. */
-export interface ResumeAttempts extends Pick<ResumeHere, "headers" | "startHold"> {
+export interface ResumeAttempts extends Pick<BegunAnswer, "headers" | "startScope"> {
   /** The path at the engine with its query. */
   path: string;
   /** What a replica must be, without those that were tried before. */
@@ -29,7 +29,7 @@ export interface Search {
   now: () => number;
   maxTries: number;
   attempts: ResumeAttempts;
-  client: Leaving;
+  client: CancelSignal;
   broken: Lease;
   request: ResumableBody;
   answer: AnswerSoFar;
@@ -37,8 +37,8 @@ export interface Search {
   refusing: Set<string>;
   /** Aborts with the stream's end and with the time for it. */
   signal: AbortSignal;
-  /** Told of every hold that is being tried, and of its end. */
-  onTrying: (hold: Hold | null) => void;
+  /** Called with the scope of every attempt, and with null at its end. */
+  onScope: (scope: AttemptScope | null) => void;
 }
 
 /** Engines that continue a begun answer as `continue_final_message` asks; the simulated one plays them. */
@@ -75,21 +75,21 @@ export async function search(on: Search): Promise<Found> {
 async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
   const { attempts, signal } = on;
   const record = attempts.startAttempt(lease);
-  const hold = attempts.startHold(lease, record);
-  const abort = () => hold.abort();
+  const scope = attempts.startScope(lease, record);
+  const abort = () => scope.abort();
   signal.addEventListener("abort", abort);
-  on.onTrying(hold);
+  on.onScope(scope);
   const lost = (outcome: LeaseOutcome, found: Found | "elsewhere") => {
-    if (!signal.aborted) hold.done(outcome);
+    if (!signal.aborted) scope.done(outcome);
     // The time is over; with the stream itself it has been given back already.
-    else hold.done(on.client.aborted ? "client_gone" : "recalled");
-    hold.abort();
-    on.onTrying(null);
+    else scope.done(on.client.aborted ? "client_gone" : "recalled");
+    scope.abort();
+    on.onScope(null);
     return found;
   };
   try {
     if (signal.aborted) return lost("recalled", { result: "failed" });
-    const measure = await measureAt(on, { lease, record, hold });
+    const measure = await measureAt(on, { lease, record, scope });
     if (measure === null) return lost("recalled", { result: "not_possible" });
     const { maxTokens } = on.request;
     const { produced } = measure;
@@ -97,12 +97,12 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
     const tokensLeft = maxTokens === null ? null : maxTokens - produced;
     if (on.answer.isFinished || (tokensLeft !== null && tokensLeft <= 0)) {
       return {
-        source: { lease, hold },
+        source: { lease, scope },
         reader: bytesReader(closingFrames(on.request, begun, measure)),
       };
     }
     const body = continuationBody(on.request, { text: on.answer.text, tokensLeft });
-    const response = await post(on, { lease, record, hold }, { path: attempts.path, body });
+    const response = await post(on, { lease, record, scope }, { path: attempts.path, body });
     record.status = response.status;
     if (response.status !== 200 || formatOf(response.headers) !== "sse" || !response.body) {
       const busy = response.status === 429 || response.status === 503;
@@ -121,15 +121,15 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
     if (value === undefined) return lost("broken", { result: "failed" });
     lease.started();
     record.firstByteAt = on.now();
-    return { source: { lease, hold }, reader: bytesReader(value, spliced) };
+    return { source: { lease, scope }, reader: bytesReader(value, spliced) };
   } catch (error) {
     if (error instanceof OtherContentError) {
       refuse(on, lease);
       return lost("rejected", { result: "not_possible" });
     }
-    const isOver = signal.aborted || hold.isLate();
+    const isOver = signal.aborted || scope.isLate();
     // What the head takes away before its first data may go on at any other.
-    if (hold.signal.aborted) return lost("recalled", isOver ? { result: "failed" } : "elsewhere");
+    if (scope.signal.aborted) return lost("recalled", isOver ? { result: "failed" } : "elsewhere");
     const { outcome } = connectionFailure(error, "engine");
     return lost(outcome, outcome === "unreachable" ? "elsewhere" : { result: "failed" });
   }
@@ -138,7 +138,7 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
 interface Trying {
   lease: Lease;
   record: AttemptRecord;
-  hold: Hold;
+  scope: AttemptScope;
 }
 
 /** Null where the engine would not go on rightly. Throws what the way throws. */
@@ -169,7 +169,7 @@ function keyOf({ engineRun, model }: Lease): string {
 
 function post(
   { attempts }: Search,
-  { lease, record, hold }: Trying,
+  { lease, record, scope }: Trying,
   { path, body }: { path: string; body: object },
 ): Promise<Response> {
   return lease.upstream({
@@ -177,7 +177,7 @@ function post(
     method: "POST",
     headers: attempts.headers(lease, record),
     body: encoder.encode(JSON.stringify(body)),
-    signal: hold.signal,
+    signal: scope.signal,
     // A pooled connection may have been closed meanwhile, and this is tried once only.
     fresh: true,
   });

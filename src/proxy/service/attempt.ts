@@ -5,7 +5,7 @@ import { clientGone } from "../request/client-request.ts";
 import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
 import { type AttemptOptions } from "../attempt/attempt.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
-import { type Attempted, type Hold, startHold } from "../attempt/hold.ts";
+import { type Attempted, type AttemptScope, startScope } from "../attempt/scope.ts";
 import type { Lease } from "../request/lease.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import { relay } from "../answer/relay.ts";
@@ -46,7 +46,7 @@ export async function attemptService(
   const { totalTimeoutMs } = options;
   const client = request.signal;
   const subject = "service";
-  const hold = startHold({ lease, record, client, startedAt, now, totalTimeoutMs, subject });
+  const scope = startScope({ lease, record, client, startedAt, now, totalTimeoutMs, subject });
   try {
     if (client.aborted) throw clientGone();
     const { spanId } = record;
@@ -64,12 +64,12 @@ export async function attemptService(
       }),
       body: job.body.content(),
       length: job.body.length,
-      signal: hold.signal,
+      signal: scope.signal,
     });
     record.status = response.status;
-    return await answer(options, { job, lease, hold, response });
+    return await answer(options, { job, lease, scope, response });
   } catch (error) {
-    return hold.failed(error);
+    return scope.failed(error);
   }
 }
 
@@ -89,14 +89,14 @@ async function sendToService(
 interface Answering {
   job: ServiceJob;
   lease: Lease;
-  hold: Hold;
+  scope: AttemptScope;
   response: Response;
 }
 
 /** The status and the headers go on at once, each piece of the body as it comes. */
 async function answer(
   options: AttemptOptions,
-  { job, lease, hold, response }: Answering,
+  { job, lease, scope, response }: Answering,
 ): Promise<Attempted> {
   const { status } = response;
   const init = { status, headers: serviceResponseHeaders(response.headers) };
@@ -107,7 +107,7 @@ async function answer(
   lease.started();
   job.onAnswer();
   if (isEmpty || response.body === null) {
-    hold.done("ok");
+    scope.done("ok");
     job.onEnd({ status, outcome: "ok", watch });
     return { kind: "answer", response: new Response(null, init) };
   }
@@ -123,10 +123,10 @@ async function answer(
     onReading: lease.reading,
     onEnd(end) {
       const left = end === "broken" && job.request.signal.aborted;
-      const outcome = left ? "client_gone" : end === "broken" && hold.isLate() ? "recalled" : end;
-      hold.done(outcome);
+      const outcome = left ? "client_gone" : end === "broken" && scope.isLate() ? "recalled" : end;
+      scope.done(outcome);
       // Whatever the service still does for this request is for nobody.
-      if (end !== "ok") hold.abort();
+      if (end !== "ok") scope.abort();
       job.onEnd({ status, outcome, watch });
     },
   });

@@ -20,9 +20,9 @@ import {
   withInfo,
 } from "../record/recording.ts";
 import { readServiceBody, type ServiceBody } from "./body.ts";
-import { createTries, type TriesOptions } from "../attempt/tries.ts";
+import { createRetryState, type RetryOptions } from "../attempt/retry.ts";
 
-export interface ServiceOptions extends AttemptOptions, RecordingOptions, TriesOptions {
+export interface ServiceOptions extends AttemptOptions, RecordingOptions, RetryOptions {
   acquire: Acquire;
   /** Asked once for each request that could be read, before it asks for a replica. */
   admit: Admit;
@@ -114,16 +114,16 @@ interface Job {
 async function run(options: ServiceOptions, job: Job): Promise<Response> {
   const { request, call, body, record, end } = job;
   const mayRepeat = IDEMPOTENT.has(request.method) && body.isHeld;
-  using tries = createTries(options, request.signal);
+  using retry = createRetryState(options, request.signal);
   for (;;) {
     if (request.signal.aborted) throw clientGone();
     let lease: Lease;
     const askedAt = options.now();
     try {
-      const wanted = replicaRequestOf(call, { ...tries.constraints(), once: !mayRepeat });
-      lease = await options.acquire(wanted, tries.signal());
+      const wanted = replicaRequestOf(call, { ...retry.constraints(), once: !mayRepeat });
+      lease = await options.acquire(wanted, retry.signal());
     } catch (error) {
-      throw tries.refused(error).respond();
+      throw retry.refused(error).respond();
     } finally {
       record.queueMs += options.now() - askedAt;
     }
@@ -157,13 +157,13 @@ async function run(options: ServiceOptions, job: Job): Promise<Response> {
     );
     if (result.kind === "answer") return withInfo(options, record, result.response);
     if (result.kind === "moved") {
-      tries.moved(lease);
+      retry.moved(lease);
       continue;
     }
     const { failure } = result;
     // A connection that was refused has carried nothing.
     const repeatable = failure.outcome === "unreachable" ? body.isWhole : mayRepeat;
-    if (!(await tries.again({ lease, failure, repeatable }))) throw tries.failure().respond();
+    if (!(await retry.shouldRetry({ lease, failure, repeatable }))) throw retry.failure().respond();
   }
 }
 

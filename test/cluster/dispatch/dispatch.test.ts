@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { buildCatalog, createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire, type Grant, started } from "../../../src/cluster/dispatch/dispatch.ts";
-import { settle, tick } from "../../../src/cluster/liveness/liveness.ts";
+import { updateLiveness, tick } from "../../../src/cluster/liveness/liveness.ts";
 import { recalls } from "../../../src/cluster/dispatch/recalls.ts";
 import {
   disconnect,
@@ -82,7 +82,7 @@ test("excluded, unreachable, starting, draining and stale replicas are not picke
   setRoute(state, a.engine, { via: "direct", url: "http://a" });
   expect(ask("m").granted).toBe(true);
   disconnect(state, a.worker);
-  settle(state, a.worker, T0);
+  updateLiveness(state, a.worker, T0);
   expect(ask("m").granted).toBe(false);
 });
 

@@ -7,7 +7,7 @@ import {
   lastReplicas,
   setOrder,
 } from "../../../src/cluster/liveness/drains.ts";
-import { settle, tick } from "../../../src/cluster/liveness/liveness.ts";
+import { updateLiveness, tick } from "../../../src/cluster/liveness/liveness.ts";
 import {
   disconnect,
   goodbye,
@@ -49,7 +49,7 @@ function restart(worker: string, more: Partial<DrainOrder> = {}): DrainOrder {
 function states(state: ClusterState, id: string): string {
   const worker = state.workers.get(`worker-${id}`);
   if (!worker) return "gone";
-  settle(state, worker, state.lastTickAt);
+  updateLiveness(state, worker, state.lastTickAt);
   return `${worker.state}: ${worker.reason}`;
 }
 
@@ -138,7 +138,7 @@ test("the last ready replicas: of one, of several together, of several in turn",
   expect(last(["worker-a", "worker-b"], false)).toEqual(["worker-a only-a"]);
   // A replica that is not ready is no replacement, and nothing is lost with it.
   setOrder(state, order("b"));
-  settle(state, b.worker, T0);
+  updateLiveness(state, b.worker, T0);
   expect(last(["worker-a"], true)).toEqual(["worker-a m", "worker-a only-a"]);
   expect(last(["worker-b"], true)).toEqual([]);
 });
@@ -147,7 +147,7 @@ test("the last ready replicas: of one, of several together, of several in turn",
 function step(state: ClusterState, id: string, now = T0): string {
   const current = state.drainOrders.get(`worker-${id}`);
   if (!current) return "no order";
-  for (const worker of state.workers.values()) settle(state, worker, now);
+  for (const worker of state.workers.values()) updateLiveness(state, worker, now);
   const next: RestartStep = nextStep(state, { order: current, offers: [buildCatalog(state)] }, now);
   return next.do === "fail" ? `fail: ${next.reason}` : next.do;
 }

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire } from "../../../src/cluster/dispatch/dispatch.ts";
 import { recalls } from "../../../src/cluster/dispatch/recalls.ts";
-import { settle, tick } from "../../../src/cluster/liveness/liveness.ts";
+import { updateLiveness, tick } from "../../../src/cluster/liveness/liveness.ts";
 import {
   disconnect,
   goodbye,
@@ -53,7 +53,7 @@ test("a broken session is stale at once and lost in time", () => {
   const state = cluster();
   const { worker } = addWorker(state, "a", { models: ["m"] });
   disconnect(state, worker);
-  expect(settle(state, worker, T0 + 10)?.to).toBe("stale");
+  expect(updateLiveness(state, worker, T0 + 10)?.to).toBe("stale");
   expect(worker.reason).toStartWith("connection lost");
   expect(run(state, T0 + 15_000)).toEqual(["a stale>lost"]);
 });
@@ -77,7 +77,7 @@ test("goodbye drains, then the worker has left", () => {
   const grant = acquire({ state, catalog: catalog(), router }, request("m"), at);
   if (!grant.granted) throw new Error(grant.message);
   goodbye(state, worker, { left: false, reason: "stopping", deadlineMs: 30_000 });
-  expect(settle(state, worker, T0)?.to).toBe("draining");
+  expect(updateLiveness(state, worker, T0)?.to).toBe("draining");
   expect(acquire({ state, catalog: catalog(), router }, request("m"), at).granted).toBe(false);
   giveBack(state, grant.lease);
   expect(run(state, T0 + 250)).toEqual(["a draining>drained"]);
@@ -131,7 +131,7 @@ test("a stale worker's requests move if they have not started and another replic
   const [waiting, started] = [lease(state, catalog), lease(state, catalog)];
   started.started = true;
   disconnect(state, worker);
-  settle(state, worker, T0 + 1);
+  updateLiveness(state, worker, T0 + 1);
   expect(recalls({ state, catalog: catalog() }, T0 + 1)).toEqual([]);
   addWorker(state, "b", { models: ["m"] });
   const found = recalls({ state, catalog: catalog() }, T0 + 2);
@@ -151,7 +151,7 @@ test("a request does not move back to where it has failed", () => {
   });
   expect(grant.granted && grant.lease.engineKey).toBe(a.engine.key);
   disconnect(state, a.worker);
-  settle(state, a.worker, T0 + 1);
+  updateLiveness(state, a.worker, T0 + 1);
   expect(recalls({ state, catalog: catalog() }, T0 + 2)).toEqual([]);
 });
 

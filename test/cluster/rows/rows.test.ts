@@ -1,13 +1,13 @@
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { reportLoads } from "../../../src/cluster/state/load.ts";
-import { settle } from "../../../src/cluster/liveness/liveness.ts";
+import { updateLiveness } from "../../../src/cluster/liveness/liveness.ts";
 import { disconnect, reportEngine } from "../../../src/cluster/state/registry.ts";
 import { chooseRows, orderRows } from "../../../src/cluster/rows/order.ts";
 import {
   modelDetail,
   modelRows,
-  type Passing,
+  type Throughput,
   type RowContext,
   workerDetail,
   workerRow,
@@ -17,7 +17,7 @@ import { withTelemetry } from "../../../src/cluster/state/telemetry.ts";
 import { attentionOf, stripOf, totalsOf } from "../../../src/cluster/rows/totals.ts";
 import { addWorker, cluster, report, T0 } from "../fixtures.ts";
 
-const NOTHING: Passing = {
+const NOTHING: Throughput = {
   requestsPerS: null,
   outputTokensPerS: null,
   ttftMs: null,
@@ -107,7 +107,7 @@ test("the state of a worker is that of its worst engine, in the words of its log
   expect(detail.engines?.map(({ name, state: word }) => [name, word])).toEqual([["a/1", "failed"]]);
   expect(detail.sparkline).toEqual([null, 5]);
   disconnect(state, worker);
-  settle(state, worker, T0 + 20_000);
+  updateLiveness(state, worker, T0 + 20_000);
   const lost = workerRow(contextOf(state, { now: T0 + 20_000 }), worker);
   expect([lost.state, lost.state_detail, lost.uptime_ms]).toEqual(["lost", "20s", null]);
 });
@@ -183,7 +183,7 @@ test("the totals count each worker once, and what needs a person is named", () =
   as(1, { state: "lost", state_detail: "42s" });
   as(2, { state: "failed", state_detail: "gpu oom x5", reason: "CUDA out of memory" });
   as(3, { state: "left" });
-  const passing = {
+  const throughput = {
     ...NOTHING,
     inputTokensPerS: null,
     retries: 1,
@@ -193,7 +193,7 @@ test("the totals count each worker once, and what needs a person is named", () =
     queued: 5,
   };
   const models = modelRows(context).map((row) => (row.name === "m-b" ? { ...row, ready: 0 } : row));
-  const totals = totalsOf(rows, models, passing);
+  const totals = totalsOf(rows, models, throughput);
   expect(totals.workers).toEqual({
     total: 3,
     ready: 1,

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { BREAKER_LIMITS } from "../../../src/cluster/faults/breaker.ts";
-import { standingOf } from "../../../src/cluster/state/candidates.ts";
+import { effectiveState } from "../../../src/cluster/state/candidates.ts";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire, type Grant, started } from "../../../src/cluster/dispatch/dispatch.ts";
 import { outlook } from "../../../src/cluster/dispatch/explain.ts";
@@ -152,7 +152,7 @@ test("an engine that breaks its connections is left alone, and tried again after
   const ask = asker(state);
   for (let i = 0; i < 20; i += 1) expect(held(ask("m", { now: T0 + 4999 })).workerName).toBe("b");
   const [replica] = createCatalogReader(state)().get("m") ?? [];
-  if (replica) expect(standingOf(state, replica, T0).state).toBe("excluded");
+  if (replica) expect(effectiveState(state, replica, T0).state).toBe("excluded");
   // The other has more to do: here is the one request that is let through.
   const probe = held(ask("m", { now: T0 + 5000 }));
   expect(probe.workerName).toBe("a");

@@ -1,6 +1,6 @@
 /** What can end one attempt from outside: its client, the head, and the request's own deadline. */
 
-import { clientGone, type Leaving } from "../request/client-request.ts";
+import { clientGone, type CancelSignal } from "../request/client-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, connectionFailure, failureOf } from "../answer/failure.ts";
 import type { Continuation } from "../answer/relay.ts";
@@ -15,7 +15,7 @@ export type Attempted =
   | { kind: "failure"; failure: AttemptFailure }
   | { kind: "moved" };
 
-export interface Hold {
+export interface AttemptScope {
   /** Aborts with the client, a recall or the deadline. */
   readonly signal: AbortSignal;
   /** Whatever is still being done for this attempt is for nobody. */
@@ -23,13 +23,13 @@ export interface Hold {
   /** Whether the request has taken longer than it may. */
   isLate(): boolean;
   /** Gives the lease back and completes the attempt's record; `usage` as far as the engine told it. */
-  done(outcome: LeaseOutcome, said?: EngineSaid): void;
+  done(outcome: LeaseOutcome, said?: EngineReported): void;
   /** Ends an attempt that has no answer. Throws `client_gone`. */
   failed(error: unknown): Attempted;
 }
 
 /** What the engine has told beside its answer. */
-export interface EngineSaid {
+export interface EngineReported {
   usage?: Usage | null;
   /** When it wants to be asked again. */
   retryAfterMs?: number | null;
@@ -38,16 +38,16 @@ export interface EngineSaid {
 /** The replica that an answer comes from now. */
 export interface Source {
   lease: Lease;
-  hold: Hold;
+  scope: AttemptScope;
 }
 
 /** An answer that begins, and what another replica would need to go on with it. */
-export interface ResumeHere {
+export interface BegunAnswer {
   /** The body as the engine got it. */
   sent: BodyContent;
   source: Source;
   headers: (lease: Lease, record: AttemptRecord) => Headers;
-  startHold: (lease: Lease, record: AttemptRecord) => Hold;
+  startScope: (lease: Lease, record: AttemptRecord) => AttemptScope;
 }
 
 /** An answer that may go on at another replica. */
@@ -55,10 +55,10 @@ export interface Resumable extends Continuation {
   source(): Source;
 }
 
-export interface HoldOptions {
+export interface ScopeOptions {
   lease: Lease;
   record: AttemptRecord;
-  client: Leaving;
+  client: CancelSignal;
   /** When the request arrived, by `now`. */
   startedAt: number;
   now: () => number;
@@ -70,7 +70,7 @@ export interface HoldOptions {
   onAbandoned?: (() => void) | undefined;
 }
 
-export function startHold(options: HoldOptions): Hold {
+export function startScope(options: ScopeOptions): AttemptScope {
   const { lease, record, client, now, totalTimeoutMs } = options;
   const controller = new AbortController();
   const { onAbandoned } = options;
@@ -87,7 +87,10 @@ export function startHold(options: HoldOptions): Hold {
     totalTimeoutMs === null
       ? undefined
       : setTimeout(take, options.startedAt + totalTimeoutMs - now(), "late");
-  const done = (outcome: LeaseOutcome, { usage = null, retryAfterMs = null }: EngineSaid = {}) => {
+  const done = (
+    outcome: LeaseOutcome,
+    { usage = null, retryAfterMs = null }: EngineReported = {},
+  ) => {
     clearTimeout(timer);
     client.removeEventListener("abort", abort);
     lease.onRecall = null;

@@ -5,24 +5,24 @@ import { callerName } from "../../protocol/caller.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Origin } from "../request/origin.ts";
 import { MAX_SESSION_CHARS } from "../request/prompt.ts";
-import type { Asked } from "../request/context.ts";
+import type { RequestContext } from "../request/context.ts";
 import { DEBUG_ROUTE } from "../record/recording.ts";
 import { OPEN_KINDS } from "../request/routes.ts";
-import type { Tries } from "./tries.ts";
+import type { RetryState } from "./retry.ts";
 
 export function replicaRequestOf(
-  { call, payload, targets, request }: Asked,
+  { call, payload, targets, request }: RequestContext,
   how: {
-    tries: Tries;
+    retry: RetryState;
     /** Where the response was made that this is about or goes on from; null: anywhere will do. */
     origin: Origin | null;
     prefixMatters: (model: string) => boolean;
   },
 ): ReplicaRequest {
-  const { tries, origin } = how;
+  const { retry, origin } = how;
   const { route, worker, caller } = call;
   const { kind } = payload;
-  const { exclude, minContext } = tries.constraints();
+  const { exclude, minContext } = retry.constraints();
   const model = targets?.[0]?.model ?? payload.model ?? origin?.model ?? null;
   const kinds = kind !== null ? [kind] : model === null ? route.kinds : withOpen(route.kinds);
   const oneModel = model === null && route.method === "POST";

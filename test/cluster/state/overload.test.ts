@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire } from "../../../src/cluster/dispatch/dispatch.ts";
-import { foreignLoad, isBusy, isLatched } from "../../../src/cluster/state/latch.ts";
+import { foreignLoad, isBusy, isOverloaded } from "../../../src/cluster/state/overload.ts";
 import { reportLoads } from "../../../src/cluster/state/load.ts";
 import type { EngineLoad } from "../../../src/protocol/messages.ts";
 import { addWorker, cluster, giveBack, router, T0, request } from "../fixtures.ts";
@@ -11,12 +11,12 @@ function one() {
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
   const say = (load: Partial<EngineLoad>, now = T0) =>
     reportLoads(worker, [{ engine: "1", sampleAgeMs: 0, ...load }], now);
-  const latched = (now = T0) => isLatched(engine, { now, loadMaxAgeMs: 5000 });
-  return { state, worker, engine, say, latched };
+  const overloaded = (now = T0) => isOverloaded(engine, { now, loadMaxAgeMs: 5000 });
+  return { state, worker, engine, say, overloaded };
 }
 
-test("waiting above 5 or a cache 90 % full latches, 2 and 80 % unlatch, between nothing changes", () => {
-  const { say, latched } = one();
+test("waiting above 5 or a cache 90 % full are an overload, 2 and 80 % end it, between nothing changes", () => {
+  const { say, overloaded } = one();
   const steps: [Partial<EngineLoad>, boolean][] = [
     [{ waiting: 5, kvUsage: 0.89 }, false],
     [{ waiting: 6, kvUsage: 0 }, true],
@@ -28,20 +28,20 @@ test("waiting above 5 or a cache 90 % full latches, 2 and 80 % unlatch, between 
   ];
   for (const [load, isOn] of steps) {
     say(load);
-    expect([load, latched()]).toEqual([load, isOn]);
+    expect([load, overloaded()]).toEqual([load, isOn]);
   }
 });
 
 test("what an engine does not say, or said more than 5 s ago, is not full", () => {
-  const { say, latched } = one();
-  expect(latched()).toBe(false);
+  const { say, overloaded } = one();
+  expect(overloaded()).toBe(false);
   say({});
-  expect(latched()).toBe(false);
+  expect(overloaded()).toBe(false);
   say({ waiting: 100 });
-  expect([latched(T0 + 5000), latched(T0 + 5001)]).toEqual([true, false]);
+  expect([overloaded(T0 + 5000), overloaded(T0 + 5001)]).toEqual([true, false]);
 });
 
-test("a latched engine loses only while another is free", () => {
+test("an overloaded engine loses only while another is free", () => {
   const state = cluster();
   const a = addWorker(state, "a", { models: ["m"] });
   const b = addWorker(state, "b", { models: ["m"] });

@@ -1,12 +1,12 @@
 /** Keeps account of one request's tries: what a failure costs, and whether it is tried again. */
 
-import { abortSignalOf, clientGone, type Leaving } from "../request/client-request.ts";
+import { abortSignalOf, clientGone, type CancelSignal } from "../request/client-request.ts";
 import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, failureOf } from "../answer/failure.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
 
-export interface TriesOptions {
+export interface RetryOptions {
   /** Tries that may fail at engines; what the head moves and what meets no room does not count. */
   maxAttempts: number;
   /** Takes a place in the budget for repeated requests; false when it is used up. */
@@ -18,7 +18,7 @@ export interface TriesOptions {
   maxBackoffMs: number;
 }
 
-export const TRIES_DEFAULTS: TriesOptions = {
+export const RETRY_DEFAULTS: RetryOptions = {
   maxAttempts: 3,
   mayRetry: () => true,
   roomTimeoutMs: 60_000,
@@ -39,31 +39,31 @@ interface Failed {
   repeatable: boolean;
 }
 
-export interface Tries extends Disposable {
+export interface RetryState extends Disposable {
   /** What the tries so far mean for the next one. */
   constraints(): Pick<ReplicaRequest, "exclude" | "minContext">;
   /** Ends the wait for a replica: with the client, or when there was no room for too long. */
-  signal(): Leaving;
+  signal(): CancelSignal;
   /** The head has taken the request away from there. */
   moved(lease: Lease): void;
   /** Whether to try again, told when it is time to. Throws `client_gone`. */
-  again(failed: Failed): Promise<boolean>;
+  shouldRetry(failed: Failed): Promise<boolean>;
   /** What the client gets when no replica is to be had for that reason; throws that where it says more. */
   refused(error: unknown): AttemptFailure;
   /** What the client gets when nothing is tried again. */
   failure(): AttemptFailure;
 }
 
-export function createTries(options: TriesOptions, client: Leaving): Tries {
-  return new Account(options, client);
+export function createRetryState(options: RetryOptions, client: CancelSignal): RetryState {
+  return new RetryAccount(options, client);
 }
 
 const NONE: readonly string[] = [];
 
 /** A class, and its sets made when something fails: nearly every request has one try, and it is fine. */
-class Account implements Tries {
-  readonly #options: TriesOptions;
-  readonly #client: Leaving;
+class RetryAccount implements RetryState {
+  readonly #options: RetryOptions;
+  readonly #client: CancelSignal;
   #exclude: readonly string[] = NONE;
   /** Engines that the head has taken the request from. */
   #left: Set<string> | null = null;
@@ -80,7 +80,7 @@ class Account implements Tries {
   #room: AbortController | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined = undefined;
 
-  constructor(options: TriesOptions, client: Leaving) {
+  constructor(options: RetryOptions, client: CancelSignal) {
     this.#options = options;
     this.#client = client;
     this.#pauseMs = options.backoffMs;
@@ -90,7 +90,7 @@ class Account implements Tries {
     return { exclude: this.#exclude, minContext: this.#minContext };
   }
 
-  signal(): Leaving {
+  signal(): CancelSignal {
     if (this.#room === null) return this.#client;
     return AbortSignal.any([abortSignalOf(this.#client), this.#room.signal]);
   }
@@ -103,7 +103,7 @@ class Account implements Tries {
     else this.#left.add(engine);
   }
 
-  async again({ lease, failure, repeatable }: Failed): Promise<boolean> {
+  async shouldRetry({ lease, failure, repeatable }: Failed): Promise<boolean> {
     // What an engine has said of the request is worth more than another's broken connection.
     const isWord = this.#latest?.outcome === "rejected" && failure.status === null;
     if (!isWord) this.#latest = failure;
