@@ -1,7 +1,7 @@
 /** What a client got: whether a stream is the whole answer, byte for byte, and nothing else. */
 
-import { chatPrompt } from "../../src/sim/prompt.ts";
-import { originOf, textOf } from "../../src/sim/text.ts";
+import { chatPrompt } from "../../src/sim/core/prompt.ts";
+import { originOf, textOf } from "../../src/sim/core/text.ts";
 
 export const MODEL = "demo";
 

@@ -1,7 +1,7 @@
 /** Children that outlive the engine, as worker processes do that nobody told of its end. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import type { SimOptions } from "./options.ts";
+import type { SimOptions } from "./core/options.ts";
 
 /** They end by themselves, so that a forgotten one is not there for ever. */
 const LIFE_S = 3600;

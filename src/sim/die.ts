@@ -1,6 +1,6 @@
 /** How a simulated engine ends without being asked. */
 
-import type { SimOptions } from "./options.ts";
+import type { SimOptions } from "./core/options.ts";
 
 /** SIGKILL, as shells and containers count it. */
 const KILLED = 137;

@@ -1,7 +1,7 @@
 /** What engines print when their start fails, as their sources have it in August 2026. */
 
 import { LlmnodeError } from "../protocol/errors.ts";
-import type { Fail, Like, SimOptions } from "./options.ts";
+import type { Fail, Like, SimOptions } from "./core/options.ts";
 
 type Texts = Partial<Record<Fail, string>>;
 

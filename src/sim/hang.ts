@@ -1,6 +1,6 @@
 /** An engine that is there and does nothing any more. */
 
-import type { SimOptions } from "./options.ts";
+import type { SimOptions } from "./core/options.ts";
 
 type Handler = (req: Request) => Promise<Response>;
 

@@ -2,7 +2,7 @@
 
 import { LlmnodeError, messageOf, systemCode } from "../protocol/errors.ts";
 import { formatHostPort } from "../util/host-port.ts";
-import type { SimOptions } from "./options.ts";
+import type { SimOptions } from "./core/options.ts";
 
 /** Large enough for images in base64; vLLM has no limit of its own. */
 const MAX_BODY_BYTES = 256 * 1024 * 1024;

@@ -6,20 +6,20 @@ import { cleanLine } from "../util/text.ts";
 import { startChildren } from "./children.ts";
 import { die } from "./die.ts";
 import { failureToPlay } from "./fail-texts.ts";
-import type { Engine, Generation } from "./generate.ts";
-import { DIALECTS } from "./like/all.ts";
-import type { Dialect, Served } from "./like/dialect.ts";
+import type { Engine, Generation } from "./core/generate.ts";
+import { DIALECTS } from "./dialects.ts";
+import type { Dialect, Served } from "./api/dialect.ts";
 import { createHang } from "./hang.ts";
 import { checkPort, listen, listenAndReset, type Port } from "./listen.ts";
-import { banner, delay, printLoad, type LoadPace, type LogLine } from "./load.ts";
-import { createModelMetrics, type ModelMetrics } from "./metrics.ts";
-import type { SimOptions } from "./options.ts";
-import { createPacer } from "./pacer.ts";
-import { createHandler } from "./routes.ts";
-import { createScheduler } from "./scheduler.ts";
+import { banner, delay, printLoad, type LoadPace, type LogLine } from "./core/load.ts";
+import { createModelMetrics, type ModelMetrics } from "./core/metrics.ts";
+import type { SimOptions } from "./core/options.ts";
+import { createPacer } from "./core/pacer.ts";
+import { createHandler } from "./api/routes.ts";
+import { createScheduler } from "./core/scheduler.ts";
 import { spamLog } from "./spam.ts";
 
-export { SIM_DEFAULTS, type SimOptions } from "./options.ts";
+export { SIM_DEFAULTS, type SimOptions } from "./core/options.ts";
 
 const STOP_TIMEOUT_MS = 1000;
 

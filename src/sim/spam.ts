@@ -1,7 +1,7 @@
 /** Floods the log, as engines do that print every request or every tensor. */
 
-import { delay } from "./load.ts";
-import type { Spam } from "./options.ts";
+import { delay } from "./core/load.ts";
+import type { Spam } from "./core/options.ts";
 
 const LINE_BYTES = 128;
 /** Between two pieces of a flood that has a speed. */

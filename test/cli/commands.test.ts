@@ -7,7 +7,7 @@ import { commandTable } from "../../src/cli/commands.ts";
 import { readSim, simCommand } from "../../src/cli/commands/sim.ts";
 import { CLUSTER_LIMITS } from "../../src/cluster/state/limits.ts";
 import { HEAD_DEFAULTS } from "../../src/head/options.ts";
-import { SIM_DEFAULTS } from "../../src/sim/options.ts";
+import { SIM_DEFAULTS } from "../../src/sim/core/options.ts";
 import { runProcess, spawnProcess } from "../helpers/process.ts";
 import { waitFor } from "../helpers/wait.ts";
 

@@ -1,7 +1,7 @@
 /** Lines 26 to 29: what requests cost, and who may ask how much. */
 
 import { expect } from "bun:test";
-import type { Like } from "../../src/sim/options.ts";
+import type { Like } from "../../src/sim/core/options.ts";
 import { chatAnswer, eventStream, startEngine, startRawEngine } from "../helpers/engine.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { CHAT, chat, type Cluster, startSimulated, type Transport } from "./cluster.ts";

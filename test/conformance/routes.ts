@@ -5,7 +5,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import { Ollama } from "ollama";
 import OpenAI, { toFile } from "openai";
 import { ROUTES } from "../../src/proxy/request/routes.ts";
-import type { Like } from "../../src/sim/options.ts";
+import type { Like } from "../../src/sim/core/options.ts";
 import { startEngine } from "../helpers/engine.ts";
 import { type Cluster, chat, startSimulated, type Transport } from "./cluster.ts";
 import type { Line } from "./table.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { faultOf } from "../../src/sim/faults.ts";
+import { faultOf } from "../../src/sim/core/faults.ts";
 import { SIM_DEFAULTS } from "../../src/sim/sim.ts";
 import {
   answerOf,

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { readProcess } from "../../src/engine/process/proc.ts";
 import { explainFailure } from "../../src/engine/diagnose/reasons.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
-import { FAILS, LIKES, type SimOptions } from "../../src/sim/options.ts";
+import { FAILS, LIKES, type SimOptions } from "../../src/sim/core/options.ts";
 import { chat, MODEL, quickSim, until, type TestSim } from "./harness.ts";
 
 const pids: number[] = [];

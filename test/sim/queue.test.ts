@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import type { SimOptions } from "../../src/sim/options.ts";
+import type { SimOptions } from "../../src/sim/core/options.ts";
 import {
   chat,
   metric,

@@ -1,6 +1,6 @@
 /** The flags of `llmnode sim`: what it is, and what goes wrong with it. */
 
-import { FAILS, LIKES } from "../../sim/options.ts";
+import { FAILS, LIKES } from "../../sim/core/options.ts";
 import type { OptionSpec } from "../base/options.ts";
 
 /** What it serves and how fast. */

@@ -1,7 +1,13 @@
 /** `llmnode sim`: a simulated engine, for trying things out, load tests and fault drills. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { FAILS, LIKE_PORTS, LIKES, type LoraAdapter, type SimOptions } from "../../sim/options.ts";
+import {
+  FAILS,
+  LIKE_PORTS,
+  LIKES,
+  type LoraAdapter,
+  type SimOptions,
+} from "../../sim/core/options.ts";
 import { createLog } from "../../util/log.ts";
 import { parseDuration } from "../../util/units.ts";
 import { type Options, parseBytes } from "../base/options.ts";

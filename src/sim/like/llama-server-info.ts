@@ -1,10 +1,10 @@
 /** What llama-server tells about itself: models, properties, slots and metrics. */
 
-import { createExposition } from "../exposition.ts";
-import type { ModelMetrics } from "../metrics.ts";
-import type { SimOptions } from "../options.ts";
+import { createExposition } from "../core/exposition.ts";
+import type { ModelMetrics } from "../core/metrics.ts";
+import type { SimOptions } from "../core/options.ts";
 import { timingsOf } from "./llama-server-style.ts";
-import type { Served } from "./dialect.ts";
+import type { Served } from "../api/dialect.ts";
 
 /** Its `--parallel` when left to itself. */
 export const SLOTS = 4;

@@ -1,6 +1,6 @@
 /** How llama-server writes chats, completions, its own streams and errors. */
 
-import { failureOf, plainMessage } from "../refuse.ts";
+import { failureOf, plainMessage } from "../core/refuse.ts";
 import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame, SSE, type FinishReason, type Summary, type Wire } from "../wire/wire.ts";
 

@@ -1,9 +1,9 @@
 /** llama.cpp's server: it binds first and says "Loading model", and tells its timings. */
 
 import { cleanLine } from "../../util/text.ts";
-import type { Asked } from "../answer.ts";
-import { flag, integer, modelOf, text } from "../body.ts";
-import { embed, readEmbedding } from "../embed.ts";
+import type { Asked } from "../api/answer.ts";
+import { flag, integer, modelOf, text } from "../core/body.ts";
+import { embed, readEmbedding } from "../api/embed.ts";
 import {
   generationRoute,
   healthRoute,
@@ -12,21 +12,21 @@ import {
   metricsRoute,
   openAiRoute,
   type Received,
-} from "../handle.ts";
-import type { LogLine } from "../load.ts";
-import { anthropicName, messagesRoutes } from "../messages.ts";
-import { chatPrompt, isIdList, promptList } from "../prompt.ts";
-import { failureOf, invalidField } from "../refuse.ts";
-import { planAll } from "../request.ts";
-import { responsesRoute } from "../responses.ts";
-import type { RouteTable } from "../routes.ts";
-import { decodeTokens, encodeTokens } from "../text.ts";
-import { findAnything, type Dialect, type Served } from "./dialect.ts";
-import { embeddingsRoute } from "./embeddings.ts";
+} from "../api/handle.ts";
+import type { LogLine } from "../core/load.ts";
+import { anthropicName, messagesRoutes } from "../api/messages.ts";
+import { chatPrompt, isIdList, promptList } from "../core/prompt.ts";
+import { failureOf, invalidField } from "../core/refuse.ts";
+import { planAll } from "../core/request.ts";
+import { responsesRoute } from "../api/responses.ts";
+import type { RouteTable } from "../api/routes.ts";
+import { decodeTokens, encodeTokens } from "../core/text.ts";
+import { findAnything, type Dialect, type Served } from "../api/dialect.ts";
+import { embeddingsRoute } from "../api/embeddings.ts";
 import { llamaMetrics, modelList, props, slots, SLOTS, slotsOf } from "./llama-server-info.ts";
 import { completionWire, llamaError, llamaStyle } from "./llama-server-style.ts";
-import { poolingRoutes } from "./pooling.ts";
-import { transcriptionRoute } from "./media.ts";
+import { poolingRoutes } from "../api/pooling.ts";
+import { transcriptionRoute } from "../api/media.ts";
 
 export const llamaServer: Dialect = {
   loadLines,

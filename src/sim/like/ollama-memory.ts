@@ -1,7 +1,7 @@
 /** Which models of a simulated Ollama are loaded, and until when. */
 
-import { delay } from "../load.ts";
-import type { SimOptions } from "../options.ts";
+import { delay } from "../core/load.ts";
+import type { SimOptions } from "../core/options.ts";
 
 /** Ollama's default of `keep_alive`. */
 const KEEP_MS = 5 * 60 * 1000;

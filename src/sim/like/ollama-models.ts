@@ -1,10 +1,10 @@
 /** What Ollama tells about its models: pulled, loaded, and each in detail. */
 
-import { modelOf, readBody, text } from "../body.ts";
+import { modelOf, readBody, text } from "../core/body.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Route } from "../routes.ts";
-import { askedModel } from "./cards.ts";
-import type { Served } from "./dialect.ts";
+import type { Route } from "../api/routes.ts";
+import { askedModel } from "../api/cards.ts";
+import type { Served } from "../api/dialect.ts";
 import { canonicalName, type Memory } from "./ollama-memory.ts";
 
 export const VERSION = "0.12.0";

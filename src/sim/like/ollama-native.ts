@@ -1,13 +1,13 @@
 /** Ollama's own inference routes: `/api/generate`, `/api/chat`, `/api/embed`, `/api/embeddings`. */
 
-import { flag, integer, modelOf, objectIn, text, type JsonObject } from "../body.ts";
-import { embed, readEmbedding } from "../embed.ts";
-import { maybeFail } from "../faults.ts";
-import { inferenceRoute, jsonRoute, respond, type Received } from "../handle.ts";
-import { chatPrompt, textPrompt } from "../prompt.ts";
-import { planAll, type GenerationRequest } from "../request.ts";
-import type { Route } from "../routes.ts";
-import type { Served } from "./dialect.ts";
+import { flag, integer, modelOf, objectIn, text, type JsonObject } from "../core/body.ts";
+import { embed, readEmbedding } from "../api/embed.ts";
+import { maybeFail } from "../core/faults.ts";
+import { inferenceRoute, jsonRoute, respond, type Received } from "../api/handle.ts";
+import { chatPrompt, textPrompt } from "../core/prompt.ts";
+import { planAll, type GenerationRequest } from "../core/request.ts";
+import type { Route } from "../api/routes.ts";
+import type { Served } from "../api/dialect.ts";
 import type { Memory } from "./ollama-memory.ts";
 import { nanoseconds, nativeWire } from "./ollama-style.ts";
 

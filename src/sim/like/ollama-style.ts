@@ -1,6 +1,6 @@
 /** How Ollama writes its JSON lines, OpenAI's chats and completions, and errors. */
 
-import { failureOf, plainMessage } from "../refuse.ts";
+import { failureOf, plainMessage } from "../core/refuse.ts";
 import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { around, dataFrame, type FinishReason, type Summary, type Wire } from "../wire/wire.ts";
 

@@ -2,19 +2,19 @@
 
 import os from "node:os";
 import { isIP } from "node:net";
-import { openAiRoute } from "../handle.ts";
-import { anthropicName, messagesRoutes } from "../messages.ts";
-import { failureOf } from "../refuse.ts";
-import { responsesRoute } from "../responses.ts";
-import type { Methods, Route, RouteTable } from "../routes.ts";
+import { openAiRoute } from "../api/handle.ts";
+import { anthropicName, messagesRoutes } from "../api/messages.ts";
+import { failureOf } from "../core/refuse.ts";
+import { responsesRoute } from "../api/responses.ts";
+import type { Methods, Route, RouteTable } from "../api/routes.ts";
 import { isLoopback, parseHostPort } from "../../util/host-port.ts";
-import type { Dialect, Served } from "./dialect.ts";
-import { embeddingsRoute } from "./embeddings.ts";
+import type { Dialect, Served } from "../api/dialect.ts";
+import { embeddingsRoute } from "../api/embeddings.ts";
 import { canonicalName, createMemory } from "./ollama-memory.ts";
 import { modelTable, VERSION } from "./ollama-models.ts";
 import { embedRoute, generateRoute } from "./ollama-native.ts";
 import { ollamaError, ollamaStyle } from "./ollama-style.ts";
-import { transcriptionRoute } from "./media.ts";
+import { transcriptionRoute } from "../api/media.ts";
 
 export const ollama: Dialect = {
   loadLines: () => [],

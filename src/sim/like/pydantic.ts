@@ -1,6 +1,6 @@
 /** Words of the Python engines: what pydantic says about a body, how errors are called. */
 
-import { failureOf, FieldError } from "../refuse.ts";
+import { failureOf, FieldError } from "../core/refuse.ts";
 
 /** The names of Python's http.HTTPStatus and of OpenAI's client errors, mixed as in vLLM. */
 export function pythonError(error: unknown): { message: string; type: string } {

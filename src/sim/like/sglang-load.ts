@@ -1,8 +1,8 @@
 /** What SGLang tells about itself and its load, in JSON and as metrics. */
 
-import { createExposition, escapeLabel } from "../exposition.ts";
-import { endedRequests, kvUsage, type ModelMetrics } from "../metrics.ts";
-import type { SimOptions } from "../options.ts";
+import { createExposition, escapeLabel } from "../core/exposition.ts";
+import { endedRequests, kvUsage, type ModelMetrics } from "../core/metrics.ts";
+import type { SimOptions } from "../core/options.ts";
 
 const VERSION = "0.5.0+llmnode.sim";
 /** Where the number is not limited, and the size of the cache is not either. */

@@ -1,6 +1,6 @@
 /** How SGLang writes chats, completions and errors. */
 
-import { failureOf } from "../refuse.ts";
+import { failureOf } from "../core/refuse.ts";
 import { promptDetails, toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame } from "../wire/wire.ts";
 import { pythonError } from "./pydantic.ts";

@@ -1,8 +1,8 @@
 /** SGLang: its routes, its log, its flat errors and its slow health check. */
 
 import { cleanLine } from "../../util/text.ts";
-import type { Asked } from "../answer.ts";
-import { flag, integer, modelOf, objectIn, type JsonObject } from "../body.ts";
+import type { Asked } from "../api/answer.ts";
+import { flag, integer, modelOf, objectIn, type JsonObject } from "../core/body.ts";
 import {
   emptyAnswer,
   generationRoute,
@@ -11,24 +11,24 @@ import {
   metricsRoute,
   openAiRoute,
   type Received,
-} from "../handle.ts";
-import type { LogLine } from "../load.ts";
-import { messagesRoutes } from "../messages.ts";
-import { isIdList, promptList, tokenizeRequest } from "../prompt.ts";
-import { failureOf, frameworkAnswer, invalidField } from "../refuse.ts";
-import { planAll } from "../request.ts";
-import { responsesRoute } from "../responses.ts";
-import type { RouteTable } from "../routes.ts";
-import { decodeTokens } from "../text.ts";
+} from "../api/handle.ts";
+import type { LogLine } from "../core/load.ts";
+import { messagesRoutes } from "../api/messages.ts";
+import { isIdList, promptList, tokenizeRequest } from "../core/prompt.ts";
+import { failureOf, frameworkAnswer, invalidField } from "../core/refuse.ts";
+import { planAll } from "../core/request.ts";
+import { responsesRoute } from "../api/responses.ts";
+import type { RouteTable } from "../api/routes.ts";
+import { decodeTokens } from "../core/text.ts";
 import { dataFrame, DONE, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
-import { askedModel, cardList, modelCards } from "./cards.ts";
-import { findAnything, type Dialect, type Served } from "./dialect.ts";
-import { embeddingsRoute } from "./embeddings.ts";
-import { poolingRoutes } from "./pooling.ts";
+import { askedModel, cardList, modelCards } from "../api/cards.ts";
+import { findAnything, type Dialect, type Served } from "../api/dialect.ts";
+import { embeddingsRoute } from "../api/embeddings.ts";
+import { poolingRoutes } from "../api/pooling.ts";
 import { pythonError } from "./pydantic.ts";
 import { modelInfo, serverInfo, sglangLoads, sglangMetrics } from "./sglang-load.ts";
 import { sglangError, sglangStyle } from "./sglang-style.ts";
-import { transcriptionRoute } from "./media.ts";
+import { transcriptionRoute } from "../api/media.ts";
 
 const OWNER = "sglang";
 

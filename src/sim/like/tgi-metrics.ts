@@ -1,7 +1,7 @@
 /** The engine's figures under TGI's names. */
 
-import { createExposition } from "../exposition.ts";
-import { endedRequests, type ModelMetrics } from "../metrics.ts";
+import { createExposition } from "../core/exposition.ts";
+import { endedRequests, type ModelMetrics } from "../core/metrics.ts";
 
 /** The text of `/metrics`; TGI serves one model and puts no label. Source: its metrics reference. */
 export function tgiMetrics(models: ReadonlyMap<string, ModelMetrics>): string {

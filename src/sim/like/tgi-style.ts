@@ -1,7 +1,7 @@
 /** How TGI writes chats, completions, its own streams and errors. */
 
-import { failureOf } from "../refuse.ts";
-import { encodeTokens } from "../text.ts";
+import { failureOf } from "../core/refuse.ts";
+import { encodeTokens } from "../core/text.ts";
 import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
 

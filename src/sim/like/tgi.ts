@@ -1,7 +1,7 @@
 /** Text Generation Inference: its routes, its log, its errors with an `error_type`. */
 
-import type { Asked } from "../answer.ts";
-import { flag, integer, modelOf, objectIn, text } from "../body.ts";
+import type { Asked } from "../api/answer.ts";
+import { flag, integer, modelOf, objectIn, text } from "../core/body.ts";
 import {
   emptyAnswer,
   generationRoute,
@@ -10,15 +10,15 @@ import {
   metricsRoute,
   openAiRoute,
   type Received,
-} from "../handle.ts";
-import type { LogLine } from "../load.ts";
+} from "../api/handle.ts";
+import type { LogLine } from "../core/load.ts";
 import { cleanLine } from "../../util/text.ts";
-import { chatPrompt, textPrompt } from "../prompt.ts";
-import { failureOf, FieldError, plainMessage } from "../refuse.ts";
-import { planAll } from "../request.ts";
-import type { RouteTable } from "../routes.ts";
-import { decodeTokens, encodeTokens } from "../text.ts";
-import { findAnything, type Dialect, type Served } from "./dialect.ts";
+import { chatPrompt, textPrompt } from "../core/prompt.ts";
+import { failureOf, FieldError, plainMessage } from "../core/refuse.ts";
+import { planAll } from "../core/request.ts";
+import type { RouteTable } from "../api/routes.ts";
+import { decodeTokens, encodeTokens } from "../core/text.ts";
+import { findAnything, type Dialect, type Served } from "../api/dialect.ts";
 import { tgiMetrics } from "./tgi-metrics.ts";
 import { generateWire, tgiError, tgiStatus, tgiStyle, VERSION } from "./tgi-style.ts";
 

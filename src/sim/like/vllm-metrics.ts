@@ -1,8 +1,8 @@
 /** The engine's figures under vLLM's names. */
 
-import { createExposition, escapeLabel, type Read } from "../exposition.ts";
-import { BLOCK_TOKENS } from "../kv-cache.ts";
-import { kvUsage, type Histogram, type ModelMetrics } from "../metrics.ts";
+import { createExposition, escapeLabel, type Read } from "../core/exposition.ts";
+import { BLOCK_TOKENS } from "../core/kv-cache.ts";
+import { kvUsage, type Histogram, type ModelMetrics } from "../core/metrics.ts";
 
 // Names and help texts: vLLM's vllm/v1/metrics/loggers.py.
 const SECONDS: [string, string, Read<Histogram>][] = [

@@ -1,6 +1,6 @@
 /** How vLLM writes chats, completions and errors. */
 
-import { failureOf } from "../refuse.ts";
+import { failureOf } from "../core/refuse.ts";
 import { promptDetails, toolCallsOf, type OpenAiStyle, type StyledChoice } from "../wire/openai.ts";
 import type { Usage } from "../wire/wire.ts";
 import { pythonError } from "./pydantic.ts";

@@ -7,22 +7,22 @@ import {
   metricsRoute,
   openAiRoute,
   type Received,
-} from "../handle.ts";
-import { modelOf } from "../body.ts";
+} from "../api/handle.ts";
+import { modelOf } from "../core/body.ts";
 import { cleanLine } from "../../util/text.ts";
-import type { LogLine } from "../load.ts";
-import { messagesRoutes } from "../messages.ts";
-import { isIdList, tokenizeRequest } from "../prompt.ts";
-import { failureOf, frameworkAnswer, invalidField } from "../refuse.ts";
-import { responsesRoute } from "../responses.ts";
-import type { RouteTable } from "../routes.ts";
-import { decodeTokens } from "../text.ts";
-import { findExactly, type Dialect, type Served } from "./dialect.ts";
-import { embeddingsRoute } from "./embeddings.ts";
-import { mediaRoutes } from "./media.ts";
+import type { LogLine } from "../core/load.ts";
+import { messagesRoutes } from "../api/messages.ts";
+import { isIdList, tokenizeRequest } from "../core/prompt.ts";
+import { failureOf, frameworkAnswer, invalidField } from "../core/refuse.ts";
+import { responsesRoute } from "../api/responses.ts";
+import type { RouteTable } from "../api/routes.ts";
+import { decodeTokens } from "../core/text.ts";
+import { findExactly, type Dialect, type Served } from "../api/dialect.ts";
+import { embeddingsRoute } from "../api/embeddings.ts";
+import { mediaRoutes } from "../api/media.ts";
 import { vllmMetrics } from "./vllm-metrics.ts";
-import { poolingRoutes } from "./pooling.ts";
-import { modelCards } from "./cards.ts";
+import { poolingRoutes } from "../api/pooling.ts";
+import { modelCards } from "../api/cards.ts";
 import { vllmError, vllmStyle, vllmUsage } from "./vllm-style.ts";
 
 /** What `owned_by` says, so that nobody takes this engine for a real one. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { type LoadReader, startLoadReader } from "../../../src/engine/ask/load.ts";
 import type { LoadSettings } from "../../../src/engine/ask/load.ts";
 import type { EngineKind, EngineState } from "../../../src/engine/status.ts";
-import { LIKES } from "../../../src/sim/options.ts";
+import { LIKES } from "../../../src/sim/core/options.ts";
 import { memoryLog } from "../../helpers/cluster.ts";
 import { chat, quickSim } from "../../sim/harness.ts";
 import { until } from "../harness.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { ROUTES, routesAt } from "../../../src/proxy/request/routes.ts";
-import { LIKES } from "../../../src/sim/options.ts";
+import { LIKES } from "../../../src/sim/core/options.ts";
 
 /** What engines offer for their operators; a client must never reach it. */
 const ADMIN = [

@@ -1,7 +1,7 @@
 /** What the engine's port answers: one function from a request to its answer. */
 
-import { LlmnodeError } from "../protocol/errors.ts";
-import type { Dialect, Served } from "./like/dialect.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import type { Dialect, Served } from "./dialect.ts";
 
 const METHODS = ["GET", "HEAD", "POST", "DELETE"] as const;
 

@@ -1,8 +1,8 @@
 /** OpenAI's `/v1/embeddings`, with the few things in which engines differ. */
 
-import { base64Of, embed, readEmbedding } from "../embed.ts";
-import { inferenceRoute, type HandleOptions } from "../handle.ts";
-import type { Route } from "../routes.ts";
+import { base64Of, embed, readEmbedding } from "./embed.ts";
+import { inferenceRoute, type HandleOptions } from "./handle.ts";
+import type { Route } from "./routes.ts";
 import { usageBody } from "../wire/openai.ts";
 import type { Usage } from "../wire/wire.ts";
 import type { Served } from "./dialect.ts";

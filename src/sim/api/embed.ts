@@ -1,12 +1,12 @@
 /** Embeddings: reads what is asked, makes the vectors after the time of a prefill. */
 
-import { LlmnodeError } from "../protocol/errors.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import { settled, type AnswerContext } from "./answer.ts";
-import { integer, modelOf, type JsonObject, type Serving } from "./body.ts";
-import { simulatedFailure } from "./faults.ts";
-import { promptList, type Prompt } from "./prompt.ts";
-import { invalidField, tooLong } from "./refuse.ts";
-import { embeddingOf } from "./text.ts";
+import { integer, modelOf, type JsonObject, type Serving } from "../core/body.ts";
+import { simulatedFailure } from "../core/faults.ts";
+import { promptList, type Prompt } from "../core/prompt.ts";
+import { invalidField, tooLong } from "../core/refuse.ts";
+import { embeddingOf } from "../core/text.ts";
 
 /** Texts in one embedding request and numbers in a vector, at most (OpenAI's limits). */
 const MAX_INPUTS = 2048;

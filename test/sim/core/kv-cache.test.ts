@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { BLOCK_TOKENS, createKvCache, type KvNeed, type Lease } from "../../src/sim/kv-cache.ts";
+import {
+  BLOCK_TOKENS,
+  createKvCache,
+  type KvNeed,
+  type Lease,
+} from "../../../src/sim/core/kv-cache.ts";
 
 const BLOCK = 64;
 

@@ -1,14 +1,14 @@
 /** OpenAI's Responses API: requests, whole answers and numbered events. */
 
 import type { Asked } from "./answer.ts";
-import { flag, integer, isObject, modelOf, type JsonObject } from "./body.ts";
+import { flag, integer, isObject, modelOf, type JsonObject } from "../core/body.ts";
 import { generationRoute, type HandleOptions, type Received } from "./handle.ts";
-import type { Served } from "./like/dialect.ts";
-import { chatPrompt } from "./prompt.ts";
-import { failureOf, invalidField } from "./refuse.ts";
-import { planAll } from "./request.ts";
+import type { Served } from "./dialect.ts";
+import { chatPrompt } from "../core/prompt.ts";
+import { failureOf, invalidField } from "../core/refuse.ts";
+import { planAll } from "../core/request.ts";
 import type { Route } from "./routes.ts";
-import { namedFrame, SSE, type FinishReason, type Summary, type Wire } from "./wire/wire.ts";
+import { namedFrame, SSE, type FinishReason, type Summary, type Wire } from "../wire/wire.ts";
 
 /** `/v1/responses`; nothing is stored, `max_output_tokens` is taken at its word. */
 export function responsesRoute(served: Served, options: HandleOptions = {}): Route {

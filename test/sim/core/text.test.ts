@@ -9,7 +9,7 @@ import {
   originOf,
   textOf,
   tokenAt,
-} from "../../src/sim/text.ts";
+} from "../../../src/sim/core/text.ts";
 
 describe("tokens", () => {
   test("four bytes each, the last one may be shorter", () => {

@@ -1,6 +1,6 @@
 /** The faults that an engine was told to have, and when they strike. */
 
-import { LlmnodeError } from "../protocol/errors.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import type { SimOptions } from "./options.ts";
 import type { Prompt } from "./prompt.ts";
 

@@ -1,13 +1,13 @@
 /** Routes that take or give sound and pictures; forms are echoed, so that a test sees they arrived. */
 
-import type { AnswerContext } from "../answer.ts";
-import { mediaType, modelOf, text, type JsonObject } from "../body.ts";
-import { prefilled } from "../embed.ts";
-import { maybeFail } from "../faults.ts";
-import { inferenceRoute, type Received } from "../handle.ts";
-import { promptList, textPrompt } from "../prompt.ts";
-import { invalidField, unsupportedMediaType } from "../refuse.ts";
-import type { Route, RouteTable } from "../routes.ts";
+import type { AnswerContext } from "./answer.ts";
+import { mediaType, modelOf, text, type JsonObject } from "../core/body.ts";
+import { prefilled } from "./embed.ts";
+import { maybeFail } from "../core/faults.ts";
+import { inferenceRoute, type Received } from "./handle.ts";
+import { promptList, textPrompt } from "../core/prompt.ts";
+import { invalidField, unsupportedMediaType } from "../core/refuse.ts";
+import type { Route, RouteTable } from "./routes.ts";
 import type { Served } from "./dialect.ts";
 
 const SPEECH_BYTES = 4096;

@@ -1,12 +1,18 @@
 /** Carries what is generated to the client: as a stream or as one body. */
 
-import { simulatedFailure } from "./faults.ts";
-import { generate, type Engine, type Generation, type Outcome, type Output } from "./generate.ts";
-import type { Choice, GenerationRequest } from "./request.ts";
+import { simulatedFailure } from "../core/faults.ts";
+import {
+  generate,
+  type Engine,
+  type Generation,
+  type Outcome,
+  type Output,
+} from "../core/generate.ts";
+import type { Choice, GenerationRequest } from "../core/request.ts";
 import { createKeepAlive, type KeepAlive } from "./keep-alive.ts";
-import { tokensOf } from "./prompt.ts";
-import { textOf, tokenAt } from "./text.ts";
-import { SSE, type FinishedChoice, type Summary, type Usage, type Wire } from "./wire/wire.ts";
+import { tokensOf } from "../core/prompt.ts";
+import { textOf, tokenAt } from "../core/text.ts";
+import { SSE, type FinishedChoice, type Summary, type Usage, type Wire } from "../wire/wire.ts";
 
 export interface AnswerContext {
   engine: Engine;

@@ -1,11 +1,11 @@
 /** What one kind of engine has to say for itself, so that the rest can be shared by all. */
 
-import type { LogLine } from "../load.ts";
-import type { ModelMetrics } from "../metrics.ts";
-import type { SimOptions } from "../options.ts";
-import type { RouteTable } from "../routes.ts";
-import type { Serving } from "../body.ts";
-import type { Engine } from "../generate.ts";
+import type { LogLine } from "../core/load.ts";
+import type { ModelMetrics } from "../core/metrics.ts";
+import type { SimOptions } from "../core/options.ts";
+import type { RouteTable } from "./routes.ts";
+import type { Serving } from "../core/body.ts";
+import type { Engine } from "../core/generate.ts";
 
 /** All that routes are made of. */
 export interface Served {

@@ -1,6 +1,6 @@
 /** Reads JSON bodies and their single fields. */
 
-import { LlmnodeError } from "../protocol/errors.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import { invalidField, unknownModel, unsupportedMediaType } from "./refuse.ts";
 
 export type JsonObject = Record<string, unknown>;

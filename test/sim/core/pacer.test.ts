@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { createPacer, type Pacer, type Step } from "../../src/sim/pacer.ts";
+import { createPacer, type Pacer, type Step } from "../../../src/sim/core/pacer.ts";
 
 const pacers: Pacer[] = [];
 afterEach(() => {

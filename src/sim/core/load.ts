@@ -1,6 +1,6 @@
 /** The log of a start: a banner, then the lines that an engine prints while a model loads. */
 
-import { cleanLine } from "../util/text.ts";
+import { cleanLine } from "../../util/text.ts";
 
 export interface LogLine {
   /** When it is printed, as a share of the whole load time. */

@@ -1,6 +1,6 @@
 /** The list of models as vLLM and SGLang give it. */
 
-import type { SimOptions } from "../options.ts";
+import type { SimOptions } from "../core/options.ts";
 
 interface CardOptions {
   /** In seconds. */

@@ -1,13 +1,13 @@
 /** Reads what is asked of the engine on OpenAI's inference routes, and plans its answers. */
 
-import { LlmnodeError } from "../protocol/errors.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import { flag, integer, isObject, modelOf, type JsonObject, type Serving } from "./body.ts";
 import { leadOf, type Lead } from "./lead.ts";
 import { chatPrompt, promptList, type Prompt } from "./prompt.ts";
 import { invalidField, tooLong } from "./refuse.ts";
 import { originOf, type Origin } from "./text.ts";
-import type { AnswerHead, AnswerKind, Wanted } from "./wire/openai.ts";
-import type { FinishReason, Piece } from "./wire/wire.ts";
+import type { AnswerHead, AnswerKind, Wanted } from "../wire/openai.ts";
+import type { FinishReason, Piece } from "../wire/wire.ts";
 
 /** How long an answer is whose length the client leaves open. */
 const NATURAL_TOKENS = 64;

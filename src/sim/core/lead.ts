@@ -1,9 +1,9 @@
 /** What an answer says before its text, or in its place: thoughts and tool calls. */
 
-import { LlmnodeError } from "../protocol/errors.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import { isObject, objectIn, type JsonObject } from "./body.ts";
 import { MARK, originOf, tokenAt } from "./text.ts";
-import type { FinishReason, Piece, ToolCall } from "./wire/wire.ts";
+import type { FinishReason, Piece, ToolCall } from "../wire/wire.ts";
 
 /** How long a model thinks that is asked to. */
 const THINKING_TOKENS = 8;

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { probeReady } from "../../../src/engine/ask/probe.ts";
-import { readAddress } from "../../../src/engine/diagnose/log-lines.ts";
-import { PRESETS } from "../../../src/engine/presets/all.ts";
-import { DIALECTS } from "../../../src/sim/like/all.ts";
-import { LIKE_PORTS, LIKES } from "../../../src/sim/options.ts";
-import { chat, events, post, quickSim } from "../harness.ts";
+import { probeReady } from "../../src/engine/ask/probe.ts";
+import { readAddress } from "../../src/engine/diagnose/log-lines.ts";
+import { PRESETS } from "../../src/engine/presets/all.ts";
+import { DIALECTS } from "../../src/sim/dialects.ts";
+import { LIKE_PORTS, LIKES } from "../../src/sim/core/options.ts";
+import { chat, events, post, quickSim } from "./harness.ts";
 
 describe.each([...LIKES])("%s", (like) => {
   test("the worker knows it by talking to it, and reads its models", async () => {

@@ -1,13 +1,13 @@
 /** What is asked of a model that ranks, scores or classifies texts: vLLM's shapes, made-up figures. */
 
-import type { AnswerContext } from "../answer.ts";
-import { integer, isObject, modelOf, type JsonObject } from "../body.ts";
-import { embed, prefilled, readEmbedding } from "../embed.ts";
-import { inferenceRoute, type Received } from "../handle.ts";
-import { promptList, type Prompt } from "../prompt.ts";
-import { invalidField } from "../refuse.ts";
-import type { RouteTable } from "../routes.ts";
-import { embeddingOf } from "../text.ts";
+import type { AnswerContext } from "./answer.ts";
+import { integer, isObject, modelOf, type JsonObject } from "../core/body.ts";
+import { embed, prefilled, readEmbedding } from "./embed.ts";
+import { inferenceRoute, type Received } from "./handle.ts";
+import { promptList, type Prompt } from "../core/prompt.ts";
+import { invalidField } from "../core/refuse.ts";
+import type { RouteTable } from "./routes.ts";
+import { embeddingOf } from "../core/text.ts";
 import type { Served } from "./dialect.ts";
 
 interface PoolingPaths {

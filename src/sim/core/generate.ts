@@ -8,7 +8,7 @@ import { tokensOf } from "./prompt.ts";
 import type { GenerationRequest } from "./request.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { textOf } from "./text.ts";
-import type { Summary } from "./wire/wire.ts";
+import type { Summary } from "../wire/wire.ts";
 
 /** Tokens of one answer that are made before others get their turn. */
 const BURST_TOKENS = 64;

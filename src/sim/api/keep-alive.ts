@@ -1,6 +1,6 @@
 /** Comments in a silent stream of events, as llama-server and TGI send them. */
 
-import type { Pacer } from "./pacer.ts";
+import type { Pacer } from "../core/pacer.ts";
 
 /** An event-stream comment without text, which clients skip. */
 const COMMENT = ":\n\n";

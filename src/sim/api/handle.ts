@@ -1,13 +1,13 @@
 /** Route handlers that dialects share: read the body, let faults strike, answer. */
 
 import { streamAnswer, wholeAnswer, type Asked, type AnswerContext } from "./answer.ts";
-import { readBody, type JsonObject } from "./body.ts";
-import { maybeFail } from "./faults.ts";
-import type { Served } from "./like/dialect.ts";
-import { readGeneration } from "./request.ts";
+import { readBody, type JsonObject } from "../core/body.ts";
+import { maybeFail } from "../core/faults.ts";
+import type { Served } from "./dialect.ts";
+import { readGeneration } from "../core/request.ts";
 import type { Route } from "./routes.ts";
-import { openAiWire, type AnswerKind, type OpenAiStyle } from "./wire/openai.ts";
-import { sleep } from "../util/sleep.ts";
+import { openAiWire, type AnswerKind, type OpenAiStyle } from "../wire/openai.ts";
+import { sleep } from "../../util/sleep.ts";
 
 /** The longest `x-request-id` that becomes the id of an answer. */
 const MAX_ID_CHARS = 200;

@@ -1,6 +1,6 @@
 /** What requests are refused for; each dialect turns these into its own status and shape. */
 
-import { LlmnodeError, messageOf, type ErrorCode } from "../protocol/errors.ts";
+import { LlmnodeError, messageOf, type ErrorCode } from "../../protocol/errors.ts";
 
 /** A field, or with null the whole body, that an engine's own check of the body refuses. */
 export class FieldError extends LlmnodeError {
