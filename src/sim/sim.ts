@@ -3,13 +3,10 @@
 import { LlmnodeError } from "../protocol/errors.ts";
 import { formatHostPort } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
-import { startChildren } from "./children.ts";
-import { die } from "./die.ts";
 import { failureToPlay } from "./fail-texts.ts";
 import type { Engine, Generation } from "./core/generate.ts";
 import { DIALECTS } from "./dialects.ts";
 import type { Dialect, Served } from "./api/dialect.ts";
-import { createHang } from "./hang.ts";
 import { checkPort, listen, listenAndReset, type Port } from "./listen.ts";
 import { banner, delay, printLoad, type LoadPace, type LogLine } from "./core/load.ts";
 import { createModelMetrics, type ModelMetrics } from "./core/metrics.ts";
@@ -17,7 +14,7 @@ import type { SimOptions } from "./core/options.ts";
 import { createPacer } from "./core/pacer.ts";
 import { createHandler } from "./api/routes.ts";
 import { createScheduler } from "./core/scheduler.ts";
-import { spamLog } from "./spam.ts";
+import { createHang, die, spamLog, startChildren } from "./process-faults.ts";
 
 export { SIM_DEFAULTS, type SimOptions } from "./core/options.ts";
 
@@ -75,7 +72,7 @@ async function load(
   const redraw = options.redraw ?? ((text: string) => void process.stderr.write(text));
   const pace = { began, loadTimeMs, print, redraw: options.redrawProgress ? redraw : null };
   const loading = dialect.loadLines(options.models[0] ?? "", loadTimeMs);
-  await failIfTold(options, loading, { ...pace, signal });
+  await playFailure(options, loading, { ...pace, signal });
   const behindPort = loading.findIndex((line) => line.at > dialect.opensAt);
   const split = behindPort < 0 ? loading.length : behindPort;
   const unblock = options.resetWhileLoading ? listenAndReset(options) : () => undefined;
@@ -120,7 +117,7 @@ async function load(
 }
 
 /** Plays the end of a start: the load up to there, the engine's words, its exit. */
-async function failIfTold(
+async function playFailure(
   options: SimOptions,
   loading: readonly LogLine[],
   { signal, ...pace }: LoadPace & { signal: AbortSignal | undefined },

@@ -9,10 +9,10 @@ import {
   type Output,
 } from "../core/generate.ts";
 import type { Choice, GenerationRequest } from "../core/request.ts";
-import { createKeepAlive, type KeepAlive } from "./keep-alive.ts";
 import { tokensOf } from "../core/prompt.ts";
 import { textOf, tokenAt } from "../core/text.ts";
 import { SSE, type FinishedChoice, type Summary, type Usage, type Wire } from "../wire/wire.ts";
+import type { Pacer } from "../core/pacer.ts";
 
 export interface AnswerContext {
   engine: Engine;
@@ -207,4 +207,36 @@ function streamOutput(
 function unawaited(write: number | Promise<number>): void {
   const ignore = () => undefined;
   if (typeof write !== "number") void write.then(ignore, ignore);
+}
+
+/** An event-stream comment without text, which clients skip. */
+const COMMENT = ":\n\n";
+
+export interface KeepAlive {
+  /** Something else was sent just now. */
+  sent(): void;
+  stop(): void;
+}
+
+/** Sends a comment whenever nothing was sent for `intervalMs`, from now until it is stopped. */
+export function createKeepAlive(
+  pacer: Pacer,
+  intervalMs: number,
+  send: (comment: string) => void,
+): KeepAlive {
+  let sentAt = performance.now();
+  const step = (now: number): number => {
+    if (now >= sentAt + intervalMs) {
+      send(COMMENT);
+      sentAt = now;
+    }
+    return sentAt + intervalMs;
+  };
+  pacer.start(step, sentAt + intervalMs);
+  return {
+    sent() {
+      sentAt = performance.now();
+    },
+    stop: () => pacer.cancel(step),
+  };
 }

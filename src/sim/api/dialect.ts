@@ -3,9 +3,24 @@
 import type { LogLine } from "../core/load.ts";
 import type { ModelMetrics } from "../core/metrics.ts";
 import type { SimOptions } from "../core/options.ts";
-import type { RouteTable } from "./routes.ts";
 import type { Serving } from "../core/body.ts";
 import type { Engine } from "../core/generate.ts";
+
+export type Route = (req: Request) => Response | Promise<Response>;
+
+export interface Methods {
+  GET?: Route;
+  HEAD?: Route;
+  POST?: Route;
+  DELETE?: Route;
+  /** The shape of its failures, where it is not the dialect's usual one. */
+  failure?: (error: unknown) => Response;
+}
+
+/** By path; one that ends in a star stands for all paths that go on from there. */
+export interface RouteTable {
+  [path: string]: Methods;
+}
 
 /** All that routes are made of. */
 export interface Served {

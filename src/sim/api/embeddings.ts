@@ -2,10 +2,9 @@
 
 import { base64Of, embed, readEmbedding } from "./embed.ts";
 import { inferenceRoute, type HandleOptions } from "./handle.ts";
-import type { Route } from "./routes.ts";
+import type { Route, Served } from "./dialect.ts";
 import { usageBody } from "../wire/openai.ts";
 import type { Usage } from "../wire/wire.ts";
-import type { Served } from "./dialect.ts";
 
 interface EmbeddingsStyle extends HandleOptions {
   /** More fields of the answer. */

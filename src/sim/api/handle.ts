@@ -3,9 +3,8 @@
 import { streamAnswer, wholeAnswer, type Asked, type AnswerContext } from "./answer.ts";
 import { readBody, type JsonObject } from "../core/body.ts";
 import { maybeFail } from "../core/faults.ts";
-import type { Served } from "./dialect.ts";
+import type { Route, Served } from "./dialect.ts";
 import { readGeneration } from "../core/request.ts";
-import type { Route } from "./routes.ts";
 import { openAiWire, type AnswerKind, type OpenAiStyle } from "../wire/openai.ts";
 import { sleep } from "../../util/sleep.ts";
 

@@ -7,8 +7,7 @@ import { maybeFail } from "../core/faults.ts";
 import { inferenceRoute, type Received } from "./handle.ts";
 import { promptList, textPrompt } from "../core/prompt.ts";
 import { invalidField, unsupportedMediaType } from "../core/refuse.ts";
-import type { Route, RouteTable } from "./routes.ts";
-import type { Served } from "./dialect.ts";
+import type { Route, RouteTable, Served } from "./dialect.ts";
 
 const SPEECH_BYTES = 4096;
 
@@ -69,11 +68,11 @@ export function transcriptionRoute(served: Served): Route {
     }
     const { model } = modelOf(fields, served.serving);
     maybeFail(served.options);
-    const said = `[simulated] ${parts.sort().join("; ")}`;
+    const summary = `[simulated] ${parts.sort().join("; ")}`;
     const context = { engine: served.engine, receivedAt: performance.now(), signal: req.signal };
-    await prefilled({ model, prompts: [{ text: said, tokens: 1 }] }, context);
-    if (fields["response_format"] === "text") return new Response(said);
-    return Response.json({ text: said, usage: { type: "duration", seconds: 1 } });
+    await prefilled({ model, prompts: [{ text: summary, tokens: 1 }] }, context);
+    if (fields["response_format"] === "text") return new Response(summary);
+    return Response.json({ text: summary, usage: { type: "duration", seconds: 1 } });
   };
 }
 

@@ -3,11 +3,10 @@
 import type { Asked } from "./answer.ts";
 import { flag, integer, modelOf, type JsonObject } from "../core/body.ts";
 import { generationRoute, jsonRoute, type HandleOptions, type Received } from "./handle.ts";
-import type { Served } from "./dialect.ts";
+import type { RouteTable, Served } from "./dialect.ts";
 import { chatPrompt, type Prompt } from "../core/prompt.ts";
 import { failureOf, invalidField, plainMessage } from "../core/refuse.ts";
 import { planBounded } from "../core/request.ts";
-import type { RouteTable } from "./routes.ts";
 import { around, namedFrame, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
 
 const HOLE = "\u0001";

@@ -6,9 +6,8 @@ import { embed, prefilled, readEmbedding } from "./embed.ts";
 import { inferenceRoute, type Received } from "./handle.ts";
 import { promptList, type Prompt } from "../core/prompt.ts";
 import { invalidField } from "../core/refuse.ts";
-import type { RouteTable } from "./routes.ts";
+import type { RouteTable, Served } from "./dialect.ts";
 import { embeddingOf } from "../core/text.ts";
-import type { Served } from "./dialect.ts";
 
 interface PoolingPaths {
   rerank?: string[];

@@ -3,11 +3,10 @@
 import type { Asked } from "./answer.ts";
 import { flag, integer, isObject, modelOf, type JsonObject } from "../core/body.ts";
 import { generationRoute, type HandleOptions, type Received } from "./handle.ts";
-import type { Served } from "./dialect.ts";
+import type { Route, Served } from "./dialect.ts";
 import { chatPrompt } from "../core/prompt.ts";
 import { failureOf, invalidField } from "../core/refuse.ts";
 import { planAll } from "../core/request.ts";
-import type { Route } from "./routes.ts";
 import { namedFrame, SSE, type FinishReason, type Summary, type Wire } from "../wire/wire.ts";
 
 /** `/v1/responses`; nothing is stored, `max_output_tokens` is taken at its word. */
@@ -64,7 +63,7 @@ function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wi
   const created = Math.floor(Date.now() / 1000);
   const itemId = `msg_${id}`;
   const place = { item_id: itemId, output_index: 0, content_index: 0 };
-  let said = "";
+  let written = "";
   let reason: FinishReason = "stop";
   let number = 0;
 
@@ -120,7 +119,7 @@ function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wi
       );
     },
     token(_, text) {
-      said += text;
+      written += text;
       return event("response.output_text.delta", { ...place, delta: text, logprobs: [] });
     },
     piece: () => "",
@@ -128,9 +127,9 @@ function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wi
       reason = given;
       const status = statusOf(given) === "completed" ? "completed" : "incomplete";
       return (
-        event("response.output_text.done", { ...place, text: said, logprobs: [] }) +
-        event("response.content_part.done", { ...place, part: part(said) }) +
-        event("response.output_item.done", { output_index: 0, item: item(status, [part(said)]) })
+        event("response.output_text.done", { ...place, text: written, logprobs: [] }) +
+        event("response.content_part.done", { ...place, part: part(written) }) +
+        event("response.output_item.done", { output_index: 0, item: item(status, [part(written)]) })
       );
     },
     // The end mark of this format is its last event.
@@ -138,7 +137,7 @@ function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wi
       if (noDone) return "";
       const status = statusOf(reason);
       const type = status === "incomplete" ? "response.incomplete" : "response.completed";
-      const output = [item(status, [part(said)])];
+      const output = [item(status, [part(written)])];
       return event(type, { response: response(status, output, summary) });
     },
     error(error) {

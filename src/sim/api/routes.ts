@@ -1,25 +1,9 @@
 /** What the engine's port answers: one function from a request to its answer. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Dialect, Served } from "./dialect.ts";
+import type { Dialect, Methods, Route, RouteTable, Served } from "./dialect.ts";
 
 const METHODS = ["GET", "HEAD", "POST", "DELETE"] as const;
-
-export type Route = (req: Request) => Response | Promise<Response>;
-
-export interface Methods {
-  GET?: Route;
-  HEAD?: Route;
-  POST?: Route;
-  DELETE?: Route;
-  /** The shape of its failures, where it is not the dialect's usual one. */
-  failure?: (error: unknown) => Response;
-}
-
-/** By path; one that ends in a star stands for all paths that go on from there. */
-export interface RouteTable {
-  [path: string]: Methods;
-}
 
 /** Never throws: what fails becomes an answer in the dialect's shape. `isLoaded`: the load is over. */
 export function createHandler(
@@ -74,8 +58,8 @@ function routeOf(methods: Methods, method: string): Route | undefined {
 }
 
 /**
- * Admin routes answer and do nothing, but each call is in the log with its number, so that whoever
- * drives the engine can prove that nobody reached them.
+ * Admin routes answer and do nothing, but each call is in the log with its number, so that a
+ * test can prove that no client reached them.
  */
 function addAdminRoutes(
   table: RouteTable,

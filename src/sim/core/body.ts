@@ -22,7 +22,7 @@ export interface Serving {
 export async function readBody(req: Request, strictType: boolean): Promise<JsonObject> {
   if (strictType && mediaType(req) !== "application/json") throw unsupportedMediaType();
   const body: unknown = await req.json().catch((error: unknown) => {
-    // A client that left while it was sending is no bad request; nobody reads the answer anyway.
+    // A client that left while it was sending is no bad request; no client reads the answer anyway.
     throw error instanceof SyntaxError
       ? invalidField(null, "json_invalid", "JSON decode error")
       : error;

@@ -1,4 +1,4 @@
-/** The faults that an engine was told to have, and when they strike. */
+/** The faults that an engine is configured to have, and when they strike. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { SimOptions } from "./options.ts";

@@ -13,7 +13,7 @@ import type { Summary } from "../wire/wire.ts";
 /** Tokens of one answer that are made before others get their turn. */
 const BURST_TOKENS = 64;
 
-/** What was written before a crash or a cut gets so long to reach the client. */
+/** What was written before a crash or a cut gets this long to reach the client. */
 const FAULT_DELAY_MS = 10;
 
 /** The engine as its answers see it. */
@@ -181,7 +181,7 @@ export function generate(
     if (fault && total >= fault.afterTokens) return strike();
     if (now < dueAt) return dueAt;
     if (made === 0 && poison) {
-      engine.crash("of a prompt that it was told to die of", GPU_FAULT_LINES);
+      engine.crash("of a prompt with the text of --crash-on-text", GPU_FAULT_LINES);
       return null;
     }
     const count = Math.min(burst(now), longest - made);

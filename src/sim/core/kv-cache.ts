@@ -10,7 +10,7 @@ const BLOCK_BYTES = BLOCK_TOKENS * 4;
 export interface Lease {
   /** Prompt tokens whose blocks were there already. */
   cachedTokens: number;
-  /** Blocks that nobody held before; a part of `size` where blocks are shared. */
+  /** Blocks that no request held before; a part of `size` where blocks are shared. */
   added: number;
   /** Named blocks, in the order of the text. */
   chain: readonly Key[];
@@ -47,7 +47,7 @@ export interface KvNeed {
 
 export function createKvCache(tokens: number): KvCache {
   const blocks = Math.floor(tokens / BLOCK_TOKENS);
-  /** By name, how many requests hold it; those that nobody holds are in `idle` instead. */
+  /** By name, how many requests hold it; those that none holds are in `idle` instead. */
   const held = new Map<Key, number>();
   /** In order of age, the oldest first. */
   const idle = new Set<Key>();

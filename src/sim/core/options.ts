@@ -1,10 +1,10 @@
-/** What a simulated engine is told at its start, and the defaults of all that. */
+/** The options of a simulated engine, and their defaults. */
 
 /** The engines whose manners can be taken on. */
 export const LIKES = ["vllm", "sglang", "tgi", "ollama", "llama-server"] as const;
 export type Like = (typeof LIKES)[number];
 
-/** Where each of them listens unless told otherwise. */
+/** Where each of them listens by default. */
 export const LIKE_PORTS: Readonly<Record<Like, number>> = {
   vllm: 8000,
   sglang: 30_000,
@@ -82,11 +82,11 @@ export interface SimOptions {
    * `fail` as the engine has it.
    */
   exitCode: number | null;
-  /** The process dies so long after it was ready. */
+  /** The process dies this long after it was ready. */
   exitAfterMs: number | null;
   /** The start ends with what the engine prints in this case. */
   fail: Fail | null;
-  /** So long after it was ready nothing is answered any more, and nothing goes on. */
+  /** This long after it was ready nothing is answered any more, and nothing goes on. */
   hangAfterMs: number | null;
   /** The same, once so many requests of the model were taken. */
   hangAfterRequests: number | null;
@@ -94,9 +94,9 @@ export interface SimOptions {
   healthLies: boolean;
   /** Log lines without sense, from the start on. */
   spamLog: Spam | null;
-  /** The port is not touched for so long after it would be opened: one that is taken shows late. */
+  /** The port is not touched for this long after it would be opened: one that is taken shows late. */
   bindLateMs: number;
-  /** The port is found free at the start, but nobody listens on it for so long after the load. */
+  /** The port is found free at the start, but nothing listens on it for this long after the load. */
   boundOnlyMs: number;
   /** Until it would open its port, connections are taken and reset, as by docker's proxy. */
   resetWhileLoading: boolean;
@@ -117,7 +117,7 @@ export interface SimOptions {
   crashOnText: string | null;
   /** Each stream's connection is reset after so many output tokens; the engine lives on. */
   dieMidStreamTokens: number | null;
-  /** For whoever wires the signals: SIGTERM is to be ignored. `startSim` itself wires none. */
+  /** For the code that wires the signals: SIGTERM is to be ignored. `startSim` itself wires none. */
   ignoreTerm: boolean;
   /** The same: SIGTERM is to end it by SIGKILL of itself, as SGLang does. */
   killOnTerm: boolean;
@@ -132,7 +132,7 @@ export interface SimOptions {
   /** After so many output tokens a stream carries an error event and ends; other answers are 500. */
   errorInStreamTokens: number | null;
   /**
-   * Each answer falls silent for so long after its first token, then goes on: no byte is sent
+   * Each answer falls silent for this long after its first token, then goes on: no byte is sent
    * (but for `keepAliveMs`) and the connection stays open. The silence before the first token is
    * `ttftMs`.
    */

@@ -35,9 +35,9 @@ export function chatPieces(body: JsonObject): string[] {
     if (!isObject(message) || typeof message["role"] !== "string") {
       throw invalidField(`messages.${i}.role`, "missing", "Field required");
     }
-    const said = contentText(message);
-    if (goesOn && i === messages.length - 1) pieces.push(`${message["role"]}: `, said);
-    else pieces.push(`${message["role"]}: ${said}\n`);
+    const content = contentText(message);
+    if (goesOn && i === messages.length - 1) pieces.push(`${message["role"]}: `, content);
+    else pieces.push(`${message["role"]}: ${content}\n`);
   });
   if (!goesOn && body["add_generation_prompt"] !== false) pieces.push("assistant: ");
   return pieces;

@@ -39,7 +39,7 @@ export function unknownModel(model: string): LlmnodeError {
   });
 }
 
-/** What is to be told about anything that was thrown. */
+/** What an answer says about anything that was thrown. */
 export interface Failure {
   code: ErrorCode;
   /** As vLLM gives it; others differ in a few. */
@@ -86,4 +86,19 @@ export function frameworkAnswer({ code, status, allow }: Failure): Response | nu
   if (code === "unknown_url") return Response.json({ detail: "Not Found" }, { status });
   if (code !== "method_not_allowed") return null;
   return Response.json({ detail: "Method Not Allowed" }, { status, headers: { allow } });
+}
+
+/** The names of Python's http.HTTPStatus and of OpenAI's client errors, mixed as in vLLM. */
+export function pythonError(error: unknown): { message: string; type: string } {
+  const { code, status, message } = failureOf(error);
+  if (error instanceof FieldError) {
+    const place = error.field === null ? "('body',)" : `('body', '${error.field}')`;
+    const fault = `{'type': '${error.fault}', 'loc': ${place}, 'msg': '${message}'}`;
+    return { message: `1 validation error:\n  ${fault}`, type: "Bad Request" };
+  }
+  if (code === "not_supported") {
+    return { message: `1 validation error:\n  ${message}`, type: "Bad Request" };
+  }
+  if (status === 404) return { message, type: "NotFoundError" };
+  return { message, type: status < 500 ? "BadRequestError" : "InternalServerError" };
 }

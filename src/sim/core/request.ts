@@ -134,8 +134,8 @@ function choiceOf(
   if (instead === null && maxTokens !== null) {
     return { lead, origin, length: maxTokens, reason: "length" };
   }
-  const said = instead === null ? Math.max(1, NATURAL_TOKENS - origin.position) : 0;
-  const natural = lead.length + said;
+  const textTokens = instead === null ? Math.max(1, NATURAL_TOKENS - origin.position) : 0;
+  const natural = lead.length + textTokens;
   const limit = maxTokens ?? room;
   return natural <= limit
     ? { lead, origin, length: natural, reason: instead ?? "stop" }

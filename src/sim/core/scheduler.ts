@@ -3,8 +3,7 @@
 import { BLOCK_TOKENS, createKvCache, type Lease } from "./kv-cache.ts";
 import type { ModelMetrics } from "./metrics.ts";
 import type { Pacer } from "./pacer.ts";
-import type { Prompt } from "./prompt.ts";
-import { tokensOf } from "./prompt.ts";
+import { type Prompt, tokensOf } from "./prompt.ts";
 
 export interface Limits {
   /** Sequences that run at once; the others wait. Null: no limit. */

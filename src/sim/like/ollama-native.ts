@@ -6,9 +6,8 @@ import { maybeFail } from "../core/faults.ts";
 import { inferenceRoute, jsonRoute, respond, type Received } from "../api/handle.ts";
 import { chatPrompt, textPrompt } from "../core/prompt.ts";
 import { planAll, type GenerationRequest } from "../core/request.ts";
-import type { Route } from "../api/routes.ts";
-import type { Served } from "../api/dialect.ts";
-import type { Memory } from "./ollama-memory.ts";
+import type { Route, Served } from "../api/dialect.ts";
+import type { Memory } from "./ollama-models.ts";
 import { nanoseconds, nativeWire } from "./ollama-style.ts";
 
 const LENIENT = { strictType: false };

@@ -89,14 +89,14 @@ interface NativeOptions {
 /** `/api/generate` and `/api/chat`: one JSON object a line, the last one with `"done":true`. */
 export function nativeWire({ named, chat, loadMs }: NativeOptions): Wire {
   const head = { model: named, created_at: new Date().toISOString() };
-  const said = (content: string) =>
+  const saying = (content: string) =>
     chat ? { message: { role: "assistant", content } } : { response: content };
-  const [before, after] = around({ ...head, ...said(HOLE), done: false }, "\\u0001");
+  const [before, after] = around({ ...head, ...saying(HOLE), done: false }, "\\u0001");
   let reason: FinishReason = "stop";
 
   const last = (text: string, given: FinishReason, summary: Summary) => ({
     ...head,
-    ...said(text),
+    ...saying(text),
     done: true,
     done_reason: given === "length" ? "length" : "stop",
     total_duration: nanoseconds(loadMs + summary.prefillMs + summary.decodeMs),

@@ -6,12 +6,10 @@ import { openAiRoute } from "../api/handle.ts";
 import { anthropicName, messagesRoutes } from "../api/messages.ts";
 import { failureOf } from "../core/refuse.ts";
 import { responsesRoute } from "../api/responses.ts";
-import type { Methods, Route, RouteTable } from "../api/routes.ts";
+import type { Dialect, Methods, Route, RouteTable, Served } from "../api/dialect.ts";
 import { isLoopback, parseHostPort } from "../../util/host-port.ts";
-import type { Dialect, Served } from "../api/dialect.ts";
 import { embeddingsRoute } from "../api/embeddings.ts";
-import { canonicalName, createMemory } from "./ollama-memory.ts";
-import { modelTable, VERSION } from "./ollama-models.ts";
+import { modelTable, VERSION, canonicalName, createMemory } from "./ollama-models.ts";
 import { embedRoute, generateRoute } from "./ollama-native.ts";
 import { ollamaError, ollamaStyle } from "./ollama-style.ts";
 import { transcriptionRoute } from "../api/media.ts";
@@ -92,7 +90,7 @@ function routes(served: Served): RouteTable {
   return isLoopback(host) ? guarded(table) : table;
 }
 
-/** Bound to loopback, it refuses whoever calls it by a public name. */
+/** Bound to loopback, it refuses callers that use a public name. */
 function guarded(table: RouteTable): RouteTable {
   const guard =
     (route: Route): Route =>

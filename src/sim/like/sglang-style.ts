@@ -1,9 +1,8 @@
 /** How SGLang writes chats, completions and errors. */
 
-import { failureOf } from "../core/refuse.ts";
+import { failureOf, pythonError } from "../core/refuse.ts";
 import { promptDetails, toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame } from "../wire/wire.ts";
-import { pythonError } from "./pydantic.ts";
 
 // Source: SGLang's srt/entrypoints/openai/protocol.py and serving_base.py.
 

@@ -15,17 +15,15 @@ import {
 import type { LogLine } from "../core/load.ts";
 import { messagesRoutes } from "../api/messages.ts";
 import { isIdList, promptList, tokenizeRequest } from "../core/prompt.ts";
-import { failureOf, frameworkAnswer, invalidField } from "../core/refuse.ts";
+import { failureOf, frameworkAnswer, invalidField, pythonError } from "../core/refuse.ts";
 import { planAll } from "../core/request.ts";
 import { responsesRoute } from "../api/responses.ts";
-import type { RouteTable } from "../api/routes.ts";
+import { type Dialect, findAnything, type RouteTable, type Served } from "../api/dialect.ts";
 import { decodeTokens } from "../core/text.ts";
 import { dataFrame, DONE, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
 import { askedModel, cardList, modelCards } from "../api/cards.ts";
-import { findAnything, type Dialect, type Served } from "../api/dialect.ts";
 import { embeddingsRoute } from "../api/embeddings.ts";
 import { poolingRoutes } from "../api/pooling.ts";
-import { pythonError } from "./pydantic.ts";
 import { modelInfo, serverInfo, sglangLoads, sglangMetrics } from "./sglang-load.ts";
 import { sglangError, sglangStyle } from "./sglang-style.ts";
 import { transcriptionRoute } from "../api/media.ts";
@@ -50,8 +48,8 @@ export const sglang: Dialect = {
   find: (named, models) =>
     findAnything(named.includes(":") ? named.slice(named.lastIndexOf(":") + 1) : named, models),
   failure: (error) => {
-    const told = failureOf(error);
-    return frameworkAnswer(told) ?? Response.json(sglangError(error), { status: told.status });
+    const failed = failureOf(error);
+    return frameworkAnswer(failed) ?? Response.json(sglangError(error), { status: failed.status });
   },
   routes,
   adminRoutes: [
@@ -158,12 +156,12 @@ function readGenerate({ body, id }: Received, { serving }: Served): Asked {
 
 /** Each event says all the text so far. */
 function generateWire(id: string, promptTokens: readonly number[], several: boolean): Wire {
-  const said = promptTokens.map(() => "");
+  const texts = promptTokens.map(() => "");
   const counts = promptTokens.map(() => 0);
   let cachedTokens = 0;
   const state = (choice: number, reason: FinishReason | null) => ({
     ...(several ? { index: choice } : {}),
-    text: said[choice] ?? "",
+    text: texts[choice] ?? "",
     output_ids: [],
     meta_info: {
       id: several ? `${id}_${choice}` : id,
@@ -181,7 +179,7 @@ function generateWire(id: string, promptTokens: readonly number[], several: bool
     },
     opening: () => "",
     token(choice, text) {
-      said[choice] = (said[choice] ?? "") + text;
+      texts[choice] = (texts[choice] ?? "") + text;
       counts[choice] = (counts[choice] ?? 0) + 1;
       return dataFrame(state(choice, null));
     },
@@ -192,7 +190,7 @@ function generateWire(id: string, promptTokens: readonly number[], several: bool
     whole(choices, { produced, cachedTokens: cached }) {
       cachedTokens = cached ?? 0;
       const bodies = choices.map(({ text, reason }, choice) => {
-        said[choice] = text;
+        texts[choice] = text;
         counts[choice] = produced[choice] ?? 0;
         return state(choice, reason);
       });

@@ -4,6 +4,8 @@ import { failureOf } from "../core/refuse.ts";
 import { encodeTokens } from "../core/text.ts";
 import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
+import { createExposition } from "../core/exposition.ts";
+import { endedRequests, type ModelMetrics } from "../core/metrics.ts";
 
 export const VERSION = "3.3.0+llmnode.sim";
 
@@ -89,7 +91,7 @@ interface GenerateOptions {
 /** `/generate` and `/generate_stream`: the stream has no end mark, its last token tells the text. */
 export function generateWire(options: GenerateOptions): Wire {
   const { startsWith, listed } = options;
-  let said = "";
+  let written = "";
   let count = 0;
   const details = (reason: FinishReason, more: object) => ({
     finish_reason: reasonOf(reason),
@@ -101,13 +103,13 @@ export function generateWire(options: GenerateOptions): Wire {
     contentType: SSE,
     opening: () => "",
     token(_, text) {
-      said += text;
+      written += text;
       count += 1;
       const isLast = count === options.length;
       return dataFrame({
         index: count,
         token: tokenOf(text),
-        generated_text: isLast ? startsWith + said : null,
+        generated_text: isLast ? startsWith + written : null,
         details: isLast ? details(options.reason, { input_length: options.promptTokens }) : null,
       });
     },
@@ -118,10 +120,10 @@ export function generateWire(options: GenerateOptions): Wire {
     whole([choice]) {
       const tokens = choice?.tokens ?? [];
       count = tokens.length;
-      const told = details(choice?.reason ?? "stop", { prefill: [], tokens: tokens.map(tokenOf) });
+      const shown = details(choice?.reason ?? "stop", { prefill: [], tokens: tokens.map(tokenOf) });
       const body = {
         generated_text: startsWith + (choice?.text ?? ""),
-        ...(options.details ? { details: told } : {}),
+        ...(options.details ? { details: shown } : {}),
       };
       return listed ? [body] : body;
     },
@@ -134,4 +136,48 @@ function tokenOf(text: string): object {
 
 function reasonOf(reason: FinishReason): string {
   return reason === "length" ? "length" : "eos_token";
+}
+
+/** The text of `/metrics`; TGI serves one model and puts no label. Source: its metrics reference. */
+export function tgiMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
+  const [metrics] = models.values();
+  const show = createExposition(metrics ? [{ labels: "", metrics }] : []);
+  const { gauge, counter, histogram } = show;
+  gauge("tgi_batch_current_size", "Current batch size", (m) => m.running);
+  gauge(
+    "tgi_batch_current_max_tokens",
+    "Maximum number of tokens the current batch will grow to",
+    (m) => m.kvTokens,
+  );
+  gauge("tgi_batch_max_total_tokens", "Maximum tokens of a batch", (m) => m.kvCapacity);
+  gauge("tgi_queue_size", "Current number of requests in the internal queue", (m) => m.waiting);
+  counter(
+    "tgi_request_count",
+    "Total number of requests",
+    (m) => endedRequests(m) + m.running + m.waiting,
+  );
+  counter(
+    "tgi_request_success",
+    "Number of successful requests",
+    (m) => m.finished.stop + m.finished.length,
+  );
+  show.counters(
+    "tgi_request_failure",
+    { help: "Number of failed requests", label: "err" },
+    (m) => ({ dropped: m.finished.abort, generation: m.finished.error }),
+  );
+  histogram(
+    "tgi_request_input_length",
+    "Input token length per request",
+    (m) => m.requestPromptTokens,
+  );
+  histogram(
+    "tgi_request_generated_tokens",
+    "Generated tokens per request",
+    (m) => m.requestGenerationTokens,
+  );
+  histogram("tgi_request_duration", "End-to-end latency per request", (m) => m.e2e);
+  histogram("tgi_request_queue_duration", "Queue time per request", (m) => m.queue);
+  histogram("tgi_request_mean_time_per_token_duration", "Mean time per token", (m) => m.tpot);
+  return show.text();
 }

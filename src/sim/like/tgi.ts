@@ -16,11 +16,9 @@ import { cleanLine } from "../../util/text.ts";
 import { chatPrompt, textPrompt } from "../core/prompt.ts";
 import { failureOf, FieldError, plainMessage } from "../core/refuse.ts";
 import { planAll } from "../core/request.ts";
-import type { RouteTable } from "../api/routes.ts";
+import { type Dialect, findAnything, type RouteTable, type Served } from "../api/dialect.ts";
 import { decodeTokens, encodeTokens } from "../core/text.ts";
-import { findAnything, type Dialect, type Served } from "../api/dialect.ts";
-import { tgiMetrics } from "./tgi-metrics.ts";
-import { generateWire, tgiError, tgiStatus, tgiStyle, VERSION } from "./tgi-style.ts";
+import { generateWire, tgiError, tgiStatus, tgiStyle, VERSION, tgiMetrics } from "./tgi-style.ts";
 
 const MAX_CONCURRENT = 128;
 

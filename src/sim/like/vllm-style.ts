@@ -1,9 +1,8 @@
 /** How vLLM writes chats, completions and errors. */
 
-import { failureOf } from "../core/refuse.ts";
+import { failureOf, pythonError } from "../core/refuse.ts";
 import { promptDetails, toolCallsOf, type OpenAiStyle, type StyledChoice } from "../wire/openai.ts";
 import type { Usage } from "../wire/wire.ts";
-import { pythonError } from "./pydantic.ts";
 
 // Sources: vLLM's entrypoints/openai/*/protocol.py and serving.py (fields and their order),
 // renderers/params.py and engine/serving.py (texts of errors).

@@ -15,9 +15,8 @@ import { messagesRoutes } from "../api/messages.ts";
 import { isIdList, tokenizeRequest } from "../core/prompt.ts";
 import { failureOf, frameworkAnswer, invalidField } from "../core/refuse.ts";
 import { responsesRoute } from "../api/responses.ts";
-import type { RouteTable } from "../api/routes.ts";
+import { type Dialect, findExactly, type RouteTable, type Served } from "../api/dialect.ts";
 import { decodeTokens } from "../core/text.ts";
-import { findExactly, type Dialect, type Served } from "../api/dialect.ts";
 import { embeddingsRoute } from "../api/embeddings.ts";
 import { mediaRoutes } from "../api/media.ts";
 import { vllmMetrics } from "./vllm-metrics.ts";
@@ -25,7 +24,7 @@ import { poolingRoutes } from "../api/pooling.ts";
 import { modelCards } from "../api/cards.ts";
 import { vllmError, vllmStyle, vllmUsage } from "./vllm-style.ts";
 
-/** What `owned_by` says, so that nobody takes this engine for a real one. */
+/** What `owned_by` says, so that this engine is not taken for a real one. */
 const OWNER = "llmnode-sim";
 
 const VERSION = "0.11.0+llmnode.sim";
@@ -138,9 +137,9 @@ function permission(id: string, created: number): object {
 }
 
 function failure(error: unknown): Response {
-  const told = failureOf(error);
+  const failed = failureOf(error);
   return (
-    frameworkAnswer(told) ?? Response.json({ error: vllmError(error) }, { status: told.status })
+    frameworkAnswer(failed) ?? Response.json({ error: vllmError(error) }, { status: failed.status })
   );
 }
 

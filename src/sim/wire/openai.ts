@@ -11,7 +11,6 @@ import {
   type Usage,
   type Wire,
 } from "./wire.ts";
-import { chatLogprobs, completionLogprobs } from "./logprobs.ts";
 
 export type AnswerKind = "chat" | "completion";
 
@@ -75,7 +74,7 @@ export interface Wanted {
 
 export function openAiWire(head: AnswerHead, style: OpenAiStyle, wanted: Wanted): Wire {
   const chat = head.kind === "chat";
-  const told = (usage: Usage) => (style.tellsCached ? usage : { ...usage, cachedTokens: null });
+  const usageOf = (usage: Usage) => (style.tellsCached ? usage : { ...usage, cachedTokens: null });
   const { before, after, tail, finish } = style[head.kind];
   const [frameStart, frameEnd] = style.frame(head);
   const open = `data: {${frameStart}[`;
@@ -87,14 +86,14 @@ export function openAiWire(head: AnswerHead, style: OpenAiStyle, wanted: Wanted)
   const plainEnd = flat(after + rest + close(null));
   const starts: string[] = [];
   const startOf = (index: number) => (starts[index] ??= flat(choice + index + before));
-  const said = new Map<number, number>();
+  const offsets = new Map<number, number>();
 
   const token = (index: number, text: string, usage: Usage | null) =>
     startOf(index) + text + (usage ? after + rest + close(usage) : plainEnd);
 
   const tokenWithLogprobs = (index: number, text: string, usage: Usage | null) => {
-    const offset = said.get(index) ?? 0;
-    said.set(index, offset + text.length);
+    const offset = offsets.get(index) ?? 0;
+    offsets.set(index, offset + text.length);
     const logprobs = logprobsOf([text], offset);
     return startOf(index) + text + after + withLogprobs(rest, logprobs) + close(usage);
   };
@@ -131,7 +130,7 @@ export function openAiWire(head: AnswerHead, style: OpenAiStyle, wanted: Wanted)
     end(summary, noDone) {
       const timings = style.timings ? members(style.timings(summary)) : "";
       const last = wanted.includeUsage
-        ? `${open}]${frameEnd},"usage":${usageText(told(summary))}${timings}}\n\n`
+        ? `${open}]${frameEnd},"usage":${usageText(usageOf(summary))}${timings}}\n\n`
         : held.replace(/\}\n\n$/, () => `${timings}}\n\n`);
       return last + (noDone ? "" : DONE);
     },
@@ -144,7 +143,7 @@ export function openAiWire(head: AnswerHead, style: OpenAiStyle, wanted: Wanted)
         logprobs: one.calls.length > 0 ? null : logprobsOf(one.tokens),
       }));
       const timings = style.timings ? style.timings(summary) : {};
-      return { ...style.body(head, styled, told(summary)), ...timings };
+      return { ...style.body(head, styled, usageOf(summary)), ...timings };
     },
   };
 }
@@ -168,7 +167,7 @@ export function toolCallsOf(choice: FinishedChoice): object[] {
   }));
 }
 
-/** Null where the engine has no cache, or was not told to tell. */
+/** Null where the engine has no cache, or does not report it. */
 export function promptDetails({ cachedTokens }: Usage): { cached_tokens: number } | null {
   return cachedTokens === null ? null : { cached_tokens: cachedTokens };
 }
@@ -201,4 +200,53 @@ function withLogprobs(rest: string, logprobs: object | null): string {
 
 function members(value: object): string {
   return `,${JSON.stringify(value).slice(1, -1)}`;
+}
+
+interface Likely {
+  token: string;
+  logprob: number;
+}
+
+/** For a chat: one entry for each token, with `top` alternatives. */
+export function chatLogprobs(tokens: readonly string[], top: number): object {
+  const entry = ({ token, logprob }: Likely) => ({
+    token,
+    logprob,
+    bytes: [...Buffer.from(token)],
+  });
+  return {
+    content: tokens.map((token) => ({
+      ...entry(likely(token)),
+      top_logprobs: alternatives(token, top).map(entry),
+    })),
+  };
+}
+
+/** For a completion: parallel lists. `offset` is where the first token stands in the text. */
+export function completionLogprobs(tokens: readonly string[], top: number, offset: number): object {
+  let at = offset;
+  return {
+    text_offset: tokens.map((token) => {
+      const here = at;
+      at += token.length;
+      return here;
+    }),
+    token_logprobs: tokens.map((token) => likely(token).logprob),
+    tokens,
+    top_logprobs: tokens.map((token) =>
+      Object.fromEntries(alternatives(token, top).map((one) => [one.token, one.logprob])),
+    ),
+  };
+}
+
+function likely(token: string): Likely {
+  return { token, logprob: -(Bun.hash.crc32(token) % 1000) / 1000 };
+}
+
+/** The token itself, then others that are each less likely. */
+function alternatives(token: string, top: number): Likely[] {
+  const { logprob } = likely(token);
+  return Array.from({ length: top }, (_, i) =>
+    i === 0 ? { token, logprob } : { token: `${token}~${i}`, logprob: logprob - i },
+  );
 }

@@ -6,7 +6,7 @@ export type FinishReason = "stop" | "length" | "abort" | "tool_calls";
 export interface Usage {
   promptTokens: number;
   completionTokens: number;
-  /** Prompt tokens that were found in the cache; null where that is not told. */
+  /** Prompt tokens that were found in the cache; null where that is not shown. */
   cachedTokens: number | null;
 }
 
