@@ -70,7 +70,7 @@ export type LeaseOutcome =
   /** The connection broke before the answer was whole. */
   | "broken"
   /** The head took the request away. */
-  | "recalled"
+  | "rescheduled"
   /** The client took no byte for too long. */
   | "slow_client"
   | "client_gone";

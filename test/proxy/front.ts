@@ -24,7 +24,7 @@ export interface Front extends AsyncDisposable {
   readonly heldBytes: number;
   readonly bugs: readonly string[];
   /** Takes running requests away from their engines, which are not given out any more. */
-  recall(kind: "move" | "fail"): void;
+  reschedule(kind: "move" | "fail"): void;
   /** What was asked for at each lease or refusal, in order. */
   readonly wants: readonly ReplicaRequest[];
   post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
@@ -52,7 +52,7 @@ export function startFront(options: FrontOptions): Front {
   const outcomes: LeaseOutcome[] = [];
   const bugs: string[] = [];
   const wants: ReplicaRequest[] = [];
-  const recalled = new Set<string>();
+  const rescheduled = new Set<string>();
   /** Engines that said that they had no room: given out when no other is left. */
   const busy = new Set<number>();
   const responses = new Map<string, Origin>();
@@ -65,7 +65,7 @@ export function startFront(options: FrontOptions): Front {
     const all = options.upstreams;
     const fits = (number: number) =>
       !wanted.exclude.includes(`engine-${number}`) &&
-      !recalled.has(`engine-${number}`) &&
+      !rescheduled.has(`engine-${number}`) &&
       (wanted.engineRun === null || wanted.engineRun === `run-${number}`) &&
       (wanted.minContext === null ||
         (options.engines?.[number]?.maxModelLen ?? 0) > wanted.minContext);
@@ -88,7 +88,7 @@ export function startFront(options: FrontOptions): Front {
       explanation: null,
       died: () => Promise.resolve(false),
       ...options.engines?.[number],
-      onRecall: null,
+      onReschedule: null,
       started() {},
       progress() {},
       reading() {},
@@ -151,10 +151,10 @@ export function startFront(options: FrontOptions): Front {
     get heldBytes() {
       return budget.heldBytes;
     },
-    recall(kind) {
+    reschedule(kind) {
       for (const lease of leases) {
-        recalled.add(lease.engine);
-        lease.onRecall?.(kind);
+        rescheduled.add(lease.engine);
+        lease.onReschedule?.(kind);
       }
     },
     post: (path, body, init = {}) =>

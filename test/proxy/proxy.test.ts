@@ -82,9 +82,9 @@ test("a request that is taken away before its first byte goes on elsewhere, unco
   await using front = startFront({ upstreams: [at(stuck), at(good)], proxy: { maxAttempts: 1 } });
   const answering = front.post(CHAT, ask());
   await waitFor(() => stuck.seen.length === 1);
-  front.recall("move");
+  front.reschedule("move");
   expect((await answering).status).toBe(200);
-  expect(front.outcomes).toEqual(["recalled", "ok"]);
+  expect(front.outcomes).toEqual(["rescheduled", "ok"]);
 });
 
 test("a stream that is taken away ends with an error frame", async () => {
@@ -98,7 +98,7 @@ test("a stream that is taken away ends with an error frame", async () => {
   );
   await using front = startFront({ upstreams: [at(engine)] });
   const response = await front.post(CHAT, ask({ stream: true }));
-  front.recall("fail");
+  front.reschedule("fail");
   expect(await response.text()).toStartWith('data: 1\n\ndata: {"error":');
   expect(await front.next()).toMatchObject({ status: 200, error: "broken", usageEstimated: true });
 });

@@ -9,7 +9,7 @@ import {
   isUsable,
   replicasFor,
 } from "../state/candidates.ts";
-import { outlook, type Refusal, refusalOf } from "./explain.ts";
+import { waitDecision, type Refusal, refusalOf } from "./explain.ts";
 import { noteBusy, noteLeased } from "../state/overload.ts";
 import { deathsOf, isSuspect, noteFailed } from "../faults/poison.ts";
 import type { Choice, Router } from "../routing/routing.ts";
@@ -34,7 +34,7 @@ interface At {
 export function acquire(context: DispatchContext, request: ReplicaRequest, at: At): Grant {
   const taken = take(context, request, at);
   if (taken !== null) return taken;
-  const { waits } = outlook(context, request, at.now);
+  const { waits } = waitDecision(context, request, at.now);
   return { granted: false, waits, ...refusalOf(context, request, at.now) };
 }
 
@@ -150,7 +150,7 @@ function leaseOf(
     progressAt: now,
     reading: true,
     readingSince: now,
-    recalled: false,
+    rescheduled: false,
     request,
   };
 }
@@ -207,7 +207,7 @@ export function release(
 function noteDeath(state: ClusterState, lease: Lease, end: LeaseEnd & { now: number }): void {
   const hash = lease.request.bodyHash;
   // A connection that was refused has carried nothing.
-  const mayHaveKilled = end.outcome === "broken" || end.outcome === "recalled";
+  const mayHaveKilled = end.outcome === "broken" || end.outcome === "rescheduled";
   if (hash === null || !mayHaveKilled) return;
   const killer = noteFailed(
     state.poison,

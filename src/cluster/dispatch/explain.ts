@@ -15,7 +15,7 @@ export interface Refusal {
 }
 
 /** What may become of a request that waits. */
-export type Outlook =
+export type WaitDecision =
   | { waits: false }
   /** `until`: the time by which one that waits since then has waited long enough. */
   | { waits: true; until: (since: number) => number };
@@ -42,11 +42,15 @@ export function modelsOf({ model, fallbacks }: ReplicaRequest): readonly (string
 }
 
 /** Whether a request without a replica may wait for one, and how long. */
-export function outlook(context: CandidateContext, request: ReplicaRequest, now: number): Outlook {
+export function waitDecision(
+  context: CandidateContext,
+  request: ReplicaRequest,
+  now: number,
+): WaitDecision {
   const { state } = context;
   const { limits } = state;
   const scene = sceneOf(context, request);
-  if (!hasHope(state, { scene, request, now })) return { waits: false };
+  if (!isWorthWaiting(state, { scene, request, now })) return { waits: false };
   let waitMs = limits.queueTimeoutMs;
   let movedAt = Number.NEGATIVE_INFINITY;
   for (const { engine, card, state: replica } of scene.left) {
@@ -71,12 +75,12 @@ function loadTimeOf(state: ClusterState, engine: Engine, model: string): number 
   return engine.loadMs ?? state.loadTimes.get(model) ?? null;
 }
 
-function hasHope(
+function isWorthWaiting(
   state: ClusterState,
   { scene, request, now }: { scene: Scene; request: ReplicaRequest; now: number },
 ): boolean {
   const { known, fitting, left } = scene;
-  if (left.length > 0) return left.some(mayCome);
+  if (left.length > 0) return left.some(canRecover);
   // What failed it was all there is, or nothing else can have it.
   if (fitting.length > 0 || request.engineRun !== null || request.minContext !== null) return false;
   const settling = now - state.startedAt < state.limits.settleMs;
@@ -92,7 +96,7 @@ function hasHope(
 }
 
 /** Whether it may be ready soon without a person's help. */
-function mayCome({ engine }: Replica): boolean {
+function canRecover({ engine }: Replica): boolean {
   return engine.refusesKey === null && engine.state !== "failed" && engine.state !== "stopped";
 }
 

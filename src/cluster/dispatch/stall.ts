@@ -99,7 +99,7 @@ function waitingRequests(state: ClusterState, now: number): Map<Engine, Waiting>
       engine.progressAt = lease.progressAt;
     }
     if (!lease.reading) lease.readingSince = now;
-    if (!lease.reading || lease.recalled || lease.request.service !== null) continue;
+    if (!lease.reading || lease.rescheduled || lease.request.service !== null) continue;
     const since = Math.max(lease.progressAt, lease.readingSince);
     const before = found.get(engine);
     const waiting = before ?? {

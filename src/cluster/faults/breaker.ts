@@ -73,7 +73,7 @@ export function eventOf(outcome: LeaseOutcome): "answered" | "failed" | "unknown
     case "auth":
     case "engine_error":
       return "answered";
-    case "recalled":
+    case "rescheduled":
     case "slow_client":
     case "client_gone":
       return "unknown";

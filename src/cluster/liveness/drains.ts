@@ -33,7 +33,7 @@ export function dropOrder(state: ClusterState, workerId: string): void {
  * Whether a request must leave a worker that drains by an order: what has not started moves where
  * another replica can have it, the rest may go on until the deadline.
  */
-export function drainRecall(
+export function drainReschedule(
   state: ClusterState,
   lease: Lease,
   { mayMove, now }: { mayMove: boolean; now: number },

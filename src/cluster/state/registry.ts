@@ -198,7 +198,7 @@ export function setRoute(state: ClusterState, engine: Engine, route: Route): voi
   state.revision += 1;
 }
 
-/** Notes that a process ended; what it still had to do is recalled by dispatch. */
+/** Notes that a process ended; what it still had to do is rescheduled by dispatch. */
 export function endRun(state: ClusterState, run: string, now: number): void {
   state.endedRuns.set(run, now);
   for (const [ended, at] of state.endedRuns) {

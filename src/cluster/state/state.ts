@@ -236,7 +236,7 @@ export interface Lease {
   /** Since when it is waited for without a break. Written by dispatch and stall. */
   readingSince: number;
   /** Set once the request was told to go elsewhere or to end. */
-  recalled: boolean;
+  rescheduled: boolean;
   /** What the request had asked for. */
   request: ReplicaRequest;
 }

@@ -6,7 +6,7 @@ import { createCatalogReader, findReplicas } from "../../cluster/state/catalog.t
 import { release, started } from "../../cluster/dispatch/dispatch.ts";
 import { foreignLoad } from "../../cluster/state/overload.ts";
 import { tick, type Transition } from "../../cluster/liveness/liveness.ts";
-import { type Recall, recalls } from "../../cluster/dispatch/recalls.ts";
+import { type Reschedule, reschedules } from "../../cluster/dispatch/reschedules.ts";
 import { setRoute } from "../../cluster/state/registry.ts";
 import type { RouteSettings } from "../../cluster/routing/policies.ts";
 import { createRouter, type Router } from "../../cluster/routing/routing.ts";
@@ -39,7 +39,7 @@ export interface DispatchOptions {
   reprobeMs: number;
   routing?: RouteSettings;
   /** Tells of what people may want to know. */
-  notes?: Pick<EventNotes, "transition" | "recalls">;
+  notes?: Pick<EventNotes, "transition" | "reschedules">;
 }
 
 export interface Dispatch extends Disposable {
@@ -97,11 +97,16 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     told();
   };
 
-  const recall = (found: readonly Recall[]) => {
-    options.notes?.recalls(found);
+  const reschedule = (found: readonly Reschedule[]) => {
+    options.notes?.reschedules(found);
     for (const { lease, kind, reason } of found) {
-      log.info("request recalled", { model: lease.model, worker: lease.workerName, kind, reason });
-      holders.get(lease.id)?.onRecall?.(kind);
+      log.info("request rescheduled", {
+        model: lease.model,
+        worker: lease.workerName,
+        kind,
+        reason,
+      });
+      holders.get(lease.id)?.onReschedule?.(kind);
     }
   };
 
@@ -109,7 +114,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     const lateMs = now() - state.lastTickAt - state.limits.tickIntervalMs;
     if (lateMs > state.limits.tickIntervalMs) waiting.postpone(lateMs);
     for (const transition of tick(state, now())) changed(transition);
-    recall(recalls(context(), now()));
+    reschedule(reschedules(context(), now()));
     deaths.look();
     waiting.tick();
   }, state.limits.tickIntervalMs);
@@ -148,7 +153,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
       hostHeader: held.url === null ? null : held.hostHeader,
       maxModelLen: held.maxModelLen,
       explanation: held.explanation,
-      onRecall: null,
+      onReschedule: null,
       started: () => {
         started(context(), held, now());
         waiting.wake();
@@ -182,7 +187,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     endAll() {
       closed = true;
       waiting.endAll(stopping);
-      for (const lease of [...holders.values()]) lease.onRecall?.("fail");
+      for (const lease of [...holders.values()]) lease.onReschedule?.("fail");
     },
     findWay: ways.look,
     async acquire(request, signal) {
@@ -194,7 +199,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
       // While it was on its way here.
       if (closed) {
         const unknown = { promptTokens: null, cachedTokens: null, retryAfterMs: null };
-        lease.release({ outcome: "recalled", ...unknown });
+        lease.release({ outcome: "rescheduled", ...unknown });
         throw stopping();
       }
       holders.set(held.id, lease);

@@ -2,7 +2,7 @@
 
 import type { CancelSignal } from "../../proxy/request/client-request.ts";
 import { type DispatchContext, type Grant, take } from "../../cluster/dispatch/dispatch.ts";
-import { outlook, refusalOf, type Refusal } from "../../cluster/dispatch/explain.ts";
+import { waitDecision, refusalOf, type Refusal } from "../../cluster/dispatch/explain.ts";
 import {
   enter,
   hasWaiting,
@@ -125,7 +125,7 @@ export function createWaiting(options: WaitingOptions): Waiting {
       const grant = take(decisions, request, { now: now(), random });
       if (grant?.granted) return grant.lease;
       if (grant !== null) throw errorOf(grant);
-      if (outlook(decisions, request, now()).waits) return wait(request, signal);
+      if (waitDecision(decisions, request, now()).waits) return wait(request, signal);
       throw errorOf(refusalOf(decisions, request, now()));
     },
     wake,
@@ -134,11 +134,11 @@ export function createWaiting(options: WaitingOptions): Waiting {
       pump();
       const decisions = context();
       const at = now();
-      const outlooks = new Map<string, ReturnType<typeof outlook>>();
+      const waitDecisions = new Map<string, ReturnType<typeof waitDecision>>();
       for (const waiter of [...waiters(queue)]) {
         const key = `${waiter.group} ${waiter.kind}`;
-        const ahead = outlooks.get(key) ?? outlook(decisions, waiter.request, at);
-        outlooks.set(key, ahead);
+        const ahead = waitDecisions.get(key) ?? waitDecision(decisions, waiter.request, at);
+        waitDecisions.set(key, ahead);
         if (ahead.waits && at < ahead.until(waiter.since)) continue;
         refuse(waiter, refusalOf(decisions, waiter.request, at));
       }

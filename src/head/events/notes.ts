@@ -1,7 +1,7 @@
 /** Turns what happens to workers, engines and requests into events that people understand. */
 
 import type { Transition } from "../../cluster/liveness/liveness.ts";
-import type { Recall } from "../../cluster/dispatch/recalls.ts";
+import type { Reschedule } from "../../cluster/dispatch/reschedules.ts";
 import type { Engine, Worker, WorkerState } from "../../cluster/state/state.ts";
 import type { EventKind, EventRow } from "../../protocol/watch-rows.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
@@ -15,7 +15,7 @@ export interface EventNotes extends Disposable {
   transition(transition: Transition): void;
   engine(worker: Worker, engine: Engine): void;
   suspicion(worker: Worker, engine: Engine, isSuspect: boolean): void;
-  recalls(found: readonly Recall[]): void;
+  reschedules(found: readonly Reschedule[]): void;
   record(record: RequestRecord): void;
   refused(refused: Refused): void;
 }
@@ -80,7 +80,7 @@ export function createEventNotes(events: Events, togetherMs = TOGETHER_MS): Even
         text,
       });
     },
-    recalls(found) {
+    reschedules(found) {
       for (const { lease, kind, reason } of found) {
         const worker = lease.workerName;
         const moved = kind === "move";

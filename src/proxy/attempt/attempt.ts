@@ -231,7 +231,11 @@ async function answer(on: Answering): Promise<Attempted> {
     onEnd: (end) => {
       const { scope } = source();
       const left = end === "broken" && job.request.signal.aborted;
-      const outcome = left ? "client_gone" : end === "broken" && scope.isLate() ? "recalled" : end;
+      const outcome = left
+        ? "client_gone"
+        : end === "broken" && scope.isLate()
+          ? "rescheduled"
+          : end;
       scope.done(outcome, { usage: watch.facts().usage });
       // Whatever the engine still does for this request is for nobody.
       if (end !== "ok") scope.abort();

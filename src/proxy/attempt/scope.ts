@@ -16,7 +16,7 @@ export type Attempted =
   | { kind: "moved" };
 
 export interface AttemptScope {
-  /** Aborts with the client, a recall or the deadline. */
+  /** Aborts with the client, a reschedule or the deadline. */
   readonly signal: AbortSignal;
   /** Whatever is still being done for this attempt is for nobody. */
   abort(): void;
@@ -75,14 +75,14 @@ export function startScope(options: ScopeOptions): AttemptScope {
   const controller = new AbortController();
   const { onAbandoned } = options;
   if (onAbandoned) controller.signal.addEventListener("abort", onAbandoned, { once: true });
-  let recall: "move" | "fail" | "late" | null = null;
+  let reschedule: "move" | "fail" | "late" | null = null;
   const abort = () => controller.abort();
   const take = (kind: "move" | "fail" | "late") => {
-    recall = kind;
+    reschedule = kind;
     controller.abort();
   };
   client.addEventListener("abort", abort);
-  lease.onRecall = take;
+  lease.onReschedule = take;
   const timer =
     totalTimeoutMs === null
       ? undefined
@@ -93,7 +93,7 @@ export function startScope(options: ScopeOptions): AttemptScope {
   ) => {
     clearTimeout(timer);
     client.removeEventListener("abort", abort);
-    lease.onRecall = null;
+    lease.onReschedule = null;
     record.outcome = outcome;
     record.endedAt = now();
     const promptTokens = usage?.input ?? null;
@@ -103,7 +103,7 @@ export function startScope(options: ScopeOptions): AttemptScope {
   return {
     signal: controller.signal,
     abort,
-    isLate: () => recall === "late",
+    isLate: () => reschedule === "late",
     done,
     failed(error) {
       if (client.aborted) {
@@ -111,10 +111,10 @@ export function startScope(options: ScopeOptions): AttemptScope {
         controller.abort();
         throw clientGone();
       }
-      if (recall === "move" || recall === "late") {
-        done("recalled");
-        if (recall === "move") return { kind: "moved" };
-        return { kind: "failure", failure: failureOf(tooLate(), "recalled") };
+      if (reschedule === "move" || reschedule === "late") {
+        done("rescheduled");
+        if (reschedule === "move") return { kind: "moved" };
+        return { kind: "failure", failure: failureOf(tooLate(), "rescheduled") };
       }
       const failure = connectionFailure(error, options.subject);
       done(failure.outcome);

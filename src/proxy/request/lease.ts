@@ -23,7 +23,7 @@ export interface Lease {
   /** Why this replica, in a line; null where nobody wanted to know. */
   readonly explanation: string | null;
   /** Set by the holder; called when the head takes the request away from this replica. */
-  onRecall: ((kind: "move" | "fail") => void) | null;
+  onReschedule: ((kind: "move" | "fail") => void) | null;
   /** The engine's first byte is here. */
   started(): void;
   progress(): void;

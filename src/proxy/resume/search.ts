@@ -82,15 +82,15 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
   const lost = (outcome: LeaseOutcome, found: Found | "elsewhere") => {
     if (!signal.aborted) scope.done(outcome);
     // The time is over; with the stream itself it has been given back already.
-    else scope.done(on.client.aborted ? "client_gone" : "recalled");
+    else scope.done(on.client.aborted ? "client_gone" : "rescheduled");
     scope.abort();
     on.onScope(null);
     return found;
   };
   try {
-    if (signal.aborted) return lost("recalled", { result: "failed" });
+    if (signal.aborted) return lost("rescheduled", { result: "failed" });
     const measure = await measureAt(on, { lease, record, scope });
-    if (measure === null) return lost("recalled", { result: "not_possible" });
+    if (measure === null) return lost("rescheduled", { result: "not_possible" });
     const { maxTokens } = on.request;
     const { produced } = measure;
     const begun = { answer: on.answer, produced };
@@ -129,7 +129,8 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
     }
     const isOver = signal.aborted || scope.isLate();
     // What the head takes away before its first data may go on at any other.
-    if (scope.signal.aborted) return lost("recalled", isOver ? { result: "failed" } : "elsewhere");
+    if (scope.signal.aborted)
+      return lost("rescheduled", isOver ? { result: "failed" } : "elsewhere");
     const { outcome } = connectionFailure(error, "engine");
     return lost(outcome, outcome === "unreachable" ? "elsewhere" : { result: "failed" });
   }

@@ -123,7 +123,11 @@ async function answer(
     onReading: lease.reading,
     onEnd(end) {
       const left = end === "broken" && job.request.signal.aborted;
-      const outcome = left ? "client_gone" : end === "broken" && scope.isLate() ? "recalled" : end;
+      const outcome = left
+        ? "client_gone"
+        : end === "broken" && scope.isLate()
+          ? "rescheduled"
+          : end;
       scope.done(outcome);
       // Whatever the service still does for this request is for nobody.
       if (end !== "ok") scope.abort();

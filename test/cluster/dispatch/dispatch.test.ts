@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { buildCatalog, createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire, type Grant, started } from "../../../src/cluster/dispatch/dispatch.ts";
 import { updateLiveness, tick } from "../../../src/cluster/liveness/liveness.ts";
-import { recalls } from "../../../src/cluster/dispatch/recalls.ts";
+import { reschedules } from "../../../src/cluster/dispatch/reschedules.ts";
 import {
   disconnect,
   goodbye,
@@ -158,7 +158,7 @@ test("what must not run twice stays on a silent worker, and fails with a lost on
   const silent = workers[0]?.worker;
   if (silent) silent.state = "stale";
   const found = () =>
-    recalls({ state, catalog: buildCatalog(state) }, T0 + 20_000).map(({ lease, kind }) => [
+    reschedules({ state, catalog: buildCatalog(state) }, T0 + 20_000).map(({ lease, kind }) => [
       lease.id,
       kind,
     ]);
@@ -325,7 +325,7 @@ test("whatever happens in whatever order, counters are never negative and end at
           for (const end = now + pick; now < end;) {
             now = Math.min(end, now + 250);
             tick(state, now);
-            for (const { lease } of recalls({ state, catalog: catalog() }, now)) {
+            for (const { lease } of reschedules({ state, catalog: catalog() }, now)) {
               if (pick % 3 > 0) giveBack(state, lease);
             }
           }

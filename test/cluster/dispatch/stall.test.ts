@@ -45,7 +45,7 @@ function send({ state, worker, engine }: Place, more: Partial<Lease> = {}): Leas
     progressAt: T0,
     reading: true,
     readingSince: T0,
-    recalled: false,
+    rescheduled: false,
     request: request("m", { stream: true }),
     ...more,
   } as Lease;

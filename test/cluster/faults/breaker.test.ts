@@ -97,7 +97,7 @@ test("an answer is an answer, also an error; who leaves tells nothing", () => {
   const outcomes: Record<ReturnType<typeof eventOf>, LeaseOutcome[]> = {
     answered: ["ok", "rejected", "busy", "auth", "engine_error"],
     failed: ["unreachable", "broken", "bad_gateway"],
-    unknown: ["recalled", "slow_client", "client_gone"],
+    unknown: ["rescheduled", "slow_client", "client_gone"],
   };
   expect(outcomes.answered.map(eventOf)).toEqual(Array(5).fill("answered"));
   expect(outcomes.failed.map(eventOf)).toEqual(Array(3).fill("failed"));

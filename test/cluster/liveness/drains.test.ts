@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { buildCatalog } from "../../../src/cluster/state/catalog.ts";
 import type { DrainOrder } from "../../../src/cluster/state/drain-order.ts";
 import {
-  drainRecall,
+  drainReschedule,
   dropOrder,
   lastReplicas,
   setOrder,
@@ -105,19 +105,19 @@ test("what has not started moves at once, the rest ends at the deadline and is c
     workerName: "a",
     request: request("m"),
   } as unknown as Lease;
-  const recall = (mayMove: boolean, now: number) =>
-    drainRecall(state, lease, { mayMove, now })?.kind ?? null;
-  expect(recall(true, T0)).toBeNull();
+  const reschedule = (mayMove: boolean, now: number) =>
+    drainReschedule(state, lease, { mayMove, now })?.kind ?? null;
+  expect(reschedule(true, T0)).toBeNull();
   setOrder(state, order("a"));
-  expect([recall(true, T0), recall(false, T0), recall(false, T0 + 999)]).toEqual([
+  expect([reschedule(true, T0), reschedule(false, T0), reschedule(false, T0 + 999)]).toEqual([
     "move",
     null,
     null,
   ]);
-  expect([recall(true, T0 + 1000), recall(false, T0 + 1000)]).toEqual(["move", "fail"]);
+  expect([reschedule(true, T0 + 1000), reschedule(false, T0 + 1000)]).toEqual(["move", "fail"]);
   expect(state.drainOrders.get("worker-a")?.cutOff).toBe(1);
   setOrder(state, restart("a"));
-  expect(recall(true, T0 + 9000)).toBeNull();
+  expect(reschedule(true, T0 + 9000)).toBeNull();
 });
 
 test("the last ready replicas: of one, of several together, of several in turn", () => {

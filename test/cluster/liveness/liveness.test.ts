@@ -2,7 +2,7 @@ import { heartbeatPlan } from "../../../src/cluster/state/limits.ts";
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire } from "../../../src/cluster/dispatch/dispatch.ts";
-import { recalls } from "../../../src/cluster/dispatch/recalls.ts";
+import { reschedules } from "../../../src/cluster/dispatch/reschedules.ts";
 import { updateLiveness, tick } from "../../../src/cluster/liveness/liveness.ts";
 import {
   disconnect,
@@ -132,11 +132,11 @@ test("a stale worker's requests move if they have not started and another replic
   started.started = true;
   disconnect(state, worker);
   updateLiveness(state, worker, T0 + 1);
-  expect(recalls({ state, catalog: catalog() }, T0 + 1)).toEqual([]);
+  expect(reschedules({ state, catalog: catalog() }, T0 + 1)).toEqual([]);
   addWorker(state, "b", { models: ["m"] });
-  const found = recalls({ state, catalog: catalog() }, T0 + 2);
+  const found = reschedules({ state, catalog: catalog() }, T0 + 2);
   expect(found.map(({ lease: { id }, kind }) => [id, kind])).toEqual([[waiting.id, "move"]]);
-  expect(recalls({ state, catalog: catalog() }, T0 + 3)).toEqual([]);
+  expect(reschedules({ state, catalog: catalog() }, T0 + 3)).toEqual([]);
 });
 
 test("a request does not move back to where it has failed", () => {
@@ -152,7 +152,7 @@ test("a request does not move back to where it has failed", () => {
   expect(grant.granted && grant.lease.engineKey).toBe(a.engine.key);
   disconnect(state, a.worker);
   updateLiveness(state, a.worker, T0 + 1);
-  expect(recalls({ state, catalog: catalog() }, T0 + 2)).toEqual([]);
+  expect(reschedules({ state, catalog: catalog() }, T0 + 2)).toEqual([]);
 });
 
 test("a lost worker's running request ends only when it has been silent as long", () => {
@@ -165,9 +165,9 @@ test("a lost worker's running request ends only when it has been silent as long"
   run(state, T0 + 14_000);
   streaming.progressAt = T0 + 14_000;
   run(state, T0 + 15_000);
-  const found = recalls({ state, catalog: catalog() }, T0 + 15_000);
+  const found = reschedules({ state, catalog: catalog() }, T0 + 15_000);
   expect(found.map(({ lease: { id }, kind }) => [id, kind])).toEqual([[quiet.id, "fail"]]);
-  const later = recalls({ state, catalog: catalog() }, T0 + 29_000);
+  const later = reschedules({ state, catalog: catalog() }, T0 + 29_000);
   expect(later.map(({ lease: { id }, kind }) => [id, kind])).toEqual([[streaming.id, "fail"]]);
 });
 
@@ -178,7 +178,7 @@ test("an engine run that ended takes its requests along, after what was on its w
   const old = lease(state, catalog);
   old.started = true;
   reportEngine(state, { worker, report: report({ run: "second", state: "STARTING" }) }, T0 + 100);
-  expect(recalls({ state, catalog: catalog() }, T0 + 2000)).toEqual([]);
-  const found = recalls({ state, catalog: catalog() }, T0 + 2100);
+  expect(reschedules({ state, catalog: catalog() }, T0 + 2000)).toEqual([]);
+  const found = reschedules({ state, catalog: catalog() }, T0 + 2100);
   expect(found.map(({ lease: { id }, kind }) => [id, kind])).toEqual([[old.id, "fail"]]);
 });

@@ -93,7 +93,7 @@ test("a run that took the engine over from the known one is accepted at once and
   const { worker } = accepted(tryJoin(state, next, T0 + 100));
   expect([...worker.engines.keys()]).toEqual(["1"]);
   expect([worker.run, worker.drain, worker.inFlight]).toEqual(["run-2", null, 1]);
-  // What runs on the engine is nobody's to recall, and is counted to its end.
+  // What runs on the engine is not rescheduled, and is counted to its end.
   expect(state.endedRuns.size).toBe(0);
   giveBack(state, grant.lease);
   expect(worker.inFlight).toBe(0);

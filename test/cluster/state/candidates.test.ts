@@ -3,7 +3,7 @@ import { BREAKER_LIMITS } from "../../../src/cluster/faults/breaker.ts";
 import { effectiveState } from "../../../src/cluster/state/candidates.ts";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { acquire, type Grant, started } from "../../../src/cluster/dispatch/dispatch.ts";
-import { outlook } from "../../../src/cluster/dispatch/explain.ts";
+import { waitDecision } from "../../../src/cluster/dispatch/explain.ts";
 import { reportEngine, setRoute } from "../../../src/cluster/state/registry.ts";
 import type { ClusterState, Lease, Worker } from "../../../src/cluster/state/state.ts";
 import type { LeaseOutcome, ReplicaRequest } from "../../../src/protocol/replica-request.ts";
@@ -32,7 +32,7 @@ function asker(state: ClusterState) {
 
 function lookAhead(state: ClusterState, now: number, more: Partial<ReplicaRequest> = {}) {
   const catalog = createCatalogReader(state)();
-  return outlook({ state, catalog }, request("m", more), now);
+  return waitDecision({ state, catalog }, request("m", more), now);
 }
 
 function held(grant: Grant): Lease {

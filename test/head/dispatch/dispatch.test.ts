@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { release, started } from "../../../src/cluster/dispatch/dispatch.ts";
 import { tick } from "../../../src/cluster/liveness/liveness.ts";
-import { recalls } from "../../../src/cluster/dispatch/recalls.ts";
+import { reschedules } from "../../../src/cluster/dispatch/reschedules.ts";
 import {
   disconnect,
   goodbye,
@@ -41,7 +41,7 @@ const OUTCOMES: LeaseOutcome[] = [
   "engine_error",
   "unreachable",
   "broken",
-  "recalled",
+  "rescheduled",
   "slow_client",
   "client_gone",
 ];
@@ -177,7 +177,7 @@ test("whatever happens in whatever order, every request is settled once and noth
           for (const end = now + pick; now < end;) {
             now = Math.min(end, now + 250);
             tick(state, now);
-            for (const { lease } of recalls({ state, catalog: catalog() }, now)) {
+            for (const { lease } of reschedules({ state, catalog: catalog() }, now)) {
               if (pick % 3 > 0) giveOne(lease, 8);
             }
             waiting.tick();

@@ -208,7 +208,7 @@ test("requests that are moved together are told together", async () => {
     to: "lost",
   });
   const lease = { workerName: "a" } as never;
-  notes.recalls(
+  notes.reschedules(
     Array.from({ length: 39 }, () => ({ lease, kind: "move", reason: "worker a is lost" })),
   );
   notes.engine(worker, { ...engine, state: "backoff", reason: "exit code 1" });

@@ -324,10 +324,10 @@ test("the budget pays for failures only: not for moves, nor for a lack of room",
   await using all = await startAll([stuck, say(503), good], { proxy: { mayRetry } });
   const answering = all.front.post(CHAT, ask());
   await waitFor(() => all.engines[0]?.seen.length === 1);
-  all.front.recall("move");
+  all.front.reschedule("move");
   expect((await answering).status).toBe(200);
   expect(asked).toBe(0);
-  expect(all.front.outcomes).toEqual(["recalled", "busy", "ok"]);
+  expect(all.front.outcomes).toEqual(["rescheduled", "busy", "ok"]);
 });
 
 const dies = (): ReturnType<typeof startRawEngine> => startRawEngine((socket) => socket.reset());

@@ -69,7 +69,7 @@ test("SGLang is told as well when the client leaves before the first byte, or th
   await waitFor(() => aborts(engine).length === 1);
   const moved = front.post(CHAT, { model: "m", messages: [] });
   await waitFor(() => engine.seen.length === 3);
-  front.recall("move");
+  front.reschedule("move");
   expect((await moved).status).toBe(503);
   await waitFor(() => aborts(engine).length === 2);
   const names = engine.seen.map(({ body }) => nameIn(body)).filter((name) => name !== undefined);

@@ -388,7 +388,7 @@ describe("goes on nowhere, and the client gets the error,", () => {
       expect(await textOf(await front.post(CHAT, chat()), engine)).toContain(ERROR);
       const record = await front.next();
       expect(record).toMatchObject({ resume: "not_possible", error: "broken" });
-      expect(record.attempts.map(({ outcome }) => outcome)).toEqual(["broken", "recalled"]);
+      expect(record.attempts.map(({ outcome }) => outcome)).toEqual(["broken", "rescheduled"]);
       expect(other.seen.map(({ path }) => path)).not.toContain(CHAT);
     }
     // What is never right is not asked about again.
@@ -488,7 +488,7 @@ test("a stream that the head takes away goes on elsewhere", async () => {
   const response = await front.post(CHAT, chat());
   const text = response.text();
   await waitFor(() => engine.active === 0, { what: "the answer to begin" });
-  front.recall("fail");
+  front.reschedule("fail");
   expect(read(await text)).toMatchObject({ done: 1, resumed: 1 });
   expect(await front.next()).toMatchObject({ resume: "resumed", error: null });
 });

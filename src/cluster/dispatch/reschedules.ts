@@ -2,11 +2,11 @@
 
 import { heartbeatPlan } from "../state/limits.ts";
 import { fits, isUsable, replicasFor } from "../state/candidates.ts";
-import { drainRecall } from "../liveness/drains.ts";
+import { drainReschedule } from "../liveness/drains.ts";
 import { leaveSuspect } from "./stall.ts";
 import type { Catalog, ClusterState, Lease } from "../state/state.ts";
 
-export interface Recall {
+export interface Reschedule {
   lease: Lease;
   /** `move`: take it elsewhere, nothing is lost. `fail`: its worker is gone. */
   kind: "move" | "fail";
@@ -20,12 +20,15 @@ export interface Recall {
  *  * its engine's or worker's process has ended, and its own connection did not say so meanwhile;
  *  * on a worker that drains, or an engine that nothing comes out of: see there.
  */
-export function recalls(context: { state: ClusterState; catalog: Catalog }, now: number): Recall[] {
+export function reschedules(
+  context: { state: ClusterState; catalog: Catalog },
+  now: number,
+): Reschedule[] {
   const { state } = context;
   const lostAfterMs = heartbeatPlan(state).lostAfterMs;
-  const found: Recall[] = [];
+  const found: Reschedule[] = [];
   for (const lease of state.leases.values()) {
-    if (lease.recalled) continue;
+    if (lease.rescheduled) continue;
     const worker = state.workers.get(lease.workerId);
     const ended = state.endedRuns.get(lease.engineRun) ?? state.endedRuns.get(lease.workerRun);
     const engine = worker?.engines.get(lease.engineNumber);
@@ -43,13 +46,13 @@ export function recalls(context: { state: ClusterState; catalog: Catalog }, now:
         found.push({ lease, kind: "fail", reason });
       }
     } else {
-      const drained = drainRecall(state, lease, { mayMove, now });
+      const drained = drainReschedule(state, lease, { mayMove, now });
       const suspicion = drained === null && mayMove ? leaveSuspect(state, lease, now) : null;
       if (drained !== null) found.push({ lease, ...drained });
       else if (suspicion !== null) found.push({ lease, kind: "move", reason: suspicion });
     }
   }
-  for (const recall of found) recall.lease.recalled = true;
+  for (const reschedule of found) reschedule.lease.rescheduled = true;
   return found;
 }
 
