@@ -1,6 +1,6 @@
 /** Fuzzes what reads engines: their command lines, what they print, what they say of themselves. */
 
-import { shellWord } from "../../src/cli/base/argv.ts";
+import { shellWord } from "../../src/cli/base/shell-word.ts";
 import { readEngineArgv } from "../../src/engine/argv/argv.ts";
 import { readContainerCommand } from "../../src/engine/docker/argv/command.ts";
 import { readComposeCommand } from "../../src/engine/docker/argv/compose-command.ts";

@@ -194,7 +194,9 @@ describe("a process of its own", () => {
     await sim.read;
     expect(client.text()).not.toContain("data:");
     expect(sim.log()).toContain("CUDA error: an illegal memory access was encountered");
-    expect(sim.log()).toContain("dying now, of a prompt with the text of --crash-on-text (simulated)");
+    expect(sim.log()).toContain(
+      "dying now, of a prompt with the text of --crash-on-text (simulated)",
+    );
   });
 
   test("crash-on-text needs a text", async () => {

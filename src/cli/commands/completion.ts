@@ -3,13 +3,13 @@
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { headClient } from "../client/api.ts";
-import { scanArgv } from "../base/argv.ts";
 import { type Candidate, complete, type LiveKind } from "../complete/complete.ts";
 import { ASK_MS, cacheDirectory, liveNames } from "../complete/names.ts";
 import { completionScript, SHELLS } from "../complete/scripts.ts";
 import { EXIT } from "../base/exit-codes.ts";
+import { readLine } from "../parse/line.ts";
 import { parseCommandLine } from "../parse/parse.ts";
-import { type CommandSpec, GLOBAL_OPTIONS } from "../base/spec.ts";
+import type { CommandSpec } from "../base/spec.ts";
 import type { Environment } from "../base/options.ts";
 
 export const completionCommand: CommandSpec = {
@@ -68,7 +68,7 @@ async function namesFor(
   { self, env }: { self: CommandSpec; env: Environment },
 ): Promise<Candidate[]> {
   try {
-    const { flags } = scanArgv(words.slice(0, -1), GLOBAL_OPTIONS);
+    const { flags } = readLine(words.slice(0, -1), []);
     const typed = ["head", "ca", "token-file"].flatMap((flag) => {
       const value = flags.get(flag)?.at(-1);
       // Standard input is the shell's here.

@@ -3,7 +3,8 @@
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { actionNamed } from "../parse/actions.ts";
-import { scanArgv } from "../base/argv.ts";
+import { readLine } from "../parse/line.ts";
+import { refuseOptions } from "../parse/parse.ts";
 import { checkConfig, commandOf } from "../parse/config-check.ts";
 import type { Finding } from "../config/file.ts";
 import { configSources, gatherConfig, isShared, openSource } from "../config/layers.ts";
@@ -170,7 +171,7 @@ function rowsOf(job: Job): ConfigRow[] {
     given === null || given === "/dev/null" ? null : openSource({ kind: "given", path: given });
   const alone = own !== null && !isShared(own) ? commandOf(own, commands) : null;
   const chosen = command ?? alone;
-  const flags = flagsOf(chosen, rest ?? []);
+  const flags = flagsOf(chosen, rest ?? [], commands);
   if (chosen !== null) return commandRows(chosen, { config: gather(chosen), flags, env });
   return [
     ...generalRows({ config: gather(ANY), flags: globalFlags(invocation), env }),
@@ -184,11 +185,15 @@ function globalFlags({ options }: Invocation): Map<string, string[]> {
   return new Map(given.map(({ flag }) => [flag, options.texts(flag)]));
 }
 
-function flagsOf(command: CommandSpec | null, words: readonly string[]): Map<string, string[]> {
-  const scan = scanArgv(words, [...(command?.options ?? []), ...GLOBAL_OPTIONS]);
-  const wrong = scan.unknown[0] ?? scan.malformed.map(({ spec }) => `--${spec.flag}`)[0];
-  if (wrong === undefined) return scan.flags;
-  throw usage(`${cleanLine(wrong, 80)} is no option of ${command?.name ?? "it"}, or has no value`);
+/** Of a command line that would begin with this command. */
+function flagsOf(
+  command: CommandSpec | null,
+  words: readonly string[],
+  commands: readonly CommandSpec[],
+): Map<string, string[]> {
+  const line = readLine([...(command === null ? [] : [command.name]), ...words], commands);
+  refuseOptions(line);
+  return line.flags;
 }
 
 function print(terminal: Terminal, text: string): void {

@@ -7,7 +7,7 @@ import { createLog } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
 import { actionNamed } from "../parse/actions.ts";
 import { type HeadClient, headClient, postStream } from "../client/api.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import { dataDirectory } from "../daemon/daemon.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import { trustFor } from "../client/head-tls.ts";

@@ -5,7 +5,7 @@ import type { Head } from "../../head/head.ts";
 import type { HeadOptions } from "../../head/options.ts";
 import { formatHostPort, isLoopback } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import {
   daemonLog,
   dataDirectory,

@@ -5,7 +5,7 @@ import { formatHostPort } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
 import type { Worker } from "../../worker/worker.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import { daemonLog, dataDirectory, isForPerson } from "../daemon/daemon.ts";
 import { joinExitCode } from "../base/exit-codes.ts";
 import { JOIN_OPTIONS } from "../join/options.ts";

@@ -1,8 +1,7 @@
 /** What the word that is being typed at a shell can become. */
 
-import { scanArgv } from "../base/argv.ts";
-import { findCommand } from "../parse/parse.ts";
-import { type CommandSpec, GLOBAL_OPTIONS, globalOptionsOf } from "../base/spec.ts";
+import { readLine } from "../parse/line.ts";
+import { type CommandSpec, globalOptionsOf } from "../base/spec.ts";
 import type { OptionSpec } from "../base/options.ts";
 
 export interface Candidate {
@@ -44,10 +43,9 @@ export async function complete(
 ): Promise<Completion> {
   const before = words.slice(0, -1);
   const current = words.at(-1) ?? "";
-  const name = scanArgv(before, GLOBAL_OPTIONS).words[0];
-  const command = name === undefined ? null : (findCommand(source.commands, name) ?? null);
+  const { name, command, words: given } = readLine(before, source.commands);
   // Behind a word that is no command nothing makes sense.
-  if (name !== undefined && command === null) return NONE;
+  if (name !== null && command === null) return NONE;
   if (before.includes("--")) return { candidates: [], files: command?.takesRest === true };
   const specs = [...(command?.options ?? []), ...globalOptionsOf(command ?? undefined)];
   const asking = optionThatAsks(before.at(-1) ?? "", specs);
@@ -59,7 +57,6 @@ export async function complete(
   }
   if (current.startsWith("-")) return fitting(flagsOf(before, specs), current);
   if (command === null) return fitting(commandsOf(source.commands), current);
-  const given = scanArgv(before, specs).words.slice(1);
   const candidates = await argumentsOf(command, given, source);
   return fitting(candidates, current);
 }

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { getJson, type HeadClient } from "../client/api.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import type { Candidate, LiveKind } from "./complete.ts";
 import { fields, list, number, text } from "../base/json-fields.ts";
 import type { Environment } from "../base/options.ts";

@@ -3,7 +3,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import { type Finding, isTable, kindOf, placed, textIn, tryEach, unknownKey } from "./file.ts";
 import type { TomlFile } from "./toml.ts";
 import { createOptions, type SourcedText, type Environment } from "../base/options.ts";

@@ -2,7 +2,7 @@
 
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import { fileSpecs, GENERAL } from "./file.ts";
 import type { Gathered } from "./layers.ts";
 import { withContext } from "./contexts.ts";

@@ -4,7 +4,7 @@ import { formatHostPort, type HostPort, isLoopback } from "../../util/host-port.
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { WorkerOptions } from "../../worker/options.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import { DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon/daemon.ts";
 import { typedName, versionFacts } from "../daemon/program.ts";
 import type { Environment } from "../base/options.ts";

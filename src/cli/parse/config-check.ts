@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { parseHeadUrl } from "../client/api.ts";
-import { shellWord } from "../base/argv.ts";
+import { shellWord } from "../base/shell-word.ts";
 import {
   fileSpecs,
   type Finding,

@@ -169,7 +169,10 @@ interval = "2s"
       ["config", "print", "status"],
       'error: config print: "status" has no table; there are: head, join, top',
     ],
-    [["config", "print", "top", "--", "--prot", "1"], "error: --prot is no option of top"],
+    [
+      ["config", "print", "top", "--", "--prot", "1"],
+      "error: unknown option --prot for top; see: llmnode help top",
+    ],
     [["config", "path", "x"], 'error: config path: unexpected argument "x"'],
     [["config", "check", "--", "x"], 'error: options after "--" are those of the command in'],
   ])("%p", async (args, message) => {

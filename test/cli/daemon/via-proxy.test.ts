@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { fillBare } from "../../../src/cli/base/argv.ts";
+import { fillBare } from "../../../src/cli/parse/line.ts";
 import { createOptions } from "../../../src/cli/base/options.ts";
 import { readViaProxy, VIA_PROXY_OPTION } from "../../../src/cli/daemon/via-proxy.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
