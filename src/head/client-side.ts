@@ -10,8 +10,9 @@ import { directUpstream } from "../proxy/request/upstream.ts";
 import type { HeadAliases } from "./store/aliases.ts";
 import { createAddressLimit } from "./quota/address-limit.ts";
 import type { Access } from "./access/access.ts";
-import type { Admin } from "./admin/admin.ts";
 import { type Api, type ApiOptions, createApi } from "./api/api.ts";
+import { ownRoutes } from "./api/own-routes.ts";
+import { createRouteTable, type HeadRoute } from "./http/route-table.ts";
 import type { EventNotes } from "./events/notes.ts";
 import type { Events } from "./events/events.ts";
 import { createAdmit } from "./quota/limits.ts";
@@ -23,6 +24,7 @@ import type { HeadOptions, HeadSettings } from "./options.ts";
 import { createResponseOrigins } from "./dispatch/response-origins.ts";
 import { createRequestLog } from "./metrics/request-log.ts";
 import { createViews, type Views } from "./watch/views.ts";
+import { viewRoutes } from "./watch/views-api.ts";
 import type { Usage } from "./quota/usage.ts";
 import type { WorkerSide } from "./worker-side.ts";
 
@@ -34,7 +36,8 @@ export interface ClientSideOptions {
   now: () => number;
   workers: Pick<WorkerSide, "dispatch" | "lanes" | "sessionAddress">;
   access: Access;
-  admin: Admin;
+  /** What operators ask for. */
+  operatorRoutes: readonly HeadRoute[];
   aliases: HeadAliases;
   events: Events;
   notes: EventNotes;
@@ -140,36 +143,41 @@ export async function createClientSide(side: ClientSideOptions): Promise<ClientS
       tracing?.onRecord(record);
     },
   };
-  const apiOptions: ApiOptions = {
+  const ollamaLists = createOllamaLists({
     state,
-    head,
-    now,
-    log,
-    catalog: dispatch.catalog,
     aliases,
+    log,
+    upstream: (worker, { route, number }) => {
+      if (route.via === "direct") return directUpstream(route.url);
+      const target = { workerId: worker.id, workerRun: worker.run, engineNumber: number };
+      return route.via === "lane" ? lanes.upstream(target) : null;
+    },
+    timeoutMs: settings.listTimeoutMs,
+    maxAgeMs: 1000,
+  });
+  const apiOptions: ApiOptions = {
+    log,
     idleTimeoutS: settings.idleTimeoutS,
-    ready: side.ready,
     draining: side.draining,
     corsOrigin: options.corsOrigin ?? null,
     access: side.access,
-    admin: side.admin,
-    logs,
-    views,
     addressLimit,
-    metrics: async () =>
-      new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
-    ollamaLists: createOllamaLists({
-      state,
-      aliases,
-      log,
-      upstream: (worker, { route, number }) => {
-        if (route.via === "direct") return directUpstream(route.url);
-        const target = { workerId: worker.id, workerRun: worker.run, engineNumber: number };
-        return route.via === "lane" ? lanes.upstream(target) : null;
-      },
-      timeoutMs: settings.listTimeoutMs,
-      maxAgeMs: 1000,
-    }),
+    routesAt: createRouteTable([
+      ...ownRoutes({
+        state,
+        catalog: dispatch.catalog,
+        aliases,
+        ollamaLists,
+        logs,
+        metrics: async () =>
+          new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
+        head,
+        now,
+        ready: side.ready,
+      }),
+      ...viewRoutes(views),
+      ...side.operatorRoutes,
+    ]),
     proxy: createProxy(proxyOptions),
     services: createServiceProxy(proxyOptions),
   };

@@ -8,18 +8,10 @@ import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { writeFrontNote } from "../protocol/front-note.ts";
 import { blockList } from "../util/address-ranges.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
-import { createAdmin } from "./admin/admin.ts";
-import { backupRoutes } from "./admin/backup.ts";
-import { requestRoutes } from "./admin/requests.ts";
-import { aliasRoutes } from "./admin/aliases.ts";
-import { auditRoutes } from "./admin/audit.ts";
-import { keyRoutes } from "./admin/keys.ts";
+import { operatorRoutes } from "./admin/routes.ts";
 import { createAliases } from "./store/aliases.ts";
 import { createEventNotes } from "./events/notes.ts";
 import { createEvents } from "./events/events.ts";
-import { drainRoutes } from "./admin/drains.ts";
-import { tokenRoutes } from "./admin/tokens.ts";
-import { workerRoutes } from "./admin/workers.ts";
 import { createClientSide } from "./client-side.ts";
 import {
   type ClientServer,
@@ -35,7 +27,6 @@ import { openMembership } from "./sessions/membership.ts";
 import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
 import { namingOwner } from "./port-owner.ts";
 import { startUsage } from "./quota/usage.ts";
-import { usageRoutes } from "./admin/usage.ts";
 import { startWorkerSide } from "./worker-side.ts";
 
 export interface Head extends AsyncDisposable {
@@ -128,34 +119,23 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       notes,
       access: guard.access,
       usage,
-      admin: createAdmin({
-        access: guard.access,
-        audit: guard.audit,
-        routes: {
-          ...tokenRoutes(membership.joinTokens),
-          ...keyRoutes({
-            keys: guard.keys,
-            models: () => [...dispatch.catalog().keys(), ...aliases.names()],
-          }),
-          ...auditRoutes(guard.audit),
-          ...backupRoutes(() => ({
-            store,
-            dataDir: options.dataDir,
-            version: options.version,
-            now: Date.now(),
-          })),
-          ...usageRoutes({ usage, nameOf: guard.keys.nameOf, now }),
-          ...aliasRoutes(aliases),
-          ...requestRoutes({ cancel: (id) => clients.views.cancel(id) }),
-          ...drainRoutes({ state, drains }),
-          ...workerRoutes({
-            credentials: membership.credentials,
-            state,
-            sessions,
-            now,
-            dropOrders: drains.forget,
-          }),
-        },
+      operatorRoutes: operatorRoutes({
+        state,
+        guard,
+        membership,
+        sessions,
+        aliases,
+        drains,
+        usage,
+        backup: () => ({
+          store,
+          dataDir: options.dataDir,
+          version: options.version,
+          now: Date.now(),
+        }),
+        models: () => [...dispatch.catalog().keys(), ...aliases.names()],
+        cancel: (id) => clients.views.cancel(id),
+        now,
       }),
       ready: () => !signal,
       draining: () => draining,

@@ -7,7 +7,8 @@ import { KEY_LIMITER_DEFAULTS, type KeyLimiterOptions } from "../cluster/quota/k
 import { PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
-import type { AccessMode, PublicPart } from "./access/modes.ts";
+import type { AccessMode } from "./access/modes.ts";
+import type { PublicPart } from "./http/route-table.ts";
 import type { TlsFiles } from "./api/client-tls.ts";
 import type { LaneSettings } from "./transport/lane-switch.ts";
 import type { RequestLogOptions } from "./metrics/request-log.ts";

@@ -1,7 +1,8 @@
 /** What `llmnode head` can be told: its flags, their variables and their defaults. */
 
 import { POLICIES } from "../../cluster/routing/policies.ts";
-import { ACCESS_MODES, PUBLIC_PARTS } from "../../head/access/modes.ts";
+import { ACCESS_MODES } from "../../head/access/modes.ts";
+import { PUBLIC_PARTS } from "../../head/http/route-table.ts";
 import { DAEMON_OPTIONS, DATA_DIR_OPTION } from "../base/spec.ts";
 import type { OptionSpec } from "../base/options.ts";
 

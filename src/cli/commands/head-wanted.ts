@@ -1,7 +1,8 @@
 /** What the options of `llmnode head` ask for. */
 
 import type { TlsFiles } from "../../head/api/client-tls.ts";
-import { ACCESS_MODES, PUBLIC_PARTS } from "../../head/access/modes.ts";
+import { ACCESS_MODES } from "../../head/access/modes.ts";
+import { PUBLIC_PARTS } from "../../head/http/route-table.ts";
 import type { HeadOptions } from "../../head/options.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";

@@ -8,35 +8,36 @@ import type { AuthDelay } from "./auth-delay.ts";
 import { isNearby, networkOf } from "./client-address.ts";
 import type { Keys } from "./keys.ts";
 import type { AccessMode } from "./modes.ts";
-import {
-  type Asked,
-  isServedAt,
-  type Needed,
-  neededRole,
-  type Part,
-  type OpenedBy,
-} from "./roles.ts";
+import type { Audience, HeadRoute, PublicPart } from "../http/route-table.ts";
 
-export interface AccessOptions extends AuthOptions, OpenedBy {
+export interface AccessOptions extends AuthOptions {
   keys: Keys;
   delay: AuthDelay;
   /** Who may use models. */
   mode: AccessMode;
+  /** What is opened to everyone. */
+  public: Record<PublicPart, boolean>;
   /** Whether operators may ask by plain HTTP from other machines. */
   insecure: boolean;
   /** Called for each credential that is no good where one is needed, and for each that is missing. */
   onFailure?: (reason: AuthProblem | "missing" | "not_allowed") => void;
 }
 
+/** Which requests a port is for: with `--admin-listen` those of operators have one of their own. */
+export type Part = "all" | "clients" | "operators";
+
+/** What decides who may ask for a route of the head's own. */
+export type Guarded = Pick<HeadRoute, "audience" | "openedBy" | "staysClosed">;
+
 export interface Access {
   /** Never throws. `peer` is the connection's address. */
   identify(request: Request, peer: string): Identity;
   /** Why a client may not ask for a model or a service; null: it may. */
   client(identity: Identity, asks: { pinned: boolean; explained: boolean }): LlmnodeError | null;
-  /** Why somebody may not have what the head answers itself; null: they may. */
-  own(identity: Identity, what: Asked): LlmnodeError | null;
-  /** Whether what the head answers itself is answered at that port at all. */
-  isServedAt(part: Part, what: Asked): boolean;
+  /** Why a caller may not have what the head answers itself; null: they may. */
+  own(identity: Identity, route: Guarded, search: string): LlmnodeError | null;
+  /** Whether that route is answered at that port at all. */
+  isServedAt(part: Part, route: Guarded, search: string): boolean;
   /** An answer to a bad credential, held back as long as that address deserves. */
   heldBack(identity: Identity, answer: Response, signal: AbortSignal): Promise<Response>;
 }
@@ -94,10 +95,8 @@ export function createAccess(options: AccessOptions): Access {
     return isAtHome ? missing(message) : forbidden(message);
   };
 
-  const answers: Record<
-    Exclude<Needed, "everybody">,
-    (identity: Identity) => LlmnodeError | null
-  > = {
+  const refusals: Record<Audience, (identity: Identity) => LlmnodeError | null> = {
+    everyone: () => null,
     client: (identity) => client(identity, { pinned: false, explained: false }),
     user: (identity) => viewer(identity, "user"),
     viewer: (identity) => viewer(identity, "viewer"),
@@ -111,15 +110,21 @@ export function createAccess(options: AccessOptions): Access {
     return error;
   };
 
+  const audienceOf = ({ audience, openedBy, staysClosed }: Guarded, search: string): Audience => {
+    const isOpened = openedBy !== undefined && options.public[openedBy];
+    return isOpened && staysClosed?.(search) !== true ? "everyone" : audience;
+  };
+
   return {
     identify: (request, peer) => identify(options, request, peer),
     client: (identity, asks) => counted(client(identity, asks), identity),
-    own(identity, what) {
-      const needed = neededRole(what, options);
-      if (needed === "everybody") return null;
-      return counted(answers[needed](identity), identity);
+    own: (identity, route, search) =>
+      counted(refusals[audienceOf(route, search)](identity), identity),
+    isServedAt(part, route, search) {
+      if (part !== "clients") return true;
+      const audience = audienceOf(route, search);
+      return audience !== "viewer" && audience !== "operator";
     },
-    isServedAt: (part, what) => isServedAt(part, neededRole(what, options)),
     async heldBack({ caller, problem }, answer, signal) {
       if (problem?.error.code !== "key_invalid" || answer.status !== 401) return answer;
       if (await options.delay.failed(networkOf(caller.address), signal)) return answer;

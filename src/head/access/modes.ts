@@ -1,4 +1,4 @@
-/** Who may use models, and what is shown to everyone: the settings a head can be started with. */
+/** Who may use models: the words that a head can be started with. */
 
 /**
  * `auto`: clients of private networks without an API key until the first key exists, then keys only.
@@ -7,7 +7,3 @@
  */
 export const ACCESS_MODES = ["auto", "private", "keys", "open"] as const;
 export type AccessMode = (typeof ACCESS_MODES)[number];
-
-/** What can be shown to everyone: the status with the page at `/`, and `/metrics`. */
-export const PUBLIC_PARTS = ["status", "metrics"] as const;
-export type PublicPart = (typeof PUBLIC_PARTS)[number];

@@ -1,60 +1,45 @@
-/** How operators' requests are asked, answered and written down; the subjects have files of their own. */
+/** How operators' requests are answered and written down; the subjects have files of their own. */
 
+import type { Caller } from "../../protocol/caller.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Access } from "../access/access.ts";
-import { type AdminRoutes, type Body, bodyOf } from "../http/body.ts";
 import type { Audit } from "../access/audit.ts";
-import type { Identity } from "../access/auth.ts";
+import { type Body, bodyOf } from "../http/body.ts";
+import type { Audience, HeadRoute } from "../http/route-table.ts";
 
-export interface AdminCall {
-  identity: Identity;
-  requestId: string;
-  /** The query with its mark, or nothing. */
-  search: string;
+/** What a handler may want to know beside the body. */
+export interface AdminContext {
+  caller: Caller;
+  search: URLSearchParams;
 }
+
+/** Its result is the answer's JSON, beside the schema, or the whole answer. */
+export type AdminHandler = (body: Body, context: AdminContext) => Promise<object>;
+
+export type AdminRoute = readonly [
+  method: "GET" | "POST",
+  path: string,
+  audience: Audience,
+  handler: AdminHandler,
+];
 
 /**
- * Null for a path that is not an operator's. Rejects with `key_missing`, `key_invalid`, `forbidden`,
- * `bad_request`, `method_not_allowed`, `not_found`, `refused`.
+ * Routes with bodies of JSON; what changes something is written down, whatever comes of it. Their
+ * handlers throw `bad_request`, `forbidden`, `not_found`, `refused`.
  */
-export type Admin = (
-  request: Request,
-  pathname: string,
-) => ((call: AdminCall) => Promise<Response>) | null;
-
-export interface AdminOptions {
-  routes: AdminRoutes;
-  access: Pick<Access, "own">;
-  /** Where all that changes something is written down. */
-  audit: Pick<Audit, "note">;
-}
-
-export function createAdmin({ routes, access, audit }: AdminOptions): Admin {
-  return (request, pathname) => {
-    const methods = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined;
-    if (!methods) return null;
-    return async ({ identity, requestId, search }) => {
-      const { method } = request;
-      const handler = method === "GET" || method === "POST" ? methods[method] : undefined;
-      if (!handler) {
-        const allow = Object.keys(methods).join(", ");
-        throw new LlmnodeError("method_not_allowed", `${method} is not possible here.`, {
-          allow,
-        });
-      }
-      const refusal = access.own(identity, { method, pathname });
-      if (refusal) throw refusal;
+export function adminRoutes(
+  routes: readonly AdminRoute[],
+  audit: Pick<Audit, "note">,
+): HeadRoute[] {
+  return routes.map(([method, path, audience, handler]) => ({
+    methods: [method],
+    path,
+    audience,
+    async handle({ request, path: { search }, caller, requestId }) {
       const body = method === "POST" ? await bodyOf(request) : {};
-      const { caller } = identity;
       const note = (result: string, made: Body = {}) => {
         if (method === "GET") return;
-        audit.note({
-          caller,
-          action: `${method} ${pathname}`,
-          body: { ...body, ...made },
-          result,
-          requestId,
-        });
+        const action = `${method} ${path}`;
+        audit.note({ caller, action, body: { ...body, ...made }, result, requestId });
       };
       let answer: object;
       try {
@@ -69,8 +54,8 @@ export function createAdmin({ routes, access, audit }: AdminOptions): Admin {
         { schema: "llmnode.admin/1", ...answer },
         { headers: { "cache-control": "no-store" } },
       );
-    };
-  };
+    },
+  }));
 }
 
 /** The id of what was made, which the request could not know. */

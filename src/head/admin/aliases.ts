@@ -1,26 +1,30 @@
 /** Operators' requests about aliases. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { type AdminRoutes, type Body, flag } from "../http/body.ts";
+import { type Body, flag } from "../http/body.ts";
 import type { AliasInfo, HeadAliases } from "../store/aliases.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 
-export function aliasRoutes(aliases: HeadAliases): AdminRoutes {
-  return {
-    "/api/v1/aliases": {
-      GET: async () => ({ aliases: aliases.list().map(aliasJson) }),
-      POST: async (body) => {
-        const force = flag(body, "force");
-        const { info, warnings } = await aliases.set(written(body, "alias"), { force });
-        return { alias: aliasJson(info), warnings };
-      },
-    },
-    "/api/v1/aliases/remove": {
-      POST: async (body) => await aliases.remove(written(body, "name")),
-    },
+export function aliasRoutes(aliases: HeadAliases): AdminRoute[] {
+  const set: AdminHandler = async (body) => {
+    const force = flag(body, "force");
+    const { info, warnings } = await aliases.set(written(body, "alias"), { force });
+    return { alias: aliasJson(info), warnings };
   };
+  const list = async () => ({ aliases: aliases.list().map(aliasJson) });
+  return [
+    ["GET", "/api/v1/aliases", "viewer", list],
+    ["POST", "/api/v1/aliases", "operator", set],
+    [
+      "POST",
+      "/api/v1/aliases/remove",
+      "operator",
+      async (body) => await aliases.remove(written(body, "name")),
+    ],
+  ];
 }
 
-/** What is in it is judged by whoever reads it. */
+/** Its form is checked where the alias is parsed. */
 function written(body: Body, key: string): string {
   const value = body[key];
   if (typeof value === "string") return value;

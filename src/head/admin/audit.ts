@@ -1,23 +1,20 @@
 /** Operators' requests about what operators did. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { AdminRoutes } from "../http/body.ts";
 import type { Audit } from "../access/audit.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 const MAX_ENTRIES = 10_000;
 
 /** `?limit=<n>&since_ms=<milliseconds since 1970>` */
-export function auditRoutes(audit: Audit): AdminRoutes {
-  return {
-    "/api/v1/audit": {
-      GET: async (_body, { search }) => ({
-        entries: audit.read({
-          limit: number(search, "limit", { fallback: 100, max: MAX_ENTRIES }),
-          sinceMs: number(search, "since_ms", { fallback: 0, max: 1e13 }),
-        }),
-      }),
-    },
-  };
+export function auditRoutes(audit: Audit): AdminRoute[] {
+  const read: AdminHandler = async (_body, { search }) => ({
+    entries: audit.read({
+      limit: number(search, "limit", { fallback: 100, max: MAX_ENTRIES }),
+      sinceMs: number(search, "since_ms", { fallback: 0, max: 1e13 }),
+    }),
+  });
+  return [["GET", "/api/v1/audit", "operator", read]];
 }
 
 function number(

@@ -2,28 +2,25 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { hasRole } from "../../protocol/caller.ts";
-import type { AdminRoutes } from "../http/body.ts";
 import { type BackupSource, backupOf } from "../store/backup.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 /** The answer is the backup itself, as `head restore` takes it. */
-export function backupRoutes(source: () => BackupSource): AdminRoutes {
-  return {
-    "/api/v1/backup": {
-      // What it hands out is written down, as what changes something is.
-      POST: async (_body, { caller }) => {
-        // Who has it is the head: an operator's key, which can be taken back, is not enough.
-        if (!hasRole(caller, "admin")) {
-          throw new LlmnodeError(
-            "forbidden",
-            "A backup has the head's own key and tokens in it: this needs the admin token.",
-          );
-        }
-        return new Response(streamOf(backupOf(source())), {
-          headers: { "content-type": "application/x-ndjson", "cache-control": "no-store" },
-        });
-      },
-    },
+export function backupRoutes(source: () => BackupSource): AdminRoute[] {
+  const backUp: AdminHandler = async (_body, { caller }) => {
+    // Who has it is the head: an operator's key, which can be taken back, is not enough.
+    if (!hasRole(caller, "admin")) {
+      throw new LlmnodeError(
+        "forbidden",
+        "A backup has the head's own key and tokens in it: this needs the admin token.",
+      );
+    }
+    return new Response(streamOf(backupOf(source())), {
+      headers: { "content-type": "application/x-ndjson", "cache-control": "no-store" },
+    });
   };
+  // By POST: what it hands out is written down, as what changes something is.
+  return [["POST", "/api/v1/backup", "operator", backUp]];
 }
 
 /** One piece at a time, as they are taken. */

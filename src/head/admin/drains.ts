@@ -3,9 +3,10 @@
 import type { LastReplica } from "../../cluster/liveness/drains.ts";
 import type { ClusterState, Worker } from "../../cluster/state/state.ts";
 import { drainJson, type DrainJson } from "../../cluster/rows/snapshot-drain.ts";
-import { type AdminRoutes, type Body, flag, number, optionalText, texts } from "../http/body.ts";
+import { type Body, flag, number, optionalText, texts } from "../http/body.ts";
 import type { DrainWish, Ordered, Outcome } from "../drains/wish.ts";
 import type { Drains, EndedOrder } from "../drains/drains.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 /** Workers of one command. */
 const MAX_WORKERS = 1000;
@@ -16,39 +17,35 @@ export interface DrainRoutesOptions {
   drains: Drains;
 }
 
-export function drainRoutes({ state, drains }: DrainRoutesOptions): AdminRoutes {
+export function drainRoutes({ state, drains }: DrainRoutesOptions): AdminRoute[] {
   const outcomeJson = ({ orders, last }: Outcome) => ({
     workers: orders.map((one) => orderedJson(state, one)),
     last_replicas: last.map((one) => lastJson(state, one)),
   });
-  return {
-    "/api/v1/workers/drains": {
-      GET: async () => ({
-        workers: [...state.drainOrders.values()].map((order) =>
-          orderedJson(state, { order, isOld: true }),
-        ),
-        ended: drains.ended().map(endedJson),
-      }),
-    },
-    "/api/v1/workers/drain": {
-      POST: async (body) => outcomeJson(await drains.drain(wishOf(body))),
-    },
-    "/api/v1/workers/restart": {
-      POST: async (body) => outcomeJson(await drains.restart(wishOf(body))),
-    },
-    "/api/v1/workers/undrain": {
-      POST: async (body) => {
-        const found = await drains.undrain(texts(body, "workers", MAX_WORKERS));
-        return {
-          workers: found.map(({ worker, order }) => ({
-            name: worker?.name ?? order?.workerName ?? null,
-            ...placeJson(worker),
-            drain: order && drainJson(order),
-          })),
-        };
-      },
-    },
+  const list = async () => ({
+    workers: [...state.drainOrders.values()].map((order) =>
+      orderedJson(state, { order, isOld: true }),
+    ),
+    ended: drains.ended().map(endedJson),
+  });
+  const drain: AdminHandler = async (body) => outcomeJson(await drains.drain(wishOf(body)));
+  const restart: AdminHandler = async (body) => outcomeJson(await drains.restart(wishOf(body)));
+  const undrain: AdminHandler = async (body) => {
+    const found = await drains.undrain(texts(body, "workers", MAX_WORKERS));
+    return {
+      workers: found.map(({ worker, order }) => ({
+        name: worker?.name ?? order?.workerName ?? null,
+        ...placeJson(worker),
+        drain: order && drainJson(order),
+      })),
+    };
   };
+  return [
+    ["GET", "/api/v1/workers/drains", "viewer", list],
+    ["POST", "/api/v1/workers/drain", "operator", drain],
+    ["POST", "/api/v1/workers/restart", "operator", restart],
+    ["POST", "/api/v1/workers/undrain", "operator", undrain],
+  ];
 }
 
 function wishOf(body: Body): DrainWish {

@@ -4,16 +4,9 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import { KEY_ROLES, type KeyRole } from "../../protocol/caller.ts";
 import { globMatcher } from "../../util/glob.ts";
 import { cleanLine } from "../../util/text.ts";
-import {
-  type AdminRoutes,
-  type Body,
-  flag,
-  number,
-  optionalText,
-  text,
-  texts,
-} from "../http/body.ts";
+import { type Body, flag, number, optionalText, text, texts } from "../http/body.ts";
 import type { KeyInfo, Keys, KeyWish } from "../access/keys.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 const MAX_MODELS = 200;
 const YEAR_MS = 365 * 24 * 3_600_000;
@@ -32,25 +25,24 @@ export interface KeyRoutesOptions {
   models: () => Iterable<string>;
 }
 
-export function keyRoutes({ keys, models }: KeyRoutesOptions): AdminRoutes {
-  return {
-    "/api/v1/keys": {
-      GET: async () => ({ keys: keys.list().map(infoJson) }),
-      POST: async (body) => {
-        const wish = wishOf(body);
-        const { key, info } = await keys.create(wish);
-        const warnings = absent(wish, [...models()]);
-        return { key, api_key: infoJson(info), keys: keys.size, warnings };
-      },
-    },
-    "/api/v1/keys/revoke": {
-      POST: async (body) => {
-        const info = await keys.revoke(text(body, "id"), { purge: flag(body, "purge") });
-        const isLast = !keys.list().some(({ state }) => state === "active");
-        return { api_key: infoJson(info), keys: keys.size, active_keys: isLast ? 0 : null };
-      },
-    },
+export function keyRoutes({ keys, models }: KeyRoutesOptions): AdminRoute[] {
+  const list = async () => ({ keys: keys.list().map(infoJson) });
+  const create: AdminHandler = async (body) => {
+    const wish = wishOf(body);
+    const { key, info } = await keys.create(wish);
+    const warnings = absent(wish, [...models()]);
+    return { key, api_key: infoJson(info), keys: keys.size, warnings };
   };
+  const revoke: AdminHandler = async (body) => {
+    const info = await keys.revoke(text(body, "id"), { purge: flag(body, "purge") });
+    const isLast = !keys.list().some(({ state }) => state === "active");
+    return { api_key: infoJson(info), keys: keys.size, active_keys: isLast ? 0 : null };
+  };
+  return [
+    ["GET", "/api/v1/keys", "operator", list],
+    ["POST", "/api/v1/keys", "operator", create],
+    ["POST", "/api/v1/keys/revoke", "operator", revoke],
+  ];
 }
 
 /** A key may be made before its models are there. */

@@ -1,29 +1,27 @@
 /** Operators' requests about join tokens. */
 
-import { type AdminRoutes, type Body, number, optionalText, text } from "../http/body.ts";
+import { type Body, number, optionalText, text } from "../http/body.ts";
 import type { JoinTokenInfo, JoinTokens, JoinTokenWish } from "../store/join-tokens.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 
-export function tokenRoutes(joinTokens: JoinTokens): AdminRoutes {
-  return {
-    "/api/v1/join-tokens": {
-      GET: async () => ({ join_tokens: joinTokens.list().map(infoJson) }),
-      POST: async (body) => {
-        const { token, info } = await joinTokens.create(wishOf(body));
-        return { token, join_token: infoJson(info) };
-      },
-    },
-    "/api/v1/join-tokens/first": {
-      GET: async () => ({ token: joinTokens.first() }),
-    },
-    "/api/v1/join-tokens/rotate": {
-      POST: async () => ({ token: await joinTokens.rotate() }),
-    },
-    "/api/v1/join-tokens/revoke": {
-      POST: async (body) => ({
-        join_token: infoJson(await joinTokens.revoke(text(body, "id"))),
-      }),
-    },
+export function tokenRoutes(joinTokens: JoinTokens): AdminRoute[] {
+  const list = async () => ({ join_tokens: joinTokens.list().map(infoJson) });
+  const create: AdminHandler = async (body) => {
+    const { token, info } = await joinTokens.create(wishOf(body));
+    return { token, join_token: infoJson(info) };
   };
+  const first = async () => ({ token: joinTokens.first() });
+  const rotate = async () => ({ token: await joinTokens.rotate() });
+  const revoke: AdminHandler = async (body) => ({
+    join_token: infoJson(await joinTokens.revoke(text(body, "id"))),
+  });
+  return [
+    ["GET", "/api/v1/join-tokens", "operator", list],
+    ["POST", "/api/v1/join-tokens", "operator", create],
+    ["GET", "/api/v1/join-tokens/first", "operator", first],
+    ["POST", "/api/v1/join-tokens/rotate", "operator", rotate],
+    ["POST", "/api/v1/join-tokens/revoke", "operator", revoke],
+  ];
 }
 
 function wishOf(body: Body): JoinTokenWish {

@@ -1,9 +1,9 @@
-/** `GET /api/v1/usage`: what keys have used, for whoever may know. */
+/** `GET /api/v1/usage`: what keys have used, for those who may know. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { hasRole, type Caller } from "../../protocol/caller.ts";
-import type { AdminRoutes } from "../http/body.ts";
 import { HOUR_MS, noUsage, SUMS, type Usage, type UsageQuestion } from "../quota/usage.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 import { USAGE_BY, type UsageBy, type UsageGroup, type UsageSums } from "../quota/usage-file.ts";
 
 export interface UsageRoutesOptions {
@@ -19,25 +19,23 @@ const NO_KEY = "none";
 const DEFAULT_SINCE_MS = 24 * HOUR_MS;
 const MAX_TEXT = 512;
 
-export function usageRoutes({ usage, nameOf, now }: UsageRoutesOptions): AdminRoutes {
-  return {
-    "/api/v1/usage": {
-      async GET(_, { caller, search }) {
-        const question = questionOf(search, caller, now());
-        const { since, until, rows } = await usage.report(question);
-        const total = noUsage();
-        for (const row of rows) for (const sum of SUMS) total[sum] += row[sum];
-        return {
-          schema: "llmnode.usage/1",
-          since: instant(since),
-          until: instant(until),
-          by: question.by,
-          rows: rows.map((row) => ({ ...placeJson(row, question.by, nameOf), ...sumsJson(row) })),
-          total: sumsJson(total),
-        };
-      },
-    },
+export function usageRoutes({ usage, nameOf, now }: UsageRoutesOptions): AdminRoute[] {
+  const report: AdminHandler = async (_body, { caller, search }) => {
+    const question = questionOf(search, caller, now());
+    const { since, until, rows } = await usage.report(question);
+    const total = noUsage();
+    for (const row of rows) for (const sum of SUMS) total[sum] += row[sum];
+    return {
+      schema: "llmnode.usage/1",
+      since: instant(since),
+      until: instant(until),
+      by: question.by,
+      rows: rows.map((row) => ({ ...placeJson(row, question.by, nameOf), ...sumsJson(row) })),
+      total: sumsJson(total),
+    };
   };
+  // A user's key sees its own.
+  return [["GET", "/api/v1/usage", "user", report]];
 }
 
 /** Throws `bad_request`; `forbidden` for a user's key that asks for others. */

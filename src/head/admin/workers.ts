@@ -4,9 +4,10 @@ import { endRun, forget } from "../../cluster/state/registry.ts";
 import type { ClusterState } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { type AdminRoutes, text } from "../http/body.ts";
+import { text } from "../http/body.ts";
 import type { Credentials } from "../sessions/credentials.ts";
 import type { Sessions } from "../sessions/session.ts";
+import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 export interface WorkerRoutesOptions {
   credentials: Credentials;
@@ -17,10 +18,9 @@ export interface WorkerRoutesOptions {
   dropOrders: (workerId: string) => Promise<void>;
 }
 
-export function workerRoutes(options: WorkerRoutesOptions): AdminRoutes {
-  return {
-    "/api/v1/workers/forget": { POST: (body) => forgetWorker(options, text(body, "worker")) },
-  };
+export function workerRoutes(options: WorkerRoutesOptions): AdminRoute[] {
+  const forget: AdminHandler = (body) => forgetWorker(options, text(body, "worker"));
+  return [["POST", "/api/v1/workers/forget", "operator", forget]];
 }
 
 async function forgetWorker(options: WorkerRoutesOptions, wanted: string): Promise<object> {

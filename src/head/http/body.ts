@@ -1,22 +1,9 @@
 /** The JSON that requests to the head itself carry, read field by field. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Caller } from "../../protocol/caller.ts";
 import { cleanLine } from "../../util/text.ts";
 
 export type Body = Record<string, unknown>;
-
-/** What a handler may want to know beside the body. */
-export interface AdminContext {
-  caller: Caller;
-  search: URLSearchParams;
-}
-
-/** Answers one path and method; its result is the answer's JSON, beside the schema. */
-export type AdminHandler = (body: Body, context: AdminContext) => Promise<object>;
-
-/** By path, then by method. */
-export type AdminRoutes = Record<string, Partial<Record<"GET" | "POST", AdminHandler>>>;
 
 const MAX_BODY_BYTES = 16 * 1024;
 const MAX_TEXT = 200;

@@ -1,64 +1,75 @@
 /** The paths of what people look at. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { hasRole } from "../../protocol/caller.ts";
 import { bodyOf } from "../http/body.ts";
-import type { Viewer } from "./watch.ts";
+import type { HeadRoute } from "../http/route-table.ts";
 import { PAGE_POLICY, pageHtml, pageText } from "../page/page.ts";
 import { readWatchQuery } from "./query.ts";
 import type { Views } from "./views.ts";
 
-export interface ViewCall {
-  request: Request;
-  pathname: string;
-  /** With its `?`, or empty. */
-  search: string;
-  role: Viewer["role"];
-  /** Lifts the limit for a silent connection until `onEnd`. */
-  keepOpen(): void;
-  onEnd(): void;
-}
-
 const WATCH = "/api/v1/watch";
 
-/** Null for other paths. What it gives throws `bad_request`, `method_not_allowed`, `not_found`, `overloaded`. */
-export function viewAt(views: Views, call: ViewCall): (() => Response | Promise<Response>) | null {
-  const { pathname, request } = call;
-  const words = () => new URLSearchParams(call.search);
-  switch (pathname) {
-    case "/":
-      return () => page(views, request);
-    case WATCH:
-      return () => {
-        requireMethod(request, "GET");
-        const { role, onEnd } = call;
-        const response = views.watch(words(), { role, apiUrl: originOf(request), onEnd });
-        call.keepOpen();
+/** Their handlers throw `bad_request`, `not_found`, `overloaded`. */
+export function viewRoutes(views: Views): HeadRoute[] {
+  const forViewers = { methods: ["GET"], audience: "viewer" } as const;
+  return [
+    {
+      ...forViewers,
+      methods: ["GET", "HEAD"],
+      path: "/",
+      openedBy: "status",
+      handle: ({ request }) => page(views, request),
+    },
+    {
+      ...forViewers,
+      path: WATCH,
+      openedBy: "status",
+      staysClosed: showsMore,
+      handle({ request, path, caller, keepOpen, onEnd }) {
+        const role = hasRole(caller, "operator") ? "operator" : "viewer";
+        const apiUrl = originOf(request);
+        const response = views.watch(wordsOf(path), { role, apiUrl, onEnd });
+        keepOpen();
         return response;
-      };
-    case "/api/v1/requests":
-      return () => {
-        requireMethod(request, "GET");
-        return json(views.requests(words()));
-      };
-    case "/api/v1/events":
-      return () => {
-        requireMethod(request, "GET");
-        return json(views.events(words()));
-      };
-    default:
-      break;
-  }
-  if (!pathname.startsWith(`${WATCH}/`)) return null;
-  return async () => {
-    requireMethod(request, "POST");
-    views.ask(pathname.slice(WATCH.length + 1), await bodyOf(request));
-    return json({});
-  };
+      },
+    },
+    {
+      ...forViewers,
+      // What is written there is which part of it is shown.
+      methods: ["POST"],
+      path: `${WATCH}/*`,
+      async handle({ request, path }) {
+        views.ask(path.pathname.slice(WATCH.length + 1), await bodyOf(request));
+        return json({});
+      },
+    },
+    {
+      ...forViewers,
+      path: "/api/v1/requests",
+      handle: ({ path }) => json(views.requests(wordsOf(path))),
+    },
+    {
+      ...forViewers,
+      path: "/api/v1/events",
+      handle: ({ path }) => json(views.events(wordsOf(path))),
+    },
+  ];
 }
+
+function wordsOf({ search }: { search: string }): URLSearchParams {
+  return new URLSearchParams(search);
+}
+
+/** Who asks for what, and what one worker is like, are no part of a public status. */
+function showsMore(search: string): boolean {
+  const words = wordsOf({ search });
+  return words.has("detail") || words.getAll("view").some((view) => !PUBLIC_VIEWS.includes(view));
+}
+
+const PUBLIC_VIEWS: readonly string[] = ["workers", "models"];
 
 /** For browsers a page, for everything else the same as text. */
 function page(views: Views, request: Request): Response {
-  if (request.method !== "HEAD") requireMethod(request, "GET");
   const frame = views.frame(PAGE_QUERY);
   const facts = { frame, apiUrl: originOf(request), version: views.version };
   const isBrowser = (request.headers.get("accept") ?? "").includes("text/html");
@@ -82,11 +93,4 @@ function originOf(request: Request): string {
   const host = request.headers.get("host");
   const { protocol, origin } = new URL(request.url);
   return host === null ? origin : `${protocol}//${host}`;
-}
-
-function requireMethod(request: Request, allow: "GET" | "POST"): void {
-  if (request.method === allow) return;
-  throw new LlmnodeError("method_not_allowed", `${request.method} is not possible here.`, {
-    allow,
-  });
 }

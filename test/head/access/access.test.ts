@@ -4,7 +4,11 @@ import { createAuthDelay } from "../../../src/head/access/auth-delay.ts";
 import { formatKey, newKeyText, parseKey } from "../../../src/head/access/key-text.ts";
 import { ACCESS_MODES } from "../../../src/head/access/modes.ts";
 import type { Keys } from "../../../src/head/access/keys.ts";
-import { neededRole } from "../../../src/head/access/roles.ts";
+import { type OperatorRoutesOptions, operatorRoutes } from "../../../src/head/admin/routes.ts";
+import { type OwnRoutesOptions, ownRoutes } from "../../../src/head/api/own-routes.ts";
+import { createRouteTable } from "../../../src/head/http/route-table.ts";
+import type { Views } from "../../../src/head/watch/views.ts";
+import { viewRoutes } from "../../../src/head/watch/views-api.ts";
 import { blockList } from "../../../src/util/address-ranges.ts";
 import { newAdminToken } from "../../../src/protocol/admin-token.ts";
 import { KEY_ROLES, type KeyRole, NO_LIMITS } from "../../../src/protocol/caller.ts";
@@ -58,10 +62,25 @@ function client(guard: Access, asking: Asking, how = { pinned: false, explained:
   return guard.client(identityOf(guard, asking), how)?.code ?? null;
 }
 
-function own(guard: Access, what: string, asking: Asking) {
+/** The head's whole table; nothing behind it is called here. */
+const ROUTES = [
+  ...ownRoutes({} as OwnRoutesOptions),
+  ...viewRoutes({} as Views),
+  ...operatorRoutes({ guard: {}, membership: {} } as OperatorRoutesOptions),
+];
+const routesAt = createRouteTable(ROUTES);
+
+function routeOf(what: string) {
   const [method = "", path = ""] = what.split(" ");
   const { pathname, search } = new URL(path, "http://head");
-  return guard.own(identityOf(guard, asking), { method, pathname, search })?.code ?? null;
+  const route = routesAt(pathname).find(({ methods }) => methods.some((one) => one === method));
+  if (!route) throw new Error(`there is no ${what}`);
+  return { route, search };
+}
+
+function own(guard: Access, what: string, asking: Asking) {
+  const { route, search } = routeOf(what);
+  return guard.own(identityOf(guard, asking), route, search)?.code ?? null;
 }
 
 test.each([
@@ -160,6 +179,11 @@ const READS = [
   "GET /api/v1/workers/drains",
   "GET /api/v1/workers/logs",
 ];
+const OPEN = [
+  ...["GET /health/live", "GET /health/ready", "GET /health/stream", "GET /v1/realtime"],
+  ...["GET /v1/models", "GET /v1/models/a/b", "GET /api/tags", "GET /api/ps"],
+  "GET /api/v1/usage",
+];
 const ACTS = [
   "POST /api/v1/workers/drain",
   "POST /api/v1/workers/restart",
@@ -174,8 +198,6 @@ const ACTS = [
   "GET /api/v1/join-tokens/first",
   "GET /api/v1/keys",
   "GET /api/v1/audit",
-  "GET /api/v1/whatever-comes-next",
-  "POST /api/v1/status",
 ];
 
 /** By who asks: what reveals, what changes. */
@@ -281,10 +303,9 @@ test("options open a part of it, and nothing else", () => {
     expect(own(status, `${watch}?${more}`, { from: PUBLIC })).toBe("key_missing");
     expect(own(status, `${watch}?${more}`, {})).toBeNull();
   }
-  for (const what of ACTS.filter((one) => !one.endsWith("/status"))) {
+  for (const what of ACTS) {
     expect(own(access({ public: { status: true, metrics: true } }), what, {})).toBe("key_missing");
   }
-  expect(own(status, "POST /api/v1/status", { from: PUBLIC })).toBe("forbidden");
   const insecure = access({ insecure: true });
   for (const what of ACTS) {
     expect(own(insecure, what, { from: LAN, headers: bearer(ADMIN) })).toBeNull();
@@ -314,12 +335,21 @@ test("behind a trusted proxy the client's address counts, and the proxy's word o
   expect(own(here, "GET /api/v1/status", forged)).toBe("forbidden");
 });
 
-test("whatever is not in the table is for operators", () => {
-  const opened = { public: { status: true, metrics: true } };
-  for (const pathname of ["/api/v1/new", "/api/v2/status", "/anything", "/v1/dnt/table/x", "//"]) {
-    expect(neededRole({ method: "GET", pathname }, opened)).toBe("operator");
+test("all that is not named here is for operators, and a path not in the table is nothing", () => {
+  const named = new Set([...READS, ...OPEN].map((what) => routeOf(what).route));
+  const others = ROUTES.filter((route) => !named.has(route));
+  expect(others.length).toBeGreaterThan(10);
+  expect(others.filter(({ audience }) => audience !== "operator")).toEqual([]);
+  for (const pathname of ["/api/v1/new", "/api/v2/status", "/v1/dnt/table/x", "/health", "//"]) {
+    expect([pathname, routesAt(pathname)]).toEqual([pathname, []]);
   }
-  expect(neededRole({ method: "DELETE", pathname: "/api/v1/events" }, opened)).toBe("operator");
+});
+
+test("no two routes are at the same path with the same method, and what is opened only reads", () => {
+  const all = ROUTES.flatMap(({ path, methods }) => methods.map((method) => `${method} ${path}`));
+  expect(new Set(all).size).toBe(all.length);
+  const opened = ROUTES.filter(({ openedBy }) => openedBy !== undefined);
+  expect(opened.filter(({ methods }) => methods.includes("POST"))).toEqual([]);
 });
 
 test("failures are counted by their reason", () => {
