@@ -9,7 +9,7 @@ import type { EngineStatus } from "./status.ts";
 /** What the status says besides its condition. */
 export type EngineFacts = Omit<
   EngineStatus,
-  "state" | "phase" | "reason" | "sinceMs" | "phaseSinceMs"
+  "state" | "phase" | "reason" | "stateSince" | "phaseSince"
 >;
 
 export interface StatusReport {
@@ -29,8 +29,8 @@ export function createReport(
   let status: EngineStatus = {
     ...initial,
     ...describe(condition),
-    sinceMs: Date.now(),
-    phaseSinceMs: null,
+    stateSince: Date.now(),
+    phaseSince: null,
   };
   const changes: EngineStatus[] = [];
   let isTelling = false;
@@ -49,16 +49,16 @@ export function createReport(
     isTelling = false;
   };
   const apply = (next: EngineCondition, facts: Partial<EngineFacts>) => {
-    const sinceMs = next.state === condition.state ? status.sinceMs : Date.now();
-    const phaseSinceMs = sincePhase(condition, next, status.phaseSinceMs);
+    const stateSince = next.state === condition.state ? status.stateSince : Date.now();
+    const phaseSince = sincePhase(condition, next, status.phaseSince);
     const changed: EngineStatus = {
       ...status,
       // What it ended with is news until it is well again.
       ...(next.state === "ready" ? NO_FAILURE : {}),
       ...facts,
       ...describe(next),
-      sinceMs,
-      phaseSinceMs,
+      stateSince,
+      phaseSince,
     };
     condition = next;
     if (Bun.deepEquals(changed, status)) return;
@@ -79,9 +79,9 @@ export function createReport(
 function sincePhase(
   before: EngineCondition,
   next: EngineCondition,
-  sinceMs: number | null,
+  since: number | null,
 ): number | null {
   if (next.state !== "starting" || next.progress === null) return null;
   const was = before.state === "starting" ? before.progress?.phase : undefined;
-  return was === next.progress.phase && sinceMs !== null ? sinceMs : Date.now();
+  return was === next.progress.phase && since !== null ? since : Date.now();
 }

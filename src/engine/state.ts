@@ -1,7 +1,7 @@
 /** The states of an engine and the one function that changes them. */
 
+import type { EngineState } from "../protocol/engine-report.ts";
 import { formatBytes } from "../util/units.ts";
-import type { EngineState } from "./status.ts";
 
 /** In the order in which a start goes through them. */
 export const PHASES = ["pull", "spawn", "download", "load", "compile", "warmup"] as const;

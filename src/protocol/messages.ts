@@ -1,5 +1,7 @@
 /** The messages of `proto/llmnode.proto` as TypeScript sees them; that file says what they mean. */
 
+import type { WireEngineReport } from "./engine-report.ts";
+
 export interface Hello {
   protocol: number;
   minProtocol: number;
@@ -24,50 +26,6 @@ export interface Host {
   memoryBytes: number;
   bootId: string;
   networkNamespace: string;
-}
-
-export type WireEngineState =
-  | "ENGINE_STATE_UNKNOWN"
-  | "STARTING"
-  | "READY"
-  | "SUSPECT"
-  | "UNHEALTHY"
-  | "STOPPING"
-  | "BACKOFF"
-  | "FAILED"
-  | "STOPPED";
-
-export interface EngineReport {
-  engine: string;
-  run: string;
-  kind: string;
-  /** A number when a newer peer sends a state that this binary does not know. */
-  state: WireEngineState | number;
-  phase: string;
-  reason: string;
-  sinceMs: number;
-  port: number;
-  https: boolean;
-  /** Absent = unknown. */
-  loopbackOnly?: boolean;
-  advertise: string;
-  apiKey: string;
-  restarts: number;
-  expectedModels: string[];
-  evidence: string[];
-  hint: string;
-  failure: string;
-  phaseMs: number;
-  pid: number;
-  adopted: boolean;
-  container: string;
-  maxInFlight?: number;
-  /** UUIDs; empty: all, or not known. */
-  gpus: string[];
-  /** 0: none, or not told. */
-  gpusWanted: number;
-  hostHeader: string;
-  service: string;
 }
 
 export interface ModelList {
@@ -204,7 +162,7 @@ export interface Notice {
 /** `message` names the case that is set, as proto-loader's `oneofs` gives it. */
 export type WorkerMessage =
   | { message: "hello"; hello: Hello }
-  | { message: "engine"; engine: EngineReport }
+  | { message: "engine"; engine: WireEngineReport }
   | { message: "models"; models: ModelList }
   | { message: "heartbeat"; heartbeat: Heartbeat }
   | { message: "goodbye"; goodbye: Goodbye };

@@ -103,8 +103,8 @@ export interface EngineRow {
   progress_pct: number | null;
   reason: string | null;
   hint: string | null;
-  evidence: string[];
-  models: string[];
+  evidence: readonly string[];
+  models: readonly string[];
   in_flight: number;
   queue: number | null;
   kv_pct: number | null;

@@ -1,7 +1,8 @@
 /** Puts what the supervisor knows into session messages, and sends only what changed. */
 
 import type { EngineStatus } from "../engine/status.ts";
-import type { EngineReport, Model, WireEngineState, WorkerMessage } from "../protocol/messages.ts";
+import { writeReport } from "../protocol/engine-report.ts";
+import type { Model, WorkerMessage } from "../protocol/messages.ts";
 
 export interface ReportOptions {
   engine: string;
@@ -19,8 +20,6 @@ export interface Reporter {
 
 /** Room for a page of models below the 16 KiB that a message may have. */
 const PAGE_BYTES = 12 * 1024;
-const MAX_EXPECTED_BYTES = 4 * 1024;
-const MAX_GPUS = 64;
 
 export function createReporter(options: ReportOptions): Reporter {
   let lastReport = "";
@@ -28,13 +27,13 @@ export function createReporter(options: ReportOptions): Reporter {
   let revision = 0;
 
   const report = (status: EngineStatus): WorkerMessage[] => {
-    const engine = reportOf(options, status);
-    // Its age grows by itself: only the rest can be news.
-    const ages = { sinceMs: status.sinceMs, phaseMs: status.phaseSinceMs };
-    const key = JSON.stringify({ ...engine, ...ages });
+    const { advertise, apiKey, now } = options;
+    const https = status.url?.startsWith("https:") ?? false;
+    const known = { ...status, run: status.run ?? "", https, advertise, apiKey };
+    const key = JSON.stringify({ ...known, models: [] });
     if (key === lastReport) return [];
     lastReport = key;
-    return [{ message: "engine", engine }];
+    return [{ message: "engine", engine: writeReport(options.engine, known, now()) }];
   };
   const models = (status: EngineStatus): WorkerMessage[] => {
     const list = status.models.map(modelOf);
@@ -68,38 +67,6 @@ export function createReporter(options: ReportOptions): Reporter {
   };
 }
 
-function reportOf(options: ReportOptions, status: EngineStatus): EngineReport {
-  const report: EngineReport = {
-    engine: options.engine,
-    run: status.run ?? "",
-    kind: status.kind,
-    state: status.state.toUpperCase() as WireEngineState,
-    phase: status.phase ?? "",
-    reason: status.reason ?? "",
-    sinceMs: Math.max(0, options.now() - status.sinceMs),
-    port: status.port ?? 0,
-    https: status.url?.startsWith("https:") ?? false,
-    advertise: options.advertise ?? "",
-    apiKey: options.apiKey ?? "",
-    restarts: status.restarts,
-    expectedModels: bounded(status.expectedModels),
-    gpusWanted: status.gpusWanted ?? 0,
-    hostHeader: status.hostHeader ?? "",
-    service: status.service ?? "",
-    gpus: status.gpus.slice(0, MAX_GPUS),
-    evidence: [...status.evidence],
-    hint: status.hint ?? "",
-    failure: status.failure ?? "",
-    phaseMs: status.phaseSinceMs === null ? 0 : Math.max(0, options.now() - status.phaseSinceMs),
-    pid: status.pid ?? 0,
-    adopted: status.adopted,
-    container: status.container ?? "",
-  };
-  if (status.maxInFlight !== null) report.maxInFlight = status.maxInFlight;
-  if (status.loopbackOnly !== null) report.loopbackOnly = status.loopbackOnly;
-  return report;
-}
-
 function modelOf(model: EngineStatus["models"][number]): Model {
   const card: Model = { id: model.id, parent: model.parent ?? "", card: model.card ?? "" };
   if (model.maxModelLen !== null) card.maxModelLen = model.maxModelLen;
@@ -123,15 +90,4 @@ function pages(models: Model[]): Model[][] {
     bytes += size;
   }
   return all;
-}
-
-function bounded(names: readonly string[]): string[] {
-  const kept: string[] = [];
-  let bytes = 0;
-  for (const name of names.slice(0, 32)) {
-    bytes += Buffer.byteLength(name);
-    if (bytes > MAX_EXPECTED_BYTES) break;
-    kept.push(name);
-  }
-  return kept;
 }

@@ -13,7 +13,12 @@ import {
   type Lease,
   type Worker,
 } from "../../src/cluster/state/state.ts";
-import type { EngineReport, Hello } from "../../src/protocol/messages.ts";
+import {
+  unknownReport,
+  type WireEngineReport,
+  writeReport,
+} from "../../src/protocol/engine-report.ts";
+import type { Hello } from "../../src/protocol/messages.ts";
 
 export const T0 = 1_000_000;
 
@@ -36,32 +41,13 @@ export function hello(id: string, more: Partial<Hello> = {}): Hello {
   };
 }
 
-export function report(more: Partial<EngineReport> = {}): EngineReport {
+export function report(more: Partial<WireEngineReport> = {}): WireEngineReport {
   return {
-    engine: "1",
+    ...writeReport("1", unknownReport(0), 0),
     run: "engine-run",
     kind: "vllm",
     state: "READY",
-    phase: "",
-    reason: "",
-    sinceMs: 0,
     port: 8000,
-    https: false,
-    advertise: "",
-    apiKey: "",
-    restarts: 0,
-    expectedModels: [],
-    gpusWanted: 0,
-    gpus: [],
-    hostHeader: "",
-    service: "",
-    evidence: [],
-    hint: "",
-    failure: "",
-    phaseMs: 0,
-    pid: 0,
-    adopted: false,
-    container: "",
     ...more,
   };
 }

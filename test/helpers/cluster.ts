@@ -7,12 +7,16 @@ import type { LoadJson } from "../../src/cluster/rows/snapshot.ts";
 import { type Head, startHead } from "../../src/head/head.ts";
 import type { HeadOptions, HeadSettings } from "../../src/head/options.ts";
 import type {
-  EngineReport,
   HeadMessage,
   Hello,
   UnknownMessage,
   WorkerMessage,
 } from "../../src/protocol/messages.ts";
+import {
+  unknownReport,
+  type WireEngineReport,
+  writeReport,
+} from "../../src/protocol/engine-report.ts";
 import { ADMIN_TOKEN_FILE } from "../../src/protocol/admin-token.ts";
 import { loadService } from "../../src/protocol/schema.ts";
 import { parseJoinToken } from "../../src/protocol/join-token.ts";
@@ -158,7 +162,7 @@ export interface FakeWorker extends AsyncDisposable {
   /** Why the session ended, once it has. */
   readonly closed: Promise<string>;
   send(message: WorkerMessage): void;
-  report(more?: Partial<EngineReport>): void;
+  report(more?: Partial<WireEngineReport>): void;
   models(...ids: string[]): void;
   /** The first message of a kind, waited for. */
   next<K extends HeadMessage["message"]>(kind: K): Promise<Extract<HeadMessage, { message: K }>>;
@@ -208,34 +212,15 @@ export function fakeWorker(
     session.send({ message: "heartbeat", heartbeat: { sequence } });
   }, 50);
   const send = (message: WorkerMessage) => void session.send(message);
-  const report = (more: Partial<EngineReport> = {}) =>
+  const report = (more: Partial<WireEngineReport> = {}) =>
     send({
       message: "engine",
       engine: {
-        engine: "1",
+        ...writeReport("1", unknownReport(0), 0),
         run: engineRun,
         kind: "vllm",
         state: "READY",
-        phase: "",
-        reason: "",
-        sinceMs: 0,
         port: options.port ?? 0,
-        https: false,
-        advertise: "",
-        apiKey: "",
-        restarts: 0,
-        expectedModels: [],
-        gpusWanted: 0,
-        gpus: [],
-        hostHeader: "",
-        service: "",
-        evidence: [],
-        hint: "",
-        failure: "",
-        phaseMs: 0,
-        pid: 0,
-        adopted: false,
-        container: "",
         ...more,
       },
     });

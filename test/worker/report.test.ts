@@ -10,7 +10,7 @@ const status = (more: Partial<EngineStatus> = {}): EngineStatus => ({
   state: "ready",
   phase: null,
   reason: null,
-  sinceMs: 1000,
+  stateSince: 1000,
   pid: 1,
   port: 8000,
   url: "http://127.0.0.1:8000",
@@ -22,7 +22,7 @@ const status = (more: Partial<EngineStatus> = {}): EngineStatus => ({
   failure: null,
   hint: null,
   evidence: [],
-  phaseSinceMs: null,
+  phaseSince: null,
   container: null,
   maxInFlight: null,
   gpus: [],
@@ -65,6 +65,7 @@ test("unknown stays unknown on the wire", () => {
       sinceMs: 500,
       port: 0,
       https: false,
+      loopbackOnly: undefined,
       advertise: "",
       apiKey: "",
       restarts: 0,
@@ -80,6 +81,7 @@ test("unknown stays unknown on the wire", () => {
       pid: 0,
       adopted: false,
       container: "",
+      maxInFlight: undefined,
     },
   });
 });

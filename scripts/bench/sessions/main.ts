@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { JOIN_TOKEN_FILE, parseJoinToken } from "../../../src/protocol/join-token.ts";
+import { unknownReport, writeReport } from "../../../src/protocol/engine-report.ts";
 import { MIN_PROTOCOL, PROTOCOL } from "../../../src/protocol/messages.ts";
 import { readHostFacts } from "../../../src/telemetry/host.ts";
 import { parseHostPort } from "../../../src/util/host-port.ts";
@@ -51,30 +52,11 @@ function add({ sessions, dir, prefix, enginePort }: SessionsOrder): void {
         {
           message: "engine",
           engine: {
-            engine: "1",
+            ...writeReport("1", unknownReport(0), 0),
             run: `engine-${run}`,
             kind: "vllm",
             state: "READY",
-            phase: "",
-            reason: "",
-            sinceMs: 0,
             port: enginePort,
-            https: false,
-            advertise: "",
-            apiKey: "",
-            restarts: 0,
-            expectedModels: [],
-            gpusWanted: 0,
-            hostHeader: "",
-            service: "",
-            gpus: [],
-            evidence: [],
-            hint: "",
-            failure: "",
-            phaseMs: 0,
-            pid: 0,
-            adopted: false,
-            container: "",
           },
         },
         {

@@ -133,14 +133,14 @@ function leaseOf(
     workerName: worker.name,
     workerRun: worker.run,
     engineKey: engine.key,
-    engineRun: engine.run,
-    engineKind: engine.kind,
-    hasProcess: engine.pid !== null,
+    engineRun: engine.report.run,
+    engineKind: engine.report.kind,
+    hasProcess: engine.report.pid !== null,
     model: card.id,
     url: route.via === "direct" ? route.url : null,
     engineNumber: engine.number,
-    apiKey: engine.apiKey,
-    hostHeader: engine.hostHeader,
+    apiKey: engine.report.apiKey,
+    hostHeader: engine.report.hostHeader,
     maxModelLen: card.maxModelLen,
     grantedAt: now,
     promptTokens: choice.promptTokens,
@@ -168,7 +168,7 @@ export function started(
   if (engine) {
     engine.pendingTokens -= lease.missTokens;
     engine.progressAt = now;
-    if (engine.breaker.state !== "closed" && engine.run === lease.engineRun) {
+    if (engine.breaker.state !== "closed" && engine.report.run === lease.engineRun) {
       tell(state, engine, { type: "answered" }, { now });
     }
   }
@@ -192,7 +192,7 @@ export function release(
   engine.inFlight -= 1;
   if (!lease.started) engine.pendingTokens -= lease.missTokens;
   // What an earlier life of it did says nothing of this one.
-  if (engine.run !== lease.engineRun) return;
+  if (engine.report.run !== lease.engineRun) return;
   if (end.outcome === "busy") noteBusy(engine, end.retryAfterMs, end.now);
   if (end.outcome === "auth") {
     engine.refusesKey = "it refuses the key that its worker gave";
@@ -238,7 +238,7 @@ function mayOpen(state: ClusterState, engine: Engine, now: number): boolean {
     for (const worker of state.workers.values()) {
       if (worker.state !== "ready") continue;
       for (const other of worker.engines.values()) {
-        if (other.state !== "ready" || !offersOf(other).includes(offer)) continue;
+        if (other.report.state !== "ready" || !offersOf(other).includes(offer)) continue;
         ready += 1;
         if (other === engine || isOpen(other, now)) open += 1;
       }
@@ -251,7 +251,7 @@ function isOpen({ breaker }: Engine, now: number): boolean {
   return breaker.state === "open" && now < breaker.until;
 }
 
-function offersOf({ service, models }: Engine): readonly string[] {
+function offersOf({ report: { service }, models }: Engine): readonly string[] {
   return service === null ? models.map(({ id }) => id) : [service];
 }
 

@@ -54,7 +54,7 @@ export function waitDecision(
   let waitMs = limits.queueTimeoutMs;
   let movedAt = Number.NEGATIVE_INFINITY;
   for (const { engine, card, state: replica } of scene.left) {
-    if (replica !== "starting" || engine.state === "ready") continue;
+    if (replica !== "starting" || engine.report.state === "ready") continue;
     const loadMs = loadTimeOf(state, engine, card.id);
     if (loadMs !== null) waitMs = Math.max(waitMs, loadMs + limits.queueTimeoutMs);
     else movedAt = Math.max(movedAt, engine.startMovedAt ?? movedAt);
@@ -97,7 +97,11 @@ function isWorthWaiting(
 
 /** Whether it may be ready soon without a person's help. */
 function canRecover({ engine }: Replica): boolean {
-  return engine.refusesKey === null && engine.state !== "failed" && engine.state !== "stopped";
+  return (
+    engine.refusesKey === null &&
+    engine.report.state !== "failed" &&
+    engine.report.state !== "stopped"
+  );
 }
 
 /** Whether the worker's session is there, so that what it does not have it will not have soon. */
@@ -115,7 +119,7 @@ function isCalled(worker: { name: string; id: string }, name: string | null): bo
 /** Whether a worker that is gone, and may come back, has offered the service. */
 function wasOffered(state: ClusterState, service: string): boolean {
   for (const { engines } of state.workers.values()) {
-    for (const engine of engines.values()) if (engine.service === service) return true;
+    for (const engine of engines.values()) if (engine.report.service === service) return true;
   }
   return false;
 }
@@ -165,7 +169,7 @@ export function refusalOf(
     return refuse("not_found", "The engine that this belongs to is not there any more.");
   }
   if (known.length > 0) {
-    const kinds = [...new Set(known.map(({ engine }) => engine.kind))].join(", ");
+    const kinds = [...new Set(known.map(({ engine }) => engine.report.kind))].join(", ");
     return refuse(
       "unknown_url",
       `The engines that have the model ${name} (${kinds}) do not answer this.`,
@@ -251,7 +255,7 @@ function describe({ state, engine }: Replica, now: number): string {
 }
 
 function describeStart(engine: Engine, now: number): string {
-  const phase = engine.phase === null ? "starting" : `starting (${engine.phase})`;
+  const phase = engine.report.phase === null ? "starting" : `starting (${engine.report.phase})`;
   const ageMs = engine.startingSince === null ? 0 : now - engine.startingSince;
   return ageMs < 1000 ? phase : `${phase} for ${formatDuration(ageMs)}`;
 }

@@ -131,7 +131,7 @@ function judge(
   { worker, engine, waiting }: { worker: Worker; engine: Engine; waiting: Waiting | null },
   now: number,
 ): Judged {
-  const isRunning = engine.state === "ready" || engine.state === "unhealthy";
+  const isRunning = engine.report.state === "ready" || engine.report.state === "unhealthy";
   const movedAt = Math.max(engine.progressAt ?? 0, engine.flowedAt ?? 0);
   if (engine.suspect) {
     const { suspect } = engine;
@@ -146,7 +146,7 @@ function judge(
   const floor = Math.max(movedAt, worker.stateSince);
   const limitMs = limitOf(state, engine, waiting);
   const isTelling = (loadOf(state, engine, now)?.flow ?? null) !== null;
-  const all = isTelling || engine.state === "unhealthy";
+  const all = isTelling || engine.report.state === "unhealthy";
   const counted = all ? waiting.count : waiting.streams;
   const quietSince = Math.max(floor, all ? waiting.since : waiting.streamsSince);
   const quietMs = counted === 0 ? 0 : now - quietSince;
@@ -169,7 +169,7 @@ function whyOver(
 ): string | null {
   const { suspect, load } = on.engine;
   if (!suspect) return null;
-  if (!on.isRunning) return `it is ${on.engine.state}`;
+  if (!on.isRunning) return `it is ${on.engine.report.state}`;
   if (on.movedAt > suspect.since) return "its tokens flow";
   // Nobody asks it anything, and its worker cannot, or does not know how to: only a request can tell.
   const isAsked = (load?.failedGenerations ?? 0) > 0;
@@ -190,5 +190,5 @@ function engineOf(state: ClusterState, lease: Lease): Engine | null {
   const worker = state.workers.get(lease.workerId);
   if (worker?.run !== lease.workerRun) return null;
   const engine = worker.engines.get(lease.engineNumber);
-  return engine?.run === lease.engineRun ? engine : null;
+  return engine?.report.run === lease.engineRun ? engine : null;
 }

@@ -48,7 +48,8 @@ export function nextStep(
     case "restarting":
       if (!engine) return WAIT;
       // The message may have been lost with its session, or with the head that had sent it.
-      if (engine.run === order.engineRun) return isStill(engine) ? { do: "restart", engine } : WAIT;
+      if (engine.report.run === order.engineRun)
+        return isStill(engine) ? { do: "restart", engine } : WAIT;
       return afterRestart(engine);
   }
 }
@@ -68,17 +69,20 @@ function isBefore(a: DrainOrder, b: DrainOrder): boolean {
 
 /** Whether nothing has been done to the engine yet. */
 function isStill(engine: Engine): boolean {
-  return engine.state !== "stopping" && engine.state !== "starting";
+  return engine.report.state !== "stopping" && engine.report.state !== "starting";
 }
 
 function afterRestart(engine: Engine): RestartStep {
-  switch (engine.state) {
+  switch (engine.report.state) {
     case "ready":
       return ["direct", "lane"].includes(engine.route.via) ? { do: "done" } : WAIT;
     case "failed":
     case "stopped":
     case "backoff":
-      return { do: "fail", reason: `its engine ended: ${engine.reason ?? engine.state}` };
+      return {
+        do: "fail",
+        reason: `its engine ended: ${engine.report.reason ?? engine.report.state}`,
+      };
     case "starting":
     case "stopping":
     case "suspect":

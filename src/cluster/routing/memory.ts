@@ -137,7 +137,7 @@ export function createRoutingMemory(
     model: (id) => models.get(id) ?? unknownModel,
     trustedHolderOf({ engine, card }) {
       const memory = engines.get(engine.key);
-      const cache = memory?.run === engine.run ? memory.caches.get(card.id) : undefined;
+      const cache = memory?.run === engine.report.run ? memory.caches.get(card.id) : undefined;
       return cache === undefined || cache.wrong >= MAX_WRONG ? 0 : cache.holder;
     },
     use,

@@ -47,7 +47,8 @@ export function workerRow(context: RowContext, worker: Worker): WorkerRow {
     id: worker.id,
     name: worker.name,
     ...workerState(worker, now),
-    reason: worker.reason ?? engines.find(({ reason }) => reason !== null)?.reason ?? null,
+    reason:
+      worker.reason ?? engines.find(({ report }) => report.reason !== null)?.report.reason ?? null,
     models: modelsOf(engines),
     gpus,
     gpu_problem: worker.hardware.gpuProblem,
@@ -91,27 +92,30 @@ function engineRow(context: RowContext, worker: Worker, engine: Engine): EngineR
   const own = engineState(engine, now);
   return {
     name: `${worker.name}/${engine.number}`,
-    kind: engine.kind,
+    kind: engine.report.kind,
     ...(badness(around.state) < badness(own.state) ? around : own),
-    phase: engine.phase?.split(" ")[0] ?? null,
-    phase_ms: engine.phaseSince === null ? null : Math.max(0, Math.round(now - engine.phaseSince)),
+    phase: engine.report.phase?.split(" ")[0] ?? null,
+    phase_ms:
+      engine.report.phaseSince === null
+        ? null
+        : Math.max(0, Math.round(now - engine.report.phaseSince)),
     progress_pct: progressOf(engine),
-    reason: engine.reason ?? engine.suspect?.reason ?? null,
-    hint: engine.hint,
-    evidence: engine.evidence,
+    reason: engine.report.reason ?? engine.suspect?.reason ?? null,
+    hint: engine.report.hint,
+    evidence: engine.report.evidence,
     models: namesOf(engine),
     in_flight: engine.inFlight,
     queue: load?.waiting ?? null,
     kv_pct: percent(load?.kvUsage ?? null),
-    max_in_flight: engine.maxInFlight,
+    max_in_flight: engine.report.maxInFlight,
     output_tokens_per_s: throughput?.outputTokensPerS ?? null,
     ttft_ms: throughput?.ttftMs ?? null,
-    restarts: engine.restarts,
-    pid: engine.pid,
-    container: engine.container,
-    port: engine.port,
+    restarts: engine.report.restarts,
+    pid: engine.report.pid,
+    container: engine.report.container,
+    port: engine.report.port,
     via: engine.route.via === "unknown" ? null : engine.route.via,
-    since_ms: Math.max(0, Math.round(now - engine.stateSince)),
+    since_ms: Math.max(0, Math.round(now - engine.report.stateSince)),
   };
 }
 
@@ -167,7 +171,7 @@ function modelRow(
     starting,
     draining: count("draining"),
     replicas: replicas.length,
-    kinds: [...new Set(replicas.map(({ engine }) => engine.kind))].sort(),
+    kinds: [...new Set(replicas.map(({ engine }) => engine.report.kind))].sort(),
     in_flight: about.inFlight,
     queued: about.queued,
     requests_per_s: throughput.requestsPerS,
@@ -231,9 +235,11 @@ function gpuRow(gpu: Worker["hardware"]["gpus"][number]): GpuRow {
   };
 }
 
-function namesOf(engine: Engine): string[] {
-  if (engine.service !== null) return [engine.service];
-  return engine.models.length > 0 ? engine.models.map(({ id }) => id) : engine.expectedModels;
+function namesOf(engine: Engine): readonly string[] {
+  if (engine.report.service !== null) return [engine.report.service];
+  return engine.models.length > 0
+    ? engine.models.map(({ id }) => id)
+    : engine.report.expectedModels;
 }
 
 function modelsOf(engines: readonly Engine[]): WorkerRow["models"] {
@@ -245,7 +251,7 @@ function modelsOf(engines: readonly Engine[]): WorkerRow["models"] {
 /** Of the engine that has run longest without a break. */
 function uptimeOf(worker: Worker, engines: readonly Engine[], now: number): number | null {
   if (worker.state === "lost" || worker.state === "left") return null;
-  return most(engines.map(({ stateSince }) => Math.max(0, Math.round(now - stateSince))));
+  return most(engines.map(({ report }) => Math.max(0, Math.round(now - report.stateSince))));
 }
 
 function viaOf(engines: readonly Engine[]): string | null {

@@ -46,11 +46,11 @@ export interface EngineJson {
   phase_ms: number | null;
   reason: string | null;
   /** The UUIDs of the GPUs that it may use; empty: all of its machine, or it is not known. */
-  gpus: string[];
+  gpus: readonly string[];
   /** Why it ended last, until it is ready again: a word, what to do, and the log's own lines. */
   failure: string | null;
   hint: string | null;
-  evidence: string[];
+  evidence: readonly string[];
   restarts: number;
   pid: number | null;
   /** Whether its worker took it over, running, from an earlier life of itself. */
@@ -157,26 +157,28 @@ function workerJson(
     ...hardwareJson(worker.hardware, now),
     engines: engines.map((engine) => ({
       id: `${worker.name}/${engine.number}`,
-      kind: engine.kind,
-      state: engine.state === "ready" && engine.suspect ? "suspect" : engine.state,
-      state_ms: Math.max(0, Math.round(now - engine.stateSince)),
-      phase: engine.phase,
+      kind: engine.report.kind,
+      state: engine.report.state === "ready" && engine.suspect ? "suspect" : engine.report.state,
+      state_ms: Math.max(0, Math.round(now - engine.report.stateSince)),
+      phase: engine.report.phase,
       phase_ms:
-        engine.phaseSince === null ? null : Math.max(0, Math.round(now - engine.phaseSince)),
+        engine.report.phaseSince === null
+          ? null
+          : Math.max(0, Math.round(now - engine.report.phaseSince)),
       reason:
-        engine.reason ??
+        engine.report.reason ??
         engine.suspect?.reason ??
         (engine.route.via === "unreachable" ? engine.route.reason : null),
-      gpus: engine.gpus,
-      failure: engine.failure,
-      hint: engine.hint,
-      evidence: engine.evidence,
-      restarts: engine.restarts,
-      pid: engine.pid,
-      adopted: engine.adopted,
-      container: engine.container,
-      max_in_flight: engine.maxInFlight,
-      gpus_wanted: engine.gpusWanted,
+      gpus: engine.report.gpus,
+      failure: engine.report.failure,
+      hint: engine.report.hint,
+      evidence: engine.report.evidence,
+      restarts: engine.report.restarts,
+      pid: engine.report.pid,
+      adopted: engine.report.adopted,
+      container: engine.report.container,
+      max_in_flight: engine.report.maxInFlight,
+      gpus_wanted: engine.report.gpusWanted,
       load: loadJson(state, engine, now),
       replicas: replicasOf(worker, engine).map((replica) => ({
         model: replica.card.id,

@@ -29,7 +29,7 @@ export function badness(state: RowState): number {
 }
 
 export function engineState(engine: Engine, now: number): StateWords {
-  switch (engine.state) {
+  switch (engine.report.state) {
     case "ready":
       return engine.suspect
         ? { state: "suspect", state_detail: age(engine.suspect.since, now) }
@@ -38,7 +38,7 @@ export function engineState(engine: Engine, now: number): StateWords {
       return { state: "starting", state_detail: phaseText(engine, now) };
     case "suspect":
     case "unhealthy":
-      return { state: engine.state, state_detail: age(engine.stateSince, now) };
+      return { state: engine.report.state, state_detail: age(engine.report.stateSince, now) };
     case "backoff":
     case "failed":
       return { state: "failed", state_detail: failureText(engine) };
@@ -71,15 +71,15 @@ export function workerState(worker: Worker, now: number): StateWords {
 
 /** `load 62%` as the engine's log has it, or how long it has been at it. */
 function phaseText(engine: Engine, now: number): string {
-  const phase = cleanLine(engine.phase ?? "", 40);
+  const phase = cleanLine(engine.report.phase ?? "", 40);
   if (/\d/.test(phase)) return phase;
-  const since = engine.phaseSince ?? engine.stateSince;
+  const since = engine.report.phaseSince ?? engine.report.stateSince;
   return `${phase} ${age(since, now)}`.trimStart();
 }
 
 function failureText(engine: Engine): string {
-  const word = cleanLine(engine.failure ?? "", 24).replaceAll("_", " ");
-  const times = engine.restarts > 1 ? `x${engine.restarts}` : "";
+  const word = cleanLine(engine.report.failure ?? "", 24).replaceAll("_", " ");
+  const times = engine.report.restarts > 1 ? `x${engine.report.restarts}` : "";
   return [word || "exit", times].filter((part) => part !== "").join(" ");
 }
 
@@ -88,7 +88,7 @@ function age(since: number, now: number): string {
 }
 
 /** 0 to 100, where the phase says it. */
-export function progressOf({ phase }: Engine): number | null {
+export function progressOf({ report: { phase } }: Engine): number | null {
   const found = /\b(\d{1,3})%/.exec(phase ?? "");
   const percent = found ? Number(found[1]) : Number.NaN;
   return percent >= 0 && percent <= 100 ? percent : null;

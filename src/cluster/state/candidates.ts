@@ -35,8 +35,8 @@ function offersOf({ state, catalog }: CandidateContext): Offers {
 
 /** Whether the replica can answer this at all, whatever its state. */
 export function fits({ worker, engine, card }: Replica, request: ReplicaRequest): boolean {
-  if (request.kinds !== null && !request.kinds.includes(engine.kind)) return false;
-  if (request.engineRun !== null && engine.run !== request.engineRun) return false;
+  if (request.kinds !== null && !request.kinds.includes(engine.report.kind)) return false;
+  if (request.engineRun !== null && engine.report.run !== request.engineRun) return false;
   if (request.minContext !== null && (card.maxModelLen ?? 0) <= request.minContext) return false;
   return request.worker === null || worker.name === request.worker || worker.id === request.worker;
 }
@@ -119,7 +119,7 @@ export function candidatesAmong(
 }
 
 /** Requests that the engine may have at once. */
-function roomOf({ limits }: ClusterState, { maxInFlight, route }: Engine): number {
+function roomOf({ limits }: ClusterState, { report: { maxInFlight }, route }: Engine): number {
   const most = maxInFlight ?? limits.maxInFlight;
   // Each needs a lane of its own there: better to wait for another replica than for a lane.
   return route.via === "lane" ? Math.min(most, limits.maxByLane) : most;

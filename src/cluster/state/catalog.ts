@@ -61,10 +61,10 @@ export function replicasOf(worker: Worker, engine: Engine): Replica[] {
 }
 
 function cardsOf(engine: Engine): readonly ModelCard[] {
-  if (engine.service !== null) return [];
+  if (engine.report.service !== null) return [];
   if (engine.models.length > 0) return engine.models;
   const unknown = { parent: null, maxModelLen: null, loaded: null, extra: {} };
-  return engine.expectedModels.map((id) => ({ id, ...unknown }));
+  return engine.report.expectedModels.map((id) => ({ id, ...unknown }));
 }
 
 export function replicaState(
@@ -75,25 +75,25 @@ export function replicaState(
     return { state: "unreachable", reason: `worker ${worker.state}: ${worker.reason ?? ""}` };
   }
   if (worker.state !== "ready") return { state: "draining", reason: worker.reason };
-  if (engine.state === "ready" && engine.suspect) {
+  if (engine.report.state === "ready" && engine.suspect) {
     return { state: "excluded", reason: engine.suspect.reason };
   }
-  if (engine.state === "ready" && engine.refusesKey !== null) {
+  if (engine.report.state === "ready" && engine.refusesKey !== null) {
     return { state: "excluded", reason: engine.refusesKey };
   }
-  switch (engine.state) {
+  switch (engine.report.state) {
     case "ready":
       break;
     case "starting":
     case "backoff":
-      return { state: "starting", reason: engine.reason ?? engine.phase };
+      return { state: "starting", reason: engine.report.reason ?? engine.report.phase };
     case "stopping":
-      return { state: "draining", reason: engine.reason };
+      return { state: "draining", reason: engine.report.reason };
     case "suspect":
     case "unhealthy":
     case "failed":
     case "stopped":
-      return { state: "excluded", reason: engine.reason ?? `engine ${engine.state}` };
+      return { state: "excluded", reason: engine.report.reason ?? `engine ${engine.report.state}` };
   }
   switch (engine.route.via) {
     case "direct":

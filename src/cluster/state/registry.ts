@@ -1,10 +1,15 @@
 /** What each worker said last; the session layer feeds it. */
 
-import type { EngineReport, Goodbye, Model, ModelList } from "../../protocol/messages.ts";
-import { isServiceName } from "../../protocol/service-name.ts";
-import { cleanLine } from "../../util/text.ts";
+import {
+  type EngineReport,
+  isSoundName,
+  readReport,
+  unknownReport,
+  type WireEngineReport,
+} from "../../protocol/engine-report.ts";
+import type { Goodbye, Model, ModelList } from "../../protocol/messages.ts";
 import { newRunFacts, noteRun } from "./engine-runs.ts";
-import type { ClusterState, Engine, EngineState, ModelCard, Route, Worker } from "./state.ts";
+import type { ClusterState, Engine, ModelCard, Route, Worker } from "./state.ts";
 
 /** The worker of a session, or null when the session is not the one that counts. */
 export function workerOf(
@@ -36,7 +41,7 @@ export interface EngineChange {
   engine: Engine;
   /** Whether it is in another state or another run than before. */
   stateChanged: boolean;
-  /** Whether the head must find out anew how to reach it. */
+  /** Whether the head must find out again how to reach it. */
   routeStale: boolean;
 }
 
@@ -46,42 +51,51 @@ const ENGINE_NUMBER = /^[1-9]\d{0,3}$/;
 /** Takes an engine's state over; null when it has no sound number, or is one too many. */
 export function reportEngine(
   state: ClusterState,
-  where: { worker: Worker; report: EngineReport },
+  where: { worker: Worker; report: WireEngineReport },
   now: number,
 ): EngineChange | null {
-  const { worker, report } = where;
-  const known = worker.engines.get(report.engine);
+  const { worker } = where;
+  const number = where.report.engine;
+  const known = worker.engines.get(number);
   if (!known && worker.engines.size >= state.limits.maxEnginesPerWorker) return null;
-  if (!ENGINE_NUMBER.test(report.engine)) return null;
-  const engine: Engine = known ?? {
-    key: `${worker.id}/${report.engine}`,
-    number: report.engine,
-    run: report.run,
-    kind: report.kind,
-    service: null,
-    state: "starting",
-    phase: null,
-    reason: null,
-    stateSince: now,
-    port: null,
-    https: false,
-    loopbackOnly: null,
-    advertise: null,
-    apiKey: null,
-    restarts: 0,
-    pid: null,
-    adopted: false,
-    container: null,
-    expectedModels: [],
-    maxInFlight: null,
-    gpusWanted: null,
-    hostHeader: null,
+  if (!ENGINE_NUMBER.test(number)) return null;
+  const report = readReport(where.report, now);
+  const engine = known ?? newEngine(worker, number, now);
+  const { report: before } = engine;
+  const isAnother = before.run !== "" && before.run !== report.run;
+  const hasEnded = noteRun(state, { engine, report }, now);
+  if ((isAnother || hasEnded) && !state.endedRuns.has(before.run)) endRun(state, before.run, now);
+  if (isAnother) {
+    engine.route = { via: "unknown" };
+    engine.load = null;
+    engine.progressAt = null;
+    engine.flowedAt = null;
+    engine.suspect = null;
+  }
+  noteRestarts(engine, report);
+  engine.report = report;
+  worker.engines.set(number, engine);
+  remember(state, engine.models, now);
+  state.revision += 1;
+  const isNew = !known || before.state !== report.state || before.run !== report.run;
+  const isMoved =
+    before.port !== report.port ||
+    before.advertise !== report.advertise ||
+    before.loopbackOnly !== report.loopbackOnly;
+  return {
+    engine,
+    stateChanged: isNew,
+    routeStale: report.state === "ready" && (isNew || isMoved),
+  };
+}
+
+/** One of which nothing is known yet. */
+function newEngine(worker: Worker, number: string, now: number): Engine {
+  return {
+    key: `${worker.id}/${number}`,
+    number,
+    report: unknownReport(now),
     load: null,
-    gpus: [],
-    failure: null,
-    hint: null,
-    evidence: [],
-    phaseSince: null,
     models: [],
     pages: null,
     route: { via: "unknown" },
@@ -99,64 +113,13 @@ export function reportEngine(
     ]),
     ...newRunFacts(now),
   };
-  const next = stateFromWire(report.state);
-  const phase = cleanLine(report.phase, 100) || null;
-  const isAnother = known !== undefined && known.run !== "" && known.run !== report.run;
-  const hasEnded = noteRun(state, { engine, report: { ...report, state: next, phase } }, now);
-  if ((isAnother || hasEnded) && !state.endedRuns.has(engine.run)) endRun(state, engine.run, now);
-  const stateChanged = !known || known.state !== next || known.run !== report.run;
-  const routeStale =
-    next === "ready" &&
-    (!known ||
-      known.state !== "ready" ||
-      known.run !== report.run ||
-      known.port !== (report.port || null) ||
-      known.advertise !== (report.advertise || null) ||
-      known.loopbackOnly !== (report.loopbackOnly ?? null));
-  if (isAnother) {
-    engine.route = { via: "unknown" };
-    engine.load = null;
-    engine.progressAt = null;
-    engine.flowedAt = null;
-    engine.suspect = null;
-  }
-  engine.run = report.run;
-  engine.kind = cleanLine(report.kind, 32);
-  engine.service = isServiceName(report.service) ? report.service : null;
-  engine.state = next;
-  engine.phase = phase;
-  engine.reason = cleanLine(report.reason, 500) || null;
-  engine.stateSince = now - Math.max(0, report.sinceMs);
-  engine.port = report.port || null;
-  engine.https = report.https;
-  engine.loopbackOnly = report.loopbackOnly ?? null;
-  engine.advertise = report.advertise || null;
-  engine.apiKey = report.apiKey || null;
-  noteRestarts(engine, report);
-  engine.restarts = report.restarts;
-  engine.pid = report.pid || null;
-  engine.adopted = report.adopted;
-  engine.container = cleanLine(report.container, 128) || null;
-  engine.expectedModels = engine.service ? [] : report.expectedModels.filter(isSoundName);
-  engine.maxInFlight = report.maxInFlight ?? null;
-  engine.gpusWanted = report.gpusWanted || null;
-  engine.hostHeader = isHostHeader(report.hostHeader) ? report.hostHeader : null;
-  engine.gpus = report.gpus.slice(0, MAX_GPUS).map((uuid) => cleanLine(uuid, 100));
-  engine.failure = cleanLine(report.failure, 32) || null;
-  engine.hint = cleanLine(report.hint, 500) || null;
-  engine.evidence = report.evidence.slice(-MAX_EVIDENCE).map((line) => cleanLine(line, 500));
-  engine.phaseSince = engine.phase === null ? null : now - Math.max(0, report.phaseMs);
-  worker.engines.set(report.engine, engine);
-  remember(state, engine.models, now);
-  state.revision += 1;
-  return { engine, stateChanged, routeStale };
 }
 
 /** The word for why it ended holds until it is ready again. */
-function noteRestarts({ restarts, restartReasons, failure }: Engine, report: EngineReport): void {
-  const more = report.restarts - restarts;
+function noteRestarts({ restartReasons, report: before }: Engine, report: EngineReport): void {
+  const more = report.restarts - before.restarts;
   if (more <= 0) return;
-  const word = cleanLine(report.failure, 32) || failure || "unknown";
+  const word = report.failure ?? before.failure ?? "unknown";
   const isOne = restartReasons.has(word) || restartReasons.size < MAX_RESTART_REASONS;
   const reason = isOne ? word : "other";
   restartReasons.set(reason, (restartReasons.get(reason) ?? 0) + more);
@@ -170,7 +133,7 @@ export function reportModels(
 ): boolean {
   const { worker, list } = where;
   const engine = worker.engines.get(list.engine);
-  if (!engine || engine.service !== null) return true;
+  if (!engine || engine.report.service !== null) return true;
   if (engine.pages?.revision !== list.revision) {
     engine.pages = { revision: list.revision, models: [] };
   }
@@ -220,7 +183,7 @@ export function isKnownModel(state: ClusterState, model: string, now: number): b
   for (const worker of state.workers.values()) {
     if (worker.left || worker.state === "lost") continue;
     for (const engine of worker.engines.values()) {
-      if (engine.expectedModels.includes(model)) return true;
+      if (engine.report.expectedModels.includes(model)) return true;
     }
   }
   return false;
@@ -239,16 +202,6 @@ export function remember(state: ClusterState, models: Iterable<ModelCard>, now: 
   }
 }
 
-/** A model is asked for by its exact name, so that one which cannot be shown as it is cannot be. */
-function isSoundName(id: string): boolean {
-  return id !== "" && cleanLine(id, 512) === id;
-}
-
-/** It goes into a request as it stands. */
-function isHostHeader(text: string): boolean {
-  return text.length <= 300 && /^[\w.[\]:-]+$/.test(text);
-}
-
 function cardOf(model: Model): Engine["models"][number] {
   return {
     id: model.id,
@@ -260,12 +213,8 @@ function cardOf(model: Model): Engine["models"][number] {
 }
 
 const MAX_CARD_CHARS = 2048;
-/** GPUs that are kept of an engine. */
-const MAX_GPUS = 64;
 /** Reasons that its restarts are told apart by. */
 const MAX_RESTART_REASONS = 32;
-/** Lines of evidence that are kept of an engine. */
-const MAX_EVIDENCE = 8;
 
 function extraOf(card: string): Record<string, unknown> {
   if (card === "" || card.length > MAX_CARD_CHARS) return {};
@@ -276,20 +225,4 @@ function extraOf(card: string): Record<string, unknown> {
     // A worker that sends what is no JSON loses its extras, not its model.
     return {};
   }
-}
-
-const STATES: Record<string, EngineState> = {
-  STARTING: "starting",
-  READY: "ready",
-  SUSPECT: "suspect",
-  UNHEALTHY: "unhealthy",
-  STOPPING: "stopping",
-  BACKOFF: "backoff",
-  FAILED: "failed",
-  STOPPED: "stopped",
-};
-
-/** A state that a newer worker has and this head does not know takes no requests. */
-function stateFromWire(state: EngineReport["state"]): EngineState {
-  return STATES[String(state)] ?? "unhealthy";
 }

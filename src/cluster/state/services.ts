@@ -5,8 +5,14 @@ import type { Catalog, ClusterState, Engine, Replica, Worker } from "./state.ts"
 
 /** The one replica that an engine is of its service; null for an engine with models. */
 export function serviceReplicaOf(worker: Worker, engine: Engine): Replica | null {
-  if (engine.service === null) return null;
-  const card = { id: engine.service, parent: null, maxModelLen: null, loaded: null, extra: {} };
+  if (engine.report.service === null) return null;
+  const card = {
+    id: engine.report.service,
+    parent: null,
+    maxModelLen: null,
+    loaded: null,
+    extra: {},
+  };
   return { worker, engine, card, ...replicaState(worker, engine) };
 }
 

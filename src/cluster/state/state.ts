@@ -7,13 +7,11 @@ import { CLUSTER_LIMITS, type ClusterLimits } from "./limits.ts";
 import { newPoison, type Poison } from "../faults/poison.ts";
 import { newQueue, type Queue } from "./queue.ts";
 import type { Hardware } from "./telemetry.ts";
+import type { EngineReport } from "../../protocol/engine-report.ts";
 import type { Host } from "../../protocol/messages.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
 export type WorkerState = "ready" | "stale" | "lost" | "draining" | "drained" | "left";
-
-export type EngineState =
-  "starting" | "ready" | "suspect" | "unhealthy" | "stopping" | "backoff" | "failed" | "stopped";
 
 export interface Worker {
   /** Stable across restarts of the worker. */
@@ -59,43 +57,10 @@ export interface Engine {
   /** `<worker id>/<number>`: unique in the cluster, stable across restarts. */
   key: string;
   number: string;
-  run: string;
-  kind: string;
-  /** The name under which it is offered as an HTTP server; then it has no models. */
-  service: string | null;
-  state: EngineState;
-  phase: string | null;
-  reason: string | null;
-  stateSince: number;
-  port: number | null;
-  https: boolean;
-  loopbackOnly: boolean | null;
-  advertise: string | null;
-  apiKey: string | null;
-  restarts: number;
-  /** The leading process on the worker's machine. */
-  pid: number | null;
-  /** Whether the worker took it over from an earlier life of itself. */
-  adopted: boolean;
-  /** Name or short id of its container, or its compose project; null: none, or not known yet. */
-  container: string | null;
-  expectedModels: string[];
-  /** Requests that it should have at once; null: its worker has not told. */
-  maxInFlight: number | null;
-  /** GPUs that its command asks for; null: none, or not told. */
-  gpusWanted: number | null;
-  /** The `Host` of requests that the head sends to it directly; null: its address. */
-  hostHeader: string | null;
+  /** What its worker reported last. Written by registry. */
+  report: EngineReport;
   /** What it said last about its load; `loadOf` tells whether it still holds. Written by load. */
   load: LoadFigures | null;
-  /** The GPUs that it may use; empty: all of its machine, or it is not known. */
-  gpus: string[];
-  /** Why it ended last, until it is ready again; see EngineReport. */
-  failure: string | null;
-  hint: string | null;
-  evidence: string[];
-  /** Since when a starting engine is in its phase. */
-  phaseSince: number | null;
   models: ModelCard[];
   /** Pages of a list that is not complete yet. */
   pages: { revision: number; models: ModelCard[] } | null;

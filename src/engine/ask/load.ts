@@ -6,7 +6,8 @@ import { sleep } from "../../util/sleep.ts";
 import { engineClient, throwUnlessOk } from "./engine-client.ts";
 import type { LoadNumbers, LoadReading, LoadSource } from "../load-source.ts";
 import { PRESETS } from "../presets/all.ts";
-import type { EngineKind, EngineState, EngineStatus } from "../status.ts";
+import type { EngineKind, EngineStatus } from "../status.ts";
+import type { EngineState } from "../../protocol/engine-report.ts";
 
 export interface LoadSettings {
   /** Between two readings, ... */

@@ -70,8 +70,8 @@ export async function attend(
     return { type: "released", address };
   }
 
-  const { kind, state, sinceMs } = report.status();
-  const readyMs = state === "ready" ? Date.now() - sinceMs : 0;
+  const { kind, state, stateSince } = report.status();
+  const readyMs = state === "ready" ? Date.now() - stateSince : 0;
   const isAsked = signals.stop.aborted;
   const failure = isAsked ? null : await tellFailure(run, event, options);
   const endedAtMs = Date.now();

@@ -1,12 +1,12 @@
 /** Puts together what keeps one engine: from what its user says, its command, and the defaults. */
 
 import path from "node:path";
+import { unknownReport } from "../../protocol/engine-report.ts";
 import { readEngineArgv, refuseWithoutHttp } from "../argv/argv.ts";
 import { continueAttached } from "./attach-record.ts";
 import { parseAttachUrl, watchAttached } from "./attached.ts";
 import { type EngineKeeper, keepChild, type StopSignals } from "./child.ts";
 import { launcherFor } from "../docker/launcher.ts";
-import { NO_FAILURE } from "../failure.ts";
 import { type GpuPin, pinGpus } from "../argv/gpu-pin.ts";
 import { printableModels } from "../presets/model-list.ts";
 import { ENGINE_LOG, openLogIndex } from "../log/log-index.ts";
@@ -19,23 +19,12 @@ import type { SupervisorOptions } from "./supervisor.ts";
 import type { ToldFacts } from "./watch.ts";
 
 const UNKNOWN: EngineFacts = {
-  kind: "generic",
+  ...unknownReport(0),
   run: null,
-  pid: null,
-  port: null,
+  kind: "generic",
+  failure: null,
   url: null,
-  loopbackOnly: null,
-  restarts: 0,
-  adopted: false,
   models: [],
-  expectedModels: [],
-  maxInFlight: null,
-  gpusWanted: null,
-  hostHeader: null,
-  service: null,
-  gpus: [],
-  container: null,
-  ...NO_FAILURE,
 };
 
 export interface Kept extends EngineKeeper {

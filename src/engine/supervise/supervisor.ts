@@ -16,7 +16,8 @@ import type { SupervisorSettings } from "./settings.ts";
 import type { EngineStatus } from "../status.ts";
 import { readVitalSigns, type VitalSigns } from "./vital-signs.ts";
 
-export type { EngineKind, EngineModel, EngineState, EngineStatus } from "../status.ts";
+export type { EngineState } from "../../protocol/engine-report.ts";
+export type { EngineKind, EngineModel, EngineStatus } from "../status.ts";
 export type { FinalExit } from "./child.ts";
 export type { RestartMode } from "./restart.ts";
 export type { SupervisorSettings } from "./settings.ts";

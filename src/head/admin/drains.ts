@@ -90,8 +90,8 @@ function orderedJson(
     ...placeJson(worker),
     drain: drainJson(order),
     was_ordered: isOld,
-    engine_state: engine?.state ?? null,
-    engine_phase: engine?.phase ?? null,
+    engine_state: engine?.report.state ?? null,
+    engine_phase: engine?.report.phase ?? null,
   };
 }
 

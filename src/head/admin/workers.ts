@@ -45,7 +45,7 @@ async function forgetWorker(options: WorkerRoutesOptions, wanted: string): Promi
       hint: "to let it in again, end this join and start it anew with a join token",
     });
     // What it still runs moves on or ends, as if its process had ended.
-    for (const engine of live.engines.values()) endRun(state, engine.run, now());
+    for (const engine of live.engines.values()) endRun(state, engine.report.run, now());
     endRun(state, live.run, now());
     forget(state, live);
   }

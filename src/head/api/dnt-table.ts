@@ -60,11 +60,11 @@ function row(of: {
 
 function servicesOf(worker: Worker): unknown[] {
   return [...worker.engines.values()].map((engine) => ({
-    name: engine.service ?? ALL_MODELS,
+    name: engine.report.service ?? ALL_MODELS,
     hardware: NO_HARDWARE,
-    status: engine.state === "ready" ? "connected" : "disconnected",
+    status: engine.report.state === "ready" ? "connected" : "disconnected",
     host: "localhost",
-    port: String(engine.port ?? ""),
+    port: String(engine.report.port ?? ""),
     identity_group: replicasOf(worker, engine)
       .filter((replica) => replica.state === "ready")
       .map((replica) => `model=${replica.card.id}`),

@@ -67,7 +67,7 @@ async function union(options: OllamaListsOptions, path: OllamaPath): Promise<unk
   const engines = [...options.state.workers.values()]
     .filter((worker) => worker.state === "ready")
     .flatMap((worker) => [...worker.engines.values()].map((engine) => ({ worker, engine })))
-    .filter(({ engine }) => engine.kind === "ollama" && engine.state === "ready");
+    .filter(({ engine }) => engine.report.kind === "ollama" && engine.report.state === "ready");
   const lists = await Promise.all(engines.map((at) => ask(options, at, path)));
   const byName = new Map<string, unknown>();
   for (const model of lists.flat()) {

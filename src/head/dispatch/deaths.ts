@@ -64,5 +64,5 @@ function verdictOf(state: ClusterState, lease: Lease): boolean | null {
   // With its worker gone, or stopped on purpose, it has not died of a request.
   const isGone = worker === undefined || worker.left || worker.state === "lost";
   if (isGone || state.endedRuns.has(lease.engineRun)) return false;
-  return worker.engines.get(lease.engineNumber)?.state === "stopping" ? false : null;
+  return worker.engines.get(lease.engineNumber)?.report.state === "stopping" ? false : null;
 }

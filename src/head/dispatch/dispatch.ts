@@ -133,7 +133,12 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     // until one or the other is known.
     const worker = state.workers.get(held.workerId);
     const engine = worker?.engines.get(held.engineNumber);
-    if (!worker || !engine || engine.route.via === "unknown" || engine.run !== held.engineRun)
+    if (
+      !worker ||
+      !engine ||
+      engine.route.via === "unknown" ||
+      engine.report.run !== held.engineRun
+    )
       return;
     setRoute(state, engine, { via: "unknown" });
     ways.look(worker, engine);

@@ -30,7 +30,7 @@ export function createResponseOrigins(options: ResponseOriginsOptions): Origins 
   const isAlive = (run: string) => {
     for (const worker of state.workers.values()) {
       if (worker.state === "left" || worker.state === "lost") continue;
-      for (const engine of worker.engines.values()) if (engine.run === run) return true;
+      for (const engine of worker.engines.values()) if (engine.report.run === run) return true;
     }
     return false;
   };

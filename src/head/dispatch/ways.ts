@@ -27,12 +27,13 @@ export function startWayFinder(options: WayFinderOptions): WayFinder {
   const look = async (worker: Worker, engine: Engine): Promise<void> => {
     if (probing.has(engine.key)) return;
     probing.add(engine.key);
-    const { port, advertise } = engine;
+    const { port, advertise } = engine.report;
     const route = await findWay(options.way, { worker, engine });
     probing.delete(engine.key);
     if (disposed || state.workers.get(worker.id)?.engines.get(engine.number) !== engine) return;
     // What was tried is not what the engine says now: try that instead.
-    if (port !== engine.port || advertise !== engine.advertise) return look(worker, engine);
+    if (port !== engine.report.port || advertise !== engine.report.advertise)
+      return look(worker, engine);
     const before = engine.route;
     setRoute(state, engine, route);
     const name = `${worker.name}/${engine.number}`;
@@ -50,7 +51,7 @@ export function startWayFinder(options: WayFinderOptions): WayFinder {
       if (worker.state === "left" || worker.state === "lost") continue;
       for (const engine of worker.engines.values()) {
         const { via } = engine.route;
-        if (engine.state === "ready" && (via === "unknown" || via === "unreachable")) {
+        if (engine.report.state === "ready" && (via === "unknown" || via === "unreachable")) {
           void look(worker, engine);
         }
       }

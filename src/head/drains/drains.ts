@@ -158,7 +158,7 @@ export function startDrains(options: DrainsOptions): Drains {
       case "restart": {
         if (current.stage === "draining") {
           // Before the worker is told: a head that ends now must not have it done twice.
-          await change({ stage: "restarting", engineRun: step.engine.run });
+          await change({ stage: "restarting", engineRun: step.engine.report.run });
         }
         if (!isHeld(current)) return;
         if (now() - (toldAt.get(current.id) ?? Number.NEGATIVE_INFINITY) < options.repeatMs) return;

@@ -49,7 +49,10 @@ function obstacle(target: { state: ClusterState; worker: Worker; engine: Engine 
   if (order?.purpose === "drain") {
     return `${name} is drained (${order.who}); take that back first: llmnode undrain ${name}`;
   }
-  const isOthers = engine.state === "ready" && engine.pid === null && engine.container === null;
+  const isOthers =
+    engine.report.state === "ready" &&
+    engine.report.pid === null &&
+    engine.report.container === null;
   if (isOthers) return `the engine of ${name} was not started by its worker, which only watches it`;
   return null;
 }

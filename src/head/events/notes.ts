@@ -3,6 +3,7 @@
 import type { Transition } from "../../cluster/liveness/liveness.ts";
 import type { Reschedule } from "../../cluster/dispatch/reschedules.ts";
 import type { Engine, Worker, WorkerState } from "../../cluster/state/state.ts";
+import type { EngineReport } from "../../protocol/engine-report.ts";
 import type { EventKind, EventRow } from "../../protocol/watch-rows.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import { count } from "../../util/text.ts";
@@ -63,10 +64,11 @@ export function createEventNotes(events: Events, togetherMs = TOGETHER_MS): Even
       events.record({ level, kind: isBack ? "back" : kind, worker: worker.name, text });
     },
     engine(worker, engine) {
-      const { kind, level } = engineMeaning(engine);
-      const model = engine.models[0]?.id ?? engine.expectedModels[0] ?? null;
-      const what = `${engine.kind} ${engine.state}${engine.phase ? ` (${engine.phase})` : ""}`;
-      const why = engine.reason ? `: ${engine.reason}` : "";
+      const { report } = engine;
+      const { kind, level } = engineMeaning(report);
+      const model = engine.models[0]?.id ?? report.expectedModels[0] ?? null;
+      const what = `${report.kind} ${report.state}${report.phase ? ` (${report.phase})` : ""}`;
+      const why = report.reason ? `: ${report.reason}` : "";
       events.record({ level, kind, worker: worker.name, model, text: `engine ${what}${why}` });
     },
     suspicion(worker, engine, isSuspect) {
@@ -171,7 +173,10 @@ const TRANSITIONS: Readonly<Record<WorkerState, { kind: EventKind; level: EventR
   left: { kind: "left", level: "info" },
 };
 
-function engineMeaning({ state, failure }: Engine): { kind: EventKind; level: EventRow["level"] } {
+function engineMeaning({ state, failure }: EngineReport): {
+  kind: EventKind;
+  level: EventRow["level"];
+} {
   switch (state) {
     case "ready":
       return { kind: "ready", level: "info" };

@@ -130,7 +130,7 @@ function registerEngines(registry: Registry, { state, now }: WorkerSource): void
     },
     (gauge) => {
       for (const { worker, engine } of engines(state)) {
-        const { maxInFlight } = engine;
+        const { maxInFlight } = engine.report;
         if (maxInFlight !== null) gauge.inc({ worker, engine: engine.number }, maxInFlight);
       }
     },

@@ -144,13 +144,14 @@ export function refuse(options: MessageOptions, session: ServerSession, refusal:
 }
 
 function logEngine(log: Log, worker: Worker, engine: Engine): void {
+  const { kind, state, phase, reason } = engine.report;
   const fields = {
     engine: `${worker.name}/${engine.number}`,
-    kind: engine.kind,
-    state: engine.state,
-    phase: engine.phase ?? undefined,
-    reason: engine.reason ?? undefined,
+    kind,
+    state,
+    phase: phase ?? undefined,
+    reason: reason ?? undefined,
   };
-  if (engine.state === "ready" || engine.state === "starting") log.info("engine", fields);
+  if (state === "ready" || state === "starting") log.info("engine", fields);
   else log.warn("engine", fields);
 }

@@ -1,12 +1,13 @@
 /** Keeps back what a worker announces and its join token does not allow, and says which that is. */
 
-import type { EngineReport, ModelList } from "../../protocol/messages.ts";
+import type { WireEngineReport } from "../../protocol/engine-report.ts";
+import type { ModelList } from "../../protocol/messages.ts";
 import { globMatcher } from "../../util/glob.ts";
 import { cleanLine } from "../../util/text.ts";
 
 export interface ModelGate {
   /** The report with only the expected models that are allowed, or without its service. */
-  engine(report: EngineReport): EngineReport;
+  engine(report: WireEngineReport): WireEngineReport;
   /** The page with only the models that are allowed. */
   models(page: ModelList): ModelList;
   /** After the last page of a list: null when all of it was allowed. */

@@ -33,7 +33,7 @@ export async function findWay(
   const direct = await directWay(options, where);
   if (direct.via === "direct" || worker.data === "direct") return direct;
   // A URL that does not work is a mistake that somebody should see.
-  return engine.advertise === null ? { via: "lane" } : direct;
+  return engine.report.advertise === null ? { via: "lane" } : direct;
 }
 
 async function directWay(
@@ -41,21 +41,22 @@ async function directWay(
   where: { worker: Worker; engine: Engine },
 ): Promise<Route> {
   const { worker, engine } = where;
-  const scheme = engine.https ? "https" : "http";
-  if (engine.advertise !== null) return await advertisedWay(options, worker, engine.advertise);
-  if (engine.port === null) return unreachable("its port is not known");
+  const scheme = engine.report.https ? "https" : "http";
+  if (engine.report.advertise !== null)
+    return await advertisedWay(options, worker, engine.report.advertise);
+  if (engine.report.port === null) return unreachable("its port is not known");
   const near = isSamePlace(options.head, worker);
   // Another machine's address may lead to it, but that is for its people to say.
   if (!near && worker.data !== "direct") return unreachable("it is on another machine");
   const hosts = near ? ["127.0.0.1", worker.address] : [worker.address];
   let why = "";
   for (const host of new Set(hosts)) {
-    const address = { host, port: engine.port };
+    const address = { host, port: engine.report.port };
     const failed = await probeTcp(address, options.probeTimeoutMs);
     if (failed === null) return { via: "direct", url: `${scheme}://${formatHostPort(address)}` };
     why ||= `${formatHostPort(address)}: ${failed}`;
   }
-  if (!near && engine.loopbackOnly === true) {
+  if (!near && engine.report.loopbackOnly === true) {
     return unreachable("the engine listens on loopback only: start it with --host 0.0.0.0");
   }
   return unreachable(`${why} (a firewall, or NAT? leave out --data direct)`);

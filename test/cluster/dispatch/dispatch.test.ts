@@ -12,7 +12,7 @@ import {
   setRoute,
 } from "../../../src/cluster/state/registry.ts";
 import { type ClusterState, type Lease } from "../../../src/cluster/state/state.ts";
-import type { EngineReport } from "../../../src/protocol/messages.ts";
+import type { WireEngineReport } from "../../../src/protocol/engine-report.ts";
 import { statusJson } from "../../../src/cluster/rows/snapshot.ts";
 import type { ReplicaRequest } from "../../../src/protocol/replica-request.ts";
 import {
@@ -77,7 +77,7 @@ test("excluded, unreachable, starting, draining and stale replicas are not picke
   setRoute(state, a.engine, { via: "direct", url: "http://a" });
   reportEngine(state, { worker: a.worker, report: report({ state: "UNHEALTHY" }) }, T0);
   expect(ask("m").granted).toBe(false);
-  const ready = report({ run: a.engine.run });
+  const ready = report({ run: a.engine.report.run });
   reportEngine(state, { worker: a.worker, report: ready }, T0);
   setRoute(state, a.engine, { via: "direct", url: "http://a" });
   expect(ask("m").granted).toBe(true);
@@ -101,7 +101,7 @@ test("why there is no replica is said without names or addresses", () => {
     state: "STARTING",
     phase: "load 40%",
     expectedModels: ["m"],
-  } satisfies Partial<EngineReport>;
+  } satisfies Partial<WireEngineReport>;
   reportEngine(state, { worker, report: report(phase) }, T0);
   expect(ask("m", { now: T0 + 60_000 })).toEqual({
     granted: false,
@@ -138,7 +138,7 @@ test("what must not run twice stays on a silent worker, and fails with a lost on
   const at = { now: T0, random: () => 0 };
   const workers = ["a", "b"].map((id) => addWorker(state, id, { models: [] }));
   for (const { worker, engine } of workers) {
-    const { run } = engine;
+    const { run } = engine.report;
     reportEngine(state, { worker, report: report({ run, service: "tts" }) }, T0);
     setRoute(state, engine, { via: "lane" });
   }
@@ -191,7 +191,7 @@ test("status shows workers, engines and models as the schema says", () => {
     state: "STARTING",
     phase: "load 40%",
     expectedModels: ["n"],
-  } satisfies Partial<EngineReport>;
+  } satisfies Partial<WireEngineReport>;
   reportEngine(state, { worker: b.worker, report: report(phase) }, T0);
   const catalog = createCatalogReader(state)();
   const status = statusJson({ state, catalog }, { id: "h", version: "1" }, T0 + 40);

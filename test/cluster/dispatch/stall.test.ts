@@ -29,8 +29,8 @@ function send({ state, worker, engine }: Place, more: Partial<Lease> = {}): Leas
     workerName: worker.name,
     workerRun: worker.run,
     engineKey: engine.key,
-    engineRun: engine.run,
-    engineKind: engine.kind,
+    engineRun: engine.report.run,
+    engineKind: engine.report.kind,
     model: "m",
     url: null,
     engineNumber: engine.number,
@@ -185,7 +185,7 @@ test("figures that are too old are unknown", () => {
 test("an engine whose health probes fail as well is suspect for any request", () => {
   const at = place();
   send(at, { request: request("m") });
-  at.engine.state = "unhealthy";
+  at.engine.report.state = "unhealthy";
   expect(suspectAfter(at)).toBe(20_000);
 });
 
@@ -232,7 +232,7 @@ test("services answer as they like, and an engine that starts has not stalled", 
   expect(suspectAfter(service)).toBeNull();
   const starting = place();
   send(starting);
-  starting.engine.state = "starting";
+  starting.engine.report.state = "starting";
   expect(suspectAfter(starting)).toBeNull();
 });
 
@@ -273,7 +273,7 @@ test("so do its own figures, a token that its worker got, another state and anot
       say(at, now, { failedGenerations: 0 });
     },
     (at, now) => {
-      at.engine.state = "backoff";
+      at.engine.report.state = "backoff";
       stallTick(at.state, now);
     },
     (at, now) =>

@@ -179,7 +179,7 @@ test("a failure takes away only what it was to bring, not what was there before"
 test("a new run of an engine begins with an empty cache", () => {
   const { ask, serve, engine } = bound(fleet(NAMES));
   const home = serve({ prompt: prompt("sys one") });
-  engine(home).run = "another";
+  engine(home).report.run = "another";
   expect(ask({ prompt: prompt("sys one") }).missTokens).toBe(2000);
 });
 
@@ -388,7 +388,8 @@ test("whatever happens, an engine at rest owes nothing, under every policy", () 
         const session = which % 2 === 0 ? `s${which}` : null;
         const grant = tryAsk(() => ask({ prompt: prompt(words.join(" ")), session }));
         if (grant) open.push(grant);
-      } else if (what === "restart") engine(which % 2 === 0 ? "a" : "b").run = `run-${at.now}`;
+      } else if (what === "restart")
+        engine(which % 2 === 0 ? "a" : "b").report.run = `run-${at.now}`;
       else if (lease && what === "start") start(lease);
       else if (lease) {
         open.splice(open.indexOf(lease), 1);

@@ -7,7 +7,7 @@ import { waitDecision } from "../../../src/cluster/dispatch/explain.ts";
 import { reportEngine, setRoute } from "../../../src/cluster/state/registry.ts";
 import type { ClusterState, Lease, Worker } from "../../../src/cluster/state/state.ts";
 import type { LeaseOutcome, ReplicaRequest } from "../../../src/protocol/replica-request.ts";
-import type { EngineReport } from "../../../src/protocol/messages.ts";
+import type { WireEngineReport } from "../../../src/protocol/engine-report.ts";
 import {
   addWorker,
   cluster,
@@ -40,7 +40,7 @@ function held(grant: Grant): Lease {
   return grant.lease;
 }
 
-function say(state: ClusterState, worker: Worker, more: Partial<EngineReport>, now = LATER) {
+function say(state: ClusterState, worker: Worker, more: Partial<WireEngineReport>, now = LATER) {
   const change = reportEngine(state, { worker, report: report({ pid: 7, ...more }) }, now);
   if (!change) throw new Error("no engine");
   return change.engine;
@@ -62,7 +62,7 @@ function fail(
 test("an engine has no more requests at once than it should have", () => {
   const state = cluster();
   const { engine } = addWorker(state, "a", { models: ["m"] });
-  engine.maxInFlight = 2;
+  engine.report.maxInFlight = 2;
   const ask = asker(state);
   const first = held(ask("m"));
   held(ask("m"));
@@ -102,7 +102,7 @@ test("a replica whose context is too short comes last, and is not refused", () =
   for (let i = 0; i < 3; i += 1) {
     expect(held(ask("m", prompt(2000, 1000))).workerName).toBe("b");
   }
-  long.engine.maxInFlight = 3;
+  long.engine.report.maxInFlight = 3;
   expect(held(ask("m", prompt(2000, 1000))).workerName).toBe("a");
   expect(held(ask("m", prompt(2000, null))).workerName).toBe("a");
 });
@@ -116,12 +116,12 @@ test("a fallback is taken where no replica of the model is there, the first that
   const fallbacks = ["n", "o"];
   expect(held(ask("m", { fallbacks })).model).toBe("m");
   // One that is busy is waited for.
-  m.engine.maxInFlight = 1;
+  m.engine.report.maxInFlight = 1;
   expect(ask("m", { fallbacks })).toMatchObject({ granted: false, waits: true });
   expect(held(ask("m", { fallbacks, exclude: [m.engine.key] })).model).toBe("n");
-  say(state, m.worker, { run: m.engine.run, state: "BACKOFF" });
+  say(state, m.worker, { run: m.engine.report.run, state: "BACKOFF" });
   expect(held(ask("m", { fallbacks })).model).toBe("n");
-  n.engine.maxInFlight = 1;
+  n.engine.report.maxInFlight = 1;
   expect(held(ask("m", { fallbacks })).model).toBe("o");
   expect(held(ask("never", { fallbacks })).model).toBe("o");
   expect(ask("never", { fallbacks: ["nor this"] })).toMatchObject({
@@ -191,15 +191,15 @@ test("an open one is asked all the same once it is the only one left", () => {
   const a = addWorker(state, "a", { models: ["m"] });
   const b = addWorker(state, "b", { models: ["m"] });
   fail(state, 5, "broken", { exclude: [b.engine.key] });
-  say(state, b.worker, { run: b.engine.run, state: "STOPPING" });
+  say(state, b.worker, { run: b.engine.report.run, state: "STOPPING" });
   expect(held(asker(state)("m", { now: T0 + 1 })).engineKey).toBe(a.engine.key);
 });
 
 test("a process that ended opens it at once, the next one that is ready closes it", () => {
   const state = cluster();
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
-  say(state, worker, { run: engine.run });
-  say(state, worker, { run: engine.run, state: "BACKOFF", pid: 0 });
+  say(state, worker, { run: engine.report.run });
+  say(state, worker, { run: engine.report.run, state: "BACKOFF", pid: 0 });
   expect(engine.breaker.state).toBe("open");
   say(state, worker, { run: "next", state: "STARTING" });
   expect(engine.breaker.state).toBe("open");
@@ -210,17 +210,17 @@ test("a process that ended opens it at once, the next one that is ready closes i
 test("one that its worker gave up as stalled has ended, but not of a request", () => {
   const state = cluster();
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
-  say(state, worker, { run: engine.run });
-  say(state, worker, { run: engine.run, state: "BACKOFF", failure: "stalled", pid: 0 });
-  expect([state.endedRuns.has(engine.run), state.poison.crashes.size]).toEqual([true, 0]);
+  say(state, worker, { run: engine.report.run });
+  say(state, worker, { run: engine.report.run, state: "BACKOFF", failure: "stalled", pid: 0 });
+  expect([state.endedRuns.has(engine.report.run), state.poison.crashes.size]).toEqual([true, 0]);
 });
 
 test("an engine that was stopped on purpose has not crashed", () => {
   const state = cluster();
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
-  say(state, worker, { run: engine.run });
-  say(state, worker, { run: engine.run, state: "STOPPING" });
-  say(state, worker, { run: engine.run, state: "STOPPED", pid: 0 });
+  say(state, worker, { run: engine.report.run });
+  say(state, worker, { run: engine.report.run, state: "STOPPING" });
+  say(state, worker, { run: engine.report.run, state: "STOPPED", pid: 0 });
   say(state, worker, { run: "next", state: "STARTING" });
   expect([engine.breaker.state, state.poison.crashes.size]).toEqual(["closed", 0]);
 });
@@ -230,7 +230,7 @@ test("a body that has ended two engines is refused, whatever the model's replica
   const ask = asker(state);
   for (const id of ["a", "b", "c"]) {
     const { worker, engine } = addWorker(state, id, { models: ["m"] });
-    say(state, worker, { run: engine.run }, T0);
+    say(state, worker, { run: engine.report.run }, T0);
     setRoute(state, engine, { via: "lane" });
     const grant = ask("m", { now: T0, bodyHash: "deadly" });
     if (id === "c") {
@@ -240,7 +240,7 @@ test("a body that has ended two engines is refused, whatever the model's replica
     const lease = held(grant);
     started({ state, router }, lease, T0);
     giveBack(state, lease, { outcome: "broken" });
-    say(state, worker, { run: engine.run, state: "BACKOFF", pid: 0 }, T0 + 500);
+    say(state, worker, { run: engine.report.run, state: "BACKOFF", pid: 0 }, T0 + 500);
   }
   expect(state.poison.killers).toEqual([{ hash: "deadly", deaths: 2 }]);
   expect(ask("m", { now: T0 + 600, bodyHash: "harmless" }).granted).toBe(true);
@@ -260,26 +260,36 @@ test("an attached engine, whose process nobody knows, never counts as dead", () 
 test("a wait takes a minute, for an engine that starts its usual time longer", () => {
   const state = cluster();
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
-  engine.maxInFlight = 0;
+  engine.report.maxInFlight = 0;
   const untilOf = (now: number) => {
     const ahead = lookAhead(state, now);
     return ahead.waits ? ahead.until(now) - now : null;
   };
   expect(untilOf(LATER)).toBe(60_000);
-  say(state, worker, { run: engine.run, state: "STARTING", expectedModels: ["m"] });
+  say(state, worker, { run: engine.report.run, state: "STARTING", expectedModels: ["m"] });
   expect(untilOf(LATER)).toBe(60_000);
   // It gets on: a minute from there.
-  say(state, worker, { run: engine.run, state: "STARTING", phase: "load 10%" }, LATER + 50_000);
+  say(
+    state,
+    worker,
+    { run: engine.report.run, state: "STARTING", phase: "load 10%" },
+    LATER + 50_000,
+  );
   expect(untilOf(LATER)).toBe(110_000);
   // But not for ever.
-  say(state, worker, { run: engine.run, state: "STARTING", phase: "load 11%" }, LATER + 9_999_999);
+  say(
+    state,
+    worker,
+    { run: engine.report.run, state: "STARTING", phase: "load 11%" },
+    LATER + 9_999_999,
+  );
   expect(untilOf(LATER)).toBe(1_800_000);
 });
 
 test("how long a model takes is learnt, and told to who is sent away", () => {
   const state = cluster();
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
-  const start: Partial<EngineReport> = {
+  const start: Partial<WireEngineReport> = {
     state: "STARTING",
     expectedModels: ["m"],
     phase: "load",
@@ -308,7 +318,7 @@ test("nobody waits for what cannot come", () => {
   const state = cluster();
   const ask = asker(state);
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
-  say(state, worker, { run: engine.run, service: "" });
+  say(state, worker, { run: engine.report.run, service: "" });
   const cases: [string, Partial<ReplicaRequest>, Partial<Grant>][] = [
     ["never", {}, { code: "model_not_found" }],
     ["m", { kinds: ["tei"] }, { code: "unknown_url" }],
@@ -322,7 +332,7 @@ test("nobody waits for what cannot come", () => {
     const grant = ask(model, more);
     expect([more, grant]).toEqual([more, expect.objectContaining({ waits: false, ...refusal })]);
   }
-  say(state, worker, { run: engine.run, state: "FAILED", reason: "out of memory" });
+  say(state, worker, { run: engine.report.run, state: "FAILED", reason: "out of memory" });
   setModels(state, worker, { models: ["m"], now: LATER });
   expect(ask("m")).toMatchObject({ waits: false, code: "no_ready_replica" });
 });
@@ -331,13 +341,13 @@ test("what may come back is waited for: a model of the last hour, a pinned worke
   const state = cluster();
   const ask = asker(state);
   const { worker, engine } = addWorker(state, "a", { models: ["m"] });
-  say(state, worker, { run: engine.run, state: "READY" });
+  say(state, worker, { run: engine.report.run, state: "READY" });
   setModels(state, worker, { models: [], now: LATER });
   expect(ask("m")).toMatchObject({ waits: true, code: "no_ready_replica" });
   worker.state = "lost";
   state.revision += 1;
   expect(ask("m", { worker: "a" })).toMatchObject({ waits: true });
-  engine.service = "tts";
+  engine.report.service = "tts";
   state.revision += 1;
   expect(ask("m", { model: null, service: "tts" })).toMatchObject({
     waits: true,

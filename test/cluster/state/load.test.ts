@@ -74,7 +74,7 @@ test("another run of the engine begins with nothing known; the status shows all 
     return statusJson({ state, catalog }, { id: "h", version: "1" }, T0 + 10).workers[0]
       ?.engines[0];
   };
-  expect(engine.hostHeader).toBe("h:1");
+  expect(engine.report.hostHeader).toBe("h:1");
   expect(shown()).toMatchObject({
     max_in_flight: 320,
     gpus_wanted: 2,
@@ -100,6 +100,6 @@ test("a host name that would break out of its header is not taken", () => {
   ];
   for (const [hostHeader, expected] of cases) {
     reportEngine(state, { worker, report: report({ hostHeader }) }, T0);
-    expect(engine.hostHeader).toBe(expected);
+    expect(engine.report.hostHeader).toBe(expected);
   }
 });

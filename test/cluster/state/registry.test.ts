@@ -61,7 +61,11 @@ test("names that could not be shown as they are, are not offered", () => {
   expect(engine.models.map((model) => model.id)).toEqual(["ok"]);
   const text = report({ reason: "a\u001b[31mb\nc", phase: "p".repeat(1000), kind: "k\u0000" });
   reportEngine(state, { worker, report: text }, T0);
-  expect([engine.reason, engine.phase?.length, engine.kind]).toEqual(["ab c", 100, "k"]);
+  expect([engine.report.reason, engine.report.phase?.length, engine.report.kind]).toEqual([
+    "ab c",
+    100,
+    "k",
+  ]);
 });
 
 test("the way to an engine is found out anew when it could have changed, and only then", () => {

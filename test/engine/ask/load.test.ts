@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { type LoadReader, startLoadReader } from "../../../src/engine/ask/load.ts";
 import type { LoadSettings } from "../../../src/engine/ask/load.ts";
-import type { EngineKind, EngineState } from "../../../src/engine/status.ts";
+import type { EngineKind } from "../../../src/engine/status.ts";
+import type { EngineState } from "../../../src/protocol/engine-report.ts";
 import { LIKES } from "../../../src/sim/core/options.ts";
 import { memoryLog } from "../../helpers/cluster.ts";
 import { chat, quickSim } from "../../sim/harness.ts";

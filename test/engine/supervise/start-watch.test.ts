@@ -80,11 +80,11 @@ test("a download that prints nothing is seen by the growth of the cache, and is 
   );
   const phase = () => engine.supervisor.status().phase ?? "";
   await until(() => /^download [\d.]+ MiB$/.test(phase()), "the phase");
-  const since = engine.supervisor.status().phaseSinceMs;
+  const since = engine.supervisor.status().phaseSince;
   const before = phase();
   await until(() => phase() !== before, "growth");
   expect(phase()).toMatch(/^download [\d.]+ MiB$/);
-  expect(engine.supervisor.status().phaseSinceMs).toBe(since);
+  expect(engine.supervisor.status().phaseSince).toBe(since);
   expect(since).not.toBeNull();
 });
 
@@ -93,7 +93,7 @@ test("a failure stays to be seen until the engine is ready", async () => {
     settings: { backoffFirstMs: 300, backoffMaxMs: 300 },
   });
   const crashed = await engine.reaches("backoff");
-  expect(crashed).toMatchObject({ failure: "gated", phaseSinceMs: null });
+  expect(crashed).toMatchObject({ failure: "gated", phaseSince: null });
   expect(crashed.reason).toStartWith("access to the model is refused: ");
   expect(crashed.hint).toContain("https://huggingface.co/m and");
   expect(crashed.evidence.some((line) => line.includes("gated repo"))).toBe(true);

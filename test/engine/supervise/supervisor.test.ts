@@ -120,7 +120,7 @@ test("a command that exits at once backs off, with its own words as the reason",
   const crashes = engine.changes.filter((status) => status.state === "backoff");
   const reason = "it does not accept its command: vllm: error: unrecognized arguments: --x";
   expect(crashes[0]?.reason).toBe(reason);
-  expect(crashes[1]?.sinceMs).toBeGreaterThan(crashes[0]?.sinceMs ?? 0);
+  expect(crashes[1]?.stateSince).toBeGreaterThan(crashes[0]?.stateSince ?? 0);
 });
 
 test("three failed probes in a row make it unhealthy, one good one brings it back", async () => {

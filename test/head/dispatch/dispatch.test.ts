@@ -158,7 +158,11 @@ test("whatever happens in whatever order, every request is settled once and noth
         else if ((kind === "crash" || kind === "stop") && worker) {
           const known = worker.engines.get("1");
           const to = kind === "crash" ? "BACKOFF" : "STOPPING";
-          const said = report({ run: known?.run ?? `e${run}`, state: to, expectedModels: ["m"] });
+          const said = report({
+            run: known?.report.run ?? `e${run}`,
+            state: to,
+            expectedModels: ["m"],
+          });
           reportEngine(state, { worker, report: said }, now);
         } else if (kind === "ready" && worker) {
           const said = report({ run: pick % 3 ? `e${run}` : "same", pid: 1 + (pick % 2) });
@@ -225,7 +229,10 @@ function running(diedWithinMs = 30_000) {
   const say = (state_: string, more = {}) =>
     reportEngine(
       state,
-      { worker, report: report({ run: engine.run, pid: 7, state: state_ as "READY", ...more }) },
+      {
+        worker,
+        report: report({ run: engine.report.run, pid: 7, state: state_ as "READY", ...more }),
+      },
       T0,
     );
   say("READY");

@@ -343,7 +343,7 @@ test("facts of the cluster are read at the scrape", async () => {
 test("an engine's load is a fact while it is fresh; what it does not say is absent", async () => {
   const state = cluster();
   const { worker, engine } = addWorker(state, "gpu-1", { models: ["qwen"] });
-  engine.maxInFlight = 320;
+  engine.report.maxInFlight = 320;
   reportLoads(
     worker,
     [{ engine: "1", running: 3, kvUsage: 0.25, prefixQueryTokens: 9, sampleAgeMs: 0 }],

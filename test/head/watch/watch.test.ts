@@ -211,7 +211,10 @@ test("requests that are moved together are told together", async () => {
   notes.reschedules(
     Array.from({ length: 39 }, () => ({ lease, kind: "move", reason: "worker a is lost" })),
   );
-  notes.engine(worker, { ...engine, state: "backoff", reason: "exit code 1" });
+  notes.engine(worker, {
+    ...engine,
+    report: { ...engine.report, state: "backoff", reason: "exit code 1" },
+  });
   notes.transition({ worker, from: "lost", to: "ready" });
   await waitFor(() => events.last === 4, { what: "the events" });
   expect(events.list().map(({ kind, level, text }) => [kind, level, text])).toEqual([
