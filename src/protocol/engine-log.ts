@@ -3,7 +3,7 @@
 import { LlmnodeError } from "./errors.ts";
 
 /** In place of an engine's number: the request is for the worker itself, and reaches no engine. */
-export const WORKER_ITSELF = "worker";
+export const WORKER_TARGET = "worker";
 
 /** The worker's own path for its engine's output; the question is in the query. */
 export const LOG_PATH = "/log";

@@ -28,7 +28,7 @@ const KIND = {
 } as const;
 
 export interface RequestHead {
-  /** The worker's engine: "1", ..., or the worker itself (WORKER_ITSELF in engine-log.ts). */
+  /** The worker's engine: "1", ..., or the worker itself (WORKER_TARGET in engine-log.ts). */
   engine: string;
   method: string;
   /** With its query. */

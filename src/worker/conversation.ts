@@ -22,7 +22,7 @@ import type { Slot } from "./identity.ts";
 import type { EngineTarget } from "./lane.ts";
 import { type LaneAddress, startLanes } from "./lanes.ts";
 import { startLink } from "./link.ts";
-import type { AnswerItself } from "./logs.ts";
+import type { LogService } from "./logs.ts";
 import { createLoadReport } from "./load.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
 import { takeOrder } from "./orders.ts";
@@ -49,8 +49,8 @@ export interface ConversationOptions {
   load: () => LoadSample | null;
   /** What was measured of the machine. */
   hardware: HardwareReport;
-  /** Answers what the head asks of the worker itself, over a lane. */
-  itself: AnswerItself;
+  /** Answers what the head asks of the worker itself over a lane. */
+  logService: LogService;
   /** The head wants the engine stopped and started again. */
   onRestart: (reason: string) => void;
   /** The head wants to know more of the engine. */
@@ -111,7 +111,7 @@ export function startConversation(options: ConversationOptions): Conversation {
     address: () => laneAddress,
     maxLanes: settings.maxLanes,
     log,
-    itself: options.itself,
+    logService: options.logService,
     engine(number): EngineTarget | null {
       const { url } = options.status();
       return number === options.engine && url !== null ? { url, apiKey: options.apiKey } : null;

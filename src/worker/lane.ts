@@ -1,6 +1,6 @@
 /** One lane at the worker: takes a request of the head, asks the engine, sends the answer back. */
 
-import { WORKER_ITSELF } from "../protocol/engine-log.ts";
+import { WORKER_TARGET } from "../protocol/engine-log.ts";
 import {
   encodeFrame,
   LANE_CREDIT_BYTES,
@@ -13,7 +13,7 @@ import { type ByteQueue, createByteQueue } from "../util/byte-queue.ts";
 import { type Credit, createCredit } from "../util/credit.ts";
 import type { AnswerBody } from "../util/http/body.ts";
 import type { HttpAnswer, HttpClient } from "../util/http/client.ts";
-import type { AnswerItself, OwnAnswer } from "./logs.ts";
+import type { LogService, OwnAnswer } from "./logs.ts";
 
 /** Where a request of the head goes: null when there is no such engine, or it has no address yet. */
 export interface EngineTarget {
@@ -28,7 +28,7 @@ export interface WorkerLaneOptions {
   close: (fault: string) => void;
   engine: (number: string) => EngineTarget | null;
   /** Answers what is for the worker itself. */
-  itself?: AnswerItself;
+  logService?: LogService;
   /** Shared by the lanes of a worker. */
   http: HttpClient;
 }
@@ -69,43 +69,12 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
     options.close(fault);
   };
 
-  const begin = (number: number, length: number | null): Serving => {
-    let owed = 0;
-    const current: Serving = {
-      number,
-      abort: new AbortController(),
-      credit: createCredit(LANE_CREDIT_BYTES),
-      allowedBytes: LANE_CREDIT_BYTES,
-      missingBytes: length ?? Number.POSITIVE_INFINITY,
-      body: createByteQueue({
-        onTaken(bytes) {
-          owed += bytes;
-          if (owed < CREDIT_STEP_BYTES) return;
-          current.allowedBytes += owed;
-          send({ kind: "credit", number, count: owed });
-          owed = 0;
-        },
-        onCancel() {},
-      }),
-    };
-    return current;
-  };
-
-  const answer = async (current: Serving, head: RequestHead): Promise<OwnAnswer> => {
-    const isForItself = head.engine === WORKER_ITSELF;
-    if (isForItself && options.itself) return await options.itself(head, current.abort.signal);
-    const target = isForItself ? null : options.engine(head.engine);
-    if (!target)
-      throw Object.assign(new Error("the engine is not there"), { code: "ECONNREFUSED" });
-    return await ask(options.http, { current, head, target });
-  };
-
   const serve = async (current: Serving, head: RequestHead) => {
     const { number, abort, credit } = current;
     try {
-      const { status, headers, body } = await answer(current, head);
+      const { status, headers, body } = await answer(options, { current, head });
       send({ kind: "response", number, head: { status, headers } });
-      await pass(current, body);
+      await sendBody(current, body, send);
       if (!abort.signal.aborted) send({ kind: "end", number });
     } catch (error) {
       if (!abort.signal.aborted) {
@@ -119,18 +88,6 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
     send({ kind: "done", number });
   };
 
-  /** Sends the answer's body as credit allows; what comes meanwhile goes along in one frame. */
-  const pass = async ({ number, credit }: Serving, body: AnswerBody) => {
-    for (;;) {
-      const waitingBytes = await body.ready();
-      if (waitingBytes === 0) return;
-      if (credit.available === 0) body.compact();
-      const count = await credit.take(Math.min(PIECE_BYTES, waitingBytes));
-      if (count === 0) return;
-      send({ kind: "body", number, bytes: body.take(count) });
-    }
-  };
-
   return {
     get busy() {
       return serving !== null;
@@ -140,7 +97,7 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
         if (gone) return;
         if (serving || frame.number <= last) return breach("a request out of turn");
         last = frame.number;
-        serving = begin(frame.number, frame.head.length);
+        serving = openServing(frame.number, frame.head.length, send);
         void serve(serving, frame.head);
         return;
       }
@@ -171,6 +128,62 @@ export function createWorkerLane(options: WorkerLaneOptions): WorkerLane {
       if (serving) stop(serving, "the lane broke");
     },
   };
+}
+
+/** A body is credited as the engine takes it. */
+function openServing(
+  number: number,
+  length: number | null,
+  send: (frame: LaneFrame) => void,
+): Serving {
+  let owed = 0;
+  const serving: Serving = {
+    number,
+    abort: new AbortController(),
+    credit: createCredit(LANE_CREDIT_BYTES),
+    allowedBytes: LANE_CREDIT_BYTES,
+    missingBytes: length ?? Number.POSITIVE_INFINITY,
+    body: createByteQueue({
+      onTaken(bytes) {
+        owed += bytes;
+        if (owed < CREDIT_STEP_BYTES) return;
+        serving.allowedBytes += owed;
+        send({ kind: "credit", number, count: owed });
+        owed = 0;
+      },
+      onCancel() {},
+    }),
+  };
+  return serving;
+}
+
+async function answer(
+  options: WorkerLaneOptions,
+  { current, head }: { current: Serving; head: RequestHead },
+): Promise<OwnAnswer> {
+  const isForWorker = head.engine === WORKER_TARGET;
+  if (isForWorker && options.logService) {
+    return await options.logService(head, current.abort.signal);
+  }
+  const target = isForWorker ? null : options.engine(head.engine);
+  if (!target) throw Object.assign(new Error("the engine is not there"), { code: "ECONNREFUSED" });
+  return await ask(options.http, { current, head, target });
+}
+
+/** Sends the answer's body as credit allows; what comes meanwhile goes along in one frame. */
+async function sendBody(
+  { number, credit }: Serving,
+  body: AnswerBody,
+  send: (frame: LaneFrame) => void,
+): Promise<void> {
+  for (;;) {
+    const waitingBytes = await body.ready();
+    if (waitingBytes === 0) return;
+    if (credit.available === 0) body.compact();
+    const count = await credit.take(Math.min(PIECE_BYTES, waitingBytes));
+    if (count === 0) return;
+    send({ kind: "body", number, bytes: body.take(count) });
+  }
 }
 
 function stop(serving: Serving, why: string): void {

@@ -5,7 +5,7 @@ import { HEAD_TLS_NAME } from "../protocol/pin.ts";
 import { createHttpClient } from "../util/http/client.ts";
 import type { Log } from "../util/log.ts";
 import { createWorkerLane, type EngineTarget, type WorkerLane } from "./lane.ts";
-import type { AnswerItself } from "./logs.ts";
+import type { LogService } from "./logs.ts";
 
 /** Where lanes lead, and what opens them; each session may bring another. */
 export interface LaneAddress {
@@ -23,7 +23,7 @@ export interface LanesOptions {
   workerId: string;
   engine: (number: string) => EngineTarget | null;
   /** Answers what is for the worker itself. */
-  itself?: AnswerItself;
+  logService?: LogService;
   log: Log;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
@@ -51,13 +51,13 @@ export function startLanes(options: LanesOptions): Lanes {
   const sockets = new Map<WebSocket, OpenLane>();
   const http = createHttpClient();
   let closed = false;
-  let toldFault = false;
+  let hasWarned = false;
   let newest = "";
   let sweeping: ReturnType<typeof setTimeout> | undefined;
 
   /**
-   * The head has closed the free lanes of earlier sessions; where the way to it has changed, no
-   * word of that comes through. The time is for requests that were sent before.
+   * The head has closed the free lanes of earlier sessions; where the route to it has changed, that
+   * never arrives. The time is for requests that were sent before.
    */
   const sweep = () => {
     for (const [socket, { lane, key }] of sockets) {
@@ -65,42 +65,34 @@ export function startLanes(options: LanesOptions): Lanes {
     }
   };
 
-  /** Said aloud once: a head that breaks the rules does so on every lane. */
-  const broke = (fault: string) => {
-    const text = `a lane was closed, the head broke its rules: ${fault}`;
-    if (toldFault) log.debug(text);
+  /** A warning only once: a head that breaks the rules does so on every lane. */
+  const onFault = (fault: string) => {
+    const text = `closed a lane, the head broke the protocol: ${fault}`;
+    if (hasWarned) log.debug(text);
     else log.warn(text);
-    toldFault = true;
+    hasWarned = true;
   };
 
-  const open = ({ url, ca, key }: LaneAddress) => {
-    const socket = new WebSocket(url, {
-      headers: {
-        authorization: `Bearer ${key}`,
-        "x-llmnode-worker-id": options.workerId,
-      },
-      perMessageDeflate: false,
-      ...(ca === null ? {} : { tls: { ca, serverName: HEAD_TLS_NAME } }),
-    });
-    socket.binaryType = "arraybuffer";
+  const open = (address: LaneAddress) => {
+    const socket = openSocket(address, options.workerId);
     const lane = createWorkerLane({
       engine: options.engine,
-      ...(options.itself && { itself: options.itself }),
+      ...(options.logService && { logService: options.logService }),
       http,
       send: (bytes) => {
         if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
       },
       close(fault) {
-        broke(fault);
+        onFault(fault);
         socket.terminate();
       },
     });
-    sockets.set(socket, { lane, key });
+    sockets.set(socket, { lane, key: address.key });
     socket.addEventListener("message", (event) => {
       const data: unknown = event.data;
       const frame = data instanceof ArrayBuffer ? decodeFrame(new Uint8Array(data)) : null;
       if (frame) return lane.take(frame);
-      broke("what came is no frame");
+      onFault("not a frame");
       lane.closed();
       socket.terminate();
     });
@@ -133,4 +125,14 @@ export function startLanes(options: LanesOptions): Lanes {
       http[Symbol.dispose]();
     },
   };
+}
+
+function openSocket({ url, ca, key }: LaneAddress, workerId: string): WebSocket {
+  const socket = new WebSocket(url, {
+    headers: { authorization: `Bearer ${key}`, "x-llmnode-worker-id": workerId },
+    perMessageDeflate: false,
+    ...(ca === null ? {} : { tls: { ca, serverName: HEAD_TLS_NAME } }),
+  });
+  socket.binaryType = "arraybuffer";
+  return socket;
 }

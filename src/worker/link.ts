@@ -6,7 +6,6 @@ import { type ClientSession, dial, type HeadKey } from "../protocol/session-clie
 import type {
   HeadMessage,
   Heartbeat,
-  HeartbeatAck,
   Hello,
   Refusal,
   UnknownMessage,
@@ -22,17 +21,17 @@ export interface LinkOptions {
   head: HostPort;
   /** Where to connect instead, such as a relay to the head; messages speak of the head. */
   dialAt?: HostPort;
-  /** Says more of why the head could not be reached, if there is more to say. */
+  /** A better reason why the head could not be reached, if one is known. */
   explain?: () => string | null;
-  /** Without TLS, whoever answers is believed and told everything. */
+  /** False: the head that answers is not authenticated, and nothing is encrypted. */
   tls: boolean;
-  /** The heads that are trusted and what they are shown; asked anew for each dial. */
+  /** The heads that are trusted and what they are shown; read for each dial. */
   keys: () => readonly HeadKey[];
   /** Called before each hello to a head whose key is trusted. */
   onVerified: (certificate: HeadCertificate) => void;
   /** The hello of the session with this epoch. */
   hello: (epoch: number) => Hello;
-  /** What a new session is told after its welcome; `reached` is the head's address. */
+  /** What a new session sends after its welcome; `reached` is the head's address. */
   announce: (welcome: Welcome, reached: string | null) => WorkerMessage[];
   /** What the next heartbeat carries; asked once for each. */
   vitals?: () => Omit<Heartbeat, "sequence">;
@@ -48,11 +47,11 @@ export interface LinkSettings {
   welcomeTimeoutMs: number;
   reconnectFirstMs: number;
   reconnectMaxMs: number;
-  /** A session of this length starts the reconnect delays anew. */
+  /** A session of this length resets the reconnect delays. */
   reconnectResetMs: number;
-  /** How long until a worker tries again that was refused without hope. */
+  /** How long until a worker tries again that was refused for good. */
   refusedRetryMs: number;
-  /** How often an unreachable head is spoken of again. */
+  /** How often the log repeats that the head cannot be reached. */
   repeatLogMs: number;
 }
 
@@ -65,7 +64,7 @@ export const LINK_DEFAULTS: LinkSettings = {
   repeatLogMs: 60_000,
 };
 
-/** Whatever a head says, a worker beats no faster and no more slowly. */
+/** Limits of what a head may ask for. */
 const MIN_HEARTBEAT_MS = 50;
 const MAX_HEARTBEAT_MS = 60_000;
 
@@ -73,7 +72,7 @@ export interface Link extends AsyncDisposable {
   readonly connected: boolean;
   /** Of the head that was talked to last: what lanes to it may trust. Null without TLS. */
   readonly certificate: HeadCertificate | null;
-  /** Sends if there is a session; what is lost is said again by the next session's announce. */
+  /** Sends if there is a session; what is lost is sent again by the next session's announce. */
   send(message: WorkerMessage): void;
   /** Sends a heartbeat now; returns its sequence, 0 without a session. */
   beat(): number;
@@ -81,145 +80,50 @@ export interface Link extends AsyncDisposable {
 
 export function startLink(options: LinkOptions): Link {
   const settings = { ...LINK_DEFAULTS, ...options.settings };
-  const { log } = options;
   const service = loadService();
-  const address = formatHostPort(options.head);
-  let session: ClientSession | null = null;
-  let welcomed: Welcome | null = null;
+  const outage = createOutageLog(options, settings.repeatLogMs);
+  let session: LinkSession | null = null;
   let certificate: HeadCertificate | null = null;
   let epoch = 0;
-  let sequence = 0;
   let failures = 0;
-  let lastHeardAt = 0;
-  let connectedAt = 0;
-  let refused: Refusal | null = null;
-  let spokenOf = { reason: "", at: Number.NEGATIVE_INFINITY };
   let retry: ReturnType<typeof setTimeout> | undefined;
-  let beating: ReturnType<typeof setInterval> | undefined;
-  /** Between two beats; 0 without a session. */
-  let beatMs = 0;
-  let watching: ReturnType<typeof setInterval> | undefined;
   let closed: PromiseWithResolvers<void> | null = null;
-
-  const beat = () => {
-    if (!session || !welcomed) return 0;
-    sequence += 1;
-    session.send({ message: "heartbeat", heartbeat: { ...options.vitals?.(), sequence } });
-    return sequence;
-  };
-
-  /** A head that has fewer beats sent answers as much more rarely. */
-  const patienceMs = ({ staleAfterMs, heartbeatIntervalMs }: Welcome) =>
-    staleAfterMs * Math.max(1, beatMs / Math.max(1, heartbeatIntervalMs));
 
   const connect = () => {
     epoch += 1;
-    sequence = 0;
-    refused = null;
-    lastHeardAt = performance.now();
-    session = dial({
+    session = openSession(options, {
+      settings,
       service,
-      head: options.head,
-      ...(options.dialAt === undefined ? {} : { dialAt: options.dialAt }),
-      tls: options.tls,
-      keys: options.keys(),
-      verifyTimeoutMs: settings.welcomeTimeoutMs,
-      onMessage: take,
-      onClose: down,
+      epoch,
       onVerified(verified) {
         certificate = verified;
         options.onVerified(verified);
       },
+      onWelcome: outage.over,
+      onEnd,
     });
-    session.send({ message: "hello", hello: options.hello(epoch) });
-    const current = session;
-    watching = setInterval(() => {
-      const silentMs = performance.now() - lastHeardAt;
-      if (silentMs < (welcomed ? patienceMs(welcomed) : settings.welcomeTimeoutMs)) return;
-      const what = welcomed ? "heard nothing" : "no answer";
-      current.drop(`${what} for ${formatDuration(silentMs)}`);
-    }, 100);
   };
-
-  const take = (message: HeadMessage | UnknownMessage) => {
-    lastHeardAt = performance.now();
-    if (message.message === "welcome") {
-      // One is enough: a second one would start everything twice.
-      if (!welcomed) up(message.welcome);
-    } else if (message.message === "refusal") refuse(message.refusal);
-    else {
-      if (message.message === "heartbeatAck" && welcomed) follow(message.heartbeatAck);
-      options.onMessage(message);
-    }
-  };
-
-  const follow = ({ heartbeatIntervalMs }: HeartbeatAck) => {
-    if (heartbeatIntervalMs > 0) beatEvery(heartbeatIntervalMs);
-  };
-
-  const refuse = (refusal: Refusal) => {
-    refused = refusal;
-    options.onRefusal(refusal);
-  };
-
-  const up = (welcome: Welcome) => {
-    welcomed = welcome;
-    connectedAt = performance.now();
-    spokenOf = { reason: "", at: Number.NEGATIVE_INFINITY };
-    log.info("joined", {
-      head: address,
-      name: welcome.name,
-      head_version: cleanLine(welcome.version, 64),
-    });
-    const reached = session?.reached() ?? null;
-    for (const message of options.announce(welcome, reached)) session?.send(message);
-    beat();
-    beatEvery(welcome.heartbeatIntervalMs);
-  };
-
-  const beatEvery = (wantedMs: number) => {
-    const everyMs = Math.min(MAX_HEARTBEAT_MS, Math.max(MIN_HEARTBEAT_MS, wantedMs));
-    if (everyMs === beatMs) return;
-    beatMs = everyMs;
-    clearInterval(beating);
-    beating = setInterval(beat, beatMs);
-  };
-
-  const down = (reason: string, refusal: Refusal | null) => {
-    clearInterval(beating);
-    beatMs = 0;
-    clearInterval(watching);
-    const wasUp = welcomed !== null;
+  const onEnd = ({ reason, refused, upMs }: SessionEnd) => {
     session = null;
-    welcomed = null;
     if (closed) return closed.resolve();
-    if (refusal) refuse(refusal);
-    if (wasUp && performance.now() - connectedAt >= settings.reconnectResetMs) failures = 0;
+    if (upMs !== null && upMs >= settings.reconnectResetMs) failures = 0;
     const cap = Math.min(settings.reconnectMaxMs, settings.reconnectFirstMs * 2 ** failures);
     failures = Math.min(failures + 1, 30);
-    const hopeless = refused !== null && !refused.retry;
-    retry = setTimeout(connect, hopeless ? settings.refusedRetryMs : options.random() * cap);
-    if (!refused) speak(wasUp, options.explain?.() ?? reason);
-  };
-
-  const speak = (wasUp: boolean, reason: string) => {
-    const now = performance.now();
-    if (!wasUp && reason === spokenOf.reason && now - spokenOf.at < settings.repeatLogMs) return;
-    spokenOf = { reason, at: now };
-    const what = wasUp ? "lost the head" : "cannot reach the head";
-    log.warn(`${what} at ${address}: ${cleanLine(reason, 300)}; trying again, the engine runs on`);
+    const isFinal = refused !== null && !refused.retry;
+    retry = setTimeout(connect, isFinal ? settings.refusedRetryMs : options.random() * cap);
+    if (!refused) outage.report(upMs !== null, options.explain?.() ?? reason);
   };
 
   connect();
   return {
     get connected() {
-      return welcomed !== null;
+      return session?.isUp() ?? false;
     },
     get certificate() {
       return certificate;
     },
-    send: (message) => void (welcomed && session?.send(message)),
-    beat,
+    send: (message) => session?.isUp() && session.send(message),
+    beat: () => session?.beat() ?? 0,
     async [Symbol.asyncDispose]() {
       clearTimeout(retry);
       if (!session) return;
@@ -229,6 +133,154 @@ export function startLink(options: LinkOptions): Link {
       const timer = setTimeout(() => session?.drop("closing"), 1000);
       await closed.promise;
       clearTimeout(timer);
+    },
+  };
+}
+
+interface SessionOptions {
+  settings: LinkSettings;
+  service: ReturnType<typeof loadService>;
+  epoch: number;
+  onVerified: (certificate: HeadCertificate) => void;
+  onWelcome: () => void;
+  onEnd: (end: SessionEnd) => void;
+}
+
+interface SessionEnd {
+  reason: string;
+  /** By the head, in this session; null: the connection broke or was ended. */
+  refused: Refusal | null;
+  /** How long it lasted after the head's welcome; null: it never came to that. */
+  upMs: number | null;
+}
+
+interface LinkSession extends Pick<ClientSession, "end" | "drop"> {
+  /** Whether the head has let it in. */
+  isUp(): boolean;
+  send(message: WorkerMessage): void;
+  /** Sends a heartbeat; returns its sequence, 0 before the welcome. */
+  beat(): number;
+}
+
+/** One session from its dial to its end: hello, welcome, heartbeats, and a look at the silence. */
+function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
+  const { settings } = options;
+  let welcome: Welcome | null = null;
+  let refused: Refusal | null = null;
+  let sequence = 0;
+  let lastHeardAt = performance.now();
+  let upSince = 0;
+
+  const onMessage = (message: HeadMessage | UnknownMessage) => {
+    lastHeardAt = performance.now();
+    if (message.message === "welcome") {
+      // One is enough: a second one would start everything twice.
+      if (!welcome) onWelcome(message.welcome);
+    } else if (message.message === "refusal") onRefusal(message.refusal);
+    else {
+      if (message.message === "heartbeatAck" && welcome) {
+        const { heartbeatIntervalMs } = message.heartbeatAck;
+        if (heartbeatIntervalMs > 0) beats.every(heartbeatIntervalMs);
+      }
+      link.onMessage(message);
+    }
+  };
+  const onRefusal = (refusal: Refusal) => {
+    refused = refusal;
+    link.onRefusal(refusal);
+  };
+  const onWelcome = (given: Welcome) => {
+    welcome = given;
+    upSince = performance.now();
+    options.onWelcome();
+    const head_version = cleanLine(given.version, 64);
+    link.log.info("joined", { head: formatHostPort(link.head), name: given.name, head_version });
+    for (const message of link.announce(given, client.reached())) client.send(message);
+    beat();
+    beats.every(given.heartbeatIntervalMs);
+  };
+  const beat = () => {
+    if (!welcome) return 0;
+    sequence += 1;
+    client.send({ message: "heartbeat", heartbeat: { ...link.vitals?.(), sequence } });
+    return sequence;
+  };
+  const beats = createInterval(beat);
+  const onClose = (reason: string, refusal: Refusal | null) => {
+    beats.stop();
+    clearInterval(watching);
+    if (refusal) onRefusal(refusal);
+    const upMs = welcome && performance.now() - upSince;
+    welcome = null;
+    options.onEnd({ reason, refused, upMs });
+  };
+
+  const client = dial({
+    service: options.service,
+    head: link.head,
+    ...(link.dialAt === undefined ? {} : { dialAt: link.dialAt }),
+    tls: link.tls,
+    keys: link.keys(),
+    verifyTimeoutMs: settings.welcomeTimeoutMs,
+    onMessage,
+    onClose,
+    onVerified: options.onVerified,
+  });
+  client.send({ message: "hello", hello: link.hello(options.epoch) });
+  const watching = setInterval(() => {
+    const silentMs = performance.now() - lastHeardAt;
+    if (silentMs < (welcome ? patienceMs(welcome, beats.intervalMs()) : settings.welcomeTimeoutMs))
+      return;
+    const what = welcome ? "heard nothing" : "no answer";
+    client.drop(`${what} for ${formatDuration(silentMs)}`);
+  }, 100);
+  return {
+    isUp: () => welcome !== null,
+    send: client.send,
+    beat,
+    end: client.end,
+    drop: client.drop,
+  };
+}
+
+/** Calls `beat` at the pace that the head asks for, within limits; 0: not at all. */
+function createInterval(beat: () => void) {
+  let timer: ReturnType<typeof setInterval> | undefined;
+  let intervalMs = 0;
+  return {
+    intervalMs: () => intervalMs,
+    every(wantedMs: number) {
+      const everyMs = Math.min(MAX_HEARTBEAT_MS, Math.max(MIN_HEARTBEAT_MS, wantedMs));
+      if (everyMs === intervalMs) return;
+      intervalMs = everyMs;
+      clearInterval(timer);
+      timer = setInterval(beat, everyMs);
+    },
+    stop: () => clearInterval(timer),
+  };
+}
+
+/** A head that has fewer beats sent answers as much more rarely. */
+function patienceMs({ staleAfterMs, heartbeatIntervalMs }: Welcome, beatMs: number): number {
+  return staleAfterMs * Math.max(1, beatMs / Math.max(1, heartbeatIntervalMs));
+}
+
+/** Says once what keeps us from the head, and again from time to time while that lasts. */
+function createOutageLog({ head, log }: LinkOptions, repeatMs: number) {
+  let last = { reason: "", at: Number.NEGATIVE_INFINITY };
+  return {
+    over() {
+      last = { reason: "", at: Number.NEGATIVE_INFINITY };
+    },
+    report(wasUp: boolean, reason: string) {
+      const now = performance.now();
+      if (!wasUp && reason === last.reason && now - last.at < repeatMs) return;
+      last = { reason, at: now };
+      const what = wasUp ? "lost the head" : "cannot reach the head";
+      const where = formatHostPort(head);
+      log.warn(
+        `${what} at ${where}: ${cleanLine(reason, 300)}; retrying, the engine keeps running`,
+      );
     },
   };
 }

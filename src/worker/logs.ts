@@ -1,4 +1,4 @@
-/** Answers for the worker itself what the head asks of it over a lane: its engine's output. */
+/** Serves, over a lane, what the head asks of the worker itself: its engine's output. */
 
 import type { LogIndex } from "../engine/log/log-index.ts";
 import { type LogReader, type LogReaderSettings, openLogReader } from "../engine/log/reader.ts";
@@ -10,15 +10,15 @@ import type { HttpAnswer } from "../util/http/client.ts";
 
 /** An answer whose body is made as it is taken; the signal ends it. */
 export type OwnAnswer = Pick<HttpAnswer, "status" | "headers" | "body">;
-export type AnswerItself = (head: RequestHead, signal: AbortSignal) => Promise<OwnAnswer>;
+export type LogService = (head: RequestHead, signal: AbortSignal) => Promise<OwnAnswer>;
 
-export interface LogDeskOptions {
-  /** Of the engine's log; null: the engine was started by somebody else. */
+export interface LogServiceOptions {
+  /** Of the engine's log; null: the engine was not started by this worker. */
   index: LogIndex | null;
-  settings: Partial<LogDeskSettings>;
+  settings: Partial<LogServiceSettings>;
 }
 
-export interface LogDeskSettings extends LogReaderSettings {
+export interface LogServiceSettings extends LogReaderSettings {
   /** Readers at once; one more is refused. */
   maxReaders: number;
 }
@@ -26,19 +26,18 @@ export interface LogDeskSettings extends LogReaderSettings {
 const MAX_READERS = 16;
 
 /** Never rejects for what was asked: refusals are answers. */
-export function createLogDesk({ index, settings }: LogDeskOptions): AnswerItself {
+export function createLogService({ index, settings }: LogServiceOptions): LogService {
   const { maxReaders = MAX_READERS, ...reading } = settings;
   let readers = 0;
 
   const read = async (words: URLSearchParams, signal: AbortSignal): Promise<OwnAnswer> => {
     const query = parseLogQuery(words);
     if (index === null) {
-      const message =
-        "its engine was not started by it (--attach): what that prints is where it was started";
+      const message = "its engine was started elsewhere (--attach): so was its output";
       throw new LlmnodeError("refused", message);
     }
     if (readers >= maxReaders) {
-      throw new LlmnodeError("refused", `${maxReaders} others are reading this log already`);
+      throw new LlmnodeError("refused", `${maxReaders} readers have this log open already`);
     }
     let isReading = true;
     const leave = () => {
@@ -61,7 +60,7 @@ export function createLogDesk({ index, settings }: LogDeskOptions): AnswerItself
     const url = new URL(`http://worker${path}`);
     try {
       if (method !== "GET" || url.pathname !== LOG_PATH) {
-        throw new LlmnodeError("unknown_url", "this worker does not know what it is asked for");
+        throw new LlmnodeError("unknown_url", "this worker has no such path");
       }
       return await read(url.searchParams, signal);
     } catch (error) {
@@ -95,7 +94,7 @@ function bodyOf(reader: LogReader, onEnd: () => void): AnswerBody {
   };
 }
 
-/** An empty line where there is nothing to tell: a sign of life. */
+/** An empty line where there is nothing new: a sign of life. */
 function encode(events: readonly LogEvent[]): Uint8Array<ArrayBuffer> {
   return encoder.encode(`${events.map((event) => JSON.stringify(event)).join("\n")}\n`);
 }

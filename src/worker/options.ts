@@ -6,7 +6,7 @@ import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import type { ExamineSettings, StallRestart } from "./examine.ts";
 import type { LinkSettings } from "./link.ts";
-import type { LogDeskSettings } from "./logs.ts";
+import type { LogServiceSettings } from "./logs.ts";
 import type { ViaProxySettings } from "./via-proxy.ts";
 
 export interface WorkerOptions {
@@ -65,7 +65,7 @@ export interface WorkerSettings {
   viaProxy: Partial<ViaProxySettings>;
   supervisor: Partial<SupervisorSettings>;
   telemetry: TelemetrySettings;
-  logs: Partial<LogDeskSettings>;
+  logs: Partial<LogServiceSettings>;
   examine: Partial<ExamineSettings>;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;

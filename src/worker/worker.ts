@@ -10,7 +10,7 @@ import { type EngineLife, startEngineLife } from "./engine-life.ts";
 import { type Slot, type SlotOptions, takeSlot } from "./identity.ts";
 import { createExaminer } from "./examine.ts";
 import { takeOverSlot } from "./handover.ts";
-import { createLogDesk } from "./logs.ts";
+import { createLogService } from "./logs.ts";
 import { WORKER_DEFAULTS, type WorkerOptions, type WorkerSettings } from "./options.ts";
 import { createHardwareReport, gpuPercentSince } from "./telemetry.ts";
 
@@ -154,7 +154,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
         engineId,
         path: options.env["PATH"],
       }),
-      itself: createLogDesk({ index: life.logIndex, settings: settings.logs }),
+      logService: createLogService({ index: life.logIndex, settings: settings.logs }),
       onRestart: (reason) => void life.restart(reason),
       onExamine(order) {
         if (order.engine === ENGINE) examiner.examine(order);

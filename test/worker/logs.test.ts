@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type LogIndex, openLogIndex } from "../../src/engine/log/log-index.ts";
 import type { RequestHead } from "../../src/protocol/lane-frames.ts";
 import { silentLog } from "../../src/util/log.ts";
-import { type AnswerItself, createLogDesk, type OwnAnswer } from "../../src/worker/logs.ts";
+import { type LogService, createLogService, type OwnAnswer } from "../../src/worker/logs.ts";
 import { tempDir } from "../helpers/temp.ts";
 
 async function startDesk(maxReaders = 16) {
@@ -12,14 +12,14 @@ async function startDesk(maxReaders = 16) {
   const path = join(folder.path, "engine.log");
   await appendFile(path, "one\ntwo\n");
   const index: LogIndex = openLogIndex(path, { log: silentLog });
-  const desk = createLogDesk({ index, settings: { maxReaders, pollMs: 5, beatMs: 30 } });
-  return { desk, path, [Symbol.dispose]: () => folder[Symbol.dispose]() };
+  const service = createLogService({ index, settings: { maxReaders, pollMs: 5, beatMs: 30 } });
+  return { service, path, [Symbol.dispose]: () => folder[Symbol.dispose]() };
 }
 
-function ask(desk: AnswerItself, path: string, signal = new AbortController().signal) {
+function ask(service: LogService, path: string, signal = new AbortController().signal) {
   const rest = { headers: [], length: 0, fresh: false };
   const head: RequestHead = { engine: "worker", method: "GET", path, ...rest };
-  return desk(head, signal);
+  return service(head, signal);
 }
 
 /** Takes the body in small pieces, up to its end or its first sign of life. */
@@ -34,7 +34,7 @@ async function read({ body }: OwnAnswer): Promise<string> {
 
 test("the log is one event a line, taken in any pieces", async () => {
   using log = await startDesk();
-  const answer = await ask(log.desk, "/log");
+  const answer = await ask(log.service, "/log");
   expect([answer.status, answer.headers]).toEqual([
     200,
     [["content-type", "application/x-ndjson"]],
@@ -50,7 +50,7 @@ test("the log is one event a line, taken in any pieces", async () => {
 test("a quiet log gives signs of life", async () => {
   using log = await startDesk();
   const over = new AbortController();
-  const answer = await ask(log.desk, "/log?follow=1&tail=1", over.signal);
+  const answer = await ask(log.service, "/log?follow=1&tail=1", over.signal);
   expect(await read(answer)).toEndWith('"}\n\n');
   over.abort();
 });
@@ -66,13 +66,13 @@ test.each([
   ["/log?previous=1", 404, "no run before"],
 ])("%s is refused with %i", async (path, status, words) => {
   using log = await startDesk();
-  const answer = await ask(log.desk, path);
+  const answer = await ask(log.service, path);
   expect(answer.status).toBe(status);
   expect(await read(answer)).toContain(words);
 });
 
 test("an engine of somebody else has no log here", async () => {
-  const answer = await ask(createLogDesk({ index: null, settings: {} }), "/log");
+  const answer = await ask(createLogService({ index: null, settings: {} }), "/log");
   expect(answer.status).toBe(409);
   expect(await read(answer)).toContain("--attach");
 });
@@ -81,16 +81,16 @@ test("so many readers and no more; one that leaves or has read all makes room", 
   using log = await startDesk(2);
   const first = new AbortController();
   const second = new AbortController();
-  await ask(log.desk, "/log?follow=1", first.signal);
-  await ask(log.desk, "/log?follow=1", second.signal);
-  const refused = await ask(log.desk, "/log");
+  await ask(log.service, "/log?follow=1", first.signal);
+  await ask(log.service, "/log?follow=1", second.signal);
+  const refused = await ask(log.service, "/log");
   expect([refused.status, await read(refused)]).toEqual([
     409,
-    expect.stringContaining("2 others are reading"),
+    expect.stringContaining("2 readers have this log open already"),
   ]);
   first.abort();
-  await read(await ask(log.desk, "/log"));
-  expect((await ask(log.desk, "/log")).status).toBe(200);
-  expect((await ask(log.desk, "/log")).status).toBe(409);
+  await read(await ask(log.service, "/log"));
+  expect((await ask(log.service, "/log")).status).toBe(200);
+  expect((await ask(log.service, "/log")).status).toBe(409);
   second.abort();
 });

@@ -7,7 +7,7 @@ import {
   LOG_TYPE,
   type LogEvent,
   parseLogQuery,
-  WORKER_ITSELF,
+  WORKER_TARGET,
 } from "../../protocol/engine-log.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
@@ -17,7 +17,7 @@ import { formatDuration } from "../../util/units.ts";
 export interface LogsOptions {
   state: ClusterState;
   /** Over a lane, to the worker itself. */
-  upstream: (worker: Worker, engine: typeof WORKER_ITSELF) => Upstream;
+  upstream: (worker: Worker, engine: typeof WORKER_TARGET) => Upstream;
   now: () => number;
   /** How long the worker may take to begin its answer, the wait for a lane included. */
   timeoutMs: number;
@@ -54,7 +54,7 @@ export function createLogs(options: LogsOptions): Logs {
     try {
       const response = await options.upstream(
         worker,
-        WORKER_ITSELF,
+        WORKER_TARGET,
       )({
         path: `${LOG_PATH}?${formatLogQuery(query)}`,
         method: "GET",

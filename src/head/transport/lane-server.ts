@@ -157,7 +157,7 @@ function receive(socket: ServerWebSocket<SocketData>, message: string | Buffer):
   socket.data.heard();
   const frame = typeof message === "string" ? null : decodeFrame(message);
   if (frame) socket.data.lane?.take(frame);
-  else socket.data.lane?.close("what came is no frame");
+  else socket.data.lane?.close("not a frame");
 }
 
 /** The worker names itself and shows the key that its session was given. */

@@ -126,7 +126,7 @@ test("an engine that the worker only watches has no log", async () => {
   });
   const response = await get(cluster.head, "worker=gpu-1");
   expect(response.status).toBe(409);
-  expect(await response.text()).toContain("gpu-1: its engine was not started by it (--attach)");
+  expect(await response.text()).toContain("gpu-1: its engine was started elsewhere (--attach)");
 });
 
 test("a follower is told that the worker went, and it is said when one asks then", async () => {
