@@ -65,10 +65,10 @@ export function withAlias(
 ): Map<string, Alias> {
   const next = new Map(table).set(alias.name, alias);
   if (next.size > limits.maxAliases) {
-    throw refused(`there are ${limits.maxAliases} aliases already, as many as there may be`);
+    throw refused(`there are ${limits.maxAliases} aliases already, the most allowed`);
   }
   const loop = loopFrom(next, alias);
-  if (loop) throw refused(`${alias.name} would stand for itself: ${loop.map(shown).join(" -> ")}`);
+  if (loop) throw refused(`${alias.name} would point to itself: ${loop.map(shown).join(" -> ")}`);
   const sizes = new Map<string, Size>();
   for (const name of next.keys()) {
     const { depth, models } = sizeOf(next, name, sizes);

@@ -38,7 +38,7 @@ export function parseAlias(spec: string, limits: AliasLimits = ALIAS_LIMITS): Al
   if (text === "") throw wrong(`${name} needs a model: ${name}=<model>`);
   const parts = text.split(",");
   if (parts.length > limits.maxTargets) {
-    throw wrong(`${name} has ${parts.length} targets; there may be ${limits.maxTargets}`);
+    throw wrong(`${name} has ${parts.length} targets; at most ${limits.maxTargets}`);
   }
   const weighted = parts.map(weightOf);
   const bare = weighted.find(({ weight }) => weight === null);

@@ -73,7 +73,7 @@ function refuseOutright(
   if (request.bodyHash !== null) {
     const deaths = deathsOf(poison, request.bodyHash, { now, limits: limits.poison });
     if (deaths > 0) {
-      const message = `${deaths} engines have ended while they worked on this very request: it is not tried again for now.`;
+      const message = `${deaths} engines crashed while they worked on this same request: it is not tried again for now.`;
       return { code: "engine_crashed", message, retryAfterMs: null };
     }
   }
@@ -83,7 +83,7 @@ function refuseOutright(
     if (fits(replica, request) && isUsable(replica, request)) models.add(replica.card.id);
   }
   if (models.size <= 1) return null;
-  const message = "Several models can answer this: say which one by 'model'.";
+  const message = "Several models can answer this: name one in 'model'.";
   return { code: "bad_request", message, retryAfterMs: null };
 }
 
@@ -195,7 +195,7 @@ export function release(
   if (engine.report.run !== lease.engineRun) return;
   if (end.outcome === "busy") noteBusy(engine, end.retryAfterMs, end.now);
   if (end.outcome === "auth") {
-    engine.refusesKey = "it refuses the key that its worker gave";
+    engine.refusesKey = "it rejects the API key that its worker uses";
     state.revision += 1;
   }
   const type = eventOf(end.outcome);

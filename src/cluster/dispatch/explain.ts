@@ -141,7 +141,7 @@ export function refusalOf(
   const why =
     left.length > 0 ? reasons(left, now) : "the replicas that are ready have failed this request";
   if (left.length > 0 && left.every(({ engine }) => engine.refusesKey !== null)) {
-    return refuse("upstream_auth", "The engine refused the key that its worker gave.");
+    return refuse("upstream_auth", "The engine rejected the API key that its worker uses.");
   }
   if (request.service !== null) {
     return refuse(...explainService({ state, fitting, why }, request, now));
@@ -151,7 +151,7 @@ export function refusalOf(
       return refuse("no_ready_replica", `No engine can answer this now: ${why}.`);
     return refuse(
       "unknown_url",
-      `No engine here answers this: it is for ${(request.kinds ?? []).join(", ")}.`,
+      `No engine in this cluster supports this request; engine kinds that do: ${(request.kinds ?? []).join(", ")}.`,
     );
   }
   const name = JSON.stringify(request.model);
@@ -159,31 +159,31 @@ export function refusalOf(
     return refuse("no_ready_replica", `No replica of the model ${name} can answer now: ${why}.`);
   }
   if (known.length > 0 && request.worker !== null) {
-    return refuse("not_found", `The worker that was asked for has no model ${name}.`);
+    return refuse("not_found", `The requested worker does not serve the model ${name}.`);
   }
   if (known.length > 0 && request.minContext !== null) {
-    const message = `No replica of the model ${name} takes a longer context.`;
+    const message = `No replica of the model ${name} has a longer context.`;
     return refuse("no_ready_replica", message);
   }
   if (known.length > 0 && request.engineRun !== null) {
-    return refuse("not_found", "The engine that this belongs to is not there any more.");
+    return refuse("not_found", "The engine that this request needs is no longer running.");
   }
   if (known.length > 0) {
     const kinds = [...new Set(known.map(({ engine }) => engine.report.kind))].join(", ");
     return refuse(
       "unknown_url",
-      `The engines that have the model ${name} (${kinds}) do not answer this.`,
+      `The engines that serve the model ${name} (${kinds}) do not support this request.`,
     );
   }
   if (isKnownModel(state, request.model, now)) {
     return refuse(
       "no_ready_replica",
-      `The model ${name} was served before, but no worker has it now.`,
+      `The model ${name} was served before, but no worker serves it now.`,
     );
   }
   if (now - state.startedAt < state.limits.settleMs) {
-    const soon = "the head has just started, and its workers may be on their way back";
-    return refuse("no_ready_replica", `The model ${name} is not here yet: ${soon}.`);
+    const soon = "the head has just started, and its workers may still be reconnecting";
+    return refuse("no_ready_replica", `The model ${name} is not available yet: ${soon}.`);
   }
   return refuse("model_not_found", `The model ${name} does not exist.`);
 }
@@ -199,18 +199,21 @@ function explainService(
   }
   const names = [...serviceCatalog(state).keys()].sort();
   if (service !== null && names.includes(service)) {
-    return ["not_found", `The worker that was asked for (${worker}) has no service ${name}.`];
+    return ["not_found", `The requested worker (${worker}) does not offer the service ${name}.`];
   }
   if (service !== null && wasOffered(state, service)) {
-    return ["no_ready_replica", `The service ${name} was here before, but no worker has it now.`];
+    return [
+      "no_ready_replica",
+      `The service ${name} was offered before, but no worker offers it now.`,
+    ];
   }
   if (now - state.startedAt < state.limits.settleMs) {
-    const soon = "the head has just started, and its workers may be on their way back";
-    return ["no_ready_replica", `The service ${name} is not here yet: ${soon}.`];
+    const soon = "the head has just started, and its workers may still be reconnecting";
+    return ["no_ready_replica", `The service ${name} is not available yet: ${soon}.`];
   }
   const others = names.length > MAX_NAMES ? ", ..." : "";
   const known = names.length > 0 ? names.slice(0, MAX_NAMES).join(", ") + others : "there is none";
-  return ["not_found", `There is no service ${name}; services here: ${known}.`];
+  return ["not_found", `There is no service ${name}; available services: ${known}.`];
 }
 
 /** Services that are named to who asked for another. */
@@ -238,19 +241,19 @@ function reasons(replicas: readonly Replica[], now: number): string {
 function describe({ state, engine }: Replica, now: number): string {
   switch (state) {
     case "ready":
-      if (engine.breaker.state !== "closed") return "it has failed too often lately";
+      if (engine.breaker.state !== "closed") return "too many of its requests failed recently";
       return "busy";
     case "starting":
       return describeStart(engine, now);
     case "unreachable":
-      return "its worker cannot be reached";
+      return "its worker is unreachable";
     case "overloaded":
       return "busy";
     case "draining":
       return "stopping";
     case "excluded":
-      if (engine.refusesKey !== null) return "it refuses the key that its worker gave";
-      return engine.suspect === null ? "failed" : "nothing comes out of it";
+      if (engine.refusesKey !== null) return "it rejects the API key that its worker uses";
+      return engine.suspect === null ? "failed" : "it produces no output";
   }
 }
 

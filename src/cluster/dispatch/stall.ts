@@ -151,7 +151,7 @@ function judge(
   const quietSince = Math.max(floor, all ? waiting.since : waiting.streamsSince);
   const quietMs = counted === 0 ? 0 : now - quietSince;
   if (counted > 0 && quietMs >= limitMs) {
-    const reason = `nothing came out of it for ${formatDuration(quietMs)}, with ${count(counted, "request")} waiting`;
+    const reason = `no output for ${formatDuration(quietMs)}, with ${count(counted, "request")} waiting`;
     engine.suspect = { since: quietSince, reason, heldAt: now };
     return { suspicion: { isSuspect: true, reason }, look: true, ask: true };
   }
@@ -170,11 +170,11 @@ function whyOver(
   const { suspect, load } = on.engine;
   if (!suspect) return null;
   if (!on.isRunning) return `it is ${on.engine.report.state}`;
-  if (on.movedAt > suspect.since) return "its tokens flow";
+  if (on.movedAt > suspect.since) return "it produces tokens again";
   // Nobody asks it anything, and its worker cannot, or does not know how to: only a request can tell.
   const isAsked = (load?.failedGenerations ?? 0) > 0;
   if (isAsked || now - suspect.heldAt < on.state.limits.suspectForgetMs) return null;
-  return `nobody has asked it anything for ${formatDuration(now - suspect.heldAt)}`;
+  return `no request for ${formatDuration(now - suspect.heldAt)}`;
 }
 
 /** Twice what the prompts ahead should take, and the time to load a model that is not in memory. */

@@ -43,7 +43,7 @@ export function drainReschedule(
   if (mayMove) return { kind: "move", reason: `worker ${lease.workerName} drains` };
   if (order.deadline === null || now < order.deadline) return null;
   order.cutOff += 1;
-  return { kind: "fail", reason: `worker ${lease.workerName} was to be drained by now` };
+  return { kind: "fail", reason: `worker ${lease.workerName} reached its drain deadline` };
 }
 
 export interface LastReplica {

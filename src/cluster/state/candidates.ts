@@ -50,11 +50,11 @@ export function effectiveState(
   const { engine, reason } = replica;
   if (replica.state !== "ready") return { state: replica.state, reason };
   if (!admits(engine.breaker, now)) {
-    return { state: "excluded", reason: "requests to it have failed too often lately" };
+    return { state: "excluded", reason: "too many of its requests failed recently" };
   }
   const { loadMaxAgeMs } = heartbeatPlan(state);
   if (isBusy(engine, now) || isOverloaded(engine, { now, loadMaxAgeMs })) {
-    return { state: "overloaded", reason: "it has too much to do" };
+    return { state: "overloaded", reason: "it is overloaded" };
   }
   return { state: "ready", reason: null };
 }

@@ -100,7 +100,7 @@ export function replicaState(
     case "lane":
       return { state: "ready", reason: null };
     case "unknown":
-      return { state: "starting", reason: "the head is looking for a way to the engine" };
+      return { state: "starting", reason: "the head is looking for a route to the engine" };
     case "unreachable":
       return { state: "unreachable", reason: engine.route.reason };
   }

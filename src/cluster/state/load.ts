@@ -28,7 +28,7 @@ export function reportLoads(worker: Worker, loads: readonly EngineLoad[], now: n
 }
 
 /**
- * Whether its tokens flow. What it runs, and what waits, also changes as requests arrive at a dead
+ * Whether it produces tokens again. What it runs, and what waits, also changes as requests arrive at a dead
  * engine.
  */
 function hasMoved(before: LoadFigures, after: LoadFigures): boolean {

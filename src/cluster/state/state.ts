@@ -75,7 +75,7 @@ export interface Engine {
   progressAt: number | null;
   /** When its own figures were last seen to move as tokens flow; null: never. Written by load. */
   flowedAt: number | null;
-  /** Set while nothing comes out of it that should. Written by stall. */
+  /** Set while it produces no output that should. Written by stall. */
   suspect: Suspect | null;
   /** When requests were last taken from it for that alone. Written by stall. */
   emptiedAt: number | null;
@@ -83,7 +83,7 @@ export interface Engine {
   restartReasons: Map<string, number>;
   /** Keeps requests away while it fails them. Written by dispatch and engine-runs. */
   breaker: Breaker;
-  /** Lets others go first while it has too much to do. Written by overload and engine-runs. */
+  /** Lets others go first while it is overloaded. Written by overload and engine-runs. */
   overload: Overload;
   /** Set where this life of it refuses the key that the worker gave. Written by dispatch. */
   refusesKey: string | null;

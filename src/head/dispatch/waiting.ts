@@ -159,7 +159,7 @@ export function createWaiting(options: WaitingOptions): Waiting {
 const FULL_RETRY_MS = 2000;
 
 function clientGone(): LlmnodeError {
-  return new LlmnodeError("client_gone", "The client has gone.");
+  return new LlmnodeError("client_gone", "The client closed the connection.");
 }
 
 function errorOf({ code, message, retryAfterMs }: Refusal): LlmnodeError {

@@ -51,9 +51,9 @@ export function connectionFailure(error: unknown, subject: "engine" | "service")
   if (error instanceof LlmnodeError && !refused) return failureOf(error, "rejected");
   const message = refused
     ? subject === "engine"
-      ? "No engine that has this model could be reached."
+      ? "No engine with this model could be reached."
       : "The service could not be reached."
-    : `The ${subject} broke the connection before it answered.`;
+    : `The ${subject} closed the connection before it answered.`;
   const told = new LlmnodeError("upstream_unreachable", message, { cause: error });
   const failure = failureOf(told, refused ? "unreachable" : "broken");
   return { ...failure, remedy: "another", message: messageOf(error) };
@@ -91,7 +91,7 @@ export function engineFailure(
   const { message } = error;
   const found = { ...meaningOf(status, error), status, message };
   if (found.outcome === "auth") {
-    const refused = "The engine refused the key that its worker gave.";
+    const refused = "The engine rejected the API key that its worker uses.";
     const respond = () => new LlmnodeError("upstream_auth", refused);
     return { ...found, retryAfterMs: null, respond };
   }

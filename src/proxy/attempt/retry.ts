@@ -219,11 +219,11 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
 }
 
 function crashed(deaths: number): LlmnodeError {
-  const message = `${deaths} engines have ended while they worked on this request: it is not tried on another.`;
+  const message = `${deaths} engines crashed while they worked on this request: it is not sent to another one.`;
   return new LlmnodeError("engine_crashed", message);
 }
 
 function noRoom({ retryAfterMs }: AttemptFailure): LlmnodeError {
-  const message = "Every replica that could answer this is busy.";
+  const message = "All replicas that can answer this request are busy.";
   return new LlmnodeError("no_ready_replica", message, { retryAfterMs: retryAfterMs ?? 1000 });
 }

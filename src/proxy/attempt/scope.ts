@@ -126,5 +126,5 @@ export function startScope(options: ScopeOptions): AttemptScope {
 }
 
 export function tooLate(): LlmnodeError {
-  return new LlmnodeError("upstream_timeout", "The request has taken longer than it may.");
+  return new LlmnodeError("upstream_timeout", "The request took longer than its time limit.");
 }

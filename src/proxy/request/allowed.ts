@@ -16,7 +16,7 @@ export function noSuchModel(model: string): LlmnodeError {
 export function requireAllowed({ key }: Caller, model: string | null): void {
   if (key === null || key.models === null) return;
   if (model === null) {
-    const message = "This API key is for some models only: name one.";
+    const message = "This API key is limited to certain models: name one in 'model'.";
     throw new LlmnodeError("bad_request", message, { param: "model" });
   }
   if (!key.allows(model)) throw noSuchModel(model);

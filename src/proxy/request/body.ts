@@ -52,10 +52,10 @@ export function createMeter({ maxBytes, budget }: BodyLimits): Meter {
     waitedMs: 0,
     add(bytes) {
       // A body that still comes in after it was given up would never be given back.
-      if (isOver) throw new LlmnodeError("bad_request", "The request has been given up.");
+      if (isOver) throw new LlmnodeError("bad_request", "The request was cancelled.");
       if (taken + bytes > maxBytes) throw tooLarge(maxBytes);
       if (!budget.take(bytes)) {
-        const message = "The head holds as many request bodies as its memory allows.";
+        const message = "The head has no memory left for more request bodies.";
         throw new LlmnodeError("overloaded", message, { retryAfterMs: 1000 });
       }
       taken += bytes;

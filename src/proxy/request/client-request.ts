@@ -93,5 +93,5 @@ export function goneBecause({ reason }: CancelSignal): LlmnodeError {
 }
 
 export function clientGone(): LlmnodeError {
-  return new LlmnodeError("client_gone", "The client has gone.");
+  return new LlmnodeError("client_gone", "The client closed the connection.");
 }

@@ -45,6 +45,6 @@ export function originOf(origins: Origins, id: string): Origin {
 
 export function noResponse(id: string): LlmnodeError {
   const name = JSON.stringify(id.slice(0, 128));
-  const message = `There is no response ${name}: it is too old, or its engine has ended.`;
+  const message = `There is no response ${name}: it has expired, or the engine that made it has stopped.`;
   return new LlmnodeError("not_found", message);
 }

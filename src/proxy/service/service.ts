@@ -83,17 +83,18 @@ function checkRequest(request: Request, path: string): void {
   }
   if (method === "TRACE" || method === "CONNECT") {
     const allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-    throw new LlmnodeError("method_not_allowed", `${method} is not passed on.`, { allow });
+    throw new LlmnodeError("method_not_allowed", `${method} requests are not supported.`, {
+      allow,
+    });
   }
   const [pathname = ""] = path.split("?", 1);
   if (UNSAFE_PATH.test(pathname)) {
-    const message =
-      "A path that begins with '//', or has a backslash or NUL in it, is not passed on.";
+    const message = "Paths that begin with '//' or contain a backslash or NUL are not allowed.";
     throw new LlmnodeError("bad_request", message);
   }
   const hasBody = headers.has("transfer-encoding") || Number(headers.get("content-length")) > 0;
   if (hasBody && (method === "GET" || method === "HEAD")) {
-    throw new LlmnodeError("bad_request", `A ${method} with a body is not passed on.`);
+    throw new LlmnodeError("bad_request", `A ${method} request must not have a body.`);
   }
 }
 

@@ -76,7 +76,7 @@ test.each([
   [["set", ""], 2, "alias set needs <name>=<model>"],
   [["set", "a=A:50,B:20"], 2, "the weights of a add up to 70, not to 100"],
   [["set", "a=A?stream=true"], 2, "a preset cannot set stream"],
-  [["set", "a=a"], 6, "a would stand for itself: a -> a"],
+  [["set", "a=a"], 6, "a would point to itself: a -> a"],
   [["set", "a=b", "c"], 2, 'alias: unexpected argument "c"'],
   [["list", "x"], 2, 'alias list: unexpected argument "x"'],
   [["show"], 2, "alias show needs the name of an alias"],

@@ -121,7 +121,7 @@ test.each([
   ["fast=?a=1", "model must not be empty"],
   [`fast=${"m".repeat(201)}`, "at most 200 characters"],
   [`fast=${"m,".repeat(2050)}m`, "longer than 4096 characters"],
-  [`fast=${"m,".repeat(16)}m`, "17 targets; there may be 16"],
+  [`fast=${"m,".repeat(16)}m`, "17 targets; at most 16"],
   ["fast=A:80,B", "a weight or none: A has one, B not"],
   ["fast=A:80,B:30", "weights of fast add up to 110, not to 100"],
   ["fast=A:10", "weights of fast add up to 10, not to 100"],
@@ -166,10 +166,10 @@ test("any text is either understood or refused in one line", () => {
 });
 
 test.each([
-  [["a=a"], "a would stand for itself: a -> a"],
-  [["a=b", "b=a"], "b would stand for itself: b -> a -> b"],
+  [["a=a"], "a would point to itself: a -> a"],
+  [["a=b", "b=a"], "b would point to itself: b -> a -> b"],
   [["a=x,b", "b=c", "c=y,a:z"], null],
-  [["a=x,b", "b=c", "c=y,a"], "c would stand for itself: c -> a -> b -> c"],
+  [["a=x,b", "b=c", "c=y,a"], "c would point to itself: c -> a -> b -> c"],
 ])("%j: loops are shown", (specs, message) => {
   const grow = () => tableOf(...specs);
   if (message === null) expect(grow().size).toBe(specs.length);
@@ -200,7 +200,7 @@ test("the models behind one alias, and all aliases, are bounded", () => {
   const limits = { ...ALIAS_LIMITS, maxAliases: 2 };
   expect(failure(() => withAlias(table, parseAlias("c=x"), limits))).toEqual([
     "refused",
-    "there are 2 aliases already, as many as there may be",
+    "there are 2 aliases already, the most allowed",
   ]);
   expect(withAlias(table, parseAlias("a=y"), limits).size).toBe(2);
 });

@@ -75,7 +75,7 @@ test("a stream out of which nothing comes for 20 s makes its engine suspect", ()
   expect(at.engine.suspect).toBeNull();
   const { suspicions, examinations } = stallTick(at.state, T0 + 20_000);
   expect(suspicions).toMatchObject([
-    { isSuspect: true, reason: "nothing came out of it for 20s, with 1 request waiting" },
+    { isSuspect: true, reason: "no output for 20s, with 1 request waiting" },
   ]);
   expect(examinations).toMatchObject([{ look: true, ask: true }]);
   expect(stallTick(at.state, T0 + 20_250).suspicions).toEqual([]);
@@ -257,7 +257,7 @@ test("progress of any request ends it", () => {
   expect(suspectAfter(at)).toBe(20_000);
   first.progressAt = T0 + 21_000;
   const { suspicions, examinations } = stallTick(at.state, T0 + 21_000);
-  expect(suspicions).toMatchObject([{ isSuspect: false, reason: "its tokens flow" }]);
+  expect(suspicions).toMatchObject([{ isSuspect: false, reason: "it produces tokens again" }]);
   expect(examinations).toEqual([]);
   expect(at.engine.suspect).toBeNull();
 });
@@ -337,7 +337,7 @@ test("a request leaves for a suspicion once", () => {
   const lease = send(a);
   expect(leaveSuspect(state, lease, T0)).toBeNull();
   expect(suspectAfter(a)).toBe(20_000);
-  expect(leaveSuspect(state, lease, T0 + 20_000)).toContain("nothing came out of it for 20s");
+  expect(leaveSuspect(state, lease, T0 + 20_000)).toContain("no output for 20s");
   state.leases.delete(lease.id);
   const again = send(b, {
     grantedAt: T0 + 20_000,
@@ -361,7 +361,7 @@ test("people see it, and new requests go elsewhere", () => {
   stallTick(at.state, T0 + 20_000);
   expect(read().get("m")).toMatchObject([{ state: "excluded" }]);
   const shown = statusJson({ state: at.state, catalog: read() }, { id: "h", version: "1" }, T0);
-  const reason = "nothing came out of it for 20s, with 1 request waiting";
+  const reason = "no output for 20s, with 1 request waiting";
   expect(shown.workers[0]?.engines[0]).toMatchObject({ state: "suspect", reason });
   expect(shown.models).toMatchObject([{ name: "m", ready: 0, replicas: 1 }]);
 });

@@ -221,8 +221,8 @@ test("a name of a model is taken only by force, and a model that comes later is 
 });
 
 test.each([
-  ["a loop", "a=b", ["b=a"], 409, "a would stand for itself: a -> b -> a"],
-  ["itself", "a=a", [], 409, "a would stand for itself: a -> a"],
+  ["a loop", "a=b", ["b=a"], 409, "a would point to itself: a -> b -> a"],
+  ["itself", "a=a", [], 409, "a would point to itself: a -> a"],
   ["weights that do not add up", "a=A:80,B:30", [], 400, "add up to 110"],
   ["an empty name", "=A", [], 400, "must not be empty"],
   ["no model", "a=", [], 400, "a needs a model"],
