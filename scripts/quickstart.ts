@@ -27,6 +27,7 @@ interface Started {
 
 const once = readArguments(process.argv.slice(2));
 const workplace = mkdtempSync(join(tmpdir(), "llmnode-quickstart-"));
+const DATA = join(workplace, "data");
 const started: Started[] = [];
 const interrupted = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
@@ -85,13 +86,15 @@ async function show(): Promise<void> {
   if (once) return;
 
   const program = relative(process.cwd(), BINARY);
-  const other = new URL(url).port === String(HTTP_PORT) ? "" : ` --head ${url}`;
+  const other = new URL(url).port === String(HTTP_PORT) ? "" : ` LLMNODE_HEAD=${url}`;
+  // Where this head's join token and admin token are: without it the commands would look elsewhere.
   say(`
 Try next, in another terminal:
 
+  export LLMNODE_DATA=${DATA}${other}
   curl ${url}/v1/models
   ${curlLine(url)}
-  ${program} status${other}
+  ${program} status
   ${program} join ${sessions} -- llmnode sim --port 0 --model another
   ${program} join ${sessions} -- vllm serve Qwen/Qwen3-8B --port 8080
   ${program} help
@@ -157,7 +160,7 @@ function start(name: string, args: string[]): Started {
     stdio: ["ignore", log, log],
     detached: true,
     cwd: workplace,
-    env: { ...withoutSettings(process.env), LLMNODE_DATA: join(workplace, "data") },
+    env: { ...withoutSettings(process.env), LLMNODE_DATA: DATA },
   });
   closeSync(log);
   const entry = { name, logFile, process: child };

@@ -1,5 +1,13 @@
 import { afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -53,6 +61,13 @@ function hold(port: number): Promise<Server> {
   return promise;
 }
 
+async function freePort(): Promise<number> {
+  const server = await hold(0);
+  const address = server.address();
+  await new Promise((done) => server.close(done));
+  return typeof address === "object" ? (address?.port ?? 0) : 0;
+}
+
 test("--once shows an answer and the cluster, and leaves nothing behind", async () => {
   const { code, stdout, stderr } = await runProcess([SCRIPT, "--once"], {
     env: environment(),
@@ -98,6 +113,51 @@ test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("it stays up until %s", asyn
   // As a terminal does it: the whole group gets the signal.
   script.killGroup(signal);
   expect((await script.finished).code).toBe(0);
+  await expectNothingLeft();
+});
+
+test("the next steps that it prints work as they are printed", async () => {
+  await using stack = new AsyncDisposableStack();
+  const script = stack.use(started());
+  const [, url = ""] = await script.waitForLine(/with base URL (\S+)\/v1/, SLOW);
+  const printed = script.stdout().replaceAll(/\\\n\s*/g, "");
+  const lines = /Try next.*\n\n([^]*?)\n\n/.exec(printed)?.[1]?.split("\n") ?? [];
+  const [exports = "", ...steps] = lines.map((line) => line.trim());
+  expect(exports).toStartWith("export LLMNODE_DATA=");
+  const port = await freePort();
+  // No vLLM here: a program of that name that serves the same model.
+  const bin = join(temporary, "bin");
+  mkdirSync(bin);
+  const simulated = `${await binaryPath()} sim --model "$2" --port "$4"`;
+  writeFileSync(join(bin, "vllm"), `#!/bin/sh\nexec ${simulated}\n`, { mode: 0o755 });
+  const env = {
+    ...environment(),
+    LLMNODE_ATTACH: undefined,
+    PATH: `${bin}:${process.env["PATH"]}`,
+  };
+  const shell = (line: string) => [
+    "sh",
+    "-c",
+    `${exports}\n${line.replace("--port 8080", `--port ${port}`)}`,
+  ];
+  let joins = 0;
+  for (const line of steps) {
+    const options = { env, cwd: process.cwd() };
+    if (line.includes(" join ")) {
+      joins += 1;
+      stack.use(spawnProcess(shell(line), options));
+      continue;
+    }
+    const { code, stdout } = await runProcess(shell(line), { ...options, ...SLOW });
+    expect([line, code, stdout.length > 0]).toEqual([line, 0, true]);
+  }
+  expect([joins, steps.length]).toEqual([2, 6]);
+  const models = async () => (await fetch(`${url}/v1/models`)).text();
+  for (const model of ["another", "Qwen/Qwen3-8B"]) {
+    await waitFor(async () => (await models()).includes(`"${model}"`), { timeoutMs: 60_000 });
+  }
+  await stack.disposeAsync();
+  rmSync(bin, { recursive: true });
   await expectNothingLeft();
 });
 
