@@ -8,6 +8,8 @@ import { readSim, simCommand } from "../../src/cli/commands/sim.ts";
 import { CLUSTER_LIMITS } from "../../src/cluster/state/limits.ts";
 import { HEAD_DEFAULTS } from "../../src/head/options.ts";
 import { SIM_DEFAULTS } from "../../src/sim/core/options.ts";
+import { ownEnvironment } from "../helpers/environment.ts";
+import { SOURCES, startRealHead } from "../helpers/real-head.ts";
 import { runProcess, spawnProcess } from "../helpers/process.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -21,10 +23,7 @@ beforeAll(() => {
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 /** The environment without any setting of the person who runs the tests. */
-function environment(extra: Record<string, string> = {}): Record<string, string | undefined> {
-  const settings = Object.keys(process.env).filter((key) => key.startsWith("LLMNODE_"));
-  return { ...Object.fromEntries(settings.map((key) => [key, undefined])), HOME: home, ...extra };
-}
+const environment = (extra: Record<string, string> = {}) => ownEnvironment(home, extra);
 
 function llmnode(args: string[], env: Record<string, string> = {}) {
   return runProcess([process.execPath, MAIN, ...args], { env: environment(env), ...SLOW });
@@ -34,16 +33,8 @@ function llmnodeStarted(args: string[], env: Record<string, string> = {}) {
   return spawnProcess([process.execPath, MAIN, ...args], { env: environment(env) });
 }
 
-/** A head on free ports, with where it listens. */
-async function startHead(env: Record<string, string> = {}) {
-  const args = ["head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"];
-  const child = llmnodeStarted(args, env);
-  const [, url = "", sessions = ""] = await child.waitForLine(
-    /msg="head is up" url=(\S+) sessions=(\S+)/,
-    SLOW,
-  );
-  return { child, url, sessions };
-}
+const startHead = (env: Record<string, string> = {}) =>
+  startRealHead({ command: SOURCES, home, env });
 
 describe("help and version", () => {
   test("no arguments show the overview, with every command", async () => {
@@ -207,7 +198,7 @@ describe("defaults in the table are those of the roles", () => {
 
 describe("the daemons", () => {
   test("a head, seen by status, stopped by a signal", async () => {
-    const { child, url } = await startHead();
+    const { process: child, url } = await startHead();
     await using head = child;
     const plain = await llmnode(["status"], { LLMNODE_HEAD: url });
     expect([plain.code, plain.stdout]).toEqual([
@@ -311,7 +302,7 @@ describe("the daemons", () => {
 
   test("join-token makes, lists and takes back, with words and with JSON", async () => {
     const data = { LLMNODE_DATA: mkdtempSync(join(home, "data-")) };
-    const { child, url } = await startHead(data);
+    const { process: child, url } = await startHead(data);
     await using _ = child;
     const run = (...args: string[]) => llmnode(["join-token", ...args, "--head", url], data);
     const made = await run("create", "--expires", "7d", "--uses", "3", "--models", "Qwen/*");
@@ -354,7 +345,7 @@ describe("the daemons", () => {
   });
 
   test("a second head on the same port says so", async () => {
-    const { child, url } = await startHead();
+    const { process: child, url } = await startHead();
     await using head = child;
     const second = await llmnode([
       ...["head", "--listen", new URL(url).host, "--session-listen", "127.0.0.1:0"],
@@ -365,7 +356,7 @@ describe("the daemons", () => {
   });
 
   test("a worker with a simulated engine from the command line to an answer and back", async () => {
-    const { child, url, sessions } = await startHead();
+    const { process: child, url, sessions } = await startHead();
     await using head = child;
     const engine = ["llmnode", "sim", "--port", "0", "--model", "m-1", "--itl", "0"];
     await using worker = llmnodeStarted(["join", sessions, "--name", "007", "--", ...engine]);

@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import packageJson from "../../package.json";
 import { binaryPath } from "../helpers/binary.ts";
+import { ownEnvironment } from "../helpers/environment.ts";
+import { startRealHead } from "../helpers/real-head.ts";
 import { runProcess, spawnProcess } from "../helpers/process.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -21,20 +23,10 @@ beforeAll(async () => {
 }, 180_000);
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
-/** The environment without any setting of the person who runs the tests. */
-function environment(extra: Record<string, string> = {}): Record<string, string | undefined> {
-  const settings = Object.keys(process.env).filter((key) => /^(LLMNODE|BUN)_/.test(key));
-  return { ...Object.fromEntries(settings.map((key) => [key, undefined])), HOME: home, ...extra };
-}
+const environment = (extra: Record<string, string> = {}) => ownEnvironment(home, extra);
 
-async function startHead(options: { cwd?: string; env?: Record<string, string> } = {}) {
-  const child = spawnProcess(
-    [binary, "head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"],
-    { env: environment(options.env), ...(options.cwd === undefined ? {} : { cwd: options.cwd }) },
-  );
-  const [, url = ""] = await child.waitForLine(/msg="head is up" url=(\S+)/, { timeoutMs: 30_000 });
-  return { child, url };
-}
+const startHead = (options: { cwd?: string; env?: Record<string, string> } = {}) =>
+  startRealHead({ command: [binary], home, ...options });
 
 async function loaded(child: Promise<{ stderr: string }>) {
   const line = (await child).stderr.split("\n").find((text) => text.startsWith("loaded "));
@@ -84,7 +76,7 @@ test("--version evaluates neither gRPC nor React, from the sources too", async (
   const compiled = await loaded(runProcess([binary, "--version"], { env }));
   expect([compiled.grpc, compiled.react]).toEqual([false, false]);
   // The probe does see gRPC where it is evaluated.
-  const { child } = await startHead({ env: { BUN_OPTIONS: `--preload ${PROBE}` } });
+  const { process: child } = await startHead({ env: { BUN_OPTIONS: `--preload ${PROBE}` } });
   await using head = child;
   head.kill("SIGTERM");
   expect((await loaded(head.finished)).grpc).toBe(true);
@@ -119,7 +111,7 @@ test("a hostile working directory neither runs code nor changes settings", async
   expect([version.code, version.stderr]).toEqual([0, ""]);
   const status = await runProcess([binary, "status"], { cwd, env: environment() });
   expect(status.stdout + status.stderr).not.toContain("127.0.0.1:2");
-  const { child } = await startHead({ cwd });
+  const { process: child } = await startHead({ cwd });
   await using head = child;
   head.kill("SIGTERM");
   expect((await head.finished).code).toBe(0);
@@ -129,7 +121,7 @@ test("a hostile working directory neither runs code nor changes settings", async
 test.skipIf(process.platform !== "linux")(
   "it starts in a directory where nobody can write",
   async () => {
-    const { child } = await startHead({ cwd: "/proc" });
+    const { process: child } = await startHead({ cwd: "/proc" });
     await using head = child;
     head.kill("SIGTERM");
     expect((await head.finished).code).toBe(0);
@@ -139,7 +131,7 @@ test.skipIf(process.platform !== "linux")(
 test.skipIf(process.platform !== "linux")(
   "a head has the raised fetch limit, and is the process that was started",
   async () => {
-    const { child } = await startHead();
+    const { process: child } = await startHead();
     await using head = child;
     const environ = readFileSync(`/proc/${head.pid}/environ`, "utf8").split("\0");
     expect(environ).toContain("BUN_CONFIG_MAX_HTTP_REQUESTS=65535");
@@ -147,14 +139,14 @@ test.skipIf(process.platform !== "linux")(
 );
 
 test("request headers of 40 KiB are accepted", async () => {
-  const { child, url } = await startHead();
+  const { process: child, url } = await startHead();
   await using _head = child;
   const response = await fetch(`${url}/v1/models`, { headers: { "x-large": "x".repeat(40_000) } });
   expect(response.status).toBe(200);
 });
 
 test("an engine that is llmnode itself runs from the binary, wherever that is", async () => {
-  const { child, url } = await startHead();
+  const { process: child, url } = await startHead();
   await using _head = child;
   const sessions = /sessions=(\S+)/.exec(child.stderr())?.[1] ?? "";
   const engine = ["llmnode", "sim", "--port", "0", "--model", "from-binary"];

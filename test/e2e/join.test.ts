@@ -2,12 +2,9 @@ import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { binaryPath } from "../helpers/binary.ts";
-import {
-  processesWithEnvironment,
-  runProcess,
-  spawnProcess,
-  type TestProcess,
-} from "../helpers/process.ts";
+import { ownEnvironment } from "../helpers/environment.ts";
+import { type RealHead, startRealHead } from "../helpers/real-head.ts";
+import { processesWithEnvironment, spawnProcess } from "../helpers/process.ts";
 import { tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
@@ -18,46 +15,21 @@ beforeAll(async () => {
   binary = await binaryPath();
 }, 180_000);
 
-/** An environment with a home of its own and no setting of the person who runs the tests. */
-function environment(home: string, extra: Record<string, string> = {}) {
-  const settings = Object.keys(process.env).filter((key) => /^(LLMNODE|BUN|XDG)_/.test(key));
-  return { ...Object.fromEntries(settings.map((key) => [key, undefined])), HOME: home, ...extra };
-}
-
-interface BinaryHead extends AsyncDisposable {
-  process: TestProcess;
-  url: string;
-  sessions: string;
-  llmnode(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }>;
-}
-
-async function startHead(home: string): Promise<BinaryHead> {
-  const child = spawnProcess(
-    [binary, "head", "--listen", "127.0.0.1:0", "--session-listen", "127.0.0.1:0"],
-    { env: environment(home) },
-  );
-  const [, url = "", sessions = ""] = await child.waitForLine(
-    /url=(\S+) sessions=(\S+) .*join_token="llmnode join-token show"/,
-    { timeoutMs: 30_000 },
-  );
-  return {
-    process: child,
-    url,
-    sessions,
-    llmnode: (...args) => runProcess([binary, ...args, "--head", url], { env: environment(home) }),
-    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
-  };
+async function startHead(home: string): Promise<RealHead> {
+  const head = await startRealHead({ command: [binary], home });
+  expect(head.process.output()).toContain('join_token="llmnode join-token show"');
+  return head;
 }
 
 const ENGINE = ["--", "llmnode", "sim", "--port", "0", "--model", "m"];
 
-function join(head: BinaryHead, home: string, more: { args?: string[]; env?: object } = {}) {
+function join(head: RealHead, home: string, more: { args?: string[]; env?: object } = {}) {
   return spawnProcess([binary, "join", head.sessions, ...(more.args ?? []), ...ENGINE], {
-    env: environment(home, { ...more.env }),
+    env: ownEnvironment(home, { ...more.env }),
   });
 }
 
-async function ready(head: BinaryHead, count = 1): Promise<string> {
+async function ready(head: RealHead, count = 1): Promise<string> {
   return await waitFor(
     async () => {
       const text = await (await fetch(`${head.url}/api/v1/status`)).text();
@@ -111,7 +83,7 @@ test
     const shell = ["sh", "-c", `exec "$@" < '${file}'`, "sh", ...argv];
     await using worker =
       how === "stdin"
-        ? spawnProcess(shell, { env: environment(empty.path) })
+        ? spawnProcess(shell, { env: ownEnvironment(empty.path) })
         : join(head, empty.path, forms[how]);
     const status = await ready(head);
     const secret = token.slice(0, 48);

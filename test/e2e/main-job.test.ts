@@ -1,6 +1,7 @@
 import { beforeAll, expect, test } from "bun:test";
 import OpenAI from "openai";
 import { binaryPath } from "../helpers/binary.ts";
+import { type RealHead, startRealHead } from "../helpers/real-head.ts";
 import {
   isRunning,
   processesWithEnvironment,
@@ -15,34 +16,10 @@ beforeAll(async () => {
   binary = await binaryPath();
 }, 180_000);
 
-interface BinaryHead extends AsyncDisposable {
-  process: TestProcess;
-  url: string;
-  sessions: string;
-}
+const startHead = (home: string, at?: RealHead) =>
+  startRealHead({ command: [binary], home, cwd: home, ...(at && { at }) });
 
-async function startHead(
-  home: string,
-  listen = "127.0.0.1:0",
-  sessions = "127.0.0.1:0",
-): Promise<BinaryHead> {
-  const process = spawnProcess(
-    [binary, "head", "--listen", listen, "--session-listen", sessions, "--lane-listen", ":0"],
-    {
-      cwd: home,
-      env: { HOME: home },
-    },
-  );
-  const [, url = "", address = ""] = await process.waitForLine(/url=(\S+) sessions=(\S+)/);
-  return {
-    process,
-    url,
-    sessions: address,
-    [Symbol.asyncDispose]: () => process[Symbol.asyncDispose](),
-  };
-}
-
-function join(home: string, head: BinaryHead, ...engine: string[]): TestProcess {
+function join(home: string, head: RealHead, ...engine: string[]): TestProcess {
   return spawnProcess(
     [binary, "join", head.sessions, "--", "llmnode", "sim", "--port", "0", ...engine],
     {
@@ -57,11 +34,11 @@ interface Status {
   models: { name: string; ready: number; in_flight: number }[];
 }
 
-async function status(head: BinaryHead): Promise<Status> {
+async function status(head: RealHead): Promise<Status> {
   return (await (await fetch(`${head.url}/api/v1/status`)).json()) as Status;
 }
 
-async function ready(head: BinaryHead, model: string, count: number): Promise<Status> {
+async function ready(head: RealHead, model: string, count: number): Promise<Status> {
   return await waitFor(
     async () => {
       const now = await status(head).catch(() => null);
@@ -79,7 +56,7 @@ const chat = (extra: object = {}) =>
     ...extra,
   });
 
-async function ask(head: BinaryHead, extra: object = {}): Promise<Response> {
+async function ask(head: RealHead, extra: object = {}): Promise<Response> {
   const headers = { "content-type": "application/json" };
   return await fetch(`${head.url}/v1/chat/completions`, {
     method: "POST",
@@ -193,7 +170,7 @@ test("a head restart under load leaves engines untouched and routing is back wit
   first.process.kill("SIGKILL");
   await first.process.finished;
   await Promise.all(load);
-  await using second = await startHead(home.path, new URL(first.url).host, first.sessions);
+  await using second = await startHead(home.path, first);
   const early = await ask(second);
   // Until the worker is back its model is on its way, not unknown.
   expect([200, 503]).toContain(early.status);

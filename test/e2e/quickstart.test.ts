@@ -12,6 +12,7 @@ import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { binaryPath } from "../helpers/binary.ts";
+import { freePort } from "../helpers/free-port.ts";
 import {
   processesWithEnvironment,
   runProcess,
@@ -59,13 +60,6 @@ function hold(port: number): Promise<Server> {
   server.once("error", () => done(server));
   server.listen(port, "127.0.0.1", () => done(server));
   return promise;
-}
-
-async function freePort(): Promise<number> {
-  const server = await hold(0);
-  const address = server.address();
-  await new Promise((done) => server.close(done));
-  return typeof address === "object" ? (address?.port ?? 0) : 0;
 }
 
 test("--once shows an answer and the cluster, and leaves nothing behind", async () => {
@@ -124,7 +118,7 @@ test("the next steps that it prints work as they are printed", async () => {
   const lines = /Try next.*\n\n([^]*?)\n\n/.exec(printed)?.[1]?.split("\n") ?? [];
   const [exports = "", ...steps] = lines.map((line) => line.trim());
   expect(exports).toStartWith("export LLMNODE_DATA=");
-  const port = await freePort();
+  const port = freePort();
   // No vLLM here: a program of that name that serves the same model.
   const bin = join(temporary, "bin");
   mkdirSync(bin);

@@ -1,52 +1,20 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { resolve } from "node:path";
-import { runProcess, spawnProcess, type TestProcess } from "../helpers/process.ts";
+import { ownEnvironment } from "../helpers/environment.ts";
+import { type RealHead, SOURCES, startRealHead } from "../helpers/real-head.ts";
+import { spawnProcess, type TestProcess } from "../helpers/process.ts";
 import { type TempDir, tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 setDefaultTimeout(90_000);
 
-const SELF = [process.execPath, resolve(import.meta.dir, "../../src/main.ts")];
-
-function environment(home: TempDir): Record<string, string | undefined> {
-  const settings = Object.keys(process.env).filter((key) => /^(LLMNODE|XDG)_/.test(key));
-  return { ...Object.fromEntries(settings.map((key) => [key, undefined])), HOME: home.path };
-}
-
-interface RealHead extends AsyncDisposable {
-  process: TestProcess;
-  url: string;
-  sessions: string;
-  llmnode(...args: string[]): ReturnType<typeof runProcess>;
-}
-
-async function startHead(
-  home: TempDir,
-  { args = [], at }: { args?: string[]; at?: { url: string; sessions: string } } = {},
-): Promise<RealHead> {
-  const listen = at ? new URL(at.url).host : "127.0.0.1:0";
-  const where = ["--listen", listen, "--session-listen", at?.sessions ?? "127.0.0.1:0"];
-  // Lanes anywhere: nothing is to depend on the port above.
-  const argv = [...SELF, "head", ...where, "--lane-listen", "127.0.0.1:0", ...args];
-  const child = spawnProcess(argv, { env: environment(home) });
-  const [, url = "", sessions = ""] = await child.waitForLine(/url=(\S+) sessions=(\S+)/, {
-    timeoutMs: 30_000,
-  });
-  return {
-    process: child,
-    url,
-    sessions,
-    llmnode: (...rest) =>
-      runProcess([...SELF, ...rest, "--head", url], { env: environment(home), timeoutMs: 60_000 }),
-    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
-  };
-}
+const startHead = (home: TempDir, options: { args?: string[]; at?: RealHead } = {}) =>
+  startRealHead({ command: SOURCES, home: home.path, ...options });
 
 function join(head: RealHead, home: TempDir, name: string): TestProcess {
   const speed = ["--ttft", "20ms", "--itl", "10ms", "--load-time", "500ms"];
   const engine = ["--", "llmnode", "sim", "--port", "0", "--model", "m", ...speed];
-  return spawnProcess([...SELF, "join", head.sessions, "--name", name, ...engine], {
-    env: environment(home),
+  return spawnProcess([...SOURCES, "join", head.sessions, "--name", name, ...engine], {
+    env: ownEnvironment(home.path),
     // Without its head it would wait for one before it leaves.
     graceMs: 50,
   });
@@ -288,8 +256,8 @@ test("a command that waits for a drain waits for its head as well", async () => 
   await using _ = join(head, home, "w-a");
   await ready(head, 1);
   const running = await chat(head, 4000);
-  const argv = [...SELF, "drain", "w-a", "--force", "--head", head.url];
-  await using waiting = spawnProcess(argv, { env: environment(home) });
+  const argv = [...SOURCES, "drain", "w-a", "--force", "--head", head.url];
+  await using waiting = spawnProcess(argv, { env: ownEnvironment(home.path) });
   await waiting.waitForLine("w-a: draining, 1 in flight");
   head.process.kill("SIGKILL");
   await waiting.waitForLine("(the head does not answer; waiting until it is back)");

@@ -2,7 +2,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { readLocalAdmin } from "../../src/protocol/admin-token.ts";
-import { startEngine } from "../helpers/engine.ts";
+import { freePort } from "../helpers/free-port.ts";
+import { ownEnvironment } from "../helpers/environment.ts";
 import { processesWithEnvironment, runProcess, spawnProcess } from "../helpers/process.ts";
 import { tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -18,18 +19,8 @@ const QUERY = "query-secret-77ab01";
 const PASSWORD = "password-of-a-proxy-04cc";
 
 /** An environment with a home of its own, no setting of the person who runs the tests, and a mark. */
-function environment(home: string, mark: string, extra: Record<string, string> = {}) {
-  const settings = Object.keys(process.env).filter((key) =>
-    /^(LLMNODE|BUN|XDG)_|_proxy$/i.test(key),
-  );
-  const none = Object.fromEntries(settings.map((key) => [key, undefined]));
-  return { ...none, HOME: home, SECRETS_TEST: mark, ...extra };
-}
-
-async function freePort(): Promise<number> {
-  await using engine = startEngine(() => new Response(""));
-  return engine.port;
-}
+const environment = (home: string, mark: string, extra: Record<string, string> = {}) =>
+  ownEnvironment(home, { SECRETS_TEST: mark, ...extra });
 
 /** The argv of everything that this test has started. */
 function commandLines(mark: string): string {
@@ -78,7 +69,7 @@ test("no secret shows up in what a full run prints, logs, answers or runs", asyn
   const vllm = path.join(home.path, "vllm");
   writeFileSync(vllm, `#!/bin/sh\nexec ${process.execPath} ${FIXTURE} "$@"\n`);
   chmodSync(vllm, 0o755);
-  const port = await freePort();
+  const port = freePort();
   const join = spawnProcess(
     [
       ...[

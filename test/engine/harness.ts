@@ -126,14 +126,6 @@ export async function grandchildOf(engine: TestEngine): Promise<number> {
   return Number(find()?.slice("grandchild ".length));
 }
 
-/** A port that was free a moment ago. */
-export function freePort(): number {
-  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = server;
-  server.stop(true);
-  return port;
-}
-
 /** Tells a fixture server what to do. */
 export async function tell(engine: TestEngine, command: string): Promise<void> {
   await fetch(`${engine.supervisor.status().url}/control/${command}`).catch(() => null);

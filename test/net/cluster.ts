@@ -4,6 +4,7 @@ import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import path from "node:path";
 import { binaryPath } from "../helpers/binary.ts";
+import { ownEnvironment } from "../helpers/environment.ts";
 import { runProcess, spawnProcess, type TestProcess } from "../helpers/process.ts";
 import { type TempDir, tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -38,12 +39,6 @@ export interface Status {
   models: { name: string; ready: number; in_flight: number }[];
 }
 
-/** An environment with a home of its own and no setting of the person who runs the tests. */
-function environment(home: string, extra: Record<string, string> = {}) {
-  const settings = Object.keys(process.env).filter((key) => /^(LLMNODE|BUN|XDG)_/.test(key));
-  return { ...Object.fromEntries(settings.map((key) => [key, undefined])), HOME: home, ...extra };
-}
-
 /** `onTerminal`: the head runs on a terminal, as a person would start it. */
 export async function startCluster({ onTerminal = false } = {}): Promise<Cluster> {
   await using stack = new AsyncDisposableStack();
@@ -51,7 +46,7 @@ export async function startCluster({ onTerminal = false } = {}): Promise<Cluster
   const network = stack.use(openNetwork());
   const head = network.machine("head");
   const home: TempDir = stack.use(tempDir());
-  const env = environment(home.path);
+  const env = ownEnvironment(home.path);
   const command = onTerminal
     ? ["script", "-qfec", `'${binary}' head --access open`, "/dev/null"]
     : [binary, "head", "--access", "open"];
@@ -88,7 +83,7 @@ export async function startCluster({ onTerminal = false } = {}): Promise<Cluster
       }
       const PATH = [place.path, path.dirname(binary), process.env["PATH"]].join(":");
       const shell = machine.run(["sh", "-c", `exec env ${line}`]);
-      return all.use(spawnProcess(shell, { env: environment(place.path, { PATH }) }));
+      return all.use(spawnProcess(shell, { env: ownEnvironment(place.path, { PATH }) }));
     },
     join(machine, { address = head.address, engine = [] } = {}) {
       const place = all.use(tempDir());
@@ -96,7 +91,7 @@ export async function startCluster({ onTerminal = false } = {}): Promise<Cluster
       const name = machine.namespace.replace(/^.*-\d+-\d+-/, "");
       const argv = [binary, "join", address, "--name", name, "--", ...sim];
       const secret = { LLMNODE_TOKEN: token };
-      return all.use(spawnProcess(machine.run(argv), { env: environment(place.path, secret) }));
+      return all.use(spawnProcess(machine.run(argv), { env: ownEnvironment(place.path, secret) }));
     },
     status,
     ready: (count, timeoutMs = 20_000) =>

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { freePort } from "../helpers/free-port.ts";
 import { readProcess } from "../../src/engine/process/proc.ts";
 import { explainFailure } from "../../src/engine/diagnose/reasons.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
@@ -50,12 +51,6 @@ async function startAndDie(options: Partial<SimOptions>) {
     (error: unknown) => (error instanceof LlmnodeError ? error.code : String(error)),
   );
   return { end, code: ended.code, lines };
-}
-
-function freePort(): number {
-  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  server.stop(true);
-  return server.port;
 }
 
 /** "answered", or the code of the error of one GET. */

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { operatorOf } from "../../helpers/cluster.ts";
+import { ownEnvironment } from "../../helpers/environment.ts";
 import { runProcess, spawnProcess } from "../../helpers/process.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";
 
@@ -21,16 +22,8 @@ beforeEach(() => {
 const at = (name: string) => path.join(dir.path, name);
 
 /** The environment without any setting of the person who runs the tests. */
-function environment(extra: Record<string, string> = {}): Record<string, string | undefined> {
-  const settings = Object.keys(process.env).filter((key) => key.startsWith("LLMNODE_"));
-  return {
-    ...Object.fromEntries(settings.map((key) => [key, undefined])),
-    HOME: dir.path,
-    XDG_CONFIG_HOME: at("user"),
-    XDG_STATE_HOME: undefined,
-    ...extra,
-  };
-}
+const environment = (extra: Record<string, string> = {}) =>
+  ownEnvironment(dir.path, { XDG_CONFIG_HOME: at("user"), ...extra });
 
 async function llmnode(args: string[], env: Record<string, string> = {}) {
   const { code, stdout, stderr } = await runProcess([process.execPath, MAIN, ...args], {

@@ -11,6 +11,7 @@ import type { Output } from "../../../src/cli/base/terminal.ts";
 import type { LogEvent } from "../../../src/protocol/engine-log.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { FAST, startTestHead, type TestHead } from "../../helpers/cluster.ts";
+import { ownEnvironment } from "../../helpers/environment.ts";
 import { runProcess, spawnProcess } from "../../helpers/process.ts";
 import { waitFor } from "../../helpers/wait.ts";
 import { startTestWorker, tempDir } from "../../helpers/worker.ts";
@@ -23,11 +24,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
-function environment(head: TestHead): Record<string, string | undefined> {
-  const settings = Object.keys(process.env).filter((key) => key.startsWith("LLMNODE_"));
-  const none = Object.fromEntries(settings.map((key) => [key, undefined]));
-  return { ...none, HOME: home, LLMNODE_HEAD: head.url };
-}
+const environment = (head: TestHead) => ownEnvironment(home, { LLMNODE_HEAD: head.url });
 
 const command = (args: string[]) => [process.execPath, MAIN, "logs", ...args];
 

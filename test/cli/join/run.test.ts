@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { ownEnvironment } from "../../helpers/environment.ts";
 import {
   isRunning,
   processesWithEnvironment,
@@ -30,11 +31,7 @@ afterAll(async () => {
 });
 
 /** No setting of the person who runs the tests; head and workers share the home, and a join token. */
-function environment(extra: Record<string, string> = {}): Record<string, string | undefined> {
-  const settings = Object.keys(process.env).filter((key) => /^(LLMNODE|XDG)_|^PORT$/.test(key));
-  const none = Object.fromEntries(settings.map((key) => [key, undefined]));
-  return { ...none, HOME: home.path, ...extra };
-}
+const environment = (extra: Record<string, string> = {}) => ownEnvironment(home.path, extra);
 
 function llmnode(args: string[], env: Record<string, string> = {}): TestProcess {
   return spawnProcess([process.execPath, MAIN, ...args], {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { resolve } from "node:path";
+import { freePort } from "../../helpers/free-port.ts";
 import { binaryPath } from "../../helpers/binary.ts";
 import { runProcess } from "../../helpers/process.ts";
 import { waitFor } from "../../helpers/wait.ts";
-import { freePort } from "../harness.ts";
 import { composeWords, docker, dockerTrouble } from "./daemon.ts";
 
 const FOLDER = resolve(import.meta.dir, "../../../scripts/container");

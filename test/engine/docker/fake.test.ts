@@ -8,9 +8,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { freePort } from "../../helpers/free-port.ts";
 import type { SupervisorOptions } from "../../../src/engine/supervise/supervisor.ts";
 import { tempDir, type TempDir } from "../../helpers/temp.ts";
-import { fixture, freePort, startEngine, until } from "../harness.ts";
+import { fixture, startEngine, until } from "../harness.ts";
 
 type Mode = "" | "down" | "denied" | "hang" | "pull" | "late" | "paused";
 

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { freePort, startEngine, until, type TestEngine } from "../harness.ts";
+import { freePort } from "../../helpers/free-port.ts";
+import { startEngine, until, type TestEngine } from "../harness.ts";
 import {
   containersOfEngine,
   docker,

@@ -4,7 +4,8 @@ import {
   type Holder,
   waitForRelease,
 } from "../../../src/engine/process/leftovers.ts";
-import { freePort, startEngine, fixture, until } from "../harness.ts";
+import { freePort } from "../../helpers/free-port.ts";
+import { startEngine, fixture, until } from "../harness.ts";
 
 const holder = (more: Partial<Holder> = {}): Holder => ({
   pid: 4711,

@@ -6,7 +6,7 @@ import {
   portsOf,
   reachableHosts,
 } from "../../../src/engine/process/network.ts";
-import { freePort } from "../harness.ts";
+import { freePort } from "../../helpers/free-port.ts";
 
 const entry = (address: string, family: "IPv4" | "IPv6", internal = false) => {
   const common = { address, netmask: "", mac: "", internal, cidr: null };

@@ -1,16 +1,9 @@
 import { expect, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { freePort } from "../../helpers/free-port.ts";
 import type { EngineStatus, SupervisorOptions } from "../../../src/engine/supervise/supervisor.ts";
-import {
-  fixture,
-  freePort,
-  isRunning,
-  QUICK,
-  scratchFolder,
-  startEngine,
-  until,
-} from "../harness.ts";
+import { fixture, isRunning, QUICK, scratchFolder, startEngine, until } from "../harness.ts";
 import { processesWithEnvironment, spawnProcess, type TestProcess } from "../../helpers/process.ts";
 
 interface Keeper extends AsyncDisposable {

@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
+import { freePort } from "../../helpers/free-port.ts";
 import { parseAttachUrl } from "../../../src/engine/supervise/attached.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { createLog } from "../../../src/util/log.ts";
-import { freePort, startEngine, until } from "../harness.ts";
+import { startEngine, until } from "../harness.ts";
 
 function fakeOllama(port: number, models = ["llama3.2:latest"]) {
   return Bun.serve({

@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { freePort } from "../../helpers/free-port.ts";
 import type { EngineStatus } from "../../../src/engine/supervise/supervisor.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
-import { fixture, freePort, scratchFolder, startEngine, tell, until } from "../harness.ts";
+import { fixture, scratchFolder, startEngine, tell, until } from "../harness.ts";
 
 const stateOf = (status: EngineStatus) => status.state;
 const distinct = <T>(list: T[]) => list.filter((item, i) => i === 0 || item !== list[i - 1]);

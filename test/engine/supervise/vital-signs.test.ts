@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
+import { freePort } from "../../helpers/free-port.ts";
 import { readProcess, type ProcessEntry } from "../../../src/engine/process/proc.ts";
 import { whyStopped } from "../../../src/engine/supervise/vital-signs.ts";
 import { spawnProcess } from "../../helpers/process.ts";
-import { fixture, freePort, grandchildOf, isRunning, startEngine, until } from "../harness.ts";
+import { fixture, grandchildOf, isRunning, startEngine, until } from "../harness.ts";
 
 const server = (...flags: string[]) => fixture("server", "--announce", ...flags);
 

@@ -2,10 +2,10 @@
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import path from "node:path";
 import { readChatStream } from "../../../scripts/chat-stream.ts";
 import { binaryPath } from "../../helpers/binary.ts";
+import { freePort } from "../../helpers/free-port.ts";
 import { ownEnvironment } from "../../helpers/environment.ts";
 import { spawnProcess } from "../../helpers/process.ts";
 import { startRealHead } from "../../helpers/real-head.ts";
@@ -27,7 +27,7 @@ beforeAll(async () => {
   const engine = ["llmnode", "sim", "--port", "0", "--model", "m", "--itl", "100ms"];
   const worker = [...command, "join", head.sessions, "--", ...engine];
   stack.use(spawnProcess(worker, { env: ownEnvironment(home) }));
-  const port = await freePort();
+  const port = freePort();
   front = `http://127.0.0.1:${port}`;
   stack.use(startNginx(nginx, { folder: path.join(home, "nginx"), port, to: head.url }));
   await waitFor(async () => (await fetch(`${front}/v1/models`).catch(() => null))?.ok, {
@@ -58,15 +58,6 @@ function startNginx(
      }\n`,
   );
   return spawnProcess([program, "-p", folder, "-c", file]);
-}
-
-async function freePort(): Promise<number> {
-  const { promise, resolve } = Promise.withResolvers<number>();
-  const server = createServer().listen(0, "127.0.0.1", () => {
-    const address = server.address();
-    server.close(() => resolve(typeof address === "object" ? (address?.port ?? 0) : 0));
-  });
-  return promise;
 }
 
 const chat = (extra: object = {}) =>
