@@ -100,7 +100,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       now,
       log,
       tell: sessions.tell,
-      onTransition: dispatch.changed,
+      onTransition: dispatch.onTransition,
       repeatMs: settings.drainRepeatMs,
     }),
   );

@@ -47,7 +47,7 @@ export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSi
       now,
       log,
       random: Math.random,
-      way: { head: place, allowAdvertise, probeTimeoutMs: settings.probeTimeoutMs },
+      route: { head: place, allowAdvertise, probeTimeoutMs: settings.probeTimeoutMs },
       reprobeMs: settings.reprobeMs,
       ...(options.routing && { routing: options.routing }),
       notes,
@@ -79,11 +79,11 @@ export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSi
     gate: membership.gate,
     onRefused,
     helloTimeoutMs: settings.helloTimeoutMs,
-    onTransition: dispatch.changed,
-    onRouteStale: dispatch.findWay,
+    onTransition: dispatch.onTransition,
+    onRouteStale: dispatch.checkRoute,
     onJoined: notes.joined,
     onEngine: notes.engine,
-    onTold: dispatch.told,
+    onReport: dispatch.onReport,
   });
   stack.use(
     startStallWatch({ state, now, log, tell: sessions.tell, onSuspicion: notes.suspicion }),

@@ -255,8 +255,8 @@ function uptimeOf(worker: Worker, engines: readonly Engine[], now: number): numb
 }
 
 function viaOf(engines: readonly Engine[]): string | null {
-  const ways = new Set(engines.map(({ route }) => route.via));
-  return (["direct", "lane", "unreachable"] as const).find((way) => ways.has(way)) ?? null;
+  const vias = new Set(engines.map(({ route }) => route.via));
+  return (["direct", "lane", "unreachable"] as const).find((via) => vias.has(via)) ?? null;
 }
 
 function drainOf(state: ClusterState, { id }: Worker): WorkerRow["drain"] {

@@ -220,8 +220,8 @@ function loadJson(state: ClusterState, engine: Engine, now: number): LoadJson | 
 }
 
 function viaOf(engines: readonly Engine[]): string | null {
-  const ways = new Set(engines.map((engine) => engine.route.via));
-  for (const way of ["direct", "lane", "unreachable"] as const) if (ways.has(way)) return way;
+  const vias = new Set(engines.map((engine) => engine.route.via));
+  for (const via of ["direct", "lane", "unreachable"] as const) if (vias.has(via)) return via;
   return null;
 }
 

@@ -10,10 +10,10 @@ export interface DeathsOptions {
 }
 
 export interface Deaths extends Disposable {
-  /** Known at once where it is, else within `limits.diedWithinMs`; false where nobody comes to know. */
+  /** At once where it is known, else within `limits.diedWithinMs`; false where it stays unknown. */
   died(lease: Lease): Promise<boolean>;
-  /** To be called when a worker may have told something new. */
-  look(): void;
+  /** To be called when a worker may have reported something new. */
+  poll(): void;
 }
 
 export function createDeaths({ state, log }: DeathsOptions): Deaths {
@@ -33,7 +33,7 @@ export function createDeaths({ state, log }: DeathsOptions): Deaths {
       asking.set(question, { lease, timer });
       return question.promise;
     },
-    look() {
+    poll() {
       // It is called for every request that ends.
       if (state.poison.killers.length === 0 && asking.size === 0) return;
       for (const killer of state.poison.killers.splice(0)) {

@@ -2,11 +2,17 @@
 
 import type { CancelSignal } from "../../proxy/request/client-request.ts";
 import { type DispatchContext, type Grant, take } from "../../cluster/dispatch/dispatch.ts";
-import { waitDecision, refusalOf, type Refusal } from "../../cluster/dispatch/explain.ts";
+import {
+  type Refusal,
+  refusalOf,
+  type WaitDecision,
+  waitDecision,
+} from "../../cluster/dispatch/explain.ts";
 import {
   enter,
   hasWaiting,
   leave,
+  type Queue,
   serve,
   type Waiter,
   waiters,
@@ -24,42 +30,23 @@ export interface WaitingOptions {
 export interface Waiting {
   /** A lease, now or later. Throws LlmnodeError, `client_gone` where the signal aborts. */
   lease(request: ReplicaRequest, signal: CancelSignal): Lease | Promise<Lease>;
-  /** To be called when somebody may be served that could not be before; looks a little later. */
+  /** To be called when a request may be served that could not be before; that is tried a little later. */
   wake(): void;
-  /** Lets go of those that have waited long enough or have nothing to wait for any more. */
+  /** Refuses those that have waited long enough or have nothing to wait for any more. */
   tick(): void;
-  /** What kept the head from looking has kept everybody from being served. */
+  /** What held the head up for so long does not count as their waiting. */
   postpone(ms: number): void;
   /** Ends every wait, and all to come. */
   endAll(error: () => LlmnodeError): void;
 }
 
-interface Asker {
-  resolve(lease: Lease): void;
-  reject(error: unknown): void;
-}
-
 export function createWaiting(options: WaitingOptions): Waiting {
   const { context, now, random } = options;
-  const askers = new Map<number, Asker>();
   const { queue, limits } = context().state;
+  const promises = createPromises(queue);
   let waking = false;
 
-  const end = (waiter: Waiter, tell: (asker: Asker) => void): void => {
-    const asker = askers.get(waiter.id);
-    askers.delete(waiter.id);
-    if (asker) tell(asker);
-  };
-  const settle = (waiter: Waiter, grant: Grant): void =>
-    end(waiter, (asker) => {
-      if (grant.granted) asker.resolve(grant.lease);
-      else asker.reject(errorOf(grant));
-    });
-  const refuse = (waiter: Waiter, refusal: Refusal): void => {
-    leave(queue, waiter);
-    settle(waiter, { granted: false, waits: false, ...refusal });
-  };
-  const pump = (): void => {
+  const serveAll = (): void => {
     waking = false;
     if (queue.size === 0) return;
     const decisions = context();
@@ -67,60 +54,34 @@ export function createWaiting(options: WaitingOptions): Waiting {
     serve(queue, (waiter) => {
       try {
         const grant = take(decisions, waiter.request, at);
-        if (grant !== null) settle(waiter, grant);
+        if (grant !== null) promises.settle(waiter, grant);
         return grant !== null;
       } catch (error) {
-        // A bug: it is this request's, not that of whoever made us look.
-        end(waiter, (asker) => asker.reject(error));
+        // A bug: it is this request's, not that of the caller.
+        promises.fail(waiter, error);
         return true;
       }
     });
   };
   const wake = (): void => {
-    // What happens in one turn is looked at once, and not from within what happens.
+    // What happens in one turn is handled at once, and not from within what happens.
     if (waking || queue.size === 0) return;
     waking = true;
-    queueMicrotask(pump);
+    queueMicrotask(serveAll);
   };
-
   const wait = (request: ReplicaRequest, signal: CancelSignal): Promise<Lease> => {
     if (signal.aborted) throw clientGone();
-    const { promise, resolve, reject } = Promise.withResolvers<Lease>();
     const { waiter, shed } = enter(queue, request, { now: now(), limits });
-    const gone = () => {
-      if (leave(queue, waiter)) askers.delete(waiter.id);
-      reject(clientGone());
-    };
-    const done = () => signal.removeEventListener("abort", gone);
-    signal.addEventListener("abort", gone, { once: true });
-    askers.set(waiter.id, {
-      resolve(lease) {
-        done();
-        resolve(lease);
-      },
-      reject(error) {
-        done();
-        reject(error);
-      },
-    });
-    for (const other of shed) {
-      const message = "Too many requests wait for this model.";
-      settle(other, {
-        granted: false,
-        waits: false,
-        code: "queue_full",
-        message,
-        retryAfterMs: FULL_RETRY_MS,
-      });
-    }
+    const lease = promises.add(waiter, signal);
+    for (const other of shed) promises.settle(other, QUEUE_FULL);
     wake();
-    return promise;
+    return lease;
   };
 
   return {
     lease(request, signal) {
       const decisions = context();
-      // Nobody goes past those who wait for the same.
+      // No request overtakes those that wait for the same.
       if (hasWaiting(queue, request)) return wait(request, signal);
       const grant = take(decisions, request, { now: now(), random });
       if (grant?.granted) return grant.lease;
@@ -131,16 +92,17 @@ export function createWaiting(options: WaitingOptions): Waiting {
     wake,
     tick() {
       if (queue.size === 0) return;
-      pump();
+      serveAll();
       const decisions = context();
       const at = now();
-      const waitDecisions = new Map<string, ReturnType<typeof waitDecision>>();
+      const byGroup = new Map<string, WaitDecision>();
       for (const waiter of [...waiters(queue)]) {
         const key = `${waiter.group} ${waiter.kind}`;
-        const ahead = waitDecisions.get(key) ?? waitDecision(decisions, waiter.request, at);
-        waitDecisions.set(key, ahead);
-        if (ahead.waits && at < ahead.until(waiter.since)) continue;
-        refuse(waiter, refusalOf(decisions, waiter.request, at));
+        const decision = byGroup.get(key) ?? waitDecision(decisions, waiter.request, at);
+        byGroup.set(key, decision);
+        if (decision.waits && at < decision.until(waiter.since)) continue;
+        leave(queue, waiter);
+        promises.fail(waiter, errorOf(refusalOf(decisions, waiter.request, at)));
       }
     },
     postpone(ms) {
@@ -149,14 +111,62 @@ export function createWaiting(options: WaitingOptions): Waiting {
     endAll(error) {
       for (const waiter of [...waiters(queue)]) {
         leave(queue, waiter);
-        end(waiter, (asker) => asker.reject(error()));
+        promises.fail(waiter, error());
       }
     },
   };
 }
 
-/** After how long one that found no place may find one. */
-const FULL_RETRY_MS = 2000;
+interface Pending {
+  resolve(lease: Lease): void;
+  reject(error: unknown): void;
+}
+
+/** What the requests in the queue wait for, by waiter. */
+function createPromises(queue: Queue) {
+  const pending = new Map<number, Pending>();
+  const remove = ({ id }: Waiter): Pending | undefined => {
+    const found = pending.get(id);
+    pending.delete(id);
+    return found;
+  };
+  return {
+    /** Leaves the queue and rejects when the client goes. */
+    add(waiter: Waiter, signal: CancelSignal): Promise<Lease> {
+      const { promise, resolve, reject } = Promise.withResolvers<Lease>();
+      const gone = () => {
+        if (leave(queue, waiter)) pending.delete(waiter.id);
+        reject(clientGone());
+      };
+      signal.addEventListener("abort", gone, { once: true });
+      pending.set(waiter.id, {
+        resolve(lease) {
+          signal.removeEventListener("abort", gone);
+          resolve(lease);
+        },
+        reject(error) {
+          signal.removeEventListener("abort", gone);
+          reject(error);
+        },
+      });
+      return promise;
+    },
+    settle(waiter: Waiter, grant: Grant): void {
+      if (grant.granted) remove(waiter)?.resolve(grant.lease);
+      else remove(waiter)?.reject(errorOf(grant));
+    },
+    fail: (waiter: Waiter, error: unknown) => remove(waiter)?.reject(error),
+  };
+}
+
+const QUEUE_FULL: Grant = {
+  granted: false,
+  waits: false,
+  code: "queue_full",
+  message: "Too many requests wait for this model.",
+  // By then one that found no place may find one.
+  retryAfterMs: 2000,
+};
 
 function clientGone(): LlmnodeError {
   return new LlmnodeError("client_gone", "The client closed the connection.");

@@ -21,12 +21,12 @@ export interface MessageOptions {
   onRefused: (refused: Refused) => void;
   /** A worker's state changed. */
   onTransition: (transition: Transition) => void;
-  /** The way to an engine must be found out. */
+  /** The upstream route of an engine may have changed. */
   onRouteStale: (worker: Worker, engine: Engine) => void;
   /** An engine is in another state or another run. */
   onEngine: (worker: Worker, engine: Engine) => void;
-  /** Something was told that requests may have waited for. */
-  onTold: () => void;
+  /** Called after every message: requests may have waited for what it says. */
+  onReport: () => void;
 }
 
 export interface Refusing {
@@ -128,7 +128,7 @@ function tellRefused(taking: Taking, list: ModelList, hadModels: boolean): void 
 export function note(options: MessageOptions, worker: Worker): void {
   const transition = updateLiveness(options.state, worker, options.now());
   if (transition) options.onTransition(transition);
-  options.onTold();
+  options.onReport();
 }
 
 /** Says why a session ends, and ends it. */

@@ -6,7 +6,7 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
 import { createLanePool, type LanePool } from "./lane-pool.ts";
-import { isSamePlace, type Place } from "./ways.ts";
+import { isSamePlace, type Place } from "./upstream-route.ts";
 
 export interface LaneSettings {
   /** Lanes of a worker that are kept free. */

@@ -250,9 +250,9 @@ test("and else as soon as it says so, or not at all in time", async () => {
   const late = running();
   const lease = granted(late.state);
   const dying = late.deaths.died(lease);
-  late.deaths.look();
+  late.deaths.poll();
   late.say("BACKOFF", { pid: 0 });
-  late.deaths.look();
+  late.deaths.poll();
   expect(await dying).toBe(true);
   const never = running(20);
   expect(await never.deaths.died(granted(never.state))).toBe(false);

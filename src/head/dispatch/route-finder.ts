@@ -1,39 +1,40 @@
-/** Finds out how engines are reached, and again where that has stopped to work. */
+/** Keeps the upstream route of each engine: resolved when it may have changed, and again while it fails. */
 
 import { setRoute } from "../../cluster/state/registry.ts";
 import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
 import type { Log } from "../../util/log.ts";
-import { findWay, type WayOptions } from "../transport/ways.ts";
+import { resolveRoute, type RouteOptions } from "../transport/upstream-route.ts";
 
-export interface WayFinderOptions {
+export interface RouteFinderOptions {
   state: ClusterState;
-  way: WayOptions;
+  route: RouteOptions;
   log: Log;
   /** How often an engine that cannot be reached is tried again. */
   reprobeMs: number;
-  /** Called each time that a way was found, or found not to be. */
+  /** Called each time that a route was resolved, be it as unreachable. */
   onFound: () => void;
 }
 
-export interface WayFinder extends Disposable {
-  look(worker: Worker, engine: Engine): void;
+export interface RouteFinder extends Disposable {
+  /** Resolves the route to the engine, in the background. */
+  check(worker: Worker, engine: Engine): void;
 }
 
-export function startWayFinder(options: WayFinderOptions): WayFinder {
+export function startRouteFinder(options: RouteFinderOptions): RouteFinder {
   const { state, log } = options;
   const probing = new Set<string>();
   let disposed = false;
 
-  const look = async (worker: Worker, engine: Engine): Promise<void> => {
+  const check = async (worker: Worker, engine: Engine): Promise<void> => {
     if (probing.has(engine.key)) return;
     probing.add(engine.key);
     const { port, advertise } = engine.report;
-    const route = await findWay(options.way, { worker, engine });
+    const route = await resolveRoute(options.route, { worker, engine });
     probing.delete(engine.key);
     if (disposed || state.workers.get(worker.id)?.engines.get(engine.number) !== engine) return;
     // What was tried is not what the engine says now: try that instead.
-    if (port !== engine.report.port || advertise !== engine.report.advertise)
-      return look(worker, engine);
+    const reported = engine.report;
+    if (port !== reported.port || advertise !== reported.advertise) return check(worker, engine);
     const before = engine.route;
     setRoute(state, engine, route);
     const name = `${worker.name}/${engine.number}`;
@@ -52,14 +53,14 @@ export function startWayFinder(options: WayFinderOptions): WayFinder {
       for (const engine of worker.engines.values()) {
         const { via } = engine.route;
         if (engine.report.state === "ready" && (via === "unknown" || via === "unreachable")) {
-          void look(worker, engine);
+          void check(worker, engine);
         }
       }
     }
   }, options.reprobeMs);
 
   return {
-    look: (worker, engine) => void look(worker, engine),
+    check: (worker, engine) => void check(worker, engine),
     [Symbol.dispose]() {
       disposed = true;
       clearInterval(timer);

@@ -1,4 +1,4 @@
-/** Finds out how the head reaches an engine: by which address, or why not. */
+/** The upstream route of an engine: direct, by which address, or by lane; or why there is none. */
 
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
@@ -13,7 +13,7 @@ export interface Place {
   networkNamespace: string;
 }
 
-export interface WayOptions {
+export interface RouteOptions {
   head: Place;
   /** Addresses outside the worker's own that an advertised URL may lead to. */
   allowAdvertise: readonly string[];
@@ -24,39 +24,39 @@ export interface WayOptions {
  * Direct where the head is on the worker's own machine or was given a URL, and it works; else by
  * lane, which needs nothing of the network but what the worker's session needs. Never throws.
  */
-export async function findWay(
-  options: WayOptions,
+export async function resolveRoute(
+  options: RouteOptions,
   where: { worker: Worker; engine: Engine },
 ): Promise<Route> {
   const { worker, engine } = where;
   if (worker.data === "lane") return { via: "lane" };
-  const direct = await directWay(options, where);
+  const direct = await directRoute(options, where);
   if (direct.via === "direct" || worker.data === "direct") return direct;
   // A URL that does not work is a mistake that somebody should see.
   return engine.report.advertise === null ? { via: "lane" } : direct;
 }
 
-async function directWay(
-  options: WayOptions,
+async function directRoute(
+  options: RouteOptions,
   where: { worker: Worker; engine: Engine },
 ): Promise<Route> {
   const { worker, engine } = where;
-  const scheme = engine.report.https ? "https" : "http";
-  if (engine.report.advertise !== null)
-    return await advertisedWay(options, worker, engine.report.advertise);
-  if (engine.report.port === null) return unreachable("its port is not known");
+  const { port, https, advertise, loopbackOnly } = engine.report;
+  const scheme = https ? "https" : "http";
+  if (advertise !== null) return await advertisedRoute(options, worker, advertise);
+  if (port === null) return unreachable("its port is not known");
   const near = isSamePlace(options.head, worker);
   // Another machine's address may lead to it, but that is for its people to say.
   if (!near && worker.data !== "direct") return unreachable("it is on another machine");
   const hosts = near ? ["127.0.0.1", worker.address] : [worker.address];
   let why = "";
   for (const host of new Set(hosts)) {
-    const address = { host, port: engine.report.port };
+    const address = { host, port };
     const failed = await probeTcp(address, options.probeTimeoutMs);
     if (failed === null) return { via: "direct", url: `${scheme}://${formatHostPort(address)}` };
     why ||= `${formatHostPort(address)}: ${failed}`;
   }
-  if (!near && engine.report.loopbackOnly === true) {
+  if (!near && loopbackOnly === true) {
     return unreachable("the engine listens on loopback only: start it with --host 0.0.0.0");
   }
   return unreachable(`${why} (a firewall, or NAT? leave out --data direct)`);
@@ -75,8 +75,8 @@ export function isSamePlace(head: Place, worker: Worker): boolean {
   );
 }
 
-async function advertisedWay(
-  options: WayOptions,
+async function advertisedRoute(
+  options: RouteOptions,
   worker: Worker,
   advertise: string,
 ): Promise<Route> {
@@ -93,7 +93,7 @@ async function advertisedWay(
 
 /** A worker may not make the head call addresses that are not its own. */
 async function isAllowed(
-  options: WayOptions,
+  options: RouteOptions,
   worker: Worker,
   host: string,
 ): Promise<true | string> {
