@@ -25,6 +25,7 @@ const HOME: Record<string, string> = {
   ink: "top",
   react: "top",
   cac: "cli",
+  "toml-eslint-parser": "cli",
   systeminformation: "telemetry",
   "@opentelemetry/api": "head",
   "@opentelemetry/exporter-trace-otlp-http": "head",

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { commandTable } from "../../src/cli/commands.ts";
-import { findPlaces } from "../../src/cli/config/places.ts";
+import { readTomlFile } from "../../src/cli/config/toml.ts";
 import { parseCommandLine } from "../../src/cli/parse/parse.ts";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
 import { type Fuzzer, mayThrow, must, pure } from "./fuzzer.ts";
@@ -160,9 +160,18 @@ export const configs: Fuzzer = {
         writeFileSync(file, text);
         const name = random.pick(["head", "join", "status", "sim"]);
         parsed([name, `--config=${file}`], { HOME: dir }, text);
-        const place = findPlaces(text)(["head", "listen"]);
-        const lines = text.split("\n").length;
-        must(place.line >= 1 && place.line <= lines && place.column >= 1, "a place outside", text);
+        mayThrow(
+          () => {
+            const [, line = 0, column = 0] =
+              readTomlFile(file)
+                .at(["head", "listen"])
+                .match(/:(\d+):(\d+)$/)
+                ?.map(Number) ?? [];
+            const lines = text.split("\n").length;
+            must(line >= 1 && line <= lines && column >= 1, "a place outside", text);
+          },
+          (error) => error instanceof LlmnodeError && error.code === "usage",
+        );
       },
       async [Symbol.asyncDispose]() {
         rmSync(dir, { recursive: true, force: true });

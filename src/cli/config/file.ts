@@ -191,19 +191,14 @@ function readRest({ key, value, source }: Entry): string[] {
 function textOf(value: unknown, source: string, needed: string | undefined): string {
   if (typeof value === "string") return value;
   if (typeof value === "number" && Number.isFinite(value)) return String(value);
-  if (isMoment(value)) return String(value);
+  if (value instanceof Date) return String(value);
   throw usage(`${source} needs ${needed ?? "text"}, not ${kindOf(value)}`);
 }
 
-/** Bun's parser makes Temporal objects of dates and times. */
-function isMoment(value: unknown): boolean {
-  const tag: unknown =
-    typeof value === "object" && value !== null && Object(value)[Symbol.toStringTag];
-  return typeof tag === "string" && tag.startsWith("Temporal.");
-}
-
 export function isTable(value: unknown): value is object {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !isMoment(value);
+  return (
+    typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date)
+  );
 }
 
 export function kindOf(value: unknown): string {

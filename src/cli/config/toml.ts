@@ -1,11 +1,11 @@
-/** Reads a TOML file, with the place of whatever is wrong in it. */
+/** Reads a TOML file, with the place of each key and of whatever is wrong in it. */
 
-import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import type { AST } from "toml-eslint-parser";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { findPlaces, type Place } from "./places.ts";
 import { readTextFile } from "../base/text-file.ts";
 
-/** The parser's time grows with the square of the number of keys: these are some milliseconds. */
+/** The parser takes some 300 ms for the worst text of this size. */
 const MAX_BYTES = 64 * 1024;
 
 export interface TomlFile {
@@ -23,70 +23,103 @@ export interface TomlFile {
 export function readTomlFile(path: string): TomlFile {
   const shown = cleanLine(path, 200);
   const text = readTextFile(path, { named: shown, isReadTwice: true, maxBytes: MAX_BYTES });
-  const content = parseToml(text, shown);
-  // Most files have nothing to say of their places.
-  let places: ReturnType<typeof findPlaces> | null = null;
-  const find = (keys: readonly string[]): Place => (places ??= findPlaces(text))(keys);
+  const { content, places } = parse(text, shown);
+  // What has no place of its own is where the table around it is.
+  const find = (keys: readonly string[]): AST.Position => {
+    for (let length = keys.length; length > 0; length -= 1) {
+      const place = places.get(idOf(keys.slice(0, length)));
+      if (place !== undefined) return place;
+    }
+    return { line: 1, column: 0 };
+  };
   return {
     path,
     shown,
-    content: Object.fromEntries(Object.entries(content)),
+    content,
     line: (keys) => `${shown}:${find(keys).line}`,
-    at(keys) {
-      const { line, column } = find(keys);
-      return `${shown}:${line}:${column}`;
-    },
+    at: (keys) => `${shown}:${shownPlace(find(keys))}`,
   };
 }
 
-function parseToml(text: string, shown: string): object {
-  const failed = failureOf(text);
-  if (failed === null) return Bun.TOML.parse(text);
-  const { line, column } = failurePlace(text, failed);
-  const hint =
-    failed.includes("redefine") && failed.includes("'head'")
-      ? { hints: ["[head] and head = ... are one name in TOML: put one of them into another file"] }
-      : {};
-  throw new LlmnodeError("usage", `${shown}:${line}:${column}: ${failed}`, hint);
-}
+type Places = Map<string, AST.Position>;
 
-/**
- * Bun's parser does not say where it stopped, but stops there again when the text ends behind that
- * place: all beginnings that reach so far fail in the same way.
- */
-function failurePlace(text: string, failed: string): Place {
-  const lines = text.split("\n");
-  const line = firstTrue(lines.length, (count) => {
-    return failureOf(`${lines.slice(0, count).join("\n")}\n`) === failed;
-  });
-  const before = lines.slice(0, line - 1).map((one) => `${one}\n`);
-  const own = lines[line - 1] ?? "";
-  const start = own.length - own.trimStart().length + 1;
-  // A name that is there already is best shown at its beginning.
-  if (failed.startsWith("Cannot redefine")) return { line, column: start };
-  const column = firstTrue(own.length, (count) => {
-    return failureOf(before.join("") + own.slice(0, count)) === failed;
-  });
-  return { line, column: Math.max(column, start) };
-}
-
-/** The smallest of 1 to `last` for which it holds, if it holds for all above that one. */
-function firstTrue(last: number, holds: (n: number) => boolean): number {
-  let low = 0;
-  let high = last;
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2);
-    if (holds(middle)) high = middle;
-    else low = middle;
+function parse(text: string, shown: string): { content: Record<string, unknown>; places: Places } {
+  // Loaded here: most commands have no file to read, and all should start quickly.
+  const toml = require("toml-eslint-parser") as typeof import("toml-eslint-parser");
+  const parsedOf = (part: string) => {
+    try {
+      return toml.parseTOML(part, { tomlVersion: "1.0" });
+    } catch (error) {
+      if (error instanceof toml.ParseError) return error;
+      if (error instanceof RangeError) throw usage(`${shown} is nested too deeply`, text);
+      throw error;
+    }
+  };
+  const parsed = parsedOf(text);
+  if (parsed instanceof toml.ParseError) {
+    // What is missing at the end of a line is missed in the next one: the line itself says where.
+    const before = text.slice(0, parsed.index - parsed.column).trimEnd();
+    const own = parsed.column === 0 ? parsedOf(before) : parsed;
+    const isSame = own instanceof toml.ParseError && own.message === parsed.message;
+    const { lineNumber: line, column, message } = isSame ? own : parsed;
+    throw usage(`${shown}:${shownPlace({ line, column })}: ${cleanLine(message, 300)}`, text);
   }
-  return Math.max(high, 1);
+  const places: Places = new Map();
+  notePlaces(parsed.body[0].body, [], places);
+  // The library would leave it out without a word.
+  for (const [id, place] of places) {
+    if (!id.includes('"__proto__"')) continue;
+    throw usage(`${shown}:${shownPlace(place)}: unknown key "__proto__"`, text);
+  }
+  return { content: { ...toml.getStaticTOMLValue(parsed) }, places };
 }
 
-function failureOf(text: string): string | null {
-  try {
-    Bun.TOML.parse(text);
-    return null;
-  } catch (error) {
-    return cleanLine(messageOf(error).replace(/^TOML Parse error: /, ""), 300);
+/** A table that comes again adds to the first one's place. */
+function notePlaces(
+  nodes: readonly (AST.TOMLKeyValue | AST.TOMLTable)[],
+  base: readonly string[],
+  places: Places,
+): void {
+  for (const node of nodes) {
+    const names = node.key.keys.map((key) => (key.type === "TOMLBare" ? key.name : key.value));
+    const path = [...base, ...names].slice(0, MAX_DEPTH);
+    for (let length = 1; length <= path.length; length += 1) {
+      const id = idOf(path.slice(0, length));
+      if (!places.has(id)) places.set(id, node.loc.start);
+    }
+    if (node.type === "TOMLTable") notePlaces(node.body, path, places);
+    else noteValue(node.value, path, places);
   }
+}
+
+function noteValue(value: AST.TOMLContentNode, path: readonly string[], places: Places): void {
+  if (value.type === "TOMLArray") {
+    for (const element of value.elements) noteValue(element, path, places);
+  } else if (value.type === "TOMLInlineTable") {
+    notePlaces(value.body, path, places);
+  } else if (value.value instanceof Date && "datetime" in value) {
+    // A date or time is taken as it was written.
+    const { datetime } = value;
+    value.value.toString = () => datetime;
+  }
+}
+
+/** Nothing that means anything lies deeper. */
+const MAX_DEPTH = 8;
+
+function idOf(keys: readonly string[]): string {
+  return JSON.stringify(keys);
+}
+
+/** Both numbers from 1 on. */
+function shownPlace({ line, column }: AST.Position): string {
+  return `${line}:${column + 1}`;
+}
+
+function usage(message: string, text: string): LlmnodeError {
+  const isTwice = /^\s*\[head\]/m.test(text) && /^\s*head\s*=/m.test(text);
+  const hints = isTwice
+    ? ["[head] and head = ... are one name in TOML: put one of them into another file"]
+    : [];
+  return new LlmnodeError("usage", message, { hints });
 }

@@ -145,7 +145,7 @@ interval = "2s"
     write("a.toml", "[top]\ninterval = \n");
     const wrong = await llmnode(["config", "check", "--config", file]);
     expect([wrong.code, wrong.stdout]).toEqual([2, ""]);
-    expect(wrong.stderr).toMatch(/^error: a\.toml:2:\d+: Missing value/);
+    expect(wrong.stderr).toMatch(/^error: a\.toml:2:\d+: Unspecified values are invalid/);
     const json = await llmnode(["config", "check", file, "--json"]);
     expect(JSON.parse(json.stdout)).toMatchObject({ ok: false, findings: [{ severity: "error" }] });
     const missing = await llmnode(["config", "check", at("none")]);
