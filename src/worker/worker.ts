@@ -6,7 +6,7 @@ import { startTelemetry } from "../telemetry/sampler.ts";
 import { type Conversation, startConversation } from "./conversation.ts";
 import { awaitDeparture, checkDeparture } from "./departure.ts";
 import { openKeyring } from "./credential.ts";
-import { type EngineLife, startEngineLife } from "./engine-life.ts";
+import { type EngineLife, startEngineLife } from "./engine.ts";
 import { type Slot, type SlotOptions, takeSlot } from "./identity.ts";
 import { createExaminer } from "./examine.ts";
 import { takeOverSlot } from "./handover.ts";

@@ -2,11 +2,11 @@
 
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
-import { GONE } from "./attend.ts";
-import type { FinalExit } from "./child.ts";
+import { GONE } from "./run-engine.ts";
+import type { FinalExit } from "./loop.ts";
 import type { MachineGpu } from "../argv/gpu-pin.ts";
 import { type Generation, generateOne } from "../ask/generation-probe.ts";
-import { startKeeper } from "./keeper.ts";
+import { startKeeper } from "./prepare.ts";
 import type { LogIndex } from "../log/log-index.ts";
 import type { GpuHold } from "../process/leftovers.ts";
 import { type LoadReader, type LoadSample, startLoadReader } from "../ask/load.ts";
@@ -18,7 +18,7 @@ import { readVitalSigns, type VitalSigns } from "./vital-signs.ts";
 
 export type { EngineState } from "../../protocol/engine-report.ts";
 export type { EngineKind, EngineModel, EngineStatus } from "../status.ts";
-export type { FinalExit } from "./child.ts";
+export type { FinalExit } from "./loop.ts";
 export type { RestartMode } from "./restart.ts";
 export type { SupervisorSettings } from "./settings.ts";
 

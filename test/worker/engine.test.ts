@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { EngineStatus } from "../../src/engine/status.ts";
 import { silentLog } from "../../src/util/log.ts";
-import { type EngineLife, startEngineLife } from "../../src/worker/engine-life.ts";
+import { type EngineLife, startEngineLife } from "../../src/worker/engine.ts";
 import { WORKER_DEFAULTS, type WorkerOptions } from "../../src/worker/options.ts";
 import { isRunning } from "../helpers/process.ts";
 import { tempDir } from "../helpers/temp.ts";

@@ -1,7 +1,7 @@
 /** Finds what an earlier life of the worker left running: takes it over, or ends it. */
 
 import { count } from "../../util/text.ts";
-import type { ChildOptions } from "./child.ts";
+import type { ChildOptions } from "./loop.ts";
 import { type Holder, waitForRelease } from "../process/leftovers.ts";
 import { PRESETS } from "../presets/all.ts";
 import { bootId, markedProcesses, processName } from "../process/proc.ts";

@@ -6,7 +6,7 @@ import { sleep } from "../../util/sleep.ts";
 import { formatDuration } from "../../util/units.ts";
 import { expectedPort } from "./addresses.ts";
 import type { EngineHints } from "../argv/argv.ts";
-import { attend, type RunEnd } from "./attend.ts";
+import { attend, type RunEnd } from "./run-engine.ts";
 import type { Launcher } from "../process/launch.ts";
 import type { LogIndex } from "../log/log-index.ts";
 import {
@@ -24,7 +24,7 @@ import type { StatusReport } from "../report.ts";
 import { decideRestart, MAX_ENDS, type EngineEnd, type RestartMode } from "./restart.ts";
 import { startRun, type EngineRun, type RunOptions } from "./run.ts";
 import type { SupervisorSettings } from "./settings.ts";
-import { findEarlier, releaseOptions } from "./takeover.ts";
+import { findEarlier, releaseOptions } from "./adopt.ts";
 import type { ToldFacts } from "./watch.ts";
 
 export interface ChildOptions {

@@ -5,7 +5,7 @@ import { unknownReport } from "../../protocol/engine-report.ts";
 import { readEngineArgv, refuseWithoutHttp } from "../argv/argv.ts";
 import { continueAttached } from "./attach-record.ts";
 import { parseAttachUrl, watchAttached } from "./attached.ts";
-import { type EngineKeeper, keepChild, type StopSignals } from "./child.ts";
+import { type EngineKeeper, keepChild, type StopSignals } from "./loop.ts";
 import { launcherFor } from "../docker/launcher.ts";
 import { type GpuPin, pinGpus } from "../argv/gpu-pin.ts";
 import { printableModels } from "../presets/model-list.ts";

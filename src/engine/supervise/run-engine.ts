@@ -3,7 +3,7 @@
 import { messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
 import { addressesOf } from "./addresses.ts";
-import type { ChildOptions, StopSignals } from "./child.ts";
+import type { ChildOptions, StopSignals } from "./loop.ts";
 import { type Failure, factsOf } from "../failure.ts";
 import { type Holder, waitForRelease } from "../process/leftovers.ts";
 import { PRESETS } from "../presets/all.ts";
@@ -12,7 +12,7 @@ import type { EngineEnd } from "./restart.ts";
 import type { EngineRun } from "./run.ts";
 import type { EngineKind } from "../status.ts";
 import { watchStart } from "./start-watch.ts";
-import { releaseOptions } from "./takeover.ts";
+import { releaseOptions } from "./adopt.ts";
 import { type FoundEngine, watchEngine } from "./watch.ts";
 
 export interface AttendOptions extends ChildOptions {
