@@ -19,7 +19,7 @@ import { listGpus } from "../telemetry/known-gpus.ts";
 import { createEngineLog } from "./engine-log.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
 
-export interface EngineLifeOptions {
+export interface WorkerEngineOptions {
   worker: WorkerOptions;
   settings: WorkerSettings;
   /** The slot's folder. */
@@ -32,7 +32,7 @@ export interface EngineLifeOptions {
   computeProcesses: () => Promise<GpuProcess[] | null>;
 }
 
-export interface EngineLife extends AsyncDisposable {
+export interface WorkerEngine extends AsyncDisposable {
   status(): EngineStatus;
   /** What the engine says about its load; null: not known. */
   load(): LoadSample | null;
@@ -41,7 +41,7 @@ export interface EngineLife extends AsyncDisposable {
   /** Asks it for one token; null: it does not run. Throws only if `signal` is aborted. */
   generate(timeoutMs: number, signal: AbortSignal): Promise<Generation | null>;
   /** Gives it up as stalled, with the reason: it is ended at once and started again. */
-  condemn(reason: string): void;
+  markStalled(reason: string): void;
   /** What the engine wants as bearer. A secret. */
   readonly apiKey: string | null;
   /** Of what the engine prints; null: somebody else has started it. */
@@ -59,7 +59,7 @@ export interface EngineLife extends AsyncDisposable {
 }
 
 /** Throws what `startSupervisor` throws; then nothing is left running. */
-export async function startEngineLife(options: EngineLifeOptions): Promise<EngineLife> {
+export async function startWorkerEngine(options: WorkerEngineOptions): Promise<WorkerEngine> {
   const { worker } = options;
   const { log, engine, env } = worker;
   const cwd = worker.cwd ?? process.cwd();
@@ -124,7 +124,7 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
     load: () => supervisor.load(),
     vitalSigns: () => supervisor.vitalSigns(),
     generate: (timeoutMs, signal) => supervisor.generate(timeoutMs, signal),
-    condemn: (reason) => supervisor.condemn(reason),
+    markStalled: (reason) => supervisor.markStalled(reason),
     apiKey,
     logIndex,
     continues,
@@ -155,7 +155,10 @@ export async function startEngineLife(options: EngineLifeOptions): Promise<Engin
   };
 }
 
-function supervisorSettings({ settings, worker }: EngineLifeOptions): Partial<SupervisorSettings> {
+function supervisorSettings({
+  settings,
+  worker,
+}: WorkerEngineOptions): Partial<SupervisorSettings> {
   const { startTimeoutMs = null } = worker;
   return { ...settings.supervisor, ...(startTimeoutMs !== null && { startTimeoutMs }) };
 }

@@ -54,7 +54,7 @@ export interface ExaminerOptions {
   /** The highest utilisation of its GPUs measured since then, by `performance.now()`; null: unknown. */
   gpuPercent: (since: number) => number | null;
   /** Gives the engine up as stalled. */
-  condemn: (reason: string) => void;
+  markStalled: (reason: string) => void;
   restart: StallRestart;
   settings: Partial<ExamineSettings>;
   log: Log;
@@ -114,7 +114,7 @@ export function createExaminer(options: ExaminerOptions): Examiner {
       return;
     }
     log.warn(`the engine has stalled, and is started again: ${why}`);
-    options.condemn(why);
+    options.markStalled(why);
   };
   const looking = async (on: Case) => {
     const { signal } = on.over;

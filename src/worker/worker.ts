@@ -6,7 +6,7 @@ import { startTelemetry } from "../telemetry/sampler.ts";
 import { type Conversation, startConversation } from "./conversation.ts";
 import { awaitDeparture, checkDeparture } from "./departure.ts";
 import { openKeyring } from "./credential.ts";
-import { type EngineLife, startEngineLife } from "./engine.ts";
+import { type WorkerEngine, startWorkerEngine } from "./engine.ts";
 import { type Slot, type SlotOptions, takeSlot } from "./identity.ts";
 import { createExaminer } from "./examine.ts";
 import { takeOverSlot } from "./handover.ts";
@@ -111,8 +111,8 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     startTelemetry({ env: options.env, log: options.log, settings: settings.telemetry }),
   );
   let talk: Conversation | null = null;
-  const life: EngineLife = stack.use(
-    await startEngineLife({
+  const life: WorkerEngine = stack.use(
+    await startWorkerEngine({
       worker: options,
       settings,
       dir: slot.dir,
@@ -128,7 +128,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       vitalSigns: life.vitalSigns,
       generate: life.generate,
       gpuPercent: (since) => gpuPercentSince({ telemetry, status: life.status }, since),
-      condemn: life.condemn,
+      markStalled: life.markStalled,
       restart: options.stallRestart ?? "auto",
       settings: settings.examine,
       log: options.log,

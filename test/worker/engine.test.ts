@@ -3,14 +3,14 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { EngineStatus } from "../../src/engine/status.ts";
 import { silentLog } from "../../src/util/log.ts";
-import { type EngineLife, startEngineLife } from "../../src/worker/engine.ts";
+import { type WorkerEngine, startWorkerEngine } from "../../src/worker/engine.ts";
 import { WORKER_DEFAULTS, type WorkerOptions } from "../../src/worker/options.ts";
 import { isRunning } from "../helpers/process.ts";
 import { tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 interface Life {
-  life: EngineLife;
+  life: WorkerEngine;
   changes: EngineStatus[];
 }
 
@@ -39,7 +39,7 @@ async function start(
     ...more,
   };
   const supervisor = { backoffFirstMs: 1, backoffMaxMs: 2, logPollMs: 20, stopTimeoutMs: 300 };
-  const life = await startEngineLife({
+  const life = await startWorkerEngine({
     worker,
     settings: { ...WORKER_DEFAULTS, supervisor: { ...supervisor, interruptTimeoutMs: 100 } },
     dir,

@@ -6,23 +6,23 @@ import { type ContainerCommand, readContainerCommand } from "../docker/argv/comm
 import { publishedAt } from "../docker/argv/publish.ts";
 import { PRESETS } from "../presets/all.ts";
 import {
-  type CommandHints,
+  type CommandFacts,
   type EngineCommand,
   type EngineImage,
   type EnginePreset,
-  NO_HINTS,
+  NO_FACTS,
 } from "../presets/preset.ts";
 import type { Environment } from "../shell-words.ts";
 import type { EngineKind } from "../status.ts";
 import { peelWrappers, programName } from "../wrappers.ts";
 
 /**
- * What a command says about its engine. Hints: the running engine has the last word.
+ * What a command says about its engine. Facts: the running engine has the last word.
  * `port` null: not named; 0: any free one, which the engine prints. `host`: as written.
  * `models`: the names that it will be known by, as far as the command tells. Of a container, `port`
  * and `host` are those of this machine.
  */
-export interface EngineHints extends CommandHints {
+export interface ArgvFacts extends CommandFacts {
   kind: EngineKind;
   /** The port that it takes when none is named; null: only the running engine can tell. */
   usualPort: number | null;
@@ -41,7 +41,7 @@ export function readEngineArgv(
   argv: readonly string[],
   env: Environment,
   { cwd = process.cwd() }: { cwd?: string } = {},
-): EngineHints {
+): ArgvFacts {
   return readWords(argv, env, cwd);
 }
 
@@ -49,44 +49,44 @@ export function readEngineArgv(
  * Throws LlmnodeError `usage` for a command that no HTTP request can reach, unless its user names
  * a port: that is believed.
  */
-export function refuseWithoutHttp({ noHttp }: EngineHints, port: number | null): void {
+export function refuseWithoutHttp({ noHttp }: ArgvFacts, port: number | null): void {
   if (noHttp === null || port !== null) return;
   const hints = ["join the part of it that serves HTTP, or name its port: --port"];
   throw new LlmnodeError("usage", `nothing can be asked of this engine: ${noHttp}`, { hints });
 }
 
 /** `cwd` null: the files that a command names are out of reach. */
-function readWords(argv: readonly string[], env: Environment, cwd: string | null): EngineHints {
+function readWords(argv: readonly string[], env: Environment, cwd: string | null): ArgvFacts {
   const found = peelWrappers(argv, env).map((peeled) => {
     const container = readContainerCommand(peeled.argv, peeled.env);
     if (container !== null) return readContainer(container);
     const command = engineCommand(peeled.argv);
     for (const preset of Object.values(PRESETS)) {
       const args = preset.match(command);
-      if (args !== null) return hintsOf(preset, args, { env: peeled.env, cwd });
+      if (args !== null) return factsOf(preset, args, { env: peeled.env, cwd });
     }
-    return hintsOf(PRESETS.generic, command.args, { env: peeled.env, cwd });
+    return factsOf(PRESETS.generic, command.args, { env: peeled.env, cwd });
   });
   const known = found.filter(({ kind }) => kind !== "generic");
   const best = known.find(({ noHttp }) => noHttp === null) ?? known[0] ?? found[0];
-  return best ?? hintsOf(PRESETS.generic, [], { env, cwd });
+  return best ?? factsOf(PRESETS.generic, [], { env, cwd });
 }
 
-function hintsOf(
+function factsOf(
   preset: EnginePreset,
   words: readonly string[],
   { env, cwd }: { env: Environment; cwd: string | null },
-): EngineHints {
+): ArgvFacts {
   const { configFlag, kind, defaultPort } = preset;
   const { args, isWhole } =
     configFlag === undefined
       ? { args: words, isWhole: true }
       : expandConfig(words, configFlag, cwd);
-  const hints = { ...NO_HINTS, ...preset.hints(args, env) };
-  const { apiKeyFile } = hints;
+  const facts = { ...NO_FACTS, ...preset.argvFacts(args, env) };
+  const { apiKeyFile } = facts;
   return {
-    ...hints,
-    apiKey: hints.apiKey ?? (apiKeyFile === null ? null : readKeyFile(apiKeyFile, cwd)),
+    ...facts,
+    apiKey: facts.apiKey ?? (apiKeyFile === null ? null : readKeyFile(apiKeyFile, cwd)),
     kind,
     usualPort: isWhole ? defaultPort : null,
     containerPort: null,
@@ -95,38 +95,38 @@ function hintsOf(
 }
 
 /** Its environment is the image's and what `-e` adds: this machine's stays outside. */
-function readContainer(container: ContainerCommand): EngineHints {
+function readContainer(container: ContainerCommand): ArgvFacts {
   const { args, entrypoint, publish, hostNetwork } = container;
   const own = presetOfImage(container.image);
   const env = { ...own?.image.env, ...container.env };
   const words = args.length === 0 ? (own?.image.command ?? []) : args;
   // A whole command follows some images; others put their own words before what follows.
   const whole = readWords(entrypoint ? [entrypoint, ...args] : words, env, null);
-  let hints = whole;
+  let facts = whole;
   if (whole.kind === "generic" && own !== null && !entrypoint) {
     const { preset, image } = own;
-    if (image.entrypoint.length > 0) hints = readWords([...image.entrypoint, ...words], env, null);
+    if (image.entrypoint.length > 0) facts = readWords([...image.entrypoint, ...words], env, null);
     // A script inside the engine's image.
     else
-      hints = {
+      facts = {
         ...whole,
         kind: preset.kind,
         usualPort: preset.defaultPort,
         host: whole.host ?? "0.0.0.0",
       };
   }
-  const inside = hints.port ?? hints.usualPort;
-  if (hostNetwork) return { ...hints, containerPort: inside };
-  const listensInside = hints.host ?? PRESETS[hints.kind].defaultHost;
+  const inside = facts.port ?? facts.usualPort;
+  if (hostNetwork) return { ...facts, containerPort: inside };
+  const listensInside = facts.host ?? PRESETS[facts.kind].defaultHost;
   const outside = publishedAt(publish, inside);
   return {
-    ...hints,
+    ...facts,
     port: outside?.port ?? null,
     host: outside?.host ?? null,
     usualPort: null,
     containerPort: inside,
     // A script may do as it likes, and a file that is out of reach may say anything.
-    listensInside: hints.usualPort === null ? hints.host : listensInside,
+    listensInside: facts.usualPort === null ? facts.host : listensInside,
   };
 }
 

@@ -1,7 +1,7 @@
 /** Chooses how an engine's command is started: in a container, as a compose project, or bare. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { EngineHints } from "../argv/argv.ts";
+import type { ArgvFacts } from "../argv/argv.ts";
 import { bareLauncher, type LaunchContext, type Launcher } from "../process/launch.ts";
 import type { Environment } from "../shell-words.ts";
 import { peelWrappers } from "../wrappers.ts";
@@ -19,7 +19,7 @@ export interface LauncherOptions {
   argv: readonly string[];
   env: Environment;
   engineId: string;
-  hints: EngineHints;
+  hints: ArgvFacts;
   settings?: Partial<ContainerSettings>;
 }
 

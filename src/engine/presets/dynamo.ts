@@ -21,10 +21,10 @@ export const dynamo: EnginePreset = {
   ],
   match({ program, args }) {
     if (program === FRONT_END) return args;
-    // The worker's name stands first, so that `hints` tells it from the front end.
+    // The worker's name stands first, so that `argvFacts` tells it from the front end.
     return WORKER.test(program) ? [program, ...args] : null;
   },
-  hints(args, env) {
+  argvFacts(args, env) {
     if (WORKER.test(args[0] ?? "")) {
       return { noHttp: `${args[0]} has no HTTP port, the front end (${FRONT_END}) has` };
     }

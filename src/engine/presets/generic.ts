@@ -14,7 +14,7 @@ export const generic: EnginePreset = {
   // It may turn out to be the most patient one.
   probeTimeoutMs: 25_000,
   match: ({ program, args }) => (REMOTE.has(program) ? [] : args),
-  hints: (args) => ({
+  argvFacts: (args) => ({
     port: portNumber(lastFlag(args, ["--port"])),
     host: lastFlag(args, ["--host"]),
     apiKey: lastFlag(args, ["--api-key"]),

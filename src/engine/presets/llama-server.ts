@@ -41,7 +41,7 @@ export const llamaServer: EnginePreset = {
     // The old name says little: it counts only with a model as this server is given one.
     return program === "server" && hasFlag(args, [...MODEL, ...REPO]) ? args : null;
   },
-  hints(args, env) {
+  argvFacts(args, env) {
     const named =
       lastFlag(args, ["-a", "--alias"]) ??
       env["LLAMA_ARG_ALIAS"] ??

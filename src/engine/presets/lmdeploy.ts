@@ -34,7 +34,7 @@ export const lmdeploy: EnginePreset = {
     if (program !== "lmdeploy" && program !== "lmdeploy.cli") return null;
     return args[0] === "serve" && args[1] === "api_server" ? args.slice(2) : null;
   },
-  hints(args) {
+  argvFacts(args) {
     const flag = (name: string) => lastFlag(args, [name], PREFIXES);
     const name = flag("--model-name") ?? firstPositional(args, ["--api-keys"]);
     return {

@@ -27,7 +27,7 @@ export const ollama: EnginePreset = {
     if (program !== "ollama") return null;
     return args[0] === "serve" || args[0] === "start" ? args.slice(1) : null;
   },
-  hints(_args, env) {
+  argvFacts(_args, env) {
     // What is beyond that waits in Ollama itself, unseen; 0 leaves the choice to it.
     const parallel = wholeNumber(env["OLLAMA_NUM_PARALLEL"] ?? "1");
     // As many for each model that it may hold at once.

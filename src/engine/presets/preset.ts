@@ -11,8 +11,8 @@ export interface EngineCommand {
   args: readonly string[];
 }
 
-/** What a command says; see EngineHints. */
-export interface CommandHints {
+/** What a command says; see ArgvFacts. */
+export interface CommandFacts {
   port: number | null;
   host: string | null;
   https: boolean;
@@ -33,7 +33,7 @@ export interface CommandHints {
 }
 
 /** What a command says that says nothing. */
-export const NO_HINTS: CommandHints = {
+export const NO_FACTS: CommandFacts = {
   port: null,
   host: null,
   https: false,
@@ -70,8 +70,8 @@ export interface EnginePreset {
   kind: EngineKind;
   /** The engine's own arguments, if this command starts it; else null. */
   match(command: EngineCommand): readonly string[] | null;
-  /** What differs from NO_HINTS. */
-  hints(args: readonly string[], env: Environment): Partial<CommandHints>;
+  /** What differs from NO_FACTS. */
+  argvFacts(args: readonly string[], env: Environment): Partial<CommandFacts>;
   /** Where it listens unless told otherwise; null: there is no usual port. */
   defaultPort: number | null;
   /** The address that it listens on unless told otherwise; null: all of them. */

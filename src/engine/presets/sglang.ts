@@ -40,7 +40,7 @@ export const sglang: EnginePreset = {
     if (program === "sglang") return args[0] === "serve" ? args.slice(1) : null;
     return program === "sglang.launch_server" ? args : null;
   },
-  hints(args) {
+  argvFacts(args) {
     const flag = (...names: string[]) => lastFlag(args, names, PREFIXES);
     const model = flag("--served-model-name") ?? flag("--model-path", "--model");
     const named = model ?? firstPositional(args);

@@ -21,7 +21,7 @@ export const sim: EnginePreset = {
   match({ program, args }) {
     return program === "llmnode" && args[0] === "sim" ? args.slice(1) : null;
   },
-  hints: (args) => ({
+  argvFacts: (args) => ({
     port: portNumber(lastFlag(args, ["--port"])),
     host: lastFlag(args, ["--host"]),
     models: flagValues(args, ["--model"]),

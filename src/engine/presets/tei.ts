@@ -19,7 +19,7 @@ export const tei: EnginePreset = {
   },
   load: [prometheus("/metrics", { waiting: ["te_queue_size"], progress: ["te_request_success"] })],
   match: ({ program, args }) => (program === "text-embeddings-router" ? args : null),
-  hints(args, env) {
+  argvFacts(args, env) {
     const flag = (name: string, variable: string) => lastFlag(args, [name]) ?? env[variable];
     const name = flag("--served-model-name", "SERVED_MODEL_NAME") || flag("--model-id", "MODEL_ID");
     return {

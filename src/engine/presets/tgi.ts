@@ -31,7 +31,7 @@ export const tgi: EnginePreset = {
     }),
   ],
   match: ({ program, args }) => (program === "text-generation-launcher" ? args : null),
-  hints(args, env) {
+  argvFacts(args, env) {
     const flag = (name: string, variable: string) => lastFlag(args, [name]) ?? env[variable];
     const model = flag("--model-id", "MODEL_ID");
     const graceS = wholeNumber(

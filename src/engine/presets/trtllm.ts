@@ -30,7 +30,7 @@ export const trtllm: EnginePreset = {
     if (program !== "trtllm-serve" || OTHER.has(args[0] ?? "")) return null;
     return args[0] === "serve" || args[0] === "embeddings" ? args.slice(1) : args;
   },
-  hints(args) {
+  argvFacts(args) {
     if (args[0] === GRPC) return { noHttp: "trtllm-serve grpc speaks gRPC only" };
     const served = lastFlag(args, ["--served-model-name"]);
     const model = firstPositional(args);

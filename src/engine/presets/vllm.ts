@@ -54,7 +54,7 @@ export const vllm: EnginePreset = {
     }
     return program === "vllm.entrypoints.openai.api_server" ? args : null;
   },
-  hints(args, env) {
+  argvFacts(args, env) {
     const served = listFlag(args, ["--served-model-name"]);
     // What stands first is the model, whatever a configuration file says.
     const first = args[0]?.startsWith("-") === false ? args[0] : null;

@@ -1,12 +1,12 @@
 /** Knows where an engine may answer: by what was said, by what it prints, by its sockets. */
 
 import type { HostPort } from "../../util/host-port.ts";
-import type { EngineHints } from "../argv/argv.ts";
+import type { ArgvFacts } from "../argv/argv.ts";
 import { portsOf, reachableHosts } from "../process/network.ts";
 import type { EngineRun } from "./run.ts";
 
 export interface AddressFacts {
-  hints: EngineHints;
+  hints: ArgvFacts;
   /** What the user said about the port; null: nothing. */
   port: number | null;
 }

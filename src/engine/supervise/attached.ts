@@ -6,7 +6,7 @@ import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { StatusReport } from "../report.ts";
 import type { SupervisorSettings } from "./settings.ts";
-import { type ToldFacts, watchEngine } from "./watch.ts";
+import { type Overrides, watchEngine } from "./watch.ts";
 
 export interface AttachedUrl extends HostPort {
   /** Without a slash at the end. */
@@ -19,7 +19,7 @@ export interface AttachedOptions {
   settings: SupervisorSettings;
   report: StatusReport;
   log: Log;
-  told: ToldFacts;
+  told: Overrides;
   /** See WatchOptions. */
   flowAgeMs: () => number | null;
 }

@@ -5,8 +5,8 @@ import type { Log } from "../../util/log.ts";
 import { sleep } from "../../util/sleep.ts";
 import { formatDuration } from "../../util/units.ts";
 import { expectedPort } from "./addresses.ts";
-import type { EngineHints } from "../argv/argv.ts";
-import { attend, type RunEnd } from "./run-engine.ts";
+import type { ArgvFacts } from "../argv/argv.ts";
+import { runEngine, type RunEnd } from "./run-engine.ts";
 import type { Launcher } from "../process/launch.ts";
 import type { LogIndex } from "../log/log-index.ts";
 import {
@@ -25,15 +25,15 @@ import { decideRestart, MAX_ENDS, type EngineEnd, type RestartMode } from "./res
 import { startRun, type EngineRun, type RunOptions } from "./run.ts";
 import type { SupervisorSettings } from "./settings.ts";
 import { findEarlier, releaseOptions } from "./adopt.ts";
-import type { ToldFacts } from "./watch.ts";
+import type { Overrides } from "./watch.ts";
 
 export interface ChildOptions {
   command: EngineCommandLine;
   /** See hashCommand. */
   commandHash: string;
   launcher: Launcher;
-  hints: EngineHints;
-  told: ToldFacts;
+  hints: ArgvFacts;
+  told: Overrides;
   /** What the user said about the port; null: nothing. */
   port: number | null;
   engineId: string;
@@ -149,7 +149,7 @@ async function keep(
   for (;;) {
     if (run !== null) {
       onRun(run);
-      const end: RunEnd = await attend(run, { ...options, address, onReady }, signals);
+      const end: RunEnd = await runEngine(run, { ...options, address, onReady }, signals);
       onRun(null);
       if (end.type === "released") return null;
       if (end.held.length > 0 && !signals.stop.aborted) {

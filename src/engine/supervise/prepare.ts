@@ -16,7 +16,7 @@ import { createReport, type EngineFacts, type StatusReport } from "../report.ts"
 import { SUPERVISOR_DEFAULTS } from "./settings.ts";
 import type { Environment } from "../shell-words.ts";
 import type { SupervisorOptions } from "./supervisor.ts";
-import type { ToldFacts } from "./watch.ts";
+import type { Overrides } from "./watch.ts";
 
 const UNKNOWN: EngineFacts = {
   ...unknownReport(0),
@@ -134,7 +134,7 @@ function pin(
   return pinGpus({ gpus, argv, env, wanted, listGpus: list, log });
 }
 
-function toldBy({ maxInFlight, healthPath, service }: SupervisorOptions): ToldFacts {
+function toldBy({ maxInFlight, healthPath, service }: SupervisorOptions): Overrides {
   return {
     maxInFlight: maxInFlight ?? null,
     healthPath: healthPath ?? null,

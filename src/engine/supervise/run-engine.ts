@@ -34,12 +34,12 @@ export const GONE = { pid: null, url: null, loopbackOnly: null, models: [] };
 type Event =
   | { type: "exit"; exit: EngineExit }
   | { type: "stalled"; failure: Failure }
-  | { type: "condemned"; failure: Failure }
+  | { type: "marked_stalled"; failure: Failure }
   | { type: "stop" }
   | { type: "release" };
 
 /** Restarts are the caller's. */
-export async function attend(
+export async function runEngine(
   run: EngineRun,
   options: AttendOptions,
   signals: StopSignals,
@@ -177,7 +177,7 @@ async function nextEvent(
   void stalled.then((failure) => {
     if (failure !== null) resolve({ type: "stalled", failure });
   });
-  void run.condemned.then((failure) => resolve({ type: "condemned", failure }));
+  void run.markedStalled.then((failure) => resolve({ type: "marked_stalled", failure }));
   const event = await promise;
   // The signals outlive many runs: nothing of this one may stay with them.
   over.abort();

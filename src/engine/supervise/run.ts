@@ -43,9 +43,9 @@ export interface EngineRun extends AsyncDisposable {
   /** What it has printed last, and how many lines in all. */
   output(): { lines: readonly string[]; count: number };
   /** Gives it up although it runs: it is to be ended at once, for this reason. */
-  condemn(failure: Failure): void;
+  markStalled(failure: Failure): void;
   /** Settles when it was given up. */
-  readonly condemned: Promise<Failure>;
+  readonly markedStalled: Promise<Failure>;
   /** Reads what the log holds by now and says why the run has ended. */
   explain(kind: EngineKind, exit: EngineExit): Promise<Failure | null>;
 }
@@ -166,13 +166,13 @@ async function follow(options: RunOptions, followed: Followed): Promise<EngineRu
     repeat(settings.treeMs, ending.signal, () => launched.tree.refresh().catch(tell)),
   ];
 
-  const condemned = Promise.withResolvers<Failure>();
+  const markedStalled = Promise.withResolvers<Failure>();
   return {
     id,
     launched,
     logStart,
-    condemn: condemned.resolve,
-    condemned: condemned.promise,
+    markStalled: markedStalled.resolve,
+    markedStalled: markedStalled.promise,
     printedAddress: () => address,
     output: () => ({ lines: evidence, count }),
     async explain(kind, exit) {

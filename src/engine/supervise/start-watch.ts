@@ -2,7 +2,7 @@
 
 import { sleep } from "../../util/sleep.ts";
 import { formatDuration } from "../../util/units.ts";
-import type { EngineHints } from "../argv/argv.ts";
+import type { ArgvFacts } from "../argv/argv.ts";
 import { cacheFolders, modelFolders, watchCache, type CacheGrowth } from "../ask/cache-growth.ts";
 import { processorMs } from "../process/cpu-time.ts";
 import type { Failure } from "../failure.ts";
@@ -20,7 +20,7 @@ export interface StartWatchOptions {
   output: () => { lines: readonly string[]; count: number };
   tree: ProcessTree;
   command: EngineCommandLine;
-  hints: EngineHints;
+  hints: ArgvFacts;
   report: StatusReport;
   settings: Pick<SupervisorSettings, "startTimeoutMs" | "startCheckMs">;
 }

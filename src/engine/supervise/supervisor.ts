@@ -88,7 +88,7 @@ export interface Supervisor extends AsyncDisposable {
    * Gives the present run up as stalled, with the reason: it is ended at once, and what follows is
    * what follows any end that nobody asked for. Nothing happens between runs.
    */
-  condemn(reason: string): void;
+  markStalled(reason: string): void;
   /** The key that the engine wants, from its command or environment. A secret: never show it. */
   readonly apiKey: string | null;
   /** Settles if the engine ends for good by itself, as `restart` has it; then nothing is left. */
@@ -173,9 +173,9 @@ export async function startSupervisor(
         ? null
         : generateOne({ url, kind, models, apiKey, timeoutMs }, generating);
     },
-    condemn(reason) {
+    markStalled(reason) {
       const run = kept.run();
-      run?.condemn(describeStall(reason, { kind: report.status().kind, ...run.output() }));
+      run?.markStalled(describeStall(reason, { kind: report.status().kind, ...run.output() }));
     },
     get pid() {
       return report.status().pid;

@@ -21,7 +21,7 @@ export interface FoundEngine {
 }
 
 /** What is known about an engine before it answers, beside its kind. */
-export interface ToldFacts {
+export interface Overrides {
   /** What its user says about requests at once. */
   maxInFlight?: number | null;
   /** What its command says: the engine's own word counts for more. */
@@ -35,7 +35,7 @@ export interface WatchOptions {
   kind: EngineKind;
   https: boolean;
   apiKey: string | null;
-  told?: ToldFacts;
+  told?: Overrides;
   settings: SupervisorSettings;
   /** Where it may answer by now, most likely first. */
   addresses: () => Promise<readonly HostPort[]>;
@@ -148,7 +148,7 @@ async function probeAddress(
 }
 
 /** With the length that the command names, for engines whose list names none. */
-function withLengths(models: EngineModel[], told: ToldFacts | undefined): EngineModel[] {
+function withLengths(models: EngineModel[], told: Overrides | undefined): EngineModel[] {
   const length = told?.hints?.maxModelLen ?? null;
   if (length === null) return models;
   return models.map((model) => ({ ...model, maxModelLen: model.maxModelLen ?? length }));

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { readEngineArgv, type EngineHints } from "../../../src/engine/argv/argv.ts";
+import { readEngineArgv, type ArgvFacts } from "../../../src/engine/argv/argv.ts";
 
-type Row = [command: string, expected: Partial<EngineHints>, env?: Record<string, string>];
+type Row = [command: string, expected: Partial<ArgvFacts>, env?: Record<string, string>];
 
 /** Words are split at spaces; the tests of quoting have their own table. */
 function check(rows: Row[]): void {
@@ -222,7 +222,7 @@ describe("wrappers", () => {
 });
 
 describe("shells", () => {
-  const lines: Array<[string, Partial<EngineHints>]> = [
+  const lines: Array<[string, Partial<ArgvFacts>]> = [
     ["vllm serve m --port 81", { kind: "vllm", port: 81 }],
     ["exec vllm serve 'a b' --port 81", { models: ["a b"] }],
     ['vllm serve "a b" --port "81"', { models: ["a b"], port: 81 }],

@@ -196,7 +196,7 @@ test("a container that was paused shows, and makes room when it is given up", as
     async () => (await engine.supervisor.vitalSigns())?.stopped === "its container is paused",
     "the pause",
   );
-  engine.supervisor.condemn("its container is paused");
+  engine.supervisor.markStalled("its container is paused");
   await until(() => engine.supervisor.status().restarts === 1, "the restart");
   fake.set("");
   await engine.reaches("ready");

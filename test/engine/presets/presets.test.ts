@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readEngineArgv, type EngineHints } from "../../../src/engine/argv/argv.ts";
+import { readEngineArgv, type ArgvFacts } from "../../../src/engine/argv/argv.ts";
 import { scratchFolder } from "../harness.ts";
 
-type Row = [command: string, expected: Partial<EngineHints>, env?: Record<string, string>];
+type Row = [command: string, expected: Partial<ArgvFacts>, env?: Record<string, string>];
 
 function check(rows: Row[]): void {
   for (const [command, expected, env = {}] of rows) {

@@ -70,7 +70,7 @@ test("an engine that others run shows nothing", async () => {
   await using engine = await startEngine({ attach: url });
   await engine.reaches("ready");
   expect(await engine.supervisor.vitalSigns()).toBeNull();
-  engine.supervisor.condemn("it is not ours");
+  engine.supervisor.markStalled("it is not ours");
   expect(engine.supervisor.status().state).toBe("ready");
 });
 
@@ -86,9 +86,9 @@ test("a stopped engine that is given up ends at once, whatever grace its kind ha
     async () => (await engine.supervisor.vitalSigns())?.stopped === `its process ${pid} is stopped`,
     "the signs",
   );
-  engine.supervisor.condemn(`its process ${pid} is stopped`);
+  engine.supervisor.markStalled(`its process ${pid} is stopped`);
   // A second time means nothing.
-  engine.supervisor.condemn("again");
+  engine.supervisor.markStalled("again");
   await until(() => engine.supervisor.status().restarts === 1, "the restart");
   const ended = engine.changes.find(({ state }) => state === "backoff");
   expect(ended).toMatchObject({
@@ -107,7 +107,7 @@ test("a stopped engine that is given up ends at once, whatever grace its kind ha
 test("with --restart no it is over then, as after any other end", async () => {
   await using engine = await startEngine({ argv: server() }, { restart: "no" });
   await engine.reaches("ready");
-  engine.supervisor.condemn("it does nothing");
+  engine.supervisor.markStalled("it does nothing");
   expect(await engine.supervisor.final).toEqual({
     isDone: false,
     reason: "nothing came out of it any more: it does nothing",
@@ -120,9 +120,9 @@ test("between two runs there is nothing to look at or to give up", async () => {
     { settings: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 } },
   );
   await engine.reaches("ready");
-  engine.supervisor.condemn("once");
+  engine.supervisor.markStalled("once");
   await engine.reaches("backoff");
   await until(async () => (await engine.supervisor.vitalSigns()) === null, "its end");
-  engine.supervisor.condemn("twice");
+  engine.supervisor.markStalled("twice");
   expect(engine.supervisor.status()).toMatchObject({ state: "backoff", restarts: 0 });
 });
