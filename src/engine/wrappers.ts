@@ -2,10 +2,15 @@
 
 import { shellCommands, type Environment } from "./shell-words.ts";
 
-/** What is left of a command without its wrappers, and the environment that they set. */
-export interface Peeled {
+interface Command {
   argv: readonly string[];
   env: Environment;
+}
+
+/** What is left of a command without its wrappers, and the environment that they set. */
+export interface Peeled extends Command {
+  /** The last part of its program's path. */
+  program: string;
 }
 
 interface Wrapper {
@@ -83,16 +88,20 @@ export function programName(word: string | undefined): string {
   return (word ?? "").split("/").at(-1) ?? "";
 }
 
-function peel(command: Peeled, depth: number): Peeled[] {
+function peel(command: Command, depth: number): Peeled[] {
   const name = programName(command.argv[0]);
-  if (depth >= MAX_DEPTH || command.argv.length < 2) return [command];
+  if (depth >= MAX_DEPTH || command.argv.length < 2) return [bare(command)];
   if (SHELLS.has(name)) return peelShell(command, depth);
   const wrapper = WRAPPERS[ALIASES[name] ?? name];
   const inner = wrapper ? unwrap(command, wrapper) : null;
-  return inner ? peel(inner, depth + 1) : [command];
+  return inner ? peel(inner, depth + 1) : [bare(command)];
 }
 
-function unwrap({ argv, env }: Peeled, wrapper: Wrapper): Peeled | null {
+function bare(command: Command): Peeled {
+  return { ...command, program: programName(command.argv[0]) };
+}
+
+function unwrap({ argv, env }: Command, wrapper: Wrapper): Command | null {
   let i = 1;
   if (wrapper.subcommand !== undefined) {
     const at = argv.indexOf(wrapper.subcommand);
@@ -117,17 +126,17 @@ function unwrap({ argv, env }: Peeled, wrapper: Wrapper): Peeled | null {
   return i < argv.length ? { argv: argv.slice(i), env: set } : null;
 }
 
-function peelShell(command: Peeled, depth: number): Peeled[] {
+function peelShell(command: Command, depth: number): Peeled[] {
   let i = 1;
   for (; /^[-+]/.test(command.argv[i] ?? ""); i += 1) {
     const flag = command.argv[i] ?? "";
     if (/^-[A-Za-z]*c/.test(flag)) return peelLine(command.argv[i + 1] ?? "", command, depth);
     if (/^[-+][A-Za-z]*[oO]$/.test(flag)) i += 1;
   }
-  return [command];
+  return [bare(command)];
 }
 
-function peelLine(line: string, outer: Peeled, depth: number): Peeled[] {
+function peelLine(line: string, outer: Command, depth: number): Peeled[] {
   const env: Environment = { ...outer.env };
   const found: Peeled[] = [];
   for (const rawWords of shellCommands(line, env)) {
@@ -138,7 +147,7 @@ function peelLine(line: string, outer: Peeled, depth: number): Peeled[] {
     if (start >= words.length) Object.assign(env, local);
     else found.unshift(...peel({ argv: words.slice(start), env: local }, depth + 1));
   }
-  return found.length > 0 ? found : [outer];
+  return found.length > 0 ? found : [bare(outer)];
 }
 
 function readAssignments(words: readonly string[], start: number, into: Environment): number {

@@ -21,12 +21,13 @@ export function leavingTime(
   const drainMs = settings.drainTimeoutMs + settings.leaveMarginMs;
   if (!("argv" in worker.engine)) return () => drainMs;
   const supervisor = { ...SUPERVISOR_DEFAULTS, ...settings.supervisor };
-  const cwd = worker.cwd ?? process.cwd();
-  const hints = readEngineArgv(worker.engine.argv, worker.env, { cwd });
+  const { argv, env = process.env, cwd } = worker.engine;
+  const argvFacts = readEngineArgv(argv, env, { cwd: cwd ?? process.cwd() });
   const restMs = supervisor.interruptTimeoutMs + supervisor.groupStopTimeoutMs;
   return (kind) => {
-    const ofKind = PRESETS[hints.kind === "generic" ? (kind ?? hints.kind) : hints.kind];
-    const stopMs = supervisor.stopTimeoutMs ?? hints.stopTimeoutMs ?? ofKind.stopTimeoutMs;
+    const ofKind =
+      PRESETS[argvFacts.kind === "generic" ? (kind ?? argvFacts.kind) : argvFacts.kind];
+    const stopMs = supervisor.stopTimeoutMs ?? argvFacts.stopTimeoutMs ?? ofKind.stopTimeoutMs;
     return drainMs + stopMs + restMs;
   };
 }

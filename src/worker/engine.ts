@@ -1,22 +1,20 @@
 /** A worker's engine through its supervisors: one after the other where the head asks for a restart. */
 
 import path from "node:path";
-import { readEngineArgv } from "../engine/argv/argv.ts";
 import type { Generation } from "../engine/ask/generation-probe.ts";
 import type { LoadSample } from "../engine/ask/load.ts";
 import { ENGINE_LOG, type LogIndex, openLogIndex } from "../engine/log/log-index.ts";
 import type { EngineStatus } from "../engine/status.ts";
-import {
-  startSupervisor,
-  type FinalExit,
-  type Supervisor,
-  type SupervisorSettings,
-} from "../engine/supervise/supervisor.ts";
+import type { RestartMode } from "../engine/spec.ts";
+import type { FinalExit } from "../engine/supervise/loop.ts";
+import type { SupervisorOptions } from "../engine/supervise/prepare.ts";
+import { startSupervisor, type Supervisor } from "../engine/supervise/supervisor.ts";
 import type { VitalSigns } from "../engine/supervise/vital-signs.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
+import type { Log } from "../util/log.ts";
+import { cleanLine } from "../util/text.ts";
 import type { GpuProcess } from "../telemetry/gpu.ts";
 import { listGpus } from "../telemetry/known-gpus.ts";
-import { createEngineLog } from "./engine-log.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
 
 export interface WorkerEngineOptions {
@@ -25,10 +23,10 @@ export interface WorkerEngineOptions {
   /** The slot's folder. */
   dir: string;
   engineId: string;
-  /** This life of the worker. */
+  /** This run of the worker. */
   workerRun: string;
   onChange: (status: EngineStatus) => void;
-  /** What runs on this machine's GPUs; null: nobody can tell. */
+  /** What runs on this machine's GPUs; null: not known. */
   computeProcesses: () => Promise<GpuProcess[] | null>;
 }
 
@@ -46,7 +44,7 @@ export interface WorkerEngine extends AsyncDisposable {
   readonly apiKey: string | null;
   /** Of what the engine prints; null: somebody else has started it. */
   readonly logIndex: LogIndex | null;
-  /** The life of the worker from which the engine was taken over; null: started by this one. */
+  /** The run of the worker from which the engine was adopted; null: started by this one. */
   readonly continues: string | null;
   /** Settles when the engine has ended for good: null if it was done, else with the reason. */
   readonly ended: Promise<LlmnodeError | null>;
@@ -60,52 +58,24 @@ export interface WorkerEngine extends AsyncDisposable {
 
 /** Throws what `startSupervisor` throws; then nothing is left running. */
 export async function startWorkerEngine(options: WorkerEngineOptions): Promise<WorkerEngine> {
-  const { worker } = options;
-  const { log, engine, env } = worker;
-  const cwd = worker.cwd ?? process.cwd();
-  // A service gets its clients' own credentials.
-  const hasKey = "argv" in engine && (worker.service ?? null) === null;
-  const apiKey = hasKey ? readEngineArgv(engine.argv, env, { cwd }).apiKey : null;
+  const { dir, worker } = options;
+  const { log, engine } = worker;
   const ended = Promise.withResolvers<LlmnodeError | null>();
-  const logEngine = createEngineLog(log);
-  const logIndex =
-    "argv" in engine ? openLogIndex(path.join(options.dir, ENGINE_LOG), { log }) : null;
+  const logIndex = "argv" in engine ? openLogIndex(path.join(dir, ENGINE_LOG), { log }) : null;
+  const supervised = { ...supervisorOptions(options), ...(logIndex && { logIndex }) };
   let isLeaving = false;
   let restarting: Promise<void> | null = null;
 
   const start = async (): Promise<Supervisor> => {
-    const started = await startSupervisor({
-      target: engine,
-      port: worker.port,
-      engineId: options.engineId,
-      workerRun: options.workerRun,
-      dir: options.dir,
-      ...(logIndex && { logIndex }),
-      env,
-      cwd,
-      log,
-      onChange(status) {
-        logEngine(status);
-        options.onChange(status);
-      },
-      onLine: worker.printLine,
-      settings: supervisorSettings(options),
-      healthPath: worker.healthPath ?? null,
-      service: worker.service ?? null,
-      maxInFlight: worker.maxInFlight ?? null,
-      selfCommand: worker.selfCommand,
-      restart: worker.restart ?? "always",
-      adopt: worker.adopt ?? true,
-      gpus: worker.gpus ?? null,
-      listGpus: () => listGpus({ path: env["PATH"] }),
-      computeProcesses: options.computeProcesses,
-    });
+    const started = await startSupervisor(supervised);
     void started.final.then((exit) => {
-      if (!isLeaving) ended.resolve(explainFinal(exit, worker.restart));
+      if (!isLeaving) ended.resolve(explainFinal(exit, engine.restart));
     });
     return started;
   };
   let supervisor = await start();
+  // A service gets its clients' own credentials.
+  const apiKey = (engine.service ?? null) === null ? supervisor.apiKey : null;
   const { continues } = supervisor;
 
   const restartNow = async (reason: string) => {
@@ -155,20 +125,51 @@ export async function startWorkerEngine(options: WorkerEngineOptions): Promise<W
   };
 }
 
-function supervisorSettings({
-  settings,
+function supervisorOptions({
   worker,
-}: WorkerEngineOptions): Partial<SupervisorSettings> {
-  const { startTimeoutMs = null } = worker;
-  return { ...settings.supervisor, ...(startTimeoutMs !== null && { startTimeoutMs }) };
+  settings,
+  onChange,
+  ...rest
+}: WorkerEngineOptions): SupervisorOptions {
+  const { engine, log, printLine } = worker;
+  const logEngine = createEngineLog(log);
+  return {
+    ...rest,
+    engine,
+    log,
+    onChange(status) {
+      logEngine(status);
+      onChange(status);
+    },
+    onLine: printLine,
+    settings: settings.supervisor,
+    listGpus: () => listGpus({ path: (engine.env ?? process.env)["PATH"] }),
+  };
 }
 
 function explainFinal(
   { isDone, reason }: FinalExit,
-  restart: WorkerOptions["restart"],
+  restart: RestartMode = "always",
 ): LlmnodeError | null {
   if (isDone) return null;
   const message = `the engine ended: ${reason}`;
-  const hints = [`it is not started again, as --restart ${restart ?? "always"} says`];
+  const hints = [`it is not started again, as --restart ${restart} says`];
   return new LlmnodeError("join_failed", message, { hints });
+}
+
+/** Logs once what the engine serves and what is wrong with it, for each change of the status; progress in percent is in the engine's own lines. */
+function createEngineLog(log: Log): (status: EngineStatus) => void {
+  let last = "";
+  return (status) => {
+    const { state, run, kind, url, reason, models } = status;
+    const key = JSON.stringify([state, run, reason, models]);
+    if (key === last) return;
+    last = key;
+    if (state === "ready") {
+      const names = models.map((model) => model.id).join(", ");
+      log.info("engine ready", { kind, url: url ?? undefined, models: cleanLine(names, 500) });
+    } else if (state === "unhealthy" || state === "failed") {
+      log.warn(`engine ${state}`, { reason: reason ?? undefined });
+    }
+  };
 }

@@ -1,6 +1,7 @@
 /** What a worker is started with, and its limits. */
 
-import type { RestartMode, SupervisorSettings } from "../engine/supervise/supervisor.ts";
+import type { EngineSpec } from "../engine/spec.ts";
+import type { SupervisorSettings } from "../engine/supervise/settings.ts";
 import type { TelemetrySettings } from "../telemetry/sampler.ts";
 import type { HostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
@@ -20,11 +21,10 @@ export interface WorkerOptions {
   joinToken: string | null;
   name: string | null;
   labels: Record<string, string>;
-  engine: { argv: string[] } | { attach: string };
+  /** What it runs or watches, handed down as it is. */
+  engine: EngineSpec;
   /** How requests reach the engine: over connections of the worker's own, or the head's. */
   data: "auto" | "direct" | "lane";
-  /** The engine's port, where its command does not tell. */
-  port: number | null;
   /** A URL by which the head reaches the engine. */
   advertise: string | null;
   dataDir: string;
@@ -32,29 +32,10 @@ export interface WorkerOptions {
   log: Log;
   /** Takes each line that the engine prints. */
   printLine: (line: string) => void;
-  env: Record<string, string | undefined>;
-  /** How to start this very program, for an engine command of `llmnode ...`. */
-  selfCommand: string[];
-  /** The GPUs that the engine may use: `0,1` or UUIDs. Default: those that its command says. */
-  gpus?: string | null;
-  /** Which ends of the engine are followed by a new start. Default: "always". */
-  restart?: RestartMode;
   /** Whether an engine out of which nothing comes any more is started again. Default: "auto". */
   stallRestart?: StallRestart;
-  /** Whether an engine that an earlier worker of this slot left running is taken over. Default: yes. */
-  adopt?: boolean;
   /** Ask a running worker of this slot to go, and take over from it. Default: no. */
   handover?: boolean;
-  /** The engine's working directory. Default: this process's own. */
-  cwd?: string | null;
-  /** The path that answers 2xx when the engine is well. Default: by its kind. */
-  healthPath?: string | null;
-  /** How long the engine's start may go without any progress; 0: for ever. */
-  startTimeoutMs?: number | null;
-  /** Requests that the engine is given at once. Default: as it, its command or its kind tells. */
-  maxInFlight?: number | null;
-  /** The name under which the engine is offered as an HTTP server that serves no models. */
-  service?: string | null;
   /** Unix milliseconds by which all is to be stopped; the worker leaves as early as that needs. */
   until?: number | null;
   settings?: Partial<WorkerSettings>;

@@ -99,6 +99,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
   const workerRun = crypto.randomUUID();
   await using stack = new AsyncDisposableStack();
   const engineId = `${slot.workerId}-${ENGINE}`;
+  const { env = process.env } = options.engine;
   // Before the engine: without a way in nothing is started, and nothing that runs is touched.
   const keyring = openKeyring({
     dir: slot.dir,
@@ -108,10 +109,10 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     log: options.log,
   });
   const telemetry = stack.use(
-    startTelemetry({ env: options.env, log: options.log, settings: settings.telemetry }),
+    startTelemetry({ env, log: options.log, settings: settings.telemetry }),
   );
   let talk: Conversation | null = null;
-  const life: WorkerEngine = stack.use(
+  const engine: WorkerEngine = stack.use(
     await startWorkerEngine({
       worker: options,
       settings,
@@ -124,11 +125,11 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
   );
   const examiner = stack.use(
     createExaminer({
-      status: life.status,
-      vitalSigns: life.vitalSigns,
-      generate: life.generate,
-      gpuPercent: (since) => gpuPercentSince({ telemetry, status: life.status }, since),
-      markStalled: life.markStalled,
+      status: engine.status,
+      vitalSigns: engine.vitalSigns,
+      generate: engine.generate,
+      gpuPercent: (since) => gpuPercentSince({ telemetry, status: engine.status }, since),
+      markStalled: engine.markStalled,
       restart: options.stallRestart ?? "auto",
       settings: settings.examine,
       log: options.log,
@@ -141,21 +142,21 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       settings,
       slot,
       run: workerRun,
-      continues: life.continues,
+      continues: engine.continues,
       host,
       keyring,
       engine: ENGINE,
-      apiKey: life.apiKey,
-      status: life.status,
-      load: life.load,
+      apiKey: engine.apiKey,
+      status: engine.status,
+      load: engine.load,
       hardware: createHardwareReport({
         telemetry,
-        status: life.status,
+        status: engine.status,
         engineId,
-        path: options.env["PATH"],
+        path: env["PATH"],
       }),
-      logService: createLogService({ index: life.logIndex, settings: settings.logs }),
-      onRestart: (reason) => void life.restart(reason),
+      logService: createLogService({ index: engine.logIndex, settings: settings.logs }),
+      onRestart: (reason) => void engine.restart(reason),
       onExamine(order) {
         if (order.engine === ENGINE) examiner.examine(order);
       },
@@ -163,20 +164,20 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     }),
   );
   talk = session;
-  const departure = stack.use(awaitDeparture(options, settings, () => life.status().kind));
+  const departure = stack.use(awaitDeparture(options, settings, () => engine.status().kind));
   const rest = stack.move();
 
   return {
     talk: session,
-    ended: Promise.race([session.refused, life.ended, departure.due]),
+    ended: Promise.race([session.refused, engine.ended, departure.due]),
     async leave(reason, force) {
       await session.drain(reason, force);
-      await life.stop(force);
+      await engine.stop(force);
       session.leave(reason);
     },
     async handOver() {
       session.handOver();
-      await life.release();
+      await engine.release();
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
   };

@@ -3,14 +3,13 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  startSupervisor,
-  type EngineState,
-  type EngineStatus,
-  type Supervisor,
-  type SupervisorOptions,
-  type SupervisorSettings,
-} from "../../src/engine/supervise/supervisor.ts";
+import type { EngineRules, EngineTarget } from "../../src/engine/spec.ts";
+import type { EngineState } from "../../src/protocol/engine-report.ts";
+import type { EngineStatus } from "../../src/engine/status.ts";
+import type { SupervisorOptions } from "../../src/engine/supervise/prepare.ts";
+import type { SupervisorSettings } from "../../src/engine/supervise/settings.ts";
+import { startSupervisor, type Supervisor } from "../../src/engine/supervise/supervisor.ts";
+import { withSpec } from "../helpers/spec.ts";
 import { silentLog } from "../../src/util/log.ts";
 
 /** The defaults at a tenth or less, where tests wait for them. */
@@ -49,9 +48,12 @@ export interface TestEngine extends AsyncDisposable {
   reaches(state: EngineState): Promise<EngineStatus>;
 }
 
+/** Of the supervisor and of its engine's spec, in one. */
+export type EngineOptions = Partial<Omit<SupervisorOptions, "engine">> & EngineRules;
+
 export async function startEngine(
-  target: SupervisorOptions["target"],
-  options: Partial<SupervisorOptions> = {},
+  target: EngineTarget,
+  options: EngineOptions = {},
   signal?: AbortSignal,
 ): Promise<TestEngine> {
   const scratch = await scratchFolder();
@@ -60,14 +62,12 @@ export async function startEngine(
   const engineId = options.engineId ?? `test-${crypto.randomUUID()}`;
   const starting = startSupervisor(
     {
-      target,
-      port: null,
       engineId,
       dir: scratch.path,
       log: silentLog,
       onChange: (status) => void changes.push(status),
       onLine: (line) => void lines.push(line),
-      ...options,
+      ...withSpec(target, options),
       settings: { ...QUICK, ...options.settings },
     },
     signal,

@@ -3,6 +3,8 @@
 import path from "node:path";
 import type { WorkerOptions } from "../../src/worker/options.ts";
 import { startWorker, type Worker } from "../../src/worker/worker.ts";
+import type { EngineRules } from "../../src/engine/spec.ts";
+import { withSpec } from "./spec.ts";
 import { memoryLog, type TestHead } from "./cluster.ts";
 
 export { type TempDir, tempDir } from "./temp.ts";
@@ -14,6 +16,9 @@ export interface TestWorker extends AsyncDisposable {
   /** What the engine printed. */
   readonly output: string[];
 }
+
+/** Of the worker and of its engine's spec, in one. */
+export type TestWorkerOptions = Partial<WorkerOptions> & EngineRules;
 
 /** The program under test from its sources. */
 export const SELF = [process.execPath, path.resolve(import.meta.dir, "../../src/main.ts")];
@@ -27,7 +32,7 @@ export function sim(...flags: string[]): string[] {
 export async function startTestWorker(
   head: TestHead,
   dataDir: string,
-  options: Partial<WorkerOptions> = {},
+  { engine = { argv: sim("--model", "m") }, ...options }: TestWorkerOptions = {},
 ): Promise<TestWorker> {
   const { log, lines } = memoryLog();
   const output: string[] = [];
@@ -37,17 +42,13 @@ export async function startTestWorker(
     joinToken: head.head.joinToken(),
     name: null,
     labels: {},
-    engine: { argv: sim("--model", "m") },
-    port: null,
     data: "auto",
     advertise: null,
     dataDir,
     version: "0.0.0-test",
     log,
     printLine: (line) => void output.push(line),
-    env: process.env,
-    selfCommand: SELF,
-    ...options,
+    ...withSpec(engine, { env: process.env, selfCommand: SELF, ...options }),
     settings: {
       link: { reconnectFirstMs: 50, reconnectMaxMs: 500, welcomeTimeoutMs: 1000 },
       supervisor: {

@@ -81,14 +81,13 @@ export const joinCommand: CommandSpec = {
       start: () =>
         startWorker({
           ...wanted,
+          engine: { ...wanted.engine, env: variables, selfCommand: selfCommand() },
           viaProxy,
           joinToken,
           dataDir: dataDirectory(options, env),
           version: versionFacts().version,
           log,
           printLine: (line) => terminal.out.write(`e1| ${cleanLine(line, 4000)}\n`),
-          env: variables,
-          selfCommand: selfCommand(),
         }),
       started: (worker) => {
         const until = wanted.until ? new Date(wanted.until).toISOString() : null;

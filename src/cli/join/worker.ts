@@ -1,6 +1,7 @@
 /** What a command line and a configuration file say about a worker. */
 
 import { resolve } from "node:path";
+import type { EngineRules, EngineTarget } from "../../engine/spec.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { ALL_MODELS, isServiceName } from "../../protocol/service-name.ts";
 import { parseHostPort } from "../../util/host-port.ts";
@@ -24,7 +25,7 @@ const OF_OWN_ENGINE = [
 
 type Wanted = Omit<
   WorkerOptions,
-  ("joinToken" | "viaProxy" | "dataDir" | "version" | "log" | "printLine" | "env") | "selfCommand"
+  "joinToken" | "viaProxy" | "dataDir" | "version" | "log" | "printLine"
 >;
 
 /** Throws `usage` for the first thing that cannot be. */
@@ -35,41 +36,43 @@ export function readWorker({ words, rest, isRestFromFile, options }: Invocation)
   if (head === null || head.port === 0) {
     throw usage(`join: "${cleanLine(word, 80)}" is no address: host, host:port or [v6]:port`);
   }
-  const engine = readEngine(shown, { rest, isRestFromFile, options });
-  if ("attach" in engine) refuseOwnEngineOptions(options);
-  const cwd = options.text("cwd");
+  const target = readEngine(shown, { rest, isRestFromFile, options });
+  if ("attach" in target) refuseOwnEngineOptions(options);
   const drainTimeoutMs = options.durationMs("drain-timeout");
   return {
     head,
     insecure: options.isOn("insecure"),
     name: readName(options),
     labels: readLabels(options),
-    service: readService(options),
-    engine,
+    engine: { ...target, ...readRules(options) },
     data: options.choice("data", ["auto", "direct", "lane"]),
     advertise: originOption(options, "advertise"),
+    stallRestart: options.choice("stall-restart", ["auto", "on", "off"]),
+    handover: options.isOn("handover"),
+    until: readUntil(options),
+    ...(drainTimeoutMs !== null && { settings: { drainTimeoutMs } }),
+  };
+}
+
+function readRules(options: Options): EngineRules {
+  const cwd = options.text("cwd");
+  return {
+    service: readService(options),
     port: options.integer("port", { min: 1, max: 65_535 }),
     healthPath: readHealthPath(options),
     startTimeoutMs: options.durationMs("start-timeout"),
     restart: options.choice("restart", ["always", "on-failure", "no"]),
-    stallRestart: options.choice("stall-restart", ["auto", "on", "off"]),
     adopt: !options.isOn("no-adopt"),
-    handover: options.isOn("handover"),
     gpus: options.text("gpus"),
     maxInFlight: options.integer("max-in-flight", { min: 1, max: 100_000 }),
     cwd: cwd === null ? null : resolve(cwd),
-    until: readUntil(options),
-    ...(drainTimeoutMs !== null && { settings: { drainTimeoutMs } }),
   };
 }
 
 interface EngineWords extends Pick<Invocation, "rest" | "isRestFromFile" | "options"> {}
 
 /** What is typed wins over what a file says, also where one is a command and the other a URL. */
-function readEngine(
-  head: string,
-  { rest, isRestFromFile, options }: EngineWords,
-): WorkerOptions["engine"] {
+function readEngine(head: string, { rest, isRestFromFile, options }: EngineWords): EngineTarget {
   const attach = originOption(options, "attach");
   const isAttachFromFile = options.from("attach") === "file";
   if (attach !== null && (rest === null || (isRestFromFile && !isAttachFromFile))) {

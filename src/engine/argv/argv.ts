@@ -1,8 +1,12 @@
 /** Reads an engine's command: which engine it is, and where and what it will serve. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { expandConfig, readKeyFile } from "./config-file.ts";
-import { type ContainerCommand, readContainerCommand } from "../docker/argv/command.ts";
+import {
+  type ContainerCommand,
+  readContainerCommand,
+  readToolCall,
+  type ToolCall,
+} from "../docker/argv/command.ts";
 import { publishedAt } from "../docker/argv/publish.ts";
 import { PRESETS } from "../presets/all.ts";
 import {
@@ -14,7 +18,7 @@ import {
 } from "../presets/preset.ts";
 import type { Environment } from "../shell-words.ts";
 import type { EngineKind } from "../status.ts";
-import { peelWrappers, programName } from "../wrappers.ts";
+import { type Peeled, peelWrappers, programName } from "../wrappers.ts";
 
 /**
  * What a command says about its engine. Facts: the running engine has the last word.
@@ -30,7 +34,23 @@ export interface ArgvFacts extends CommandFacts {
   containerPort: number | null;
   /** The address that it listens on inside its container; null: all, no container, or not known. */
   listensInside: string | null;
+  launch: LaunchFacts;
 }
+
+/** How a command starts its engine; asked once, for all who need to know. */
+export interface LaunchFacts {
+  argv: readonly string[];
+  /** The environment that the engine itself finds, behind its wrappers. */
+  engineEnv: Environment;
+  /** The container tool or compose that it calls; null: none to whose words can be added. */
+  toolCall: ToolCall | null;
+  /** The container that it runs; null: none to whose command can be added. */
+  container: ContainerCommand | null;
+  /** Whether a container is started where nothing can be added: in a shell's line. */
+  isHidden: boolean;
+}
+
+type WordFacts = Omit<ArgvFacts, "launch">;
 
 /**
  * Recognises the engine behind wrappers such as `env`, `sudo`, `uv run` and `bash -c`, or inside a
@@ -42,25 +62,41 @@ export function readEngineArgv(
   env: Environment,
   { cwd = process.cwd() }: { cwd?: string } = {},
 ): ArgvFacts {
-  return readWords(argv, env, cwd);
+  const peeled = peelWrappers(argv, env);
+  const commands = peeled.map(seenInside);
+  const toolCall = readToolCall(argv, env, peeled[0]);
+  const container = toolCall && readContainerCommand(argv, env, toolCall);
+  const isHidden = container === null && commands.some((command) => command.container !== null);
+  const engineEnv = peeled[0]?.env ?? env;
+  const launch = { argv, engineEnv, toolCall, container, isHidden };
+  return { ...factsOfBest(commands, env, cwd), launch };
 }
 
-/**
- * Throws LlmnodeError `usage` for a command that no HTTP request can reach, unless its user names
- * a port: that is believed.
- */
-export function refuseWithoutHttp({ noHttp }: ArgvFacts, port: number | null): void {
-  if (noHttp === null || port !== null) return;
-  const hints = ["join the part of it that serves HTTP, or name its port: --port"];
-  throw new LlmnodeError("usage", `nothing can be asked of this engine: ${noHttp}`, { hints });
+/** A command without its wrappers, and the container that it runs. */
+interface SeenCommand {
+  peeled: Peeled;
+  container: ContainerCommand | null;
+}
+
+function seenInside(peeled: Peeled): SeenCommand {
+  const call = readToolCall(peeled.argv, peeled.env, peeled);
+  return { peeled, container: call && readContainerCommand(peeled.argv, peeled.env, call) };
+}
+
+/** What a container runs: the files that its command names are out of reach. */
+function readInside(argv: readonly string[], env: Environment): WordFacts {
+  return factsOfBest(peelWrappers(argv, env).map(seenInside), env, null);
 }
 
 /** `cwd` null: the files that a command names are out of reach. */
-function readWords(argv: readonly string[], env: Environment, cwd: string | null): ArgvFacts {
-  const found = peelWrappers(argv, env).map((peeled) => {
-    const container = readContainerCommand(peeled.argv, peeled.env);
+function factsOfBest(
+  commands: readonly SeenCommand[],
+  env: Environment,
+  cwd: string | null,
+): WordFacts {
+  const found = commands.map(({ peeled, container }) => {
     if (container !== null) return readContainer(container);
-    const command = engineCommand(peeled.argv);
+    const command = engineCommand(peeled);
     for (const preset of Object.values(PRESETS)) {
       const args = preset.match(command);
       if (args !== null) return factsOf(preset, args, { env: peeled.env, cwd });
@@ -76,7 +112,7 @@ function factsOf(
   preset: EnginePreset,
   words: readonly string[],
   { env, cwd }: { env: Environment; cwd: string | null },
-): ArgvFacts {
+): WordFacts {
   const { configFlag, kind, defaultPort } = preset;
   const { args, isWhole } =
     configFlag === undefined
@@ -95,17 +131,17 @@ function factsOf(
 }
 
 /** Its environment is the image's and what `-e` adds: this machine's stays outside. */
-function readContainer(container: ContainerCommand): ArgvFacts {
+function readContainer(container: ContainerCommand): WordFacts {
   const { args, entrypoint, publish, hostNetwork } = container;
   const own = presetOfImage(container.image);
   const env = { ...own?.image.env, ...container.env };
   const words = args.length === 0 ? (own?.image.command ?? []) : args;
   // A whole command follows some images; others put their own words before what follows.
-  const whole = readWords(entrypoint ? [entrypoint, ...args] : words, env, null);
+  const whole = readInside(entrypoint ? [entrypoint, ...args] : words, env);
   let facts = whole;
   if (whole.kind === "generic" && own !== null && !entrypoint) {
     const { preset, image } = own;
-    if (image.entrypoint.length > 0) facts = readWords([...image.entrypoint, ...words], env, null);
+    if (image.entrypoint.length > 0) facts = readInside([...image.entrypoint, ...words], env);
     // A script inside the engine's image.
     else
       facts = {
@@ -149,8 +185,7 @@ function presetOfImage(reference: string): OwnImage | null {
 const PYTHON_VALUES = new Set(["-W", "-X", "--check-hash-based-pycs"]);
 
 /** Sees through the interpreter: `python -u -m vllm.x --a` is the program `vllm.x` with `--a`. */
-function engineCommand(argv: readonly string[]): EngineCommand {
-  const program = programName(argv[0]);
+function engineCommand({ argv, program }: Peeled): EngineCommand {
   if (!/^(?:python|pypy)[\d.]*$/.test(program)) return { program, args: argv.slice(1) };
   for (let i = 1; i < argv.length; i += 1) {
     const word = argv[i] ?? "";

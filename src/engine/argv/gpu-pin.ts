@@ -3,11 +3,12 @@
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
-import { type ContainerCommand, readContainerCommand } from "../docker/argv/command.ts";
+import type { ContainerCommand } from "../docker/argv/command.ts";
 import { optionValues } from "../docker/argv/words.ts";
 import { commaList } from "../flags.ts";
 import type { Environment } from "../shell-words.ts";
 import { peelWrappers } from "../wrappers.ts";
+import type { LaunchFacts } from "./argv.ts";
 
 /** A GPU of this machine. */
 export interface MachineGpu {
@@ -22,8 +23,8 @@ export interface MachineGpu {
 export interface GpuPinOptions {
   /** What a person gave: `0,1`, `GPU-...`, `MIG-...`; null: nothing. */
   gpus: string | null;
-  /** The engine's command; null for an engine that runs already. */
-  argv: readonly string[] | null;
+  /** Of the engine's command; null for an engine that runs already. */
+  launch: LaunchFacts | null;
   env: Environment;
   /** The GPUs of this machine, null where no tool tells; asked only if somebody names some. */
   listGpus: () => Promise<readonly MachineGpu[] | null>;
@@ -71,10 +72,10 @@ export function parseGpus(text: string): string[] {
  * says another thing. Where no tool tells of the GPUs, what was given is taken as it is.
  */
 export async function pinGpus(options: GpuPinOptions): Promise<GpuPin> {
-  const { gpus, argv, env } = options;
-  const container = argv === null ? null : readContainerCommand(argv, env);
+  const { gpus, launch, env } = options;
+  const container = launch?.container ?? null;
   if (gpus === null) {
-    const names = container ? containerGpus(container) : visibleTo(argv, env);
+    const names = container ? containerGpus(container) : visibleIn(launch?.engineEnv);
     if (!Array.isArray(names) || names.length === 0) return FREE;
     // Good to know, but no engine waits for a driver that hangs.
     const late = Bun.sleep(options.patienceMs ?? PATIENCE_MS).then(() => null);
@@ -92,9 +93,9 @@ export async function pinGpus(options: GpuPinOptions): Promise<GpuPin> {
     const asked = count(options.wanted, "GPU");
     options.log.warn(`the engine asks for ${asked}, --gpus gives it ${names.length}`);
   }
-  if (container || argv === null) return { env: {}, uuids };
+  if (container || launch === null) return { env: {}, uuids };
   const set = visibility(names, machine);
-  checkCommand(argv, { ...env, ...set });
+  checkCommand(launch.argv, { ...env, ...set });
   return { env: set, uuids };
 }
 
@@ -115,8 +116,9 @@ function visibility(names: readonly string[], machine: readonly MachineGpu[] | n
 
 /** A command such as `env CUDA_VISIBLE_DEVICES=3 vllm ...` has the last word, so it must agree. */
 function checkCommand(argv: readonly string[], env: Environment): void {
+  const commands = peelWrappers(argv, env);
   for (const name of [VISIBLE, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"]) {
-    const own = peelWrappers(argv, env).find((peeled) => peeled.env[name] !== env[name]);
+    const own = commands.find((peeled) => peeled.env[name] !== env[name]);
     if (!own) continue;
     const value = cleanLine(own.env[name] ?? "", 100);
     throw new LlmnodeError("usage", `the command sets ${name}=${value} itself, beside --gpus`, {
@@ -126,8 +128,7 @@ function checkCommand(argv: readonly string[], env: Environment): void {
 }
 
 /** The GPUs that an engine's own environment leaves it; null: all, or not to be known. */
-function visibleTo(argv: readonly string[] | null, env: Environment): string[] | null {
-  const own = argv === null ? undefined : peelWrappers(argv, env)[0]?.env;
+function visibleIn(own: Environment | undefined): string[] | null {
   const list = own?.[VISIBLE] ?? own?.["HIP_VISIBLE_DEVICES"] ?? own?.["ROCR_VISIBLE_DEVICES"];
   // In another order an index means another GPU.
   const isSorted = (own?.["CUDA_DEVICE_ORDER"] ?? "PCI_BUS_ID") === "PCI_BUS_ID";

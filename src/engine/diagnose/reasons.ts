@@ -4,20 +4,12 @@ import { cleanLine } from "../../util/text.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import type { Failure, FailureClass } from "../failure.ts";
 import { isVerdict, tellingLine } from "./log-lines.ts";
-import { describeExit, type EngineExit } from "../process/process.ts";
+import { type ContainerEnd, describeExit, type EngineExit } from "../process/process.ts";
 import { bareLine, collectEvidence } from "./evidence.ts";
 import { findCause, type Cause } from "./cause.ts";
 import { adviseOn } from "./hints.ts";
 import { CLASSES } from "./rules.ts";
 import type { EngineKind } from "../status.ts";
-
-/** What is known of the container that an engine ran in. */
-export interface ContainerEnd {
-  /** `docker`, `podman`, `nerdctl`. */
-  tool: string;
-  /** Whether the kernel ended it for want of memory; null where nobody can say any more. */
-  oomKilled: boolean | null;
-}
 
 export interface EngineEnding {
   kind: EngineKind;

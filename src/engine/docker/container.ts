@@ -3,7 +3,7 @@
 import { readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { LaunchContext, Launched, Launcher } from "../process/launch.ts";
+import type { LaunchContext, Launched, Launcher, StartContext } from "../process/launch.ts";
 import { ENGINE_MARK, markedProcesses } from "../process/proc.ts";
 import { adoptProcess, findProgram, spawnEngine, type EngineProcess } from "../process/process.ts";
 import { isRecorded } from "../process/record.ts";
@@ -112,7 +112,7 @@ async function endHelpers({ engineId }: LaunchContext, client: number | null): P
 
 async function startClient(
   command: ContainerCommand,
-  context: LaunchContext,
+  context: StartContext,
   cidfile: string,
 ): Promise<EngineProcess> {
   const { engineId, commandHash, logFd } = context;

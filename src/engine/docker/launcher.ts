@@ -4,8 +4,6 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { ArgvFacts } from "../argv/argv.ts";
 import { bareLauncher, type LaunchContext, type Launcher } from "../process/launch.ts";
 import type { Environment } from "../shell-words.ts";
-import { peelWrappers } from "../wrappers.ts";
-import { readContainerCommand } from "./argv/command.ts";
 import { projectName, readComposeCommand } from "./argv/compose-command.ts";
 import { composeLauncher } from "./compose.ts";
 import { containerLauncher } from "./container.ts";
@@ -16,10 +14,9 @@ import { createTool, wordsOf } from "./tool.ts";
 import { forgetTrace, readTrace, traceCommand, type ContainerTrace } from "./trace.ts";
 
 export interface LauncherOptions {
-  argv: readonly string[];
+  argvFacts: ArgvFacts;
   env: Environment;
   engineId: string;
-  hints: ArgvFacts;
   settings?: Partial<ContainerSettings>;
 }
 
@@ -36,18 +33,15 @@ export function launcherFor(options: LauncherOptions): Launcher {
   };
 }
 
-function chooseLauncher({ argv, env, engineId, hints, settings }: LauncherOptions): Launcher {
+function chooseLauncher({ argvFacts, env, engineId, settings }: LauncherOptions): Launcher {
   const given = settings ? { settings } : {};
-  const container = readContainerCommand(argv, env);
-  if (container !== null) return containerLauncher({ command: container, facts: hints, ...given });
-  const compose = readComposeCommand(argv, env, projectName(engineId));
+  const { argv, container, toolCall, isHidden } = argvFacts.launch;
+  if (container !== null) {
+    return containerLauncher({ command: container, facts: argvFacts, ...given });
+  }
+  const compose = toolCall && readComposeCommand(argv, env, projectName(engineId), toolCall);
   if (compose !== null) return composeLauncher({ command: compose, ...given });
-  return startsHidden(argv, env) ? hiddenLauncher : bareLauncher;
-}
-
-/** Whether a container is started where nothing can be added to the command. */
-function startsHidden(argv: readonly string[], env: Environment): boolean {
-  return peelWrappers(argv, env).some((peeled) => readContainerCommand(peeled.argv) !== null);
+  return isHidden ? hiddenLauncher : bareLauncher;
 }
 
 const hiddenLauncher: Launcher = {

@@ -3,14 +3,13 @@
 import type { HostPort } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { adoptProcess, findProgram, spawnEngine } from "./process.ts";
-import type { EngineCommandLine, EngineExit, EngineProcess } from "./process.ts";
+import type { ContainerEnd, EngineCommandLine, EngineExit, EngineProcess } from "./process.ts";
 import type { ProcessEntry } from "./proc.ts";
 import { type ProcessTree, trackTree } from "./process-tree.ts";
-import type { ContainerEnd } from "../diagnose/reasons.ts";
 import { isRecorded, type RunRecord } from "./record.ts";
 import type { EnginePhase, EngineProgress } from "../state.ts";
 
-/** What a way of starting is told. */
+/** What is to run, for whoever starts, adopts or removes it. */
 export interface LaunchContext {
   command: EngineCommandLine;
   /** Marks what belongs to this engine (`LLMNODE_ENGINE_ID`, labels); unique on the machine. */
@@ -19,13 +18,16 @@ export interface LaunchContext {
   commandHash: string;
   /** The engine's folder. */
   dir: string;
-  /** Open for appending: takes what the engine prints. Closed by the caller after the launch. */
-  logFd: number;
-  /** Between two looks whether a process that is no child of ours still runs. */
+  /** Between two polls whether a process that is no child of ours still runs. */
   adoptedPollMs: number;
   log: Log;
   /** Takes the name or short id of the container once it is known, where there is one. */
   onContainer?: (container: string) => void;
+}
+
+export interface StartContext extends LaunchContext {
+  /** Open for appending: takes what the engine prints. Closed by the caller after the start. */
+  logFd: number;
 }
 
 /** Something that runs, whoever started it. */
@@ -52,10 +54,10 @@ export interface Launcher {
    * Starts it. Throws LlmnodeError `engine_not_found`, `engine_not_executable` or `usage`; then
    * nothing runs.
    */
-  start(context: LaunchContext): Promise<Launched>;
+  start(context: StartContext): Promise<Launched>;
   /**
-   * Takes over what an earlier life of this worker has left running, by its record; null: it does
-   * not run any more, or is not surely the same.
+   * Adopts what an earlier run of this worker has left running, by its record; null: it does not
+   * run any more, or is not surely the same.
    */
   adopt(context: LaunchContext, record: RunRecord): Promise<Launched | null>;
   /**

@@ -13,6 +13,14 @@ export interface EngineExit {
   signal: string | null;
 }
 
+/** What is known of the container that an engine ran in. */
+export interface ContainerEnd {
+  /** `docker`, `podman`, `nerdctl`. */
+  tool: string;
+  /** Whether the kernel ended it for want of memory; null: not known any more. */
+  oomKilled: boolean | null;
+}
+
 export interface EngineProcess {
   /** Also the number of its process group and session. */
   readonly pid: number;

@@ -1,24 +1,20 @@
-/** Knows where an engine may answer: by what was said, by what it prints, by its sockets. */
+/** Knows where an engine may answer: by its user's words, by what it prints, by its sockets. */
 
 import type { HostPort } from "../../util/host-port.ts";
-import type { ArgvFacts } from "../argv/argv.ts";
 import { portsOf, reachableHosts } from "../process/network.ts";
+import type { PreparedEngine } from "./prepare.ts";
 import type { EngineRun } from "./run.ts";
 
-export interface AddressFacts {
-  hints: ArgvFacts;
-  /** What the user said about the port; null: nothing. */
-  port: number | null;
-}
+type AddressFacts = Pick<PreparedEngine, "rules" | "argvFacts">;
 
 /** Most ports of an unknown program that are asked. */
 const MAX_PORTS = 8;
 
 /** The port that the engine should take; null if only the engine itself can tell. */
-export function expectedPort({ port, hints }: AddressFacts): number | null {
-  const named = port ?? hints.port;
+export function expectedPort({ rules, argvFacts }: AddressFacts): number | null {
+  const named = rules.port ?? argvFacts.port;
   if (named !== null) return named === 0 ? null : named;
-  return hints.usualPort;
+  return argvFacts.usualPort;
 }
 
 /**
@@ -26,18 +22,18 @@ export function expectedPort({ port, hints }: AddressFacts): number | null {
  * else printed, else usual, else looked up.
  */
 export async function addressesOf(run: EngineRun, facts: AddressFacts): Promise<HostPort[]> {
-  const { hints, port } = facts;
+  const { argvFacts, rules } = facts;
   const at = (host: string | null, number: number): HostPort[] =>
     reachableHosts(host).map((name) => ({ host: name, port: number }));
-  const named = port ?? hints.port;
-  if (named !== null && named !== 0) return at(hints.host, named);
+  const named = rules.port ?? argvFacts.port;
+  if (named !== null && named !== 0) return at(argvFacts.host, named);
   if (run.launched.addresses) return run.launched.addresses();
   const printed = run.printedAddress();
   if (printed !== null) return at(printed.host, printed.port);
   const usual = expectedPort(facts);
-  if (usual !== null) return at(hints.host, usual);
-  if (hints.kind !== "generic") return [];
+  if (usual !== null) return at(argvFacts.host, usual);
+  if (argvFacts.kind !== "generic") return [];
   const processes = await run.launched.tree.refresh();
   const ports = await portsOf(processes.map((entry) => entry.pid));
-  return ports.slice(0, MAX_PORTS).flatMap((number) => at(hints.host, number));
+  return ports.slice(0, MAX_PORTS).flatMap((number) => at(argvFacts.host, number));
 }

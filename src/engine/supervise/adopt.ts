@@ -1,14 +1,14 @@
-/** Finds what an earlier life of the worker left running: takes it over, or ends it. */
+/** Finds what an earlier run of the worker left running: adopts it, or ends it. */
 
 import { count } from "../../util/text.ts";
-import type { ChildOptions } from "./loop.ts";
 import { type Holder, waitForRelease } from "../process/leftovers.ts";
 import { PRESETS } from "../presets/all.ts";
 import { bootId, markedProcesses, processName } from "../process/proc.ts";
 import { adoptProcess, goneProcess } from "../process/process.ts";
 import { type ProcessTree, trackTree } from "../process/process-tree.ts";
 import { isRecorded, readRecord, type RunRecord } from "../process/record.ts";
-import { adoptRun, type EngineRun, removeLeftovers, type RunOptions } from "./run.ts";
+import type { PreparedEngine } from "./prepare.ts";
+import { adoptRun, type EngineRun } from "./run.ts";
 
 export type Found =
   /** Nothing is left, or nothing any more. */
@@ -20,43 +20,39 @@ export type Found =
 /** Most processes that are named. */
 const MAX_NAMED = 5;
 
-export async function findEarlier(
-  options: ChildOptions,
-  runOptions: RunOptions,
-  force: AbortSignal,
-): Promise<Found> {
-  // Without /proc nobody can tell whose a process is.
+export async function findEarlier(engine: PreparedEngine, force: AbortSignal): Promise<Found> {
+  // Without /proc it is not known whose a process is.
   if (bootId() === "") return { type: "nothing" };
-  const { log } = options;
-  const record = readRecord(options.dir);
-  if (record !== null && isWanted(record, options)) {
-    const run = await adoptRun(runOptions, record);
+  const { log } = engine;
+  const record = readRecord(engine.dir);
+  if (record !== null && mayAdopt(record, engine)) {
+    const run = await adoptRun(engine, record);
     if (run !== null) {
-      log.info("took over the running engine", { pid: run.launched.process.pid });
+      log.info("adopted the running engine", { pid: run.launched.process.pid });
       return { type: "engine", run, record };
     }
   }
-  const found = await endEarlier(options, record, force);
-  const removed = await removeLeftovers(runOptions);
+  const found = await endEarlier(engine, record, force);
+  const removed = (await engine.launcher.removeLeftovers?.(engine)) ?? [];
   if (removed.length > 0) {
     log.warn("removed what an earlier run of this worker left", { what: removed.join(", ") });
   }
-  if (found.type === "nothing") options.record.remove();
+  if (found.type === "nothing") engine.record.remove();
   return found;
 }
 
-function isWanted(record: RunRecord, { adopt, engineId, commandHash }: ChildOptions): boolean {
+function mayAdopt(record: RunRecord, { rules, engineId, commandHash }: PreparedEngine): boolean {
   const isSame = record.engine_id === engineId && record.command_hash === commandHash;
-  return adopt && isSame && !record.ending;
+  return rules.adopt && isSame && !record.ending;
 }
 
 /** Ends the recorded process and whatever carries the engine's mark, gracefully at first. */
 async function endEarlier(
-  options: ChildOptions,
+  engine: PreparedEngine,
   record: RunRecord | null,
   force: AbortSignal,
 ): Promise<Found> {
-  const { engineId, settings, log } = options;
+  const { engineId, settings, log } = engine;
   const isHere = record !== null && (await isRecorded(record, engineId));
   const strays = await markedProcesses(engineId);
   if (!isHere && strays.length === 0) return { type: "nothing" };
@@ -85,7 +81,7 @@ async function endEarlier(
     force,
   });
   const holders = await waitForRelease({
-    ...releaseOptions(options),
+    ...releaseOptions(engine),
     processes,
     seen: tree.seen(),
     address: isHere ? record.address : null,
@@ -98,7 +94,7 @@ async function endEarlier(
 const NO_PID = -1;
 
 /** What `waitForRelease` takes from the engine's options. */
-export function releaseOptions({ engineId, computeProcesses, settings }: ChildOptions) {
+export function releaseOptions({ engineId, computeProcesses, settings }: PreparedEngine) {
   return {
     engineId,
     computeProcesses,

@@ -1,27 +1,21 @@
-/** Watches an engine that somebody else runs. */
+/** Watches an engine that somebody else runs, and remembers its run for the worker after this one. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
-import type { StatusReport } from "../report.ts";
-import type { SupervisorSettings } from "./settings.ts";
-import { type Overrides, watchEngine } from "./watch.ts";
+import { NO_FACTS } from "../presets/preset.ts";
+import type { SupervisorLoop } from "./loop.ts";
+import { prepareAttached, type Supervised, type SupervisorOptions } from "./prepare.ts";
+import type { StopSignals } from "./run-engine.ts";
+import { watchEngine } from "./watch.ts";
 
 export interface AttachedUrl extends HostPort {
   /** Without a slash at the end. */
   url: string;
   https: boolean;
-}
-
-export interface AttachedOptions {
-  target: AttachedUrl;
-  settings: SupervisorSettings;
-  report: StatusReport;
-  log: Log;
-  told: Overrides;
-  /** See WatchOptions. */
-  flowAgeMs: () => number | null;
 }
 
 /** Reads the URL of a running engine. Throws LlmnodeError `usage` for anything but scheme and host. */
@@ -40,20 +34,40 @@ export function parseAttachUrl(text: string): AttachedUrl {
   return { url: url.origin, host: url.hostname.replace(/^\[|\]$/g, ""), port, https };
 }
 
+/** An engine that is only watched does not end. */
+const NEVER: SupervisorLoop["final"] = new Promise(() => undefined);
+
+/** Throws LlmnodeError `usage`. Ends with `stop` or `release`; the engine goes on. */
+export async function superviseAttached(
+  at: string,
+  options: SupervisorOptions,
+  { signals, flowAgeMs }: { signals: StopSignals; flowAgeMs: () => number | null },
+): Promise<Supervised & SupervisorLoop> {
+  const { dir, workerRun = crypto.randomUUID(), log } = options;
+  const target = parseAttachUrl(at);
+  const { port, url } = target;
+  const prepared = await prepareAttached(options, flowAgeMs);
+  const { run, continues, forget } = continueAttached({ dir, url, workerRun }, log);
+  const engine = prepared.supervise({ run, port, url });
+  const done = watchAttached(engine, target, AbortSignal.any([signals.stop, signals.release]));
+  signals.stop.addEventListener("abort", forget, { once: true });
+  return { ...engine, done, continues, final: NEVER, run: () => null };
+}
+
 /** Settles when `stop` aborts, with null: nothing is left to end, the engine goes on. */
-export async function watchAttached(options: AttachedOptions, stop: AbortSignal): Promise<null> {
-  const { target, settings, report, log } = options;
+async function watchAttached(
+  engine: Supervised,
+  target: AttachedUrl,
+  stop: AbortSignal,
+): Promise<null> {
+  const { settings, report, log } = engine;
   let isAnnounced = false;
   await watchEngine(
     {
-      kind: "generic",
-      https: target.https,
-      apiKey: null,
-      settings,
-      told: options.told,
-      flowAgeMs: options.flowAgeMs,
+      ...engine,
+      argvFacts: { ...NO_FACTS, kind: "generic", https: target.https },
       addresses: () => Promise.resolve([target]),
-      onReady: (engine) => report.dispatch({ type: "answered" }, { ...engine, url: target.url }),
+      onReady: (found) => report.dispatch({ type: "answered" }, { ...found, url: target.url }),
       onWell: () => report.dispatch({ type: "answered" }),
       onModels: (models) => report.update({ models }),
       onFailure({ reason }) {
@@ -68,4 +82,69 @@ export async function watchAttached(options: AttachedOptions, stop: AbortSignal)
     stop,
   );
   return null;
+}
+
+/** The file, as it stands. */
+interface AttachRecord {
+  schema: 1;
+  url: string;
+  /** The run of the worker that watched it last. */
+  worker_run: string;
+  /** What the engine's run was called then. */
+  run: string;
+}
+
+interface AttachedRun {
+  run: string;
+  /** The run of the worker that watched it before and did not say goodbye; null: none. */
+  continues: string | null;
+  /** The worker leaves in order: the next one starts again. */
+  forget(): void;
+}
+
+const FILE = "attached.json";
+
+/**
+ * Names the run of the engine at `url`: as the worker before did if it ended without a goodbye. The
+ * engine did not end with it, so the requests that it has are not to be taken for lost.
+ */
+function continueAttached(
+  { dir, url, workerRun }: { dir: string; url: string; workerRun: string },
+  log: Log,
+): AttachedRun {
+  const file = path.join(dir, FILE);
+  const before = readRecord(file);
+  const isSame = before !== null && before.url === url;
+  const run = isSame ? before.run : crypto.randomUUID();
+  const keep = (action: () => void) => {
+    try {
+      action();
+    } catch (error) {
+      log.warn("which engine this is cannot be written down", { dir, error: messageOf(error) });
+    }
+  };
+  keep(() => {
+    const record: AttachRecord = { schema: 1, url, worker_run: workerRun, run };
+    writeFileSync(`${file}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+    renameSync(`${file}.new`, file);
+  });
+  return {
+    run,
+    continues: isSame ? before.worker_run : null,
+    forget: () => keep(() => rmSync(file, { force: true })),
+  };
+}
+
+function readRecord(file: string): AttachRecord | null {
+  try {
+    const value: unknown = JSON.parse(readFileSync(file, "utf8"));
+    if (typeof value !== "object" || value === null) return null;
+    const { schema, url, worker_run, run } = value as Partial<Record<keyof AttachRecord, unknown>>;
+    if (schema !== 1 || typeof url !== "string") return null;
+    if (typeof worker_run !== "string" || typeof run !== "string") return null;
+    return { schema, url, worker_run, run };
+  } catch {
+    // Never written, or cut off by a full disk: then it is a new run.
+    return null;
+  }
 }

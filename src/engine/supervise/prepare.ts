@@ -1,22 +1,66 @@
-/** Puts together what keeps one engine: from what its user says, its command, and the defaults. */
+/** Settles what is to run before anything runs: from the spec, the command's words, the defaults. */
 
 import path from "node:path";
 import { unknownReport } from "../../protocol/engine-report.ts";
-import { readEngineArgv, refuseWithoutHttp } from "../argv/argv.ts";
-import { continueAttached } from "./attach-record.ts";
-import { parseAttachUrl, watchAttached } from "./attached.ts";
-import { type EngineKeeper, keepChild, type StopSignals } from "./loop.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import type { Log } from "../../util/log.ts";
+import { type ArgvFacts, readEngineArgv } from "../argv/argv.ts";
+import { type GpuPin, type GpuPinOptions, type MachineGpu, pinGpus } from "../argv/gpu-pin.ts";
 import { launcherFor } from "../docker/launcher.ts";
-import { type GpuPin, pinGpus } from "../argv/gpu-pin.ts";
+import { ENGINE_LOG, type LogIndex, openLogIndex } from "../log/log-index.ts";
 import { printableModels } from "../presets/model-list.ts";
-import { ENGINE_LOG, openLogIndex } from "../log/log-index.ts";
+import type { LaunchContext, Launcher } from "../process/launch.ts";
+import type { GpuHold } from "../process/leftovers.ts";
 import { isOnPath } from "../process/process.ts";
-import { hashCommand, openRecord } from "../process/record.ts";
+import { hashCommand, openRecord, type RecordFile } from "../process/record.ts";
 import { createReport, type EngineFacts, type StatusReport } from "../report.ts";
-import { SUPERVISOR_DEFAULTS } from "./settings.ts";
-import type { Environment } from "../shell-words.ts";
-import type { SupervisorOptions } from "./supervisor.ts";
-import type { Overrides } from "./watch.ts";
+import { type CompleteRules, type EngineSpec, RULE_DEFAULTS } from "../spec.ts";
+import type { EngineStatus } from "../status.ts";
+import { SUPERVISOR_DEFAULTS, type SupervisorSettings } from "./settings.ts";
+
+export interface SupervisorOptions {
+  engine: EngineSpec;
+  /** Marks the engine's processes (`LLMNODE_ENGINE_ID`); unique on the machine. */
+  engineId: string;
+  /** An existing folder of this engine alone, for its log. */
+  dir: string;
+  /** Of its log, where somebody else reads it too. Default: one of its own. */
+  logIndex?: LogIndex;
+  log: Log;
+  /** Called after every change of the status, one at a time, never from inside another call. */
+  onChange: (status: EngineStatus) => void;
+  /** Takes each line that the engine prints, made safe to show. */
+  onLine?: (line: string) => void;
+  settings?: Partial<SupervisorSettings>;
+  /** This run of the worker: told to the one that adopts the engine. Default: random. */
+  workerRun?: string;
+  /** The GPUs of this machine; null: not known. Default: that. */
+  listGpus?: () => Promise<readonly MachineGpu[] | null>;
+  /** What runs on this machine's GPUs, by process; null: not known. Default: that. */
+  computeProcesses?: () => Promise<readonly GpuHold[] | null>;
+}
+
+/** What every engine has that is supervised. */
+export interface Supervised {
+  rules: CompleteRules;
+  settings: SupervisorSettings;
+  report: StatusReport;
+  log: Log;
+  /** How long ago its tokens were last seen to flow; null: never, or not known. */
+  flowAgeMs: () => number | null;
+}
+
+/** An engine that is started from a command. */
+export interface PreparedEngine extends Supervised, LaunchContext {
+  argvFacts: ArgvFacts;
+  launcher: Launcher;
+  workerRun: string;
+  logIndex: LogIndex;
+  record: RecordFile;
+  onLine: (line: string) => void;
+  /** What runs on this machine's GPUs; null: not known. */
+  computeProcesses: () => Promise<readonly GpuHold[] | null>;
+}
 
 const UNKNOWN: EngineFacts = {
   ...unknownReport(0),
@@ -27,129 +71,103 @@ const UNKNOWN: EngineFacts = {
   models: [],
 };
 
-export interface Kept extends EngineKeeper {
-  report: StatusReport;
-  /** The key that the engine wants. A secret. */
-  apiKey: string | null;
-}
-
-/** Throws what `startSupervisor` throws; then nothing runs. */
-export function startKeeper(
-  options: SupervisorOptions,
-  signals: StopSignals,
-  flowAgeMs: () => number | null,
-): Promise<Kept> {
-  const { target } = options;
-  return "attach" in target
-    ? keepAttached(target.attach, { options, flowAgeMs }, signals)
-    : keepCommand(target.argv, { options, flowAgeMs }, signals);
-}
-
-interface Told {
-  options: SupervisorOptions;
-  flowAgeMs: () => number | null;
-}
-
-async function keepAttached(
-  at: string,
-  { options, flowAgeMs }: Told,
-  signals: StopSignals,
-): Promise<Kept> {
-  const { dir, workerRun = crypto.randomUUID(), log } = options;
-  const settings = { ...SUPERVISOR_DEFAULTS, ...options.settings };
-  const target = parseAttachUrl(at);
-  const { uuids: gpus } = await pin(options, null, null);
-  const { run, continues, forget } = continueAttached({ dir, url: target.url, workerRun }, log);
-  const { port, url } = target;
-  const facts = { ...UNKNOWN, run, port, url, gpus, service: options.service ?? null };
-  const report = createReport(facts, options);
-  const over = AbortSignal.any([signals.stop, signals.release]);
-  const told = toldBy(options);
-  const done = watchAttached({ target, settings, report, log, told, flowAgeMs }, over);
-  signals.stop.addEventListener("abort", forget, { once: true });
-  return { report, apiKey: null, done, continues, final: NEVER, run: () => null };
-}
-
-async function keepCommand(
+/**
+ * Starts nothing yet. Throws LlmnodeError `usage` for a command that nothing can be asked of, or
+ * GPUs that cannot be; `engine_not_found` and `engine_not_executable` come with the start.
+ */
+export async function prepareEngine(
   words: readonly string[],
-  { options, flowAgeMs }: Told,
-  signals: StopSignals,
-): Promise<Kept> {
-  const { engineId, port, dir, log } = options;
-  const settings = { ...SUPERVISOR_DEFAULTS, ...options.settings };
-  const env = options.env ?? process.env;
-  const argv = await withSelfCommand(words, env, options.selfCommand);
-  const cwd = options.cwd ?? process.cwd();
-  const hints = readEngineArgv(words, env, { cwd });
-  refuseWithoutHttp(hints, port);
-  const pinned = await pin(options, words, hints.gpusWanted);
-  const told = { ...toldBy(options), hints };
-  const facts = {
-    ...UNKNOWN,
-    kind: hints.kind,
-    expectedModels: told.isService ? [] : printableModels(hints.models),
-    service: options.service ?? null,
-    maxInFlight: options.maxInFlight ?? hints.maxInFlight,
-    gpusWanted: hints.gpusWanted,
+  options: SupervisorOptions,
+  flowAgeMs: () => number | null,
+): Promise<PreparedEngine> {
+  const { engineId, dir, log } = options;
+  const rules = completeRules(options.engine);
+  const { port, env, cwd } = rules;
+  const argvFacts = readEngineArgv(words, env, { cwd });
+  refuseWithoutHttp(argvFacts, port);
+  const { launch, gpusWanted } = argvFacts;
+  const pinned = await pin(options, rules, { launch, wanted: gpusWanted });
+  const supervised = supervise(options, rules, {
+    kind: argvFacts.kind,
+    expectedModels: rules.service === null ? printableModels(argvFacts.models) : [],
+    maxInFlight: rules.maxInFlight ?? argvFacts.maxInFlight,
+    gpusWanted,
     gpus: pinned.uuids,
-  };
-  const report = createReport(facts, options);
-  const command = { argv, env: { ...env, ...pinned.env }, cwd };
+  });
   // As it was typed: where this program itself stands in for a word is no difference.
-  const typed = { ...command, argv: words };
-  const { container } = settings;
-  const keeper = await keepChild(
-    {
-      command,
-      commandHash: hashCommand(typed, { port, inherited: process.env }),
-      launcher: launcherFor({ argv, env, engineId, hints, settings: container }),
-      hints,
-      told,
-      port,
-      engineId,
-      workerRun: options.workerRun ?? crypto.randomUUID(),
-      dir,
-      logIndex: options.logIndex ?? openLogIndex(path.join(dir, ENGINE_LOG), { log }),
-      record: openRecord(dir, log),
-      restart: options.restart ?? "always",
-      adopt: options.adopt ?? true,
-      settings,
-      report,
-      log,
-      onLine: options.onLine ?? (() => undefined),
-      flowAgeMs,
-      computeProcesses: options.computeProcesses ?? (() => Promise.resolve(null)),
-    },
-    signals,
-  );
-  return { report, apiKey: hints.apiKey, ...keeper };
+  const typed = { argv: words, env: { ...env, ...pinned.env }, cwd };
+  const command = { ...typed, argv: await withSelfCommand(words, rules) };
+  const { settings, report } = supervised;
+  return {
+    ...supervised,
+    flowAgeMs,
+    argvFacts,
+    command,
+    commandHash: hashCommand(typed, { port, inherited: process.env }),
+    launcher: launcherFor({ argvFacts, env, engineId, settings: settings.container }),
+    engineId,
+    workerRun: options.workerRun ?? crypto.randomUUID(),
+    dir,
+    logIndex: options.logIndex ?? openLogIndex(path.join(dir, ENGINE_LOG), { log }),
+    record: openRecord(dir, log),
+    adoptedPollMs: settings.adoptedPollMs,
+    onContainer: (container) => report.update({ container }),
+    onLine: options.onLine ?? (() => undefined),
+    computeProcesses: options.computeProcesses ?? (() => Promise.resolve(null)),
+  };
+}
+
+/** The same for an engine that somebody else runs; `supervise` takes what is known of it. */
+export async function prepareAttached(
+  options: SupervisorOptions,
+  flowAgeMs: () => number | null,
+): Promise<{ supervise: (facts: Partial<EngineFacts>) => Supervised }> {
+  const rules = completeRules(options.engine);
+  const { uuids: gpus } = await pin(options, rules, { launch: null, wanted: null });
+  return {
+    supervise: (facts) => ({ ...supervise(options, rules, { ...facts, gpus }), flowAgeMs }),
+  };
+}
+
+function completeRules(engine: EngineSpec): CompleteRules {
+  const { env = process.env } = engine;
+  return { ...RULE_DEFAULTS, ...engine, env, cwd: engine.cwd ?? process.cwd() };
+}
+
+function supervise(
+  options: SupervisorOptions,
+  rules: CompleteRules,
+  facts: Partial<EngineFacts>,
+): Omit<Supervised, "flowAgeMs"> {
+  const { startTimeoutMs, service } = rules;
+  const settings = {
+    ...SUPERVISOR_DEFAULTS,
+    ...options.settings,
+    ...(startTimeoutMs !== null && { startTimeoutMs }),
+  };
+  const report = createReport({ ...UNKNOWN, service, ...facts }, options);
+  return { rules, settings, report, log: options.log };
 }
 
 function pin(
-  { gpus = null, listGpus, env = process.env, log }: SupervisorOptions,
-  argv: readonly string[] | null,
-  wanted: number | null,
+  { listGpus = () => Promise.resolve(null), log }: SupervisorOptions,
+  { gpus, env }: CompleteRules,
+  engine: Pick<GpuPinOptions, "launch" | "wanted">,
 ): Promise<GpuPin> {
-  const list = listGpus ?? (() => Promise.resolve(null));
-  return pinGpus({ gpus, argv, env, wanted, listGpus: list, log });
+  return pinGpus({ gpus, env, listGpus, log, ...engine });
 }
 
-function toldBy({ maxInFlight, healthPath, service }: SupervisorOptions): Overrides {
-  return {
-    maxInFlight: maxInFlight ?? null,
-    healthPath: healthPath ?? null,
-    isService: (service ?? null) !== null,
-  };
+/** Unless its user names a port: that is believed. */
+function refuseWithoutHttp({ noHttp }: ArgvFacts, port: number | null): void {
+  if (noHttp === null || port !== null) return;
+  const hints = ["join the part of it that serves HTTP, or name its port: --port"];
+  throw new LlmnodeError("usage", `nothing can be asked of this engine: ${noHttp}`, { hints });
 }
-
-/** An engine that is only watched does not end. */
-const NEVER: EngineKeeper["final"] = new Promise(() => undefined);
 
 async function withSelfCommand(
   argv: readonly string[],
-  env: Environment,
-  selfCommand: readonly string[] | undefined,
+  { env, selfCommand }: CompleteRules,
 ): Promise<readonly string[]> {
-  if (argv[0] !== "llmnode" || !selfCommand || (await isOnPath("llmnode", env))) return argv;
-  return [...selfCommand, ...argv.slice(1)];
+  if (argv[0] !== "llmnode" || selfCommand.length === 0) return argv;
+  return (await isOnPath("llmnode", env)) ? argv : [...selfCommand, ...argv.slice(1)];
 }

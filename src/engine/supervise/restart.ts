@@ -1,6 +1,6 @@
 /** Decides what follows when an engine has ended unasked, from its past alone. */
 
-export type RestartMode = "always" | "on-failure" | "no";
+import type { RestartMode } from "../spec.ts";
 
 export interface EngineEnd {
   /** How long it had been ready without a break when it ended; 0 if it never was. */
@@ -22,7 +22,7 @@ export interface RestartPolicy {
 }
 
 export type RestartDecision =
-  /** Start it again after so long. */
+  /** Start it again after this long. */
   | { action: "restart"; delayMs: number }
   /** Starting it again is of no use until somebody changes something. */
   | { action: "give_up" }
@@ -34,7 +34,7 @@ export const MAX_ENDS = 32;
 
 /**
  * What to do at `now` (Unix time in ms) after the last of `ends` (oldest first): the wait doubles
- * with each crash in a row, counts from the end, and starts anew after a run that was ready for
+ * with each crash in a row, counts from the end, and starts over after a run that was ready for
  * `backoffResetMs`.
  */
 export function decideRestart(

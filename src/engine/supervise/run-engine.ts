@@ -3,11 +3,11 @@
 import { messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
 import { addressesOf } from "./addresses.ts";
-import type { ChildOptions, StopSignals } from "./loop.ts";
 import { type Failure, factsOf } from "../failure.ts";
 import { type Holder, waitForRelease } from "../process/leftovers.ts";
 import { PRESETS } from "../presets/all.ts";
 import { describeExit, type EngineExit } from "../process/process.ts";
+import type { PreparedEngine } from "./prepare.ts";
 import type { EngineEnd } from "./restart.ts";
 import type { EngineRun } from "./run.ts";
 import type { EngineKind } from "../status.ts";
@@ -15,11 +15,21 @@ import { watchStart } from "./start-watch.ts";
 import { releaseOptions } from "./adopt.ts";
 import { type FoundEngine, watchEngine } from "./watch.ts";
 
-export interface AttendOptions extends ChildOptions {
+export interface StopSignals {
+  /** End the engine, gracefully. */
+  stop: AbortSignal;
+  /** End it without grace. */
+  force: AbortSignal;
+  /** Let go of it, whatever it does. */
+  release: AbortSignal;
+}
+
+export interface RunEngineOptions {
+  signals: StopSignals;
   /** Where the run is known to answer already. */
   address: HostPort | null;
   /** Called each time it becomes ready. */
-  onReady?: (() => void) | undefined;
+  onReady: (() => void) | undefined;
 }
 
 export type RunEnd = { address: HostPort | null } & (
@@ -40,26 +50,28 @@ type Event =
 
 /** Restarts are the caller's. */
 export async function runEngine(
+  engine: PreparedEngine,
   run: EngineRun,
-  options: AttendOptions,
-  signals: StopSignals,
+  { signals, address: known, onReady }: RunEngineOptions,
 ): Promise<RunEnd> {
-  const { report } = options;
+  const { report, record, argvFacts, settings } = engine;
   const { tree } = run.launched;
   await using reading = run;
   const watching = new AbortController();
-  let address = options.address;
-  const watched = watch(reading, options, {
+  let address = known;
+  const watched = watch(engine, reading, {
+    address,
     signal: watching.signal,
     onFound(found, kind) {
       address = found;
-      options.record.update({ address: found, kind });
+      record.update({ address: found, kind });
     },
+    onReady,
   });
-  const starting = watchStart({ ...options, output: run.output, tree }, watching.signal);
+  const starting = watchStart(engine, run, watching.signal);
   const stalled = starting.catch((error: unknown) => {
     // A bug: the process is still supervised without it.
-    options.log.error(`watching the start of the engine: ${messageOf(error)}`);
+    engine.log.error(`watching the start of the engine: ${messageOf(error)}`);
     return null;
   });
   const event = await nextEvent(run, stalled, signals);
@@ -73,12 +85,11 @@ export async function runEngine(
   const { kind, state, stateSince } = report.status();
   const readyMs = state === "ready" ? Date.now() - stateSince : 0;
   const isAsked = signals.stop.aborted;
-  const failure = isAsked ? null : await tellFailure(run, event, options);
+  const failure = isAsked ? null : await reportFailure(engine, run, event);
   const endedAtMs = Date.now();
-  options.record.update({ ending: true });
-  const { settings, hints } = options;
+  record.update({ ending: true });
   const stopTimeoutMs =
-    settings.stopTimeoutMs ?? hints.stopTimeoutMs ?? PRESETS[kind].stopTimeoutMs;
+    settings.stopTimeoutMs ?? argvFacts.stopTimeoutMs ?? PRESETS[kind].stopTimeoutMs;
   const hasGrace = isAsked || event.type === "stalled";
   const processes = await tree.end({
     stopTimeoutMs: hasGrace ? stopTimeoutMs : 0,
@@ -87,7 +98,7 @@ export async function runEngine(
     killTimeoutMs: settings.killTimeoutMs,
     force: signals.force,
   });
-  const release = releaseOptions(options);
+  const release = releaseOptions(engine);
   const held = await waitForRelease({
     ...release,
     processes,
@@ -104,10 +115,10 @@ export async function runEngine(
 }
 
 /** An exit that nobody asked for is a crash, whatever its code; so is a start without progress. */
-async function tellFailure(
+async function reportFailure(
+  { report, log }: PreparedEngine,
   run: EngineRun,
   event: Event,
-  { report, log }: AttendOptions,
 ): Promise<Failure | null> {
   const failure =
     "failure" in event
@@ -122,29 +133,29 @@ async function tellFailure(
   return failure;
 }
 
+interface WatchRun {
+  /** Where it is known to answer. */
+  address: HostPort | null;
+  signal: AbortSignal;
+  onFound: (address: HostPort, kind: EngineKind) => void;
+  onReady: (() => void) | undefined;
+}
+
 async function watch(
+  engine: PreparedEngine,
   run: EngineRun,
-  options: AttendOptions,
-  {
-    signal,
-    onFound,
-  }: { signal: AbortSignal; onFound: (address: HostPort, kind: EngineKind) => void },
+  { address, signal, onFound, onReady }: WatchRun,
 ): Promise<void> {
-  const { hints, report, settings, log, told, flowAgeMs } = options;
+  const { report, settings, log } = engine;
   const watching = watchEngine(
     {
-      kind: hints.kind,
-      https: hints.https,
-      apiKey: hints.apiKey,
-      told,
-      settings,
-      flowAgeMs,
-      addresses: async () => (options.address ? [options.address] : addressesOf(run, options)),
-      onReady(engine: FoundEngine) {
-        const { hostname } = new URL(engine.url);
-        onFound({ host: hostname.replace(/^\[|\]$/g, ""), port: engine.port }, engine.kind);
-        report.dispatch({ type: "answered" }, engine);
-        options.onReady?.();
+      ...engine,
+      addresses: async () => (address ? [address] : addressesOf(run, engine)),
+      onReady(found: FoundEngine) {
+        const { hostname } = new URL(found.url);
+        onFound({ host: hostname.replace(/^\[|\]$/g, ""), port: found.port }, found.kind);
+        report.dispatch({ type: "answered" }, found);
+        onReady?.();
       },
       onWell: () => report.dispatch({ type: "answered" }),
       onModels: (models) => report.update({ models }),
@@ -159,7 +170,7 @@ async function watch(
   await watching.catch((error: unknown) => log.error(`watching the engine: ${messageOf(error)}`));
 }
 
-/** What ends the quiet life of a run first. */
+/** What ends the quiet time of a run first. */
 async function nextEvent(
   run: EngineRun,
   stalled: Promise<Failure | null>,

@@ -1,36 +1,16 @@
 /** One run of an engine: its process, what it started, and the reading of its output. */
 
 import { messageOf } from "../../protocol/errors.ts";
-import type { Log } from "../../util/log.ts";
 import { sleep } from "../../util/sleep.ts";
 import type { Failure } from "../failure.ts";
-import type { LaunchContext, Launched, Launcher } from "../process/launch.ts";
+import type { Launched } from "../process/launch.ts";
 import { openEngineLog, type EngineLog } from "../log/file.ts";
-import type { LogIndex } from "../log/log-index.ts";
 import { readAddress, readProgress, type PrintedAddress } from "../diagnose/log-lines.ts";
-import type { EngineCommandLine, EngineExit } from "../process/process.ts";
+import type { EngineExit } from "../process/process.ts";
 import { explainFailure } from "../diagnose/reasons.ts";
 import type { RunRecord } from "../process/record.ts";
-import type { SupervisorSettings } from "./settings.ts";
-import type { EngineProgress } from "../state.ts";
+import type { PreparedEngine } from "./prepare.ts";
 import type { EngineKind } from "../status.ts";
-
-export interface RunOptions {
-  command: EngineCommandLine;
-  engineId: string;
-  commandHash: string;
-  /** How the command is started. */
-  launcher: Launcher;
-  /** The engine's folder. */
-  dir: string;
-  /** Of the file that takes its output. */
-  logIndex: LogIndex;
-  settings: SupervisorSettings;
-  log: Log;
-  onLine: (line: string) => void;
-  onProgress: (progress: EngineProgress) => void;
-  onContainer: (container: string) => void;
-}
 
 /** Disposing of it ends the reading, not the process. */
 export interface EngineRun extends AsyncDisposable {
@@ -54,64 +34,39 @@ export interface EngineRun extends AsyncDisposable {
 const MAX_EVIDENCE = 200;
 
 /** Starts the program. Throws what the launcher throws, and `data_dir_unusable`; then nothing runs. */
-export async function startRun(options: RunOptions): Promise<EngineRun> {
+export async function startRun(engine: PreparedEngine): Promise<EngineRun> {
   await using undo = new AsyncDisposableStack();
-  const { logIndex } = options;
-  const file = undo.use(await openLog(options));
+  const { logIndex } = engine;
+  const file = undo.use(await openEngineLog(logIndex, engine.settings));
   const position = await file.end();
   const id = crypto.randomUUID();
   // Before its first line, or a reader would take that for the last run's.
   logIndex.beginRun({ id, position, startedAt: Date.now() });
   undo.defer(() => logIndex.dropRun(id));
-  const launched = await launch(options, file, options.launcher.start);
+  await using output = await file.openForChild();
+  const launched = await engine.launcher.start({ ...engine, logFd: output.fd });
   undo.move();
-  return follow(options, { launched, file, logStart: position - logIndex.base, id });
+  return follow(engine, { launched, file, logStart: position - logIndex.base, id });
 }
 
 /**
- * Goes on with a run of an earlier life of this worker; null if it cannot be. What it has printed
- * before is read once more, but not passed on.
+ * Goes on with a run that an earlier run of this worker has started; null if it cannot be. What it
+ * has printed before is read once more, but not passed on.
  */
-export async function adoptRun(options: RunOptions, record: RunRecord): Promise<EngineRun | null> {
+export async function adoptRun(
+  engine: PreparedEngine,
+  record: RunRecord,
+): Promise<EngineRun | null> {
   await using undo = new AsyncDisposableStack();
-  const { logIndex } = options;
+  const { logIndex } = engine;
   const logStart = record.log_start;
   const known = logIndex.runs.find(({ id }) => id === record.run);
-  const file = undo.use(await openLog(options, known?.position ?? logIndex.base + logStart));
-  const launched = await launch(options, file, (context) =>
-    options.launcher.adopt(context, record),
-  );
+  const from = known?.position ?? logIndex.base + logStart;
+  const file = undo.use(await openEngineLog(logIndex, engine.settings, from));
+  const launched = await engine.launcher.adopt(engine, record);
   if (launched === null) return null;
   undo.move();
-  return follow(options, { launched, file, logStart, id: record.run, isOld: true });
-}
-
-/** Ends what earlier runs left beside marked processes; says what, in words. */
-export async function removeLeftovers(options: RunOptions): Promise<string[]> {
-  const { removeLeftovers: remove } = options.launcher;
-  if (!remove) return [];
-  await using file = await openLog(options);
-  return launch(options, file, remove);
-}
-
-function openLog({ logIndex, settings }: RunOptions, from?: number): Promise<EngineLog> {
-  return openEngineLog(logIndex, settings, from);
-}
-
-async function launch<T>(
-  options: RunOptions,
-  file: EngineLog,
-  how: (context: LaunchContext) => Promise<T>,
-): Promise<T> {
-  const { command, engineId, commandHash, dir, log, settings } = options;
-  const output = await file.openForChild();
-  const { adoptedPollMs } = settings;
-  const told = { command, engineId, commandHash, dir, log, adoptedPollMs };
-  try {
-    return await how({ ...told, logFd: output.fd, onContainer: options.onContainer });
-  } finally {
-    await output.close();
-  }
+  return follow(engine, { launched, file, logStart, id: record.run, isOld: true });
 }
 
 interface Followed {
@@ -123,8 +78,8 @@ interface Followed {
   isOld?: boolean;
 }
 
-async function follow(options: RunOptions, followed: Followed): Promise<EngineRun> {
-  const { settings, log } = options;
+async function follow(engine: PreparedEngine, followed: Followed): Promise<EngineRun> {
+  const { settings, log, report } = engine;
   const { launched, file, id, logStart } = followed;
   const ending = new AbortController();
   const evidence: string[] = [];
@@ -137,16 +92,16 @@ async function follow(options: RunOptions, followed: Followed): Promise<EngineRu
       // The first address is the engine's; what it starts inside itself prints later ones.
       address ??= readAddress(line);
       const progress = launched.readProgress?.(line) ?? readProgress(line);
-      if (progress) options.onProgress(progress);
+      if (progress) report.dispatch({ type: "progressed", progress });
       evidence.push(line);
-      if (!isHistory) options.onLine(line);
+      if (!isHistory) engine.onLine(line);
     }
     count += lines.length;
     evidence.splice(0, evidence.length - MAX_EVIDENCE);
   };
   // What it cannot find out about the engine is no reason to leave it alone.
-  const tell = (error: unknown) => {
-    log.error(`looking at the engine: ${messageOf(error)}`);
+  const logFailure = (error: unknown) => {
+    log.error(`inspecting the engine: ${messageOf(error)}`);
     return null;
   };
   // One reading after the other: they share the place in the file.
@@ -163,21 +118,21 @@ async function follow(options: RunOptions, followed: Followed): Promise<EngineRu
   isHistory = false;
   const loops = [
     repeat(settings.logPollMs, ending.signal, read),
-    repeat(settings.treeMs, ending.signal, () => launched.tree.refresh().catch(tell)),
+    repeat(settings.treeMs, ending.signal, () => launched.tree.refresh().catch(logFailure)),
   ];
 
-  const markedStalled = Promise.withResolvers<Failure>();
+  const stalled = Promise.withResolvers<Failure>();
   return {
     id,
     launched,
     logStart,
-    markStalled: markedStalled.resolve,
-    markedStalled: markedStalled.promise,
+    markStalled: stalled.resolve,
+    markedStalled: stalled.promise,
     printedAddress: () => address,
     output: () => ({ lines: evidence, count }),
     async explain(kind, exit) {
       await read();
-      const container = (await launched.explainExit?.(exit).catch(tell)) ?? null;
+      const container = (await launched.explainExit?.(exit).catch(logFailure)) ?? null;
       return explainFailure({ kind, lines: evidence, exit, container });
     },
     async [Symbol.asyncDispose]() {

@@ -1,29 +1,16 @@
-/** Looks at an engine while it starts: shows its download, and ends the wait when nothing moves. */
+/** Polls an engine while it starts: shows its download, and ends the wait when nothing moves. */
 
 import { sleep } from "../../util/sleep.ts";
 import { formatDuration } from "../../util/units.ts";
-import type { ArgvFacts } from "../argv/argv.ts";
 import { cacheFolders, modelFolders, watchCache, type CacheGrowth } from "../ask/cache-growth.ts";
-import { processorMs } from "../process/cpu-time.ts";
+import { processorMs } from "../process/proc.ts";
 import type { Failure } from "../failure.ts";
-import type { EngineCommandLine } from "../process/process.ts";
-import type { ProcessTree } from "../process/process-tree.ts";
 import { explainFailure } from "../diagnose/reasons.ts";
 import { collectEvidence } from "../diagnose/evidence.ts";
 import { CLASSES } from "../diagnose/rules.ts";
 import type { StatusReport } from "../report.ts";
-import type { SupervisorSettings } from "./settings.ts";
-import { noteStart, stalledMs, type StartMark } from "./start-limit.ts";
-
-export interface StartWatchOptions {
-  /** What the run has printed last, and how many lines in all. */
-  output: () => { lines: readonly string[]; count: number };
-  tree: ProcessTree;
-  command: EngineCommandLine;
-  hints: ArgvFacts;
-  report: StatusReport;
-  settings: Pick<SupervisorSettings, "startTimeoutMs" | "startCheckMs">;
-}
+import type { PreparedEngine } from "./prepare.ts";
+import type { EngineRun } from "./run.ts";
 
 /** A cache that grew by less shows no download: small files are written at any time. */
 const MIN_DOWNLOAD_BYTES = 1024 * 1024;
@@ -34,24 +21,25 @@ const MIN_DOWNLOAD_BYTES = 1024 * 1024;
  * no processor time. Ending the engine then is left to the caller.
  */
 export async function watchStart(
-  options: StartWatchOptions,
+  engine: PreparedEngine,
+  run: Pick<EngineRun, "launched" | "output">,
   signal: AbortSignal,
 ): Promise<Failure | null> {
-  const { report, settings, command, hints, tree, output } = options;
-  const folders = cacheFolders(hints.kind, command);
+  const { report, settings, command, argvFacts } = engine;
+  const folders = cacheFolders(argvFacts.kind, command);
   const cache = watchCache(folders, modelFolders(command.argv));
   let mark: StartMark | null = null;
   let cacheBytes = 0;
   while (!signal.aborted && report.status().state === "starting") {
     cacheBytes = await showDownload(cache, cacheBytes, report);
-    const cpuMs = await processorMs((await tree.refresh()).map((entry) => entry.pid));
+    const cpuMs = await processorMs((await run.launched.tree.refresh()).map((entry) => entry.pid));
     const { phase } = report.status();
-    const sample = { atMs: performance.now(), lines: output().count, phase, cacheBytes, cpuMs };
+    const sample = { atMs: performance.now(), lines: run.output().count, phase, cacheBytes, cpuMs };
     mark = noteStart(mark, sample);
     const idleMs = stalledMs(mark);
     if (settings.startTimeoutMs > 0 && idleMs >= settings.startTimeoutMs) {
       if (signal.aborted || report.status().state !== "starting") return null;
-      return describeStall(options, idleMs);
+      return describeStall(engine, run.output().lines, idleMs);
     }
     await sleep(settings.startCheckMs, signal);
   }
@@ -66,7 +54,7 @@ async function showDownload(
 ): Promise<number> {
   if (!mayDownload(report)) return before;
   const bytes = await cache.measure();
-  // Looked at anew: meanwhile the engine may have said that it is further.
+  // Asked again: meanwhile the engine may have said that it is further.
   if (bytes > before && bytes >= MIN_DOWNLOAD_BYTES && mayDownload(report)) {
     const progress = { phase: "download" as const, percent: null, bytes };
     report.dispatch({ type: "progressed", progress });
@@ -82,12 +70,15 @@ function mayDownload(report: StatusReport): boolean {
   return phase !== "compile" && phase !== "warmup" && percent === null;
 }
 
-function describeStall({ output, hints, report }: StartWatchOptions, idleMs: number): Failure {
-  const { lines } = output();
+function describeStall(
+  { argvFacts, report }: PreparedEngine,
+  lines: readonly string[],
+  idleMs: number,
+): Failure {
   const { phase } = report.status();
   const where = phase === null ? "" : `, in phase ${phase}`;
   // It may have said why it hangs: a download that is tried again and again, a dead child.
-  const cause = explainFailure({ kind: hints.kind, lines, exit: null, container: null });
+  const cause = explainFailure({ kind: argvFacts.kind, lines, exit: null, container: null });
   const words = `${CLASSES.start_timeout.words}: none for ${formatDuration(idleMs)}${where}`;
   return {
     failure: cause?.failure ?? "start_timeout",
@@ -98,4 +89,49 @@ function describeStall({ output, hints, report }: StartWatchOptions, idleMs: num
     deterministic: false,
     evidence: cause?.evidence ?? collectEvidence(lines, null),
   };
+}
+
+// Whether a start still makes progress, from two samples of it: pure.
+
+/** What can be seen of an engine that starts. */
+export interface StartSample {
+  /** In ms, on any clock that only goes forward. */
+  atMs: number;
+  /** Lines that it has printed so far. */
+  lines: number;
+  /** Its phase as shown, with its percentage or size. */
+  phase: string | null;
+  /** What its model cache has grown by. */
+  cacheBytes: number;
+  /** Processor time that its processes have used so far; null where nobody can say. */
+  cpuMs: number | null;
+}
+
+export interface StartMark {
+  sample: StartSample;
+  /** When it last made progress, on the clock of the samples. */
+  progressAtMs: number;
+}
+
+/** The share of a core that counts as work: a program that only waits uses less. */
+const BUSY_SHARE = 0.05;
+
+/** The mark after one more look; `before` is null at the first. */
+export function noteStart(before: StartMark | null, sample: StartSample): StartMark {
+  if (before === null || hasProgress(before.sample, sample)) {
+    return { sample, progressAtMs: sample.atMs };
+  }
+  return { sample, progressAtMs: before.progressAtMs };
+}
+
+/** How long there has been no progress. */
+export function stalledMs({ sample, progressAtMs }: StartMark): number {
+  return sample.atMs - progressAtMs;
+}
+
+function hasProgress(before: StartSample, now: StartSample): boolean {
+  if (now.lines !== before.lines || now.phase !== before.phase) return true;
+  if (now.cacheBytes > before.cacheBytes) return true;
+  if (now.cpuMs === null || before.cpuMs === null) return false;
+  return now.cpuMs - before.cpuMs >= BUSY_SHARE * (now.atMs - before.atMs);
 }

@@ -1,9 +1,8 @@
 /** Looks at an engine's processes for signs that they still do anything; Linux only. */
 
-import { processorMs } from "../process/cpu-time.ts";
 import type { Launched } from "../process/launch.ts";
 import { portsOf } from "../process/network.ts";
-import { type ProcessEntry, readProcess } from "../process/proc.ts";
+import { type ProcessEntry, processorMs, readProcess } from "../process/proc.ts";
 
 export interface VitalSigns {
   /** Why it can do nothing at present, in words; null: it could. */

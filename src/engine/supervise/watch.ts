@@ -4,10 +4,12 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import { formatHostPort, type HostPort, isLoopback } from "../../util/host-port.ts";
 import { sleep } from "../../util/sleep.ts";
 import { probeTcp } from "../../util/tcp.ts";
+import type { ArgvFacts } from "../argv/argv.ts";
 import { isLoopbackOnly } from "../process/network.ts";
 import { PRESETS } from "../presets/all.ts";
 import { probeHealth, probeModels, probeReady, type ProbeTarget } from "../ask/probe.ts";
 import type { SupervisorSettings } from "./settings.ts";
+import type { CompleteRules } from "../spec.ts";
 import type { EngineKind, EngineModel } from "../status.ts";
 
 export interface FoundEngine {
@@ -20,27 +22,20 @@ export interface FoundEngine {
   hostHeader: string | null;
 }
 
-/** What is known about an engine before it answers, beside its kind. */
-export interface Overrides {
-  /** What its user says about requests at once. */
-  maxInFlight?: number | null;
+/** What is known about an engine before it answers. */
+export interface WatchedEngine {
+  /** What its user configured: counts for more than the engine's own word. */
+  rules: Pick<CompleteRules, "maxInFlight" | "healthPath" | "service">;
   /** What its command says: the engine's own word counts for more. */
-  hints?: { maxInFlight: number | null; maxModelLen: number | null };
-  /** See ProbeTarget. */
-  healthPath?: string | null;
-  isService?: boolean;
+  argvFacts: Pick<ArgvFacts, "kind" | "https" | "apiKey" | "maxInFlight" | "maxModelLen">;
+  settings: SupervisorSettings;
+  /** How long ago its tokens were last seen to flow; null: never, or not known. */
+  flowAgeMs: () => number | null;
 }
 
-export interface WatchOptions {
-  kind: EngineKind;
-  https: boolean;
-  apiKey: string | null;
-  told?: Overrides;
-  settings: SupervisorSettings;
+export interface WatchOptions extends WatchedEngine {
   /** Where it may answer by now, most likely first. */
   addresses: () => Promise<readonly HostPort[]>;
-  /** How long ago its tokens were last seen to flow; null: never, or nobody knows. */
-  flowAgeMs?: () => number | null;
   /** Called when it is ready for the first time, and after each recovery. */
   onReady: (engine: FoundEngine) => void;
   /** Called for each probe that failed; `pending`: as an engine does that still starts. */
@@ -63,7 +58,7 @@ export async function watchEngine(options: WatchOptions, signal: AbortSignal): P
   while (!signal.aborted) {
     try {
       if (engine === null || !isWell) {
-        // After a break it may be another engine than before: everything is found out anew.
+        // After a break it may be another engine than before: everything is found out again.
         engine = await findEngine(options, signal);
         if (signal.aborted) return;
         options.onReady(engine);
@@ -73,7 +68,7 @@ export async function watchEngine(options: WatchOptions, signal: AbortSignal): P
         await probeHealth(target, engine.kind, signal);
         if (performance.now() >= modelsDue) {
           const models = await probeModels(target, engine.kind, signal);
-          options.onModels(withLengths(models, options.told));
+          options.onModels(withLengths(models, options));
           modelsDue = performance.now() + settings.modelsMs;
         }
         options.onWell();
@@ -93,7 +88,7 @@ export async function watchEngine(options: WatchOptions, signal: AbortSignal): P
 }
 
 function doesFlow({ flowAgeMs, settings }: WatchOptions): boolean {
-  const ageMs = flowAgeMs?.() ?? null;
+  const ageMs = flowAgeMs();
   return ageMs !== null && ageMs <= settings.flowGraceMs;
 }
 
@@ -120,25 +115,26 @@ async function probeAddress(
   options: WatchOptions,
   signal: AbortSignal,
 ): Promise<FoundEngine> {
-  const timeoutMs = options.settings.connectTimeoutMs;
+  const { settings, rules, argvFacts } = options;
+  const timeoutMs = settings.connectTimeoutMs;
   const refused = await probeTcp(address, timeoutMs);
   if (refused !== null) {
     const message = `${formatHostPort(address)}: ${refused}`;
     throw new LlmnodeError("upstream_unreachable", message);
   }
-  const url = `${options.https ? "https" : "http"}://${formatHostPort(address)}`;
-  const { kind, models, capacity } = await probeReady(targetOf(options, url), options.kind, signal);
-  const { told } = options;
+  const url = `${argvFacts.https ? "https" : "http"}://${formatHostPort(address)}`;
+  const target = targetOf(options, url);
+  const { kind, models, capacity } = await probeReady(target, argvFacts.kind, signal);
   return {
     kind,
     url,
     port: address.port,
-    models: withLengths(models, told),
+    models: withLengths(models, options),
     loopbackOnly: await isLoopbackOnly(address.host, address.port, { timeoutMs }),
     maxInFlight:
-      told?.maxInFlight ??
+      rules.maxInFlight ??
       capacity ??
-      told?.hints?.maxInFlight ??
+      argvFacts.maxInFlight ??
       PRESETS[kind].maxInFlight ??
       DEFAULT_MAX_IN_FLIGHT,
     // One that is reached by another name stands behind something that goes by that name.
@@ -148,21 +144,21 @@ async function probeAddress(
 }
 
 /** With the length that the command names, for engines whose list names none. */
-function withLengths(models: EngineModel[], told: Overrides | undefined): EngineModel[] {
-  const length = told?.hints?.maxModelLen ?? null;
+function withLengths(models: EngineModel[], { argvFacts }: WatchedEngine): EngineModel[] {
+  const length = argvFacts.maxModelLen;
   if (length === null) return models;
   return models.map((model) => ({ ...model, maxModelLen: model.maxModelLen ?? length }));
 }
 
-function targetOf({ apiKey, settings, told }: WatchOptions, url: string): ProbeTarget {
+function targetOf({ argvFacts, settings, rules }: WatchedEngine, url: string): ProbeTarget {
   const { probeTimeoutMs, answerMaxBytes } = settings;
   return {
     url,
-    apiKey,
+    apiKey: argvFacts.apiKey,
     probeTimeoutMs,
     answerMaxBytes,
-    healthPath: told?.healthPath ?? null,
-    isService: told?.isService ?? false,
+    healthPath: rules.healthPath,
+    isService: rules.service !== null,
   };
 }
 

@@ -4,6 +4,7 @@ import path from "node:path";
 import { commandTable } from "../../../src/cli/commands.ts";
 import { readWorker } from "../../../src/cli/join/worker.ts";
 import { parseCommandLine } from "../../../src/cli/parse/parse.ts";
+import type { EngineSpec, EngineTarget } from "../../../src/engine/spec.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { tempDir } from "../../helpers/temp.ts";
 
@@ -64,20 +65,22 @@ test("a file alone says it all", () => {
   );
   expect(wanted).toEqual({
     head: { host: "10.0.0.5", port: 9093 },
-    engine: { argv: ["vllm", "serve", "a b", "--port", "8080"] },
+    engine: {
+      argv: ["vllm", "serve", "a b", "--port", "8080"],
+      service: "tts",
+      port: 8080,
+      healthPath: "/healthz",
+      startTimeoutMs: 600_000,
+      restart: "on-failure",
+      adopt: false,
+      gpus: "0,1",
+      maxInFlight: 64,
+      cwd: path.join(dir.path, "models"),
+    },
     name: "gpu-1",
     labels: { rack: "3", slot: "7" },
-    service: "tts",
-    port: 8080,
-    healthPath: "/healthz",
-    startTimeoutMs: 600_000,
-    restart: "on-failure",
     stallRestart: "auto",
-    adopt: false,
     handover: true,
-    gpus: "0,1",
-    maxInFlight: 64,
-    cwd: path.join(dir.path, "models"),
     insecure: true,
     data: "lane",
     advertise: null,
@@ -86,9 +89,12 @@ test("a file alone says it all", () => {
   });
 });
 
+const targetOf = (engine: EngineSpec): EngineTarget =>
+  "argv" in engine ? { argv: engine.argv } : { attach: engine.attach };
+
 test("an engine that runs already", () => {
   const { engine, head } = readWorker(join('head = "h"\nattach = "http://127.0.0.1:11434"'));
-  expect([engine, head.port]).toEqual([{ attach: "http://127.0.0.1:11434" }, 8093]);
+  expect([targetOf(engine), head.port]).toEqual([{ attach: "http://127.0.0.1:11434" }, 8093]);
 });
 
 test("flags win over the environment, which wins over the file, which wins over defaults", () => {
@@ -121,16 +127,16 @@ test("labels and variables of all sources count, by name the strongest", () => {
 });
 
 test("a typed head and engine win over those of the file", () => {
-  const engine = (content: string, ...argv: string[]) => readWorker(join(content, argv)).engine;
+  const engine = (content: string, ...argv: string[]) =>
+    targetOf(readWorker(join(content, argv)).engine);
   const attach = "http://127.0.0.1:1";
   const file = `head = "h"\nattach = "${attach}"`;
   expect(readWorker(join(HEAD_AND_COMMAND, ["other"])).head.host).toBe("other");
   expect(engine(HEAD_AND_COMMAND, "--", "y")).toEqual({ argv: ["y"] });
   expect(engine(HEAD_AND_COMMAND, "--attach", attach)).toEqual({ attach });
   expect(engine(file, "--", "y")).toEqual({ argv: ["y"] });
-  expect(readWorker(join(HEAD_AND_COMMAND, [], { LLMNODE_ATTACH: attach })).engine).toEqual({
-    attach,
-  });
+  const typed = readWorker(join(HEAD_AND_COMMAND, [], { LLMNODE_ATTACH: attach })).engine;
+  expect(targetOf(typed)).toEqual({ attach });
 });
 
 test("paths start at the file's folder, at home, or at the root", () => {
@@ -237,7 +243,7 @@ test("a file that cannot be read is told in one line", () => {
 test("the README's file is one", () => {
   const readme = readFileSync(path.resolve(import.meta.dir, "../../../README.md"), "utf8");
   const content = /```toml\n([^]*?)```/.exec(readme)?.[1] ?? "";
-  const { engine, gpus, labels } = readWorker(join(content));
+  const { engine, labels } = readWorker(join(content));
   expect("argv" in engine && engine.argv.slice(0, 2)).toEqual(["vllm", "serve"]);
-  expect([gpus, labels]).toEqual(["0,1", { rack: "3" }]);
+  expect([engine.gpus, labels]).toEqual(["0,1", { rack: "3" }]);
 });

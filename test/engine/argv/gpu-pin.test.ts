@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { readEngineArgv } from "../../../src/engine/argv/argv.ts";
 import {
   type GpuPin,
   type MachineGpu,
@@ -29,7 +30,7 @@ async function pin(given: Case): Promise<GpuPin & { asked: number; lines: string
   const { argv = "vllm serve m", machine = EIGHT } = given;
   const result = await pinGpus({
     gpus: given.gpus ?? null,
-    argv: argv === null ? null : argv.split(" "),
+    launch: argv === null ? null : readEngineArgv(argv.split(" "), given.env ?? {}).launch,
     env: given.env ?? {},
     wanted: given.wanted ?? null,
     log,
@@ -140,10 +141,11 @@ test("without --gpus nothing is set; what the environment shows is resolved", as
 
 test("without --gpus a driver that hangs holds no engine up", async () => {
   const { log } = memoryLog();
+  const env = { CUDA_VISIBLE_DEVICES: "1" };
   const { uuids } = await pinGpus({
     gpus: null,
-    argv: ["vllm", "serve", "m"],
-    env: { CUDA_VISIBLE_DEVICES: "1" },
+    launch: readEngineArgv(["vllm", "serve", "m"], env).launch,
+    env,
     wanted: null,
     log,
     listGpus: () => new Promise(() => undefined),

@@ -9,9 +9,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "../../helpers/free-port.ts";
-import type { SupervisorOptions } from "../../../src/engine/supervise/supervisor.ts";
 import { tempDir, type TempDir } from "../../helpers/temp.ts";
-import { fixture, startEngine, until } from "../harness.ts";
+import { type EngineOptions, fixture, startEngine, until } from "../harness.ts";
 
 type Mode = "" | "down" | "denied" | "hang" | "pull" | "late" | "paused";
 
@@ -56,7 +55,7 @@ function fakeDocker(mode: Mode = ""): Fake {
 
 const CONTAINER = { pollMs: 20, callTimeoutMs: 3_000, infoMaxAgeMs: 300, toolStopMs: 1_000 };
 
-function start(fake: Fake, flags: string[] = ["--rm"], more: Partial<SupervisorOptions> = {}) {
+function start(fake: Fake, flags: string[] = ["--rm"], more: EngineOptions = {}) {
   // It loads for a while, so that what is printed before is read before it is ready.
   const server = fixture("server", "--announce", "--port", String(freePort()), "--load", "200");
   const settings = { container: CONTAINER, ...more.settings };

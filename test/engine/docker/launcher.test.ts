@@ -7,7 +7,7 @@ import { startEngine } from "../harness.ts";
 
 function launcher(...argv: string[]) {
   const env = { PATH: process.env["PATH"] };
-  return launcherFor({ argv, env, engineId: "e", hints: readEngineArgv(argv, env) });
+  return launcherFor({ argvFacts: readEngineArgv(argv, env), env, engineId: "e" });
 }
 
 test("containers and compose projects are taken over in their own ways, all else as a process", () => {

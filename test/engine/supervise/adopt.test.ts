@@ -2,41 +2,55 @@ import { expect, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { freePort } from "../../helpers/free-port.ts";
-import type { EngineStatus, SupervisorOptions } from "../../../src/engine/supervise/supervisor.ts";
-import { fixture, isRunning, QUICK, scratchFolder, startEngine, until } from "../harness.ts";
+import type { EngineTarget } from "../../../src/engine/spec.ts";
+import type { EngineStatus } from "../../../src/engine/status.ts";
+import {
+  type EngineOptions,
+  fixture,
+  isRunning,
+  QUICK,
+  scratchFolder,
+  startEngine,
+  until,
+} from "../harness.ts";
 import { processesWithEnvironment, spawnProcess, type TestProcess } from "../../helpers/process.ts";
 
-interface Keeper extends AsyncDisposable {
+interface Supervised extends AsyncDisposable {
   process: TestProcess;
-  said: () => Record<string, unknown>[];
+  reported: () => Record<string, unknown>[];
   status: () => EngineStatus | null;
   is: (state: string) => Promise<EngineStatus>;
   logged: (text: string) => Promise<void>;
 }
 
-type Told = Partial<SupervisorOptions> & Pick<SupervisorOptions, "target">;
+type Given = EngineOptions & { target: EngineTarget };
 
 interface Slot extends AsyncDisposable {
   dir: string;
   engineId: string;
-  start(told: Told): Keeper;
+  start(given: Given): Supervised;
 }
 
 /** A slot's folder; disposing of it ends everything that was started for it. */
 async function slot(): Promise<Slot> {
   const scratch = await scratchFolder();
   const engineId = `test-${crypto.randomUUID()}`;
-  const keepers: Keeper[] = [];
+  const all: Supervised[] = [];
   return {
     dir: scratch.path,
     engineId,
-    start(told) {
-      const keeper = startKeeper({ dir: scratch.path, engineId, settings: QUICK, ...told });
-      keepers.push(keeper);
-      return keeper;
+    start(given) {
+      const supervised = startSupervised({
+        dir: scratch.path,
+        engineId,
+        settings: QUICK,
+        ...given,
+      });
+      all.push(supervised);
+      return supervised;
     },
     async [Symbol.asyncDispose]() {
-      for (const keeper of keepers) await keeper[Symbol.asyncDispose]();
+      for (const supervised of all) await supervised[Symbol.asyncDispose]();
       for (const pid of processesWithEnvironment(`LLMNODE_ENGINE_ID=${engineId}`)) {
         process.kill(pid, "SIGKILL");
       }
@@ -45,27 +59,28 @@ async function slot(): Promise<Slot> {
   };
 }
 
-function startKeeper(told: object): Keeper {
-  const child = spawnProcess([...fixture("keeper"), JSON.stringify(told)]);
-  const said = () =>
+function startSupervised(given: object): Supervised {
+  const child = spawnProcess([...fixture("supervised"), JSON.stringify(given)]);
+  const reported = () =>
     child
       .stdout()
       .split("\n")
       .slice(0, -1)
       .map((line) => JSON.parse(line) as Record<string, unknown>);
   const status = () =>
-    (said().findLast((line) => "status" in line)?.["status"] as EngineStatus | undefined) ?? null;
+    (reported().findLast((line) => "status" in line)?.["status"] as EngineStatus | undefined) ??
+    null;
   return {
     process: child,
-    said,
+    reported,
     status,
     async is(state) {
       // Before its start is done it does not listen to signals.
-      await until(() => said().some((line) => line["up"]), `its start in ${child.output()}`);
+      await until(() => reported().some((line) => line["up"]), `its start in ${child.output()}`);
       await until(() => status()?.state === state, `${state} in ${child.output()}`);
       return status() as EngineStatus;
     },
-    logged: (text) => until(() => said().some((line) => line["log"] === text), text),
+    logged: (text) => until(() => reported().some((line) => line["log"] === text), text),
     [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
   };
 }
@@ -91,12 +106,12 @@ for (const [how, signal] of [
     const after = await second.is("ready");
     expect([after.pid, after.run, after.url]).toEqual([before.pid, before.run, before.url]);
     expect([before.adopted, after.adopted, after.restarts]).toEqual([false, true, 0]);
-    const up = () => second.said().find((line) => line["up"]);
+    const up = () => second.reported().find((line) => line["up"]);
     await until(() => up() !== undefined, "the start's end");
-    // It is not said to have started before it has answered, where it had answered before.
+    // It is not reported to have started before it has answered, where it had answered before.
     expect(up()).toMatchObject({ continues: "first", status: { state: "ready" } });
     // What it printed for the first worker is not told again.
-    expect(second.said().some((line) => String(line["line"]).includes("Uvicorn"))).toBe(false);
+    expect(second.reported().some((line) => String(line["line"]).includes("Uvicorn"))).toBe(false);
 
     second.process.kill("SIGTERM");
     await second.process.finished;
@@ -107,13 +122,16 @@ for (const [how, signal] of [
 
 test("an engine that was still loading is taken over, and its address found in the log", async () => {
   await using place = await slot();
-  const told = { target: { argv: fixture("server", "--announce", "--load", "1000") } };
-  const first = place.start(told);
-  await until(() => first.said().some((line) => String(line["line"]).includes("Uvicorn")), "it");
+  const given = { target: { argv: fixture("server", "--announce", "--load", "1000") } };
+  const first = place.start(given);
+  await until(
+    () => first.reported().some((line) => String(line["line"]).includes("Uvicorn")),
+    "it",
+  );
   first.process.kill("SIGKILL");
   await first.process.finished;
   const { pid } = (await first.is("starting")) ?? {};
-  const second = place.start(told);
+  const second = place.start(given);
   expect(await second.is("ready")).toMatchObject({ pid, adopted: true });
 });
 
@@ -130,7 +148,7 @@ test("the end of an adopted engine is seen, and followed by a usual restart", as
   const after = await second.is("ready");
   expect(after).toMatchObject({ adopted: false, restarts: 1 });
   expect(after.pid).not.toBe(before.pid);
-  const crash = second.said().find((line) => {
+  const crash = second.reported().find((line) => {
     return (line["status"] as EngineStatus | undefined)?.state === "backoff";
   });
   // Its exit code went to a process that is gone; its own words did not.
@@ -139,12 +157,12 @@ test("the end of an adopted engine is seen, and followed by a usual restart", as
 
 test("an adopted engine's children are gone after a stop", async () => {
   await using place = await slot();
-  const told = { target: { argv: fixture("server", "--announce", "--session-child") } };
-  const first = place.start(told);
+  const given = { target: { argv: fixture("server", "--announce", "--session-child") } };
+  const first = place.start(given);
   await first.is("ready");
   first.process.kill("SIGKILL");
   await first.process.finished;
-  const second = place.start(told);
+  const second = place.start(given);
   await second.is("ready");
   const marked = processesWithEnvironment(`LLMNODE_ENGINE_ID=${place.engineId}`);
   expect(marked.length).toBeGreaterThan(1);
@@ -185,8 +203,8 @@ test("without adoption the earlier engine is ended first", async () => {
 
 test("what an engine left that died with its worker is found by its mark and ended", async () => {
   await using place = await slot();
-  const told = { target: { argv: fixture("server", "--announce", "--session-child") } };
-  const first = place.start(told);
+  const given = { target: { argv: fixture("server", "--announce", "--session-child") } };
+  const first = place.start(given);
   const before = await first.is("ready");
   const marked = processesWithEnvironment(`LLMNODE_ENGINE_ID=${place.engineId}`);
   first.process.kill("SIGKILL");
@@ -262,11 +280,11 @@ test("a process that only has the recorded number is let alone", async () => {
 
 test("letting go of an engine that waits for its restart leaves nothing", async () => {
   await using place = await slot();
-  const told = {
+  const given = {
     target: { argv: ["sh", "-c", "exit 3"] },
     settings: { ...QUICK, backoffFirstMs: 60_000, backoffMaxMs: 60_000 },
   };
-  const first = place.start(told);
+  const first = place.start(given);
   await first.is("backoff");
   first.process.kill("SIGUSR2");
   expect((await first.process.finished).code).toBe(0);

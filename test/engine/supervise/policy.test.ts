@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import type { EngineStatus } from "../../../src/engine/supervise/supervisor.ts";
+import type { EngineStatus } from "../../../src/engine/status.ts";
 import { fixture, isRunning, startEngine, tell, until } from "../harness.ts";
 
 const states = (changes: readonly EngineStatus[]) =>

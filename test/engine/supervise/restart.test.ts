@@ -3,9 +3,9 @@ import fc from "fast-check";
 import {
   decideRestart,
   type EngineEnd,
-  type RestartMode,
   type RestartPolicy,
 } from "../../../src/engine/supervise/restart.ts";
+import type { RestartMode } from "../../../src/engine/spec.ts";
 import { SUPERVISOR_DEFAULTS } from "../../../src/engine/supervise/settings.ts";
 
 const T0 = 1_763_683_200_000;

@@ -4,7 +4,7 @@ import {
   stalledMs,
   type StartMark,
   type StartSample,
-} from "../../../src/engine/supervise/start-limit.ts";
+} from "../../../src/engine/supervise/start-watch.ts";
 
 const sample = (atMs: number, more: Partial<StartSample> = {}): StartSample => ({
   atMs,

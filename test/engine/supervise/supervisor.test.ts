@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort } from "../../helpers/free-port.ts";
-import type { EngineStatus } from "../../../src/engine/supervise/supervisor.ts";
+import type { EngineStatus } from "../../../src/engine/status.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { fixture, scratchFolder, startEngine, tell, until } from "../harness.ts";
 

@@ -1,7 +1,6 @@
 import { expect, test } from "bun:test";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
-import type { SupervisorOptions } from "../../../src/engine/supervise/supervisor.ts";
-import { startEngine, type TestEngine, until } from "../harness.ts";
+import { type EngineOptions, startEngine, type TestEngine, until } from "../harness.ts";
 
 /** An engine whose every answer the test may change. */
 function server(routes: Record<string, () => Response | Promise<Response>>) {
@@ -38,7 +37,7 @@ function server(routes: Record<string, () => Response | Promise<Response>>) {
 
 const models = (owner: string) => () => Response.json({ data: [{ id: "m", owned_by: owner }] });
 const ok = () => new Response("");
-const attach = (url: string, options: Partial<SupervisorOptions> = {}): Promise<TestEngine> =>
+const attach = (url: string, options: EngineOptions = {}): Promise<TestEngine> =>
   startEngine({ attach: url }, options);
 
 test("an engine whose tokens flow is ready, whatever its health route says", async () => {

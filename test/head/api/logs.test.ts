@@ -2,18 +2,17 @@ import { expect, test } from "bun:test";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { LogEvent } from "../../../src/protocol/engine-log.ts";
-import type { WorkerOptions } from "../../../src/worker/options.ts";
 import { startEngine } from "../../helpers/engine.ts";
 import { FAST, fakeWorker, startTestHead, type TestHead } from "../../helpers/cluster.ts";
 import { laneWorker } from "../../helpers/lanes.ts";
 import { waitFor } from "../../helpers/wait.ts";
-import { startTestWorker, tempDir } from "../../helpers/worker.ts";
+import { startTestWorker, tempDir, type TestWorkerOptions } from "../../helpers/worker.ts";
 
 /** Prints some lines and stays. */
 const PRINTER = ["sh", "-c", "echo one; echo two; exec sleep 60"];
 const PATH = "/api/v1/workers/logs";
 
-async function startCluster(options: Partial<WorkerOptions> = {}) {
+async function startCluster(options: TestWorkerOptions = {}) {
   await using stack = new AsyncDisposableStack();
   const dir = stack.use(tempDir());
   const head = stack.use(await startTestHead({ ...FAST, logTimeoutMs: 1_000 }));

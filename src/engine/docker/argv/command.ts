@@ -1,7 +1,7 @@
 /** Reads `docker run ...` (podman, nerdctl): what it runs, where its ports go, what it may use. */
 
 import type { Environment } from "../../shell-words.ts";
-import { peelWrappers, programName } from "../../wrappers.ts";
+import { type Peeled, peelWrappers } from "../../wrappers.ts";
 import { readPublish, type Publish } from "./publish.ts";
 import {
   isOn,
@@ -64,8 +64,8 @@ export interface ContainerCommand {
 export function readContainerCommand(
   argv: readonly string[],
   env: Environment = {},
+  call: ToolCall | null = readToolCall(argv, env),
 ): ContainerCommand | null {
-  const call = readToolCall(argv, env);
   const tool = call === null ? null : toolOf(call.program);
   if (call === null || tool === null) return null;
   const runAt = argv[call.next] === "container" ? call.next + 1 : call.next;
@@ -115,14 +115,24 @@ export interface ToolCall {
   next: number;
 }
 
-/** Finds the program behind its wrappers and steps over its own options. */
-export function readToolCall(argv: readonly string[], env: Environment): ToolCall | null {
-  const peeled = peelWrappers(argv, env)[0]?.argv ?? [];
-  const at = argv.length - peeled.length;
+const TOOL_PROGRAM = /^(?:docker|podman|nerdctl)(?:-compose)?(?:\.(?:exe|lima))?$/;
+
+/**
+ * Finds a container tool behind its wrappers and steps over its own options; null: it calls none.
+ * `peeled`: the command without its wrappers.
+ */
+export function readToolCall(
+  argv: readonly string[],
+  env: Environment,
+  peeled: Peeled | undefined = peelWrappers(argv, env)[0],
+): ToolCall | null {
+  const program = peeled?.program ?? "";
+  if (peeled === undefined || !TOOL_PROGRAM.test(program)) return null;
+  const at = argv.length - peeled.argv.length;
   // What a shell's line holds does not stand at the end of the command as it is.
-  if (peeled.length === 0 || peeled.some((word, i) => argv[at + i] !== word)) return null;
+  if (peeled.argv.some((word, i) => argv[at + i] !== word)) return null;
   const { next } = readOptions(argv, at + 1, TOOL_OPTIONS);
-  return { program: programName(peeled[0]), at, next };
+  return { program, at, next };
 }
 
 function toolOf(program: string): ContainerTool | null {

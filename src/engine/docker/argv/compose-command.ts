@@ -1,7 +1,7 @@
 /** Reads `docker compose [-f F] up [service ...]`, and the other spellings of compose. */
 
 import type { Environment } from "../../shell-words.ts";
-import { readToolCall, type ContainerTool } from "./command.ts";
+import { readToolCall, type ContainerTool, type ToolCall } from "./command.ts";
 import { withoutOptions } from "./inject.ts";
 import { COMPOSE_OPTIONS, optionValues, readOptions, UP_OPTIONS } from "./words.ts";
 
@@ -46,8 +46,8 @@ export function readComposeCommand(
   argv: readonly string[],
   env: Environment,
   defaultProject: string,
+  call: ToolCall | null = readToolCall(argv, env),
 ): ComposeCommand | null {
-  const call = readToolCall(argv, env);
   const tool = call === null ? undefined : TOOLS[call.program];
   if (call === null || tool === undefined) return null;
   const isOwnProgram = call.program.includes("-");
