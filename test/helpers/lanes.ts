@@ -1,10 +1,6 @@
 /** Lanes for tests: a pool at a head, and a worker that opens them to an engine. */
 
-import {
-  createLanePool,
-  type LanePool,
-  type LanePoolOptions,
-} from "../../src/head/transport/lane-pool.ts";
+import { LanePool, type LanePoolOptions } from "../../src/head/transport/lane-pool.ts";
 import { startLaneServer } from "../../src/head/transport/lane-server.ts";
 import type { Hello } from "../../src/protocol/messages.ts";
 import type { UpstreamRequest } from "../../src/proxy/request/upstream.ts";
@@ -26,7 +22,7 @@ export async function link(
 ): Promise<Link> {
   const { log } = memoryLog();
   let lanes: Lanes | null = null;
-  const pool = createLanePool({
+  const pool = new LanePool({
     wantMore: (count) => lanes?.add(count),
     parkedAtFirst: 4,
     maxLanes: 64,

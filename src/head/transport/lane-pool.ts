@@ -1,8 +1,8 @@
-/** The lanes of one worker: which are free, how many there should be, who waits for one. */
+/** The lanes of one worker: which are free, how many there should be, what waits for one. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
-import { createLane, type Lane, type LaneSocket } from "./lane.ts";
+import { Lane, type LaneSocket } from "./lane.ts";
 
 export interface LanePoolOptions {
   /** Asks the worker for more lanes. */
@@ -16,62 +16,126 @@ export interface LanePoolOptions {
   maxWaiting: number;
   /** How long a request may wait for a lane. */
   waitTimeoutMs: number;
-  /** Free lanes beyond `parkedAtFirst` are closed after so long. */
+  /** After how long free lanes beyond `parkedAtFirst` are closed. */
   shrinkAfterMs: number;
   doneTimeoutMs: number;
 }
 
-export interface LanePool {
-  readonly lanes: number;
-  readonly parked: number;
-  /**
-   * Closes the free lanes of a worker that has come anew, whose way here may be another now, and
-   * returns how many it should open. A dead lane would look free until its pings time out.
-   */
-  renew(): number;
-  /** A lane that the worker has opened. Null when there are enough. */
-  adopt(socket: LaneSocket): Lane | null;
-  /** The way to an engine of this worker. Rejects with LANE_UNAVAILABLE when no lane can be had. */
-  upstream(engine: string): Upstream;
-  /** Closes what has been free for long; to be called now and then. */
-  shrink(now: number): void;
-  /** Closes every lane: their requests break. */
-  close(): void;
-}
-
-export function createLanePool(options: LanePoolOptions): LanePool {
-  const all = new Set<Lane>();
+export class LanePool {
+  readonly #options: LanePoolOptions;
+  readonly #all = new Set<Lane>();
   /** The longest free first. */
-  const parked = new Map<Lane, number>();
-  const waiting: PromiseWithResolvers<Lane>[] = [];
+  readonly #parked = new Map<Lane, number>();
+  readonly #waiting: PromiseWithResolvers<Lane>[] = [];
   /** Lanes that the worker was asked for and has not opened yet. */
-  let coming = 0;
-  let target = Math.max(1, options.parkedAtFirst);
-  let closed = false;
+  #coming = 0;
+  #target: number;
+  #closed = false;
 
-  const ask = (count: number) => {
-    const room = Math.min(count, options.maxLanes - all.size - coming);
-    if (room <= 0 || closed || !options.mayGrow()) return;
-    coming += room;
-    options.wantMore(room);
-  };
+  constructor(options: LanePoolOptions) {
+    this.#options = options;
+    this.#target = Math.max(1, options.parkedAtFirst);
+  }
 
-  const park = (lane: Lane) => {
-    const next = waiting.shift();
+  get lanes(): number {
+    return this.#all.size;
+  }
+
+  get parked(): number {
+    return this.#parked.size;
+  }
+
+  /**
+   * Closes the free lanes of a worker that has connected again, perhaps over another network path,
+   * and returns how many it should open. A dead lane would look free until its pings time out.
+   */
+  renew(): number {
+    for (const lane of [...this.#parked.keys()]) lane.close();
+    const room = Math.max(0, this.#options.maxLanes - this.#all.size);
+    this.#coming = Math.min(room, Math.max(this.#options.parkedAtFirst, this.#waiting.length));
+    return this.#coming;
+  }
+
+  /** A lane that the worker has opened. Null when there are enough. */
+  adopt(socket: LaneSocket): Lane | null {
+    const { maxLanes, doneTimeoutMs } = this.#options;
+    this.#coming = Math.max(0, this.#coming - 1);
+    if (this.#closed || this.#all.size >= maxLanes) return null;
+    const lane = new Lane({
+      socket,
+      doneTimeoutMs,
+      onParked: (parked) => this.#park(parked),
+      onClosed: (closed) => {
+        this.#all.delete(closed);
+        this.#parked.delete(closed);
+      },
+    });
+    this.#all.add(lane);
+    this.#park(lane);
+    return lane;
+  }
+
+  /** The route to an engine of this worker. Rejects with `upstream_unreachable` without a lane. */
+  upstream(engine: string): Upstream {
+    return async (request) => {
+      const lane = await this.#acquire(request.signal);
+      return await lane.run(request, engine);
+    };
+  }
+
+  /** Closes lanes that have been free for long; to be called now and then. */
+  shrink(now: number): void {
+    const { parkedAtFirst, shrinkAfterMs } = this.#options;
+    for (const [lane, since] of this.#parked) {
+      if (this.#parked.size <= parkedAtFirst || now - since < shrinkAfterMs) break;
+      this.#target = Math.max(1, parkedAtFirst);
+      lane.close();
+    }
+    // Lanes that were lost or never came are asked for again.
+    this.#coming = Math.min(this.#coming, this.#waiting.length);
+    if (this.#parked.size < parkedAtFirst) {
+      this.#ask(parkedAtFirst - this.#parked.size - this.#coming);
+    }
+  }
+
+  /** Closes every lane: their requests break. */
+  close(): void {
+    this.#closed = true;
+    for (const lane of [...this.#all]) lane.close();
+    for (const turn of this.#waiting.splice(0)) turn.reject(unavailable());
+  }
+
+  #ask(count: number): void {
+    const { maxLanes, mayGrow, wantMore } = this.#options;
+    const room = Math.min(count, maxLanes - this.#all.size - this.#coming);
+    if (room <= 0 || this.#closed || !mayGrow()) return;
+    this.#coming += room;
+    wantMore(room);
+  }
+
+  #park(lane: Lane): void {
+    const next = this.#waiting.shift();
     if (next) next.resolve(lane);
-    else parked.set(lane, performance.now());
-  };
+    else this.#parked.set(lane, performance.now());
+  }
 
-  const acquire = async (signal: AbortSignal): Promise<Lane> => {
-    for (const lane of [...parked.keys()].reverse()) {
-      parked.delete(lane);
-      if (parked.size < target / 2) ask(target - parked.size - coming);
+  async #acquire(signal: AbortSignal): Promise<Lane> {
+    for (const lane of [...this.#parked.keys()].reverse()) {
+      this.#parked.delete(lane);
+      const { size } = this.#parked;
+      if (size < this.#target / 2) this.#ask(this.#target - size - this.#coming);
       if (lane.state === "parked") return lane;
     }
-    if (closed || waiting.length >= options.maxWaiting) throw unavailable();
+    return await this.#waitForLane(signal);
+  }
+
+  async #waitForLane(signal: AbortSignal): Promise<Lane> {
+    const { maxWaiting, maxLanes, waitTimeoutMs } = this.#options;
+    const waiting = this.#waiting;
+    if (this.#closed || waiting.length >= maxWaiting) throw unavailable();
     // Demand has outgrown what is kept free: twice as many from now on.
-    target = Math.min(2 * target, options.maxLanes);
-    ask(Math.max(waiting.length + 1, target) - coming);
+    this.#target = Math.min(2 * this.#target, maxLanes);
+    this.#ask(Math.max(waiting.length + 1, this.#target) - this.#coming);
     const turn = Promise.withResolvers<Lane>();
     waiting.push(turn);
     const leave = (error: unknown) => {
@@ -81,64 +145,14 @@ export function createLanePool(options: LanePoolOptions): LanePool {
     };
     const abort = () => leave(signal.reason);
     signal.addEventListener("abort", abort);
-    const timer = setTimeout(() => leave(unavailable()), options.waitTimeoutMs);
+    const timer = setTimeout(() => leave(unavailable()), waitTimeoutMs);
     try {
       return await turn.promise;
     } finally {
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
     }
-  };
-
-  return {
-    get lanes() {
-      return all.size;
-    },
-    get parked() {
-      return parked.size;
-    },
-    renew() {
-      for (const lane of [...parked.keys()]) lane.close();
-      const room = Math.max(0, options.maxLanes - all.size);
-      coming = Math.min(room, Math.max(options.parkedAtFirst, waiting.length));
-      return coming;
-    },
-    adopt(socket) {
-      coming = Math.max(0, coming - 1);
-      if (closed || all.size >= options.maxLanes) return null;
-      const lane = createLane({
-        socket,
-        doneTimeoutMs: options.doneTimeoutMs,
-        onParked: park,
-        onClosed(gone) {
-          all.delete(gone);
-          parked.delete(gone);
-        },
-      });
-      all.add(lane);
-      park(lane);
-      return lane;
-    },
-    upstream: (engine) => async (request) => {
-      const lane = await acquire(request.signal);
-      return await lane.run(request, engine);
-    },
-    shrink(now) {
-      for (const [lane, since] of parked) {
-        if (parked.size <= options.parkedAtFirst || now - since < options.shrinkAfterMs) break;
-        target = Math.max(1, options.parkedAtFirst);
-        lane.close();
-      }
-      // Lanes that were lost or never came are asked for again.
-      coming = Math.min(coming, waiting.length);
-      if (parked.size < options.parkedAtFirst) ask(options.parkedAtFirst - parked.size - coming);
-    },
-    close() {
-      closed = true;
-      for (const lane of [...all]) lane.close();
-      for (const turn of waiting.splice(0)) turn.reject(unavailable());
-    },
-  };
+  }
 }
 
 function unavailable(): LlmnodeError {

@@ -1,7 +1,7 @@
 /** The port on which workers open lanes: WebSockets, one request at a time each. */
 
 import { timingSafeEqual } from "node:crypto";
-import type { ServerWebSocket } from "bun";
+import type { ServerWebSocket, WebSocketHandler } from "bun";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { decodeFrame, MAX_LANE_FRAME_BYTES } from "../../protocol/lane-frames.ts";
 import { formatHostPort, type HostPort } from "../../util/host-port.ts";
@@ -13,7 +13,7 @@ import { createRefusalLog } from "../events/refusal-log.ts";
 
 export interface LaneServerOptions {
   listen: HostPort;
-  /** PEM; null for a network in which nobody listens. */
+  /** PEM; null for a trusted network. */
   tls: { key: string; cert: string } | null;
   /** The pool and key of a worker, while it has a session. */
   worker: (id: string) => { pool: LanePool; key: string; heard: () => void } | null;
@@ -31,8 +31,8 @@ interface SocketData {
   heard: () => void;
   lane: Lane | null;
   heardAt: number;
-  /** Tells of a rule that the worker has broken. */
-  broke: (fault: string) => void;
+  /** Called with a rule that the worker has broken. */
+  onFault: (fault: string) => void;
 }
 
 /** More than credit allows to wait in a socket; a socket that is behind that far is closed. */
@@ -64,50 +64,18 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
           heard: worker.heard,
           lane: null,
           heardAt: performance.now(),
-          broke: (fault) =>
+          onFault: (fault) =>
             onRefused({ address, code: "bad_message", reason: `a lane was closed: ${fault}` }),
         };
         if (server.upgrade(request, { data })) return undefined;
         return new Response("a lane is a WebSocket\n", { status: 426 });
       },
       error(error) {
-        log.error("internal error at the lane port", {
-          error: messageOf(error),
-          stack: error.stack,
-        });
+        const { stack } = error;
+        log.error("internal error at the lane port", { error: messageOf(error), stack });
         return new Response("failed\n", { status: 500 });
       },
-      websocket: {
-        perMessageDeflate: false,
-        maxPayloadLength: MAX_LANE_FRAME_BYTES,
-        backpressureLimit: BACKPRESSURE_BYTES,
-        closeOnBackpressureLimit: true,
-        // `watch` does that, to the millisecond.
-        idleTimeout: 0,
-        sendPings: false,
-        open(socket) {
-          watch.add(socket);
-          socket.data.lane = socket.data.pool.adopt({
-            // -1 is accepted and waits; 0 was dropped.
-            send: (bytes) => socket.send(bytes) !== 0,
-            close(fault) {
-              if (fault !== undefined) socket.data.broke(fault);
-              socket.terminate();
-            },
-          });
-          if (!socket.data.lane) socket.close(1013, "enough lanes");
-        },
-        message(socket, message) {
-          receive(socket, message);
-        },
-        pong(socket) {
-          socket.data.heardAt = performance.now();
-        },
-        close(socket) {
-          watch.delete(socket);
-          socket.data.lane?.closed();
-        },
-      },
+      websocket: socketHandler(watch),
     });
     return {
       address: { host: listen.host, port: server.port ?? 0 },
@@ -118,28 +86,64 @@ export function startLaneServer(options: LaneServerOptions): LaneServer {
     };
   } catch (error) {
     watch[Symbol.dispose]();
-    const address = formatHostPort(listen);
-    const taken = systemCode(error) === "EADDRINUSE";
-    throw new LlmnodeError(
-      taken ? "port_in_use" : "address_unusable",
-      `cannot listen for lanes on ${address}: ${taken ? "the port is taken" : messageOf(error)}`,
-      { hints: ["choose another address: llmnode head --lane-listen HOST:PORT"], cause: error },
-    );
+    throw cannotListen(listen, error);
   }
 }
 
+function cannotListen(listen: HostPort, cause: unknown): LlmnodeError {
+  const address = formatHostPort(listen);
+  const isInUse = systemCode(cause) === "EADDRINUSE";
+  return new LlmnodeError(
+    isInUse ? "port_in_use" : "address_unusable",
+    `cannot listen for lanes on ${address}: ${isInUse ? "the port is taken" : messageOf(cause)}`,
+    { hints: ["choose another address: llmnode head --lane-listen HOST:PORT"], cause },
+  );
+}
+
+function socketHandler(watch: LaneWatch): WebSocketHandler<SocketData> {
+  return {
+    perMessageDeflate: false,
+    maxPayloadLength: MAX_LANE_FRAME_BYTES,
+    backpressureLimit: BACKPRESSURE_BYTES,
+    closeOnBackpressureLimit: true,
+    // `watch` does that, to the millisecond.
+    idleTimeout: 0,
+    sendPings: false,
+    open(socket) {
+      watch.add(socket);
+      socket.data.lane = socket.data.pool.adopt({
+        // -1 is accepted and waits; 0 was dropped.
+        send: (bytes) => socket.send(bytes) !== 0,
+        close(fault) {
+          if (fault !== undefined) socket.data.onFault(fault);
+          socket.terminate();
+        },
+      });
+      if (!socket.data.lane) socket.close(1013, "enough lanes");
+    },
+    message: onMessage,
+    pong(socket) {
+      socket.data.heardAt = performance.now();
+    },
+    close(socket) {
+      watch.delete(socket);
+      socket.data.lane?.onClosed();
+    },
+  };
+}
+
 /**
- * Parked lanes are silent, and so are those whose engine thinks: pings tell the living from the
- * dead. What this process itself has slept does not count.
+ * Parked lanes are silent, and so are those whose engine thinks: pings find the dead ones. Time
+ * that this process itself has slept does not count.
  */
 function watchLanes(deadAfterMs: number): LaneWatch {
   const sockets = new Set<ServerWebSocket<SocketData>>();
   const everyMs = deadAfterMs / 3;
-  let lookedAt = performance.now();
+  let checkedAt = performance.now();
   const timer = setInterval(() => {
     const now = performance.now();
-    const lateMs = Math.max(0, now - lookedAt - 2 * everyMs);
-    lookedAt = now;
+    const lateMs = Math.max(0, now - checkedAt - 2 * everyMs);
+    checkedAt = now;
     for (const socket of sockets) {
       socket.data.heardAt += lateMs;
       const silentMs = now - socket.data.heardAt;
@@ -152,11 +156,11 @@ function watchLanes(deadAfterMs: number): LaneWatch {
 
 type LaneWatch = Set<ServerWebSocket<SocketData>> & Disposable;
 
-function receive(socket: ServerWebSocket<SocketData>, message: string | Buffer): void {
+function onMessage(socket: ServerWebSocket<SocketData>, message: string | Buffer): void {
   socket.data.heardAt = performance.now();
   socket.data.heard();
   const frame = typeof message === "string" ? null : decodeFrame(message);
-  if (frame) socket.data.lane?.take(frame);
+  if (frame) socket.data.lane?.onFrame(frame);
   else socket.data.lane?.close("not a frame");
 }
 

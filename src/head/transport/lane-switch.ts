@@ -1,11 +1,11 @@
-/** The lanes of all workers: who may open them, and the way to an engine over them. */
+/** The lanes of all workers: who may open them, and the route to an engine over them. */
 
 import { heard } from "../../cluster/state/registry.ts";
 import type { ClusterState, Lease, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
-import { createLanePool, type LanePool } from "./lane-pool.ts";
+import { LanePool } from "./lane-pool.ts";
 import { isSamePlace, type Place } from "./upstream-route.ts";
 
 export interface LaneSettings {
@@ -75,7 +75,7 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
       run: worker.run,
       key: "",
       send,
-      pool: createLanePool({
+      pool: new LanePool({
         ...limits,
         parkedAtFirst: isNear ? 0 : limits.parkedAtFirst,
         maxLanes: limits.maxLanesPerWorker,

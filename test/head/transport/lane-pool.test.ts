@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { createLanePool, type LanePoolOptions } from "../../../src/head/transport/lane-pool.ts";
+import { LanePool, type LanePoolOptions } from "../../../src/head/transport/lane-pool.ts";
 import { startLaneServer } from "../../../src/head/transport/lane-server.ts";
 import { memoryLog } from "../../helpers/cluster.ts";
 import { waitFor } from "../../helpers/wait.ts";
@@ -9,7 +9,7 @@ function pool(options: Partial<LanePoolOptions> = {}) {
   const asked: number[] = [];
   const closed: number[] = [];
   let lanes = 0;
-  const made = createLanePool({
+  const made = new LanePool({
     wantMore: (count) => asked.push(count),
     parkedAtFirst: 4,
     maxLanes: 16,
