@@ -86,15 +86,8 @@ const TICK_MS = 100;
 /** Throws RangeError where `slots` is no power of two of at least 8. */
 export function createPrefixIndex(options: Partial<PrefixIndexOptions> = {}): PrefixIndex {
   const { slots, maxAgeMs } = { ...PREFIX_INDEX_DEFAULTS, ...options };
-  if (slots < WINDOW || slots > 2 ** 28 || Math.log2(slots) % 1 !== 0) {
-    throw new RangeError(`${slots} slots are no power of two from ${WINDOW} on`);
-  }
-  const mask = slots - 1;
-  const keys = new Uint32Array(slots * 2);
-  const holders = new Uint16Array(slots * PLACES);
-  /** When each slot was last written; 0: never. */
-  const ticks = new Uint32Array(slots);
-  const maxAgeTicks = Math.ceil(maxAgeMs / TICK_MS);
+  const table = newTable(slots, Math.ceil(maxAgeMs / TICK_MS));
+  const { keys, holders, ticks } = table;
   // What the last lookup found, by holder: valid where the stamp is the lookup's.
   const stamps = new Uint32Array(MAX_HOLDERS + 1);
   const found = new Uint32Array(MAX_HOLDERS + 1);
@@ -106,38 +99,6 @@ export function createPrefixIndex(options: Partial<PrefixIndexOptions> = {}): Pr
     start ??= now;
     return Math.max(0, Math.floor((now - start) / TICK_MS)) + 1;
   };
-  const isFresh = (slot: number, tick: number) => {
-    const written = ticks[slot] ?? 0;
-    return written !== 0 && tick - written <= maxAgeTicks;
-  };
-  /** The slot with this key, or -1. */
-  const find = (high: number, low: number) => {
-    for (let i = 0; i < WINDOW; i += 1) {
-      const slot = (low + i) & mask;
-      if (keys[slot * 2 + 1] === low && keys[slot * 2] === high && ticks[slot] !== 0) return slot;
-    }
-    return -1;
-  };
-  /** A slot for a new key, empty or of the oldest; what it held is forgotten. */
-  const claim = (high: number, low: number) => {
-    let victim = low & mask;
-    for (let i = 0; i < WINDOW; i += 1) {
-      const slot = (low + i) & mask;
-      if ((ticks[slot] ?? 0) < (ticks[victim] ?? 0)) victim = slot;
-    }
-    keys[victim * 2] = high;
-    keys[victim * 2 + 1] = low;
-    holders.fill(0, victim * PLACES, victim * PLACES + PLACES);
-    return victim;
-  };
-  /** Puts a holder first; the last one falls off where there is no room. */
-  const putFirst = (slot: number, holder: Holder) => {
-    const first = slot * PLACES;
-    let at = first;
-    while (at < first + PLACES - 1 && holders[at] !== holder && holders[at] !== 0) at += 1;
-    for (; at > first; at -= 1) holders[at] = holders[at - 1] ?? 0;
-    holders[first] = holder;
-  };
 
   return {
     memoryBytes: keys.byteLength + holders.byteLength + ticks.byteLength,
@@ -147,10 +108,10 @@ export function createPrefixIndex(options: Partial<PrefixIndexOptions> = {}): Pr
       for (let i = 0; i < ends.length; i += 1) {
         const high = hashes[i * 2] ?? 0;
         const low = hashes[i * 2 + 1] ?? 0;
-        let slot = find(high, low);
-        if (slot === -1) slot = claim(high, low);
-        else if (!isFresh(slot, tick)) holders.fill(0, slot * PLACES, slot * PLACES + PLACES);
-        putFirst(slot, holder);
+        let slot = find(table, high, low);
+        if (slot === -1) slot = claim(table, high, low);
+        else if (!isFresh(table, slot, tick)) forgetHolders(holders, slot);
+        putFirst(holders, slot, holder);
         ticks[slot] = tick;
       }
     },
@@ -164,8 +125,8 @@ export function createPrefixIndex(options: Partial<PrefixIndexOptions> = {}): Pr
       }
       let longest = 0;
       for (let i = ends.length - 1; i >= 0; i -= 1) {
-        const slot = find(hashes[i * 2] ?? 0, hashes[i * 2 + 1] ?? 0);
-        if (slot === -1 || !isFresh(slot, tick)) continue;
+        const slot = find(table, hashes[i * 2] ?? 0, hashes[i * 2 + 1] ?? 0);
+        if (slot === -1 || !isFresh(table, slot, tick)) continue;
         const bytes = ends[i] ?? 0;
         for (let place = slot * PLACES; place < slot * PLACES + PLACES; place += 1) {
           const holder = holders[place] ?? 0;
@@ -181,15 +142,82 @@ export function createPrefixIndex(options: Partial<PrefixIndexOptions> = {}): Pr
     bytesOf: (holder) => (stamps[holder] === stamp && stamp !== 0 ? (found[holder] ?? 0) : 0),
     drop({ hashes, ends }, holder, beyondBytes) {
       for (let i = ends.length - 1; i >= 0 && (ends[i] ?? 0) > beyondBytes; i -= 1) {
-        const slot = find(hashes[i * 2] ?? 0, hashes[i * 2 + 1] ?? 0);
-        if (slot === -1) continue;
-        const last = slot * PLACES + PLACES - 1;
-        let at = slot * PLACES;
-        while (at <= last && holders[at] !== holder) at += 1;
-        if (at > last) continue;
-        for (; at < last; at += 1) holders[at] = holders[at + 1] ?? 0;
-        holders[last] = 0;
+        const slot = find(table, hashes[i * 2] ?? 0, hashes[i * 2 + 1] ?? 0);
+        if (slot !== -1) removeHolder(holders, slot, holder);
       }
     },
   };
+}
+
+interface Table {
+  /** One less than the slots. */
+  readonly mask: number;
+  /** Of each slot a hash in two halves. */
+  readonly keys: Uint32Array;
+  readonly holders: Uint16Array;
+  /** When each slot was last written; 0: never. */
+  readonly ticks: Uint32Array;
+  readonly maxAgeTicks: number;
+}
+
+function newTable(slots: number, maxAgeTicks: number): Table {
+  if (slots < WINDOW || slots > 2 ** 28 || Math.log2(slots) % 1 !== 0) {
+    throw new RangeError(`${slots} slots are no power of two from ${WINDOW} on`);
+  }
+  return {
+    mask: slots - 1,
+    keys: new Uint32Array(slots * 2),
+    holders: new Uint16Array(slots * PLACES),
+    ticks: new Uint32Array(slots),
+    maxAgeTicks,
+  };
+}
+
+function isFresh({ ticks, maxAgeTicks }: Table, slot: number, tick: number): boolean {
+  const written = ticks[slot] ?? 0;
+  return written !== 0 && tick - written <= maxAgeTicks;
+}
+
+/** The slot with this key, or -1. */
+function find({ mask, keys, ticks }: Table, high: number, low: number): number {
+  for (let i = 0; i < WINDOW; i += 1) {
+    const slot = (low + i) & mask;
+    if (keys[slot * 2 + 1] === low && keys[slot * 2] === high && ticks[slot] !== 0) return slot;
+  }
+  return -1;
+}
+
+/** A slot for a new key, empty or of the oldest; what it held is forgotten. */
+function claim({ mask, keys, holders, ticks }: Table, high: number, low: number): number {
+  let victim = low & mask;
+  for (let i = 0; i < WINDOW; i += 1) {
+    const slot = (low + i) & mask;
+    if ((ticks[slot] ?? 0) < (ticks[victim] ?? 0)) victim = slot;
+  }
+  keys[victim * 2] = high;
+  keys[victim * 2 + 1] = low;
+  forgetHolders(holders, victim);
+  return victim;
+}
+
+function forgetHolders(holders: Uint16Array, slot: number): void {
+  holders.fill(0, slot * PLACES, slot * PLACES + PLACES);
+}
+
+/** Puts a holder first; the last one falls off where there is no room. */
+function putFirst(holders: Uint16Array, slot: number, holder: Holder): void {
+  const first = slot * PLACES;
+  let at = first;
+  while (at < first + PLACES - 1 && holders[at] !== holder && holders[at] !== 0) at += 1;
+  for (; at > first; at -= 1) holders[at] = holders[at - 1] ?? 0;
+  holders[first] = holder;
+}
+
+function removeHolder(holders: Uint16Array, slot: number, holder: Holder): void {
+  const last = slot * PLACES + PLACES - 1;
+  let at = slot * PLACES;
+  while (at <= last && holders[at] !== holder) at += 1;
+  if (at > last) return;
+  for (; at < last; at += 1) holders[at] = holders[at + 1] ?? 0;
+  holders[last] = 0;
 }
