@@ -50,7 +50,9 @@ export type ErrorCode =
   | "usage"
   | "head_unreachable"
   | "not_found"
+  | "worker_not_found"
   | "refused"
+  | "last_replica"
   | "port_in_use"
   | "address_unusable"
   | "data_dir_unusable"
@@ -66,6 +68,10 @@ export interface ErrorDetails {
   hints?: string[];
   /** The request field that was wrong, for OpenAI's `param`. */
   param?: string;
+  /** The name that it is about, as it was asked for. */
+  subject?: string;
+  /** Why, in a few words, where the message says more than that. */
+  reason?: string;
   /** When asking again makes sense. */
   retryAfterMs?: number;
   /** Allowed methods, for `method_not_allowed`. */
@@ -77,6 +83,8 @@ export class LlmnodeError extends Error {
   readonly code: ErrorCode;
   readonly hints: readonly string[];
   readonly param: string | null;
+  readonly subject: string | null;
+  readonly reason: string | null;
   readonly retryAfterMs: number | null;
   readonly allow: string | null;
 
@@ -86,6 +94,8 @@ export class LlmnodeError extends Error {
     this.code = code;
     this.hints = details.hints ?? [];
     this.param = details.param ?? null;
+    this.subject = details.subject ?? null;
+    this.reason = details.reason ?? null;
     this.retryAfterMs = details.retryAfterMs ?? null;
     this.allow = details.allow ?? null;
   }

@@ -4,6 +4,7 @@ import { X509Certificate } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { writeSecretFile } from "../util/secret-file.ts";
+import { isRecord } from "../util/json.ts";
 
 /** Below the data directory; there while a head serves its clients by TLS. */
 const FRONT_NOTE_FILE = "head/clients.json";
@@ -34,7 +35,7 @@ export function readFrontNote(dataDir: string): FrontNote | null {
 
 /** Throws for a certificate that is none. */
 function noteOf(note: unknown): FrontNote | null {
-  if (typeof note !== "object" || note === null) return null;
+  if (!isRecord(note)) return null;
   if (!("url" in note) || !("certificate" in note)) return null;
   const { url, certificate } = note;
   if (typeof url !== "string" || typeof certificate !== "string") return null;

@@ -1,5 +1,7 @@
 /** The frames of a lane: one WebSocket from worker to head, one inference request at a time. */
 
+import { fieldsIn } from "../util/json.ts";
+
 // A frame is one binary message: a kind (1 byte), the request's number on this lane (4 bytes, little
 // endian), and the rest by kind. The head numbers the requests of a lane from 1 upwards; a frame
 // with a number that is not the running request's is dropped. Heads are JSON in UTF-8.
@@ -138,7 +140,7 @@ export function decodeFrame(message: Uint8Array): LaneFrame | null {
 function parse(bytes: Uint8Array): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(decoder.decode(bytes));
-    return typeof value === "object" && value !== null ? { ...value } : {};
+    return fieldsIn(value);
   } catch {
     // What is no JSON has none of the fields that are looked for: no frame.
     return {};

@@ -2,6 +2,7 @@
 
 import { cleanLine } from "../util/text.ts";
 import { bytesIn, type GpuProcess, type GpuSample, numberIn, percentIn } from "./gpu.ts";
+import { isRecord } from "../util/json.ts";
 
 // Sources: outputs of amd-smi 24 to 26 (ROCm 6 and 7) and rocm-smi 5.7 to 7.
 
@@ -161,6 +162,6 @@ function parse(text: string): unknown {
 }
 
 function fields(value: unknown): Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return {};
+  if (!isRecord(value)) return {};
   return Object.fromEntries(Object.entries(value));
 }

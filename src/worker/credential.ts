@@ -10,6 +10,7 @@ import type { HeadKey } from "../protocol/session-client.ts";
 import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import { writeSecretFile } from "../util/secret-file.ts";
+import { isRecord } from "../util/json.ts";
 
 export interface KeyringOptions {
   /** The slot's folder. */
@@ -113,7 +114,7 @@ function isOwnHost(host: string): boolean {
 function readKept(dir: string): Kept | null {
   try {
     const value: unknown = JSON.parse(read(dir, "credential.json"));
-    if (typeof value !== "object" || value === null) return null;
+    if (!isRecord(value)) return null;
     const { credential, fingerprint } = value as Partial<Record<keyof Kept, unknown>>;
     if (typeof credential !== "string" || !/^[0-9a-f]{48}$/.test(credential)) return null;
     return typeof fingerprint === "string" ? { credential, fingerprint } : null;

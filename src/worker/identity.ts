@@ -12,6 +12,7 @@ import {
 import path from "node:path";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { type FileLock, tryLock } from "./file-lock.ts";
+import { isRecord } from "../util/json.ts";
 
 export interface SlotOptions {
   dataDir: string;
@@ -182,7 +183,7 @@ function readSlotFile(dir: string): SlotFile | null {
   const text = readText(path.join(dir, "slot.json"));
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value !== "object" || value === null) return null;
+    if (!isRecord(value)) return null;
     const { worker_id, command } = value as Partial<Record<keyof SlotFile, unknown>>;
     if (typeof worker_id !== "string" || !/^[0-9a-z-]{8,64}$/.test(worker_id)) return null;
     if (!Array.isArray(command)) return null;

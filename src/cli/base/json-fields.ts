@@ -1,9 +1,11 @@
 /** Reads JSON of which nothing is certain: what is missing or of another kind is null or empty. */
 
+import { isRecord } from "../../util/json.ts";
+
 export type Fields = Record<string, unknown>;
 
 export function fields(value: unknown): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return {};
+  if (!isRecord(value)) return {};
   return Object.fromEntries(Object.entries(value));
 }
 

@@ -9,6 +9,7 @@ import { DEFAULT_HTTP_PORT, stateDirectory } from "../daemon/daemon.ts";
 import { type HeadTls, isTlsHere, trustFor, type TrustOptions } from "./head-tls.ts";
 import { isRefusal, isUnsent, unreachable } from "./head-trouble.ts";
 import type { Invocation } from "../base/spec.ts";
+import { fieldsIn, parseJson } from "../../util/json.ts";
 
 /** The status of a large cluster is some megabytes; more than this is no head. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -143,7 +144,14 @@ interface Question {
 }
 
 /** What the head says in words that need no others. */
-const OWN_WORDS: readonly ErrorCode[] = ["not_found", "refused", "overloaded", "shutting_down"];
+const OWN_WORDS: readonly ErrorCode[] = [
+  "not_found",
+  "worker_not_found",
+  "refused",
+  "last_replica",
+  "overloaded",
+  "shutting_down",
+];
 /** The same of what lies between it and an engine. */
 const ON_THE_WAY: readonly ErrorCode[] = [
   "upstream_unreachable",
@@ -161,7 +169,7 @@ async function ask(client: HeadClient, question: Question): Promise<string> {
     throw await unreachable(client, { error, tries: 1, elapsed: performance.now() - started });
   });
   const { status, ok } = response;
-  if (ok && parse(body) !== undefined) return body;
+  if (ok && parseJson(body) !== undefined) return body;
   throw refusalOf(client, { path, status, body }, OWN_WORDS);
 }
 
@@ -171,14 +179,16 @@ function refusalOf(
   { path, status, body }: { path: string; status: number; body: string },
   own: readonly ErrorCode[],
 ): LlmnodeError {
-  const { message: told, code } = errorOf(body);
+  const { message: told, code, subject } = errorOf(body);
   const known = own.find((one) => one === code);
-  if (told !== null && known !== undefined) return new LlmnodeError(known, told);
+  if (told !== null && known !== undefined) {
+    return new LlmnodeError(known, told, subject === null ? {} : { subject });
+  }
   if (status === 401 || status === 403) {
     return new LlmnodeError(
       "forbidden",
       `the head at ${client.url} does not allow this: ${told ?? `status ${status}`}`,
-      { hints: [...NEXT] },
+      { hints: [...NEXT], ...(told !== null && { reason: told }) },
     );
   }
   if (status < 300 || status === 404 || told === null) {
@@ -254,23 +264,11 @@ async function readBounded(response: Response): Promise<string> {
   return text + decoder.decode();
 }
 
-/** The error of an OpenAI-style error body; nulls when it is none. */
-function errorOf(body: string): { message: string | null; code: string | null } {
-  const parsed = parse(body);
-  const none = { message: null, code: null };
-  if (typeof parsed !== "object" || parsed === null || !("error" in parsed)) return none;
-  const { error } = parsed;
-  if (typeof error !== "object" || error === null || !("message" in error)) return none;
-  if (typeof error.message !== "string") return none;
-  const code = "code" in error && typeof error.code === "string" ? error.code : null;
-  return { message: cleanLine(error.message, 500), code };
-}
-
-/** Undefined when it is no JSON. */
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+/** What an OpenAI-style error body says; nulls when it is none. */
+function errorOf(body: string): Record<"message" | "code" | "subject", string | null> {
+  const error = fieldsIn(fieldsIn(parseJson(body))["error"]);
+  const textOf = (value: unknown) => (typeof value === "string" ? cleanLine(value, 500) : null);
+  const message = textOf(error["message"]);
+  if (message === null) return { message, code: null, subject: null };
+  return { message, code: textOf(error["code"]), subject: textOf(error["subject"]) };
 }

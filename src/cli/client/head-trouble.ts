@@ -33,6 +33,7 @@ export async function unreachable(
           : `is it running?   ssh ${hostname} llmnode status --head ${local}`,
         "other address?   llmnode --head <url> ...   (or LLMNODE_HEAD=<url>)",
       ],
+      reason,
       cause: error,
     },
   );

@@ -10,8 +10,8 @@ export async function nameOthers(
   error: unknown,
   { client, command, words }: { client: HeadClient; command: string; words: readonly string[] },
 ): Promise<never> {
-  if (!(error instanceof LlmnodeError) || !error.message.startsWith(UNKNOWN)) throw error;
-  const unknown = error.message.slice(UNKNOWN.length);
+  if (!(error instanceof LlmnodeError) || error.code !== "worker_not_found") throw error;
+  const unknown = error.subject ?? "";
   const names = await getJson(client, "/api/v1/status").then(
     (body) => list(fields(JSON.parse(body))["workers"]).flatMap(({ name }) => text(name) ?? []),
     () => [],
@@ -36,6 +36,3 @@ export async function nameOthers(
   ];
   throw new LlmnodeError(error.code, error.message, { hints });
 }
-
-/** How the head says it. */
-const UNKNOWN = "there is no worker ";

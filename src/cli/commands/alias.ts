@@ -9,6 +9,7 @@ import { EXIT } from "../base/exit-codes.ts";
 import type { CommandSpec } from "../base/spec.ts";
 import { suggest } from "../base/suggest.ts";
 import { textTable } from "../base/table.ts";
+import { isRecord } from "../../util/json.ts";
 
 const PATH = "/api/v1/aliases";
 
@@ -172,7 +173,7 @@ function aliasesIn(answer: string): AliasRow[] {
 
 function field(answer: string, name: string): unknown {
   const value: unknown = JSON.parse(answer);
-  if (typeof value === "object" && value !== null) {
+  if (isRecord(value)) {
     const found = Object.entries(value).find(([key]) => key === name);
     if (found) return found[1];
   }

@@ -34,7 +34,7 @@ export const drainCommand: CommandSpec = {
     }
     const { view } = await sendOrder(how, { force, dryRun });
     const last = lastText(view.last);
-    if (last !== null && !force) throw withHint(new LlmnodeError("refused", last));
+    if (last !== null && !force) throw withHint(new LlmnodeError("last_replica", last));
     for (const order of view.orders) {
       const text = `${order.worker}: would be drained, ${order.inFlight} in flight`;
       terminal.err.write(`${order.isOld ? oldText(order) : text}\n`);
@@ -46,9 +46,8 @@ export const drainCommand: CommandSpec = {
 
 /** What can be done about a last replica. */
 function withHint(error: unknown): unknown {
-  const isLast = error instanceof LlmnodeError && error.message.includes(" last ready replica of ");
-  if (!isLast) return error;
-  return new LlmnodeError("refused", error.message, {
+  if (!(error instanceof LlmnodeError) || error.code !== "last_replica") return error;
+  return new LlmnodeError(error.code, error.message, {
     hints: ["drain it all the same, and let requests wait or fail:   --force"],
   });
 }

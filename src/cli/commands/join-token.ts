@@ -8,6 +8,7 @@ import { EXIT } from "../base/exit-codes.ts";
 import type { Options } from "../base/options.ts";
 import type { CommandSpec } from "../base/spec.ts";
 import { textTable } from "../base/table.ts";
+import { isRecord } from "../../util/json.ts";
 
 const PATH = "/api/v1/join-tokens";
 
@@ -129,7 +130,7 @@ function rowOf(row: Row): string[] {
 
 function field(answer: string, name: string): unknown {
   const value: unknown = JSON.parse(answer);
-  if (typeof value === "object" && value !== null) {
+  if (isRecord(value)) {
     const found = Object.entries(value).find(([key]) => key === name);
     if (found) return found[1];
   }

@@ -98,6 +98,8 @@ const PASSING: readonly ErrorCode[] = [
   "shutting_down",
   "head_unreachable",
 ];
+/** What the head says of a worker or an engine that it had before. */
+const LEFT: readonly ErrorCode[] = ["not_found", "worker_not_found"];
 
 /** Goes on for ever; ends when nobody reads what it prints. */
 async function follow(reading: Reading): Promise<void> {
@@ -122,7 +124,7 @@ async function follow(reading: Reading): Promise<void> {
       const isPassing =
         error instanceof LlmnodeError &&
         (error.code === "upstream_unreachable" ||
-          (wasIn && (PASSING.includes(error.code) || error.code === "not_found")));
+          (wasIn && (PASSING.includes(error.code) || LEFT.includes(error.code))));
       if (isPassing) return error;
       return nameWorkers(error, reading);
     });

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 import type { Environment } from "../base/options.ts";
+import { isRecord } from "../../util/json.ts";
 
 /** Put in by the build; absent when the sources run directly. */
 declare const LLMNODE_VERSION: string | undefined;
@@ -39,8 +40,8 @@ export function typedName(env: Environment): string {
 function packageVersion(): string {
   const file = new URL("../../../package.json", import.meta.url);
   const parsed: unknown = JSON.parse(readFileSync(file, "utf8"));
-  if (typeof parsed === "object" && parsed !== null && "version" in parsed) {
-    if (typeof parsed.version === "string") return parsed.version;
+  if (isRecord(parsed) && "version" in parsed) {
+    if (typeof parsed["version"] === "string") return parsed["version"];
   }
   throw new Error(`${file.pathname} has no version`);
 }

@@ -2,6 +2,8 @@
 
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { isLoopback } from "../../util/host-port.ts";
+import { fieldsIn, parseJson } from "../../util/json.ts";
+import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 import { getJson } from "../client/api.ts";
 import type { HeadTls } from "../client/head-tls.ts";
@@ -61,8 +63,8 @@ function clockSkipped(why: string): Check {
 export async function headVersion(head: HttpHead): Promise<string | null> {
   try {
     const text = await getJson({ ...head, retryPausesMs: [] }, "/api/v1/status");
-    const found = /"head"\s*:\s*\{[^{}]*?"version"\s*:\s*"([^"]{1,64})"/.exec(text);
-    return found?.[1] ?? null;
+    const version = fieldsIn(fieldsIn(parseJson(text))["head"])["version"];
+    return typeof version === "string" && version !== "" ? cleanLine(version, 64) : null;
   } catch (error) {
     if (error instanceof LlmnodeError) return null;
     throw error;

@@ -1,6 +1,7 @@
 /** What a request can hope for where no replica may have it now, and what its client is told. */
 
 import type { ErrorCode } from "../../protocol/errors.ts";
+import { findWorker } from "../state/named.ts";
 import { formatDuration } from "../../util/units.ts";
 import { type CandidateContext, fits, replicasFor } from "../state/candidates.ts";
 import { isKnownModel } from "../state/registry.ts";
@@ -85,9 +86,7 @@ function isWorthWaiting(
   if (fitting.length > 0 || request.engineRun !== null || request.minContext !== null) return false;
   const settling = now - state.startedAt < state.limits.settleMs;
   if (request.worker !== null && !isThere(state, request.worker)) {
-    return (
-      settling || [...state.workers.values()].some((worker) => isCalled(worker, request.worker))
-    );
+    return settling || findWorker(state, request.worker) !== null;
   }
   if (known.length > 0) return false;
   if (settling) return true;
@@ -106,14 +105,8 @@ function canRecover({ engine }: Replica): boolean {
 
 /** Whether the worker's session is there, so that what it does not have it will not have soon. */
 function isThere(state: ClusterState, name: string): boolean {
-  for (const worker of state.workers.values()) {
-    if (isCalled(worker, name)) return worker.state !== "lost" && worker.state !== "left";
-  }
-  return false;
-}
-
-function isCalled(worker: { name: string; id: string }, name: string | null): boolean {
-  return worker.name === name || worker.id === name;
+  const worker = findWorker(state, name);
+  return worker !== null && worker.state !== "lost" && worker.state !== "left";
 }
 
 /** Whether a worker that is gone, and may come back, has offered the service. */

@@ -1,6 +1,7 @@
 /** Which replicas may have a request now, and which of them come first. */
 
 import { heartbeatPlan } from "./limits.ts";
+import { isCalled } from "./named.ts";
 import { admits } from "../faults/breaker.ts";
 import { findReplicas } from "./catalog.ts";
 import { isBusy, isOverloaded } from "./overload.ts";
@@ -38,7 +39,7 @@ export function fits({ worker, engine, card }: Replica, request: ReplicaRequest)
   if (request.kinds !== null && !request.kinds.includes(engine.report.kind)) return false;
   if (request.engineRun !== null && engine.report.run !== request.engineRun) return false;
   if (request.minContext !== null && (card.maxModelLen ?? 0) <= request.minContext) return false;
-  return request.worker === null || worker.name === request.worker || worker.id === request.worker;
+  return request.worker === null || isCalled(worker, request.worker);
 }
 
 /** The replica's state as people see it: also what holds for a while only. */

@@ -3,6 +3,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { lastFlag } from "../flags.ts";
+import { isRecord } from "../../util/json.ts";
 
 /** Larger files are no lists of flags. */
 const MAX_BYTES = 1024 * 1024;
@@ -54,7 +55,7 @@ function readFlags(path: string): string[] | null {
   if (text === null) return null;
   try {
     const content: unknown = Bun.YAML.parse(text);
-    return typeof content === "object" && content !== null && !Array.isArray(content)
+    return isRecord(content)
       ? Object.entries(content).flatMap(([name, value]) => flagWords(name, value))
       : null;
   } catch {

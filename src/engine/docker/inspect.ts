@@ -1,6 +1,7 @@
 /** Reads what `inspect` tells about containers; the same shape in docker, podman and nerdctl. */
 
 import type { HostPort } from "../../util/host-port.ts";
+import { fieldsIn } from "../../util/json.ts";
 
 export interface ContainerInfo {
   id: string;
@@ -120,7 +121,7 @@ function parse(json: string): unknown {
 }
 
 function record(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? { ...value } : {};
+  return fieldsIn(value);
 }
 
 function field(value: unknown, name: string): unknown {

@@ -4,6 +4,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { EngineCommandLine } from "../process/process.ts";
+import { isRecord } from "../../util/json.ts";
 
 export interface ContainerTrace {
   /** `docker`, `podman`, `nerdctl`. */
@@ -45,7 +46,7 @@ export function traceCommand(trace: ContainerTrace, now: EngineCommandLine): Eng
 }
 
 function isTrace(value: unknown): value is ContainerTrace {
-  if (typeof value !== "object" || value === null) return false;
+  if (!isRecord(value)) return false;
   const { tool, prefix, down, cwd } = value as Partial<Record<keyof ContainerTrace, unknown>>;
   return (
     typeof tool === "string" &&

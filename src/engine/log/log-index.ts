@@ -4,6 +4,7 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { countLines } from "./line-splitter.ts";
+import { isRecord } from "../../util/json.ts";
 
 // Positions are bytes since the log was begun: they stay what they are when the file is cut back.
 // The engine writes without us, so times are those at which its bytes were seen here.
@@ -255,7 +256,7 @@ function readSaved(path: string): Saved | null {
 }
 
 function isSaved(value: unknown): value is Saved {
-  if (typeof value !== "object" || value === null) return false;
+  if (!isRecord(value)) return false;
   const { schema, id, base, floor, end, end_line, saved_at, points, gaps, runs } = value as Partial<
     Record<keyof Saved, unknown>
   >;
@@ -278,7 +279,7 @@ function areAt(value: unknown, figure: string): value is Record<string, unknown>
   return (
     Array.isArray(value) &&
     value.every((entry: unknown) => {
-      if (typeof entry !== "object" || entry === null) return false;
+      if (!isRecord(entry)) return false;
       const { position, [figure]: other } = entry as Record<string, unknown>;
       return isCount(position) && isCount(other);
     })

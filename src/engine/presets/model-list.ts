@@ -3,6 +3,7 @@
 import { cleanLine } from "../../util/text.ts";
 import type { EngineModel } from "../status.ts";
 import type { Ask } from "./preset.ts";
+import { isRecord } from "../../util/json.ts";
 
 /** Longest model name that is taken; a longer one is dropped. */
 const MAX_NAME = 512;
@@ -41,7 +42,7 @@ const MAX_CARD_BYTES = 2048;
 
 /** The rest of an engine's card, for clients that know the engine; left out when it is large. */
 export function cardOf(card: unknown): { card?: string } {
-  if (typeof card !== "object" || card === null) return {};
+  if (!isRecord(card)) return {};
   const rest = Object.entries(card).filter(([key]) => !TAKEN.has(key));
   const text = JSON.stringify(Object.fromEntries(rest));
   return rest.length === 0 || Buffer.byteLength(text) > MAX_CARD_BYTES ? {} : { card: text };
@@ -65,7 +66,7 @@ export function tidyModels(models: readonly EngineModel[]): EngineModel[] {
 
 /** A member of what may be an object. */
 export function fieldOf(value: unknown, name: string): unknown {
-  if (typeof value !== "object" || value === null) return undefined;
+  if (!isRecord(value)) return undefined;
   return Object.getOwnPropertyDescriptor(value, name)?.value;
 }
 

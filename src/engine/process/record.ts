@@ -8,6 +8,7 @@ import type { Log } from "../../util/log.ts";
 import type { EngineCommandLine } from "./process.ts";
 import type { Environment } from "../shell-words.ts";
 import { bootId, engineMarkOf, readProcess } from "./proc.ts";
+import { isRecord } from "../../util/json.ts";
 
 /** The file, as it stands. */
 export interface RunRecord {
@@ -60,7 +61,7 @@ export function hashCommand(
 export function readRecord(dir: string): RunRecord | null {
   try {
     const value: unknown = JSON.parse(readFileSync(path.join(dir, FILE), "utf8"));
-    return isRecord(value) ? value : null;
+    return isRunRecord(value) ? value : null;
   } catch {
     // Never written, or cut off by a full disk: marks in the environment still tell what is left.
     return null;
@@ -117,8 +118,8 @@ export async function isRecorded(record: RunRecord, engineId: string): Promise<b
   return (await engineMarkOf(record.pid)) === engineId;
 }
 
-function isRecord(value: unknown): value is RunRecord {
-  if (typeof value !== "object" || value === null) return false;
+function isRunRecord(value: unknown): value is RunRecord {
+  if (!isRecord(value)) return false;
   const record = value as Partial<Record<keyof RunRecord, unknown>>;
   const { address } = record;
   const texts = [record.engine_id, record.worker_run, record.run, record.start_time];
@@ -137,7 +138,7 @@ function isText(value: unknown): boolean {
 }
 
 function isAddress(value: unknown): boolean {
-  if (typeof value !== "object" || value === null) return false;
+  if (!isRecord(value)) return false;
   const { host, port } = value as Partial<Record<keyof HostPort, unknown>>;
   return typeof host === "string" && Number.isSafeInteger(port);
 }

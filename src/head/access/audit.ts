@@ -16,6 +16,7 @@ import type { Caller } from "../../protocol/caller.ts";
 import type { Log } from "../../util/log.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
+import { isRecord } from "../../util/json.ts";
 
 export interface AuditOptions {
   /** The head's own folder. */
@@ -196,5 +197,5 @@ function entryOf(line: string): AuditEntry | null {
 }
 
 function isEntry(value: unknown): value is AuditEntry {
-  return typeof value === "object" && value !== null && "at" in value && "action" in value;
+  return isRecord(value) && "at" in value && "action" in value;
 }

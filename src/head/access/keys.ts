@@ -14,6 +14,7 @@ import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatKey, newKeyText, parseKey } from "./key-text.ts";
 import type { Store } from "../store/store.ts";
+import { isRecord } from "../../util/json.ts";
 
 export interface KeysOptions {
   store: Store;
@@ -225,7 +226,7 @@ function allowsAll(): boolean {
 
 /** Throws where it is nothing that `create` has written: half a key must not be a free one. */
 function storedOf(value: unknown): Stored {
-  if (typeof value !== "object" || value === null) throw new Error("it is no object");
+  if (!isRecord(value)) throw new Error("it is no object");
   const fields: Record<string, unknown> = { ...value };
   const { name, hash, role, models, limits } = fields;
   const known = KEY_ROLES.find((one) => one === role);
@@ -249,7 +250,7 @@ function storedOf(value: unknown): Stored {
 }
 
 function limitsOf(value: unknown): KeyLimits {
-  if (typeof value !== "object" || value === null) throw new Error("it has no limits");
+  if (!isRecord(value)) throw new Error("it has no limits");
   const fields: Record<string, unknown> = { ...value };
   const limit = (name: keyof KeyLimits) => time(fields[name]);
   const limits: KeyLimits = {

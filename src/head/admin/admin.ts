@@ -5,6 +5,7 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Audit } from "../access/audit.ts";
 import { type Body, bodyOf } from "../http/body.ts";
 import type { Audience, HeadRoute } from "../http/route-table.ts";
+import { isRecord } from "../../util/json.ts";
 
 /** What a handler may want to know beside the body. */
 export interface AdminContext {
@@ -62,5 +63,5 @@ export function adminRoutes(
 function madeBy(answer: object): Body {
   const fields: Body = { ...answer };
   const made = fields["api_key"] ?? fields["join_token"];
-  return typeof made === "object" && made !== null && "id" in made ? { id: made.id } : {};
+  return isRecord(made) && "id" in made ? { id: made["id"] } : {};
 }

@@ -1,6 +1,7 @@
 /** Operators' requests that send workers away. */
 
 import { endRun, forget } from "../../cluster/state/registry.ts";
+import { findWorker, workerNotFound } from "../../cluster/state/named.ts";
 import type { ClusterState } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -25,16 +26,14 @@ export function workerRoutes(options: WorkerRoutesOptions): AdminRoute[] {
 
 async function forgetWorker(options: WorkerRoutesOptions, wanted: string): Promise<object> {
   const { state, credentials, sessions, now } = options;
-  const live = [...state.workers.values()].find(({ id, name }) => id === wanted || name === wanted);
+  const live = findWorker(state, wanted);
   const gone = credentials.get(wanted) ? [wanted] : credentials.named(wanted);
   const id = live?.id ?? gone[0];
-  if (id === undefined) {
-    throw new LlmnodeError("not_found", `there is no worker ${cleanLine(wanted, 80)}`);
-  }
+  if (id === undefined) throw workerNotFound(wanted);
   if (!live && gone.length > 1) {
-    throw new LlmnodeError("refused", `several workers were called ${cleanLine(wanted, 80)}`, {
-      hints: [`name one by its id: ${gone.slice(0, 5).join(", ")}`],
-    });
+    const ids = gone.slice(0, 5).join(", ");
+    const message = `several workers were called ${cleanLine(wanted, 80)}: name one by its id: ${ids}`;
+    throw new LlmnodeError("refused", message);
   }
   await credentials.forget(id, live?.run ?? null);
   await options.dropOrders(id);
@@ -42,7 +41,7 @@ async function forgetWorker(options: WorkerRoutesOptions, wanted: string): Promi
     sessions.end(live.session, {
       code: "worker_forgotten",
       reason: "an operator has sent this worker away (llmnode forget)",
-      hint: "to let it in again, end this join and start it anew with a join token",
+      hint: "to let it in again, end this join and start it again with a join token",
     });
     // What it still runs moves on or ends, as if its process had ended.
     for (const engine of live.engines.values()) endRun(state, engine.report.run, now());

@@ -1,5 +1,6 @@
 /** What a worker's engine prints, pulled over a lane and passed on at its reader's pace. */
 
+import { workerMeant } from "../../cluster/state/named.ts";
 import type { ClusterState, Worker } from "../../cluster/state/state.ts";
 import {
   formatLogQuery,
@@ -11,6 +12,7 @@ import {
 } from "../../protocol/engine-log.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
+import { fieldsIn, parseJson } from "../../util/json.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 
@@ -28,7 +30,7 @@ export interface LogsOptions {
 export interface Logs {
   /**
    * The log of the worker that the query names, as lines of JSON (see LogEvent); `onEnd` is called
-   * once, when the answer is over or failed. Rejects with `bad_request`, `not_found`, `refused`,
+   * once, when the answer is over or failed. Rejects with `bad_request`, `worker_not_found`, `not_found`, `refused`,
    * `not_supported`, `upstream_unreachable`, `shutting_down`.
    */
   read(request: Request, search: string, onEnd: () => void): Promise<Response>;
@@ -37,8 +39,6 @@ export interface Logs {
 }
 
 const MAX_REFUSAL_BYTES = 16 * 1024;
-/** A prefix of an id that is shorter names nobody. */
-const MIN_PREFIX = 4;
 
 export function createLogs(options: LogsOptions): Logs {
   const readers = new Set<AbortController>();
@@ -134,16 +134,10 @@ function passOn(
   );
 }
 
-/** By name or id, also `name/1`; the beginning of an id will do. Throws `not_found`. */
+/** Also by `name/1`. Throws `worker_not_found`, `not_found`, `refused`. */
 function find(state: ClusterState, wanted: string): Worker {
-  const workers = [...state.workers.values()];
   const [name = "", engine] = wanted.split("/");
-  const begins = name.length < MIN_PREFIX ? [] : workers.filter(({ id }) => id.startsWith(name));
-  const worker =
-    workers.find((one) => one.name === name) ??
-    workers.find(({ id }) => id === name) ??
-    (begins.length === 1 ? begins[0] : undefined);
-  if (!worker) throw new LlmnodeError("not_found", `there is no worker ${cleanLine(name, 80)}`);
+  const worker = workerMeant(state, name);
   if (engine === undefined || engine === "1") return worker;
   throw new LlmnodeError("not_found", `${worker.name} has no engine ${cleanLine(engine, 20)}`);
 }
@@ -168,8 +162,8 @@ async function refusal(response: Response, { name }: Worker): Promise<LlmnodeErr
     text += Buffer.from(piece).toString();
     if (text.length > MAX_REFUSAL_BYTES) break;
   }
-  const told = /"message":("(?:[^"\\]|\\.)*")/.exec(text)?.[1];
-  const words = told === undefined ? `status ${response.status}` : String(JSON.parse(told));
+  const { message } = fieldsIn(fieldsIn(parseJson(text))["error"]) as { message?: unknown };
+  const words = typeof message === "string" ? message : `status ${response.status}`;
   const code = response.status === 404 ? "not_found" : "refused";
   return new LlmnodeError(code, `${name}: ${cleanLine(words, 500)}`);
 }

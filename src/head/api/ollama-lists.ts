@@ -5,6 +5,7 @@ import { messageOf } from "../../protocol/errors.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
 import type { Log } from "../../util/log.ts";
 import type { ListedAliases } from "../store/aliases.ts";
+import { isRecord } from "../../util/json.ts";
 
 export interface OllamaListsOptions {
   state: ClusterState;
@@ -52,14 +53,14 @@ function withAliases(models: readonly unknown[], { aliases }: OllamaListsOptions
     const found = (aliases.modelsOf(alias) ?? [])
       .map((name) => byName.get(name) ?? byName.get(`${name}:latest`))
       .find((model) => model !== undefined);
-    if (typeof found !== "object" || found === null) continue;
+    if (!isRecord(found)) continue;
     byName.set(alias, { ...found, name: alias, model: alias });
   }
   return [...byName.values()];
 }
 
 function nameOf(model: unknown): string | null {
-  const name = typeof model === "object" && model !== null && "name" in model ? model.name : null;
+  const name = isRecord(model) && "name" in model ? model["name"] : null;
   return typeof name === "string" ? name : null;
 }
 
@@ -95,8 +96,7 @@ async function ask(
     const length = Number(response.headers.get("content-length") ?? 0);
     if (!response.ok || length > MAX_ANSWER_BYTES) return [];
     const value: unknown = await response.json();
-    const models =
-      typeof value === "object" && value !== null && "models" in value ? value.models : null;
+    const models = isRecord(value) && "models" in value ? value["models"] : null;
     return Array.isArray(models) ? models : [];
   } catch (error) {
     options.log.debug("an engine is left out of a list", {

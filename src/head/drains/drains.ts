@@ -9,6 +9,7 @@ import {
 } from "../../cluster/liveness/drains.ts";
 import type { DrainOrder } from "../../cluster/state/drain-order.ts";
 import { updateLiveness, type Transition } from "../../cluster/liveness/liveness.ts";
+import { isCalled, workerNamed } from "../../cluster/state/named.ts";
 import { nextStep } from "../../cluster/liveness/restarts.ts";
 import { serviceCatalog } from "../../cluster/state/services.ts";
 import type { Catalog, ClusterState, Worker } from "../../cluster/state/state.ts";
@@ -16,7 +17,7 @@ import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";
 import type { Log } from "../../util/log.ts";
 import { keyOf } from "./store.ts";
-import { findWorker, restartTarget, type Target } from "./targets.ts";
+import { restartTarget, type Target } from "./targets.ts";
 import { type DrainWish, lastReplicaRefused, ordersFor, type Outcome } from "./wish.ts";
 import type { Store } from "../store/store.ts";
 
@@ -42,10 +43,10 @@ export interface EndedOrder {
 }
 
 export interface Drains extends Disposable {
-  /** Throws `not_found`, `refused`; then nothing has changed. */
+  /** Throws `worker_not_found`, `not_found`, `refused`, `last_replica`; then nothing has changed. */
   drain(wish: DrainWish): Promise<Outcome>;
   restart(wish: DrainWish): Promise<Outcome>;
-  /** Takes orders back; null for a worker that has none. Throws `not_found`. */
+  /** Takes orders back; null for a worker that has none. Throws `worker_not_found`. */
   undrain(
     workers: readonly string[],
   ): Promise<{ worker: Worker | null; order: DrainOrder | null }[]>;
@@ -197,7 +198,7 @@ export function startDrains(options: DrainsOptions): Drains {
   return {
     async drain(wish) {
       const targets = wish.workers.map((name) => ({
-        worker: findWorker(state, name),
+        worker: workerNamed(state, name),
         engine: null,
       }));
       for (const { worker } of targets) {
@@ -215,11 +216,11 @@ export function startDrains(options: DrainsOptions): Drains {
     },
     async undrain(names) {
       const found = names.map((name) => {
-        const held = [...state.drainOrders.values()].find(
-          ({ workerId, workerName }) => workerId === name || workerName === name,
+        const held = [...state.drainOrders.values()].find(({ workerId, workerName }) =>
+          isCalled({ id: workerId, name: workerName }, name),
         );
         // A worker that is away can be told from its order.
-        const worker = held ? state.workers.get(held.workerId) : findWorker(state, name);
+        const worker = held ? state.workers.get(held.workerId) : workerNamed(state, name);
         return { worker: worker ?? null, order: held ?? null };
       });
       for (const one of found) {

@@ -5,6 +5,7 @@ import type { DrainOrder } from "../../cluster/state/drain-order.ts";
 import type { ClusterState } from "../../cluster/state/state.ts";
 import type { Log } from "../../util/log.ts";
 import type { Store } from "../store/store.ts";
+import { isRecord } from "../../util/json.ts";
 
 const PREFIX = "drains/";
 
@@ -22,7 +23,7 @@ export function loadDrains(state: ClusterState, { store, log }: { store: Store; 
 
 /** Another version may have written it. */
 function isOrder(value: unknown): value is DrainOrder {
-  if (typeof value !== "object" || value === null) return false;
+  if (!isRecord(value)) return false;
   const order: Partial<Record<keyof DrainOrder, unknown>> = value;
   const texts = [order.id, order.batch, order.workerId, order.workerName, order.who];
   const numbers = [order.since, order.place, order.patienceMs];

@@ -1,8 +1,8 @@
-/** Which workers and engines operators mean, by exact names. */
+/** Which engines operators mean, and why one cannot be restarted. */
 
+import { workerNamed } from "../../cluster/state/named.ts";
 import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { cleanLine } from "../../util/text.ts";
 
 export interface Target {
   worker: Worker;
@@ -10,21 +10,13 @@ export interface Target {
   engine: Engine | null;
 }
 
-/** By name or id. Throws `not_found`. */
-export function findWorker(state: ClusterState, wanted: string): Worker {
-  for (const worker of state.workers.values()) {
-    if (worker.id === wanted || worker.name === wanted) return worker;
-  }
-  throw new LlmnodeError("not_found", `there is no worker ${cleanLine(wanted, 80)}`);
-}
-
-/** The worker, and its engine: its only one, or the one after the slash. Throws also `refused`. */
+/** The worker, and its engine: its only one, or the one after the slash. Throws `worker_not_found`, `not_found`, `refused`. */
 export function restartTarget(
   state: ClusterState,
   wanted: string,
 ): { worker: Worker; engine: Engine } {
   const [, name = wanted, number = null] = /^(.+)\/(\d+)$/.exec(wanted) ?? [];
-  const worker = findWorker(state, name);
+  const worker = workerNamed(state, name);
   const engines = [...worker.engines.values()];
   const engine = number === null ? engines[0] : worker.engines.get(number);
   if (!engine) {

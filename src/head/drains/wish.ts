@@ -74,7 +74,7 @@ export function lastReplicaRefused(
   const all = [...new Set(last.map(({ name }) => name))];
   const names = all.slice(0, MAX_NAMES).join(", ") + (all.length > MAX_NAMES ? ", ..." : "");
   const message = `${workers} ${whose.length === 1 ? "has" : "have"} the last ready replica of ${names}`;
-  return new LlmnodeError("refused", message);
+  return new LlmnodeError("last_replica", message);
 }
 
 /** Models that are named to who would take their last replica. */

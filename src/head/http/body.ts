@@ -2,6 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
+import { isRecord } from "../../util/json.ts";
 
 export type Body = Record<string, unknown>;
 
@@ -22,7 +23,7 @@ export async function bodyOf(request: Request): Promise<Body> {
   } catch {
     throw new LlmnodeError("bad_request", "The body is not JSON.");
   }
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
+  if (isRecord(value)) return { ...value };
   throw new LlmnodeError("bad_request", "The body must be a JSON object.");
 }
 

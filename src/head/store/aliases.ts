@@ -16,6 +16,7 @@ import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Store } from "./store.ts";
+import { isRecord } from "../../util/json.ts";
 
 export interface AliasesOptions {
   store: Store;
@@ -152,9 +153,9 @@ export function createAliases(options: AliasesOptions): HeadAliases {
 
 /** Throws where it is nothing that `set` has written. */
 function storedOf(value: unknown): { text: string; setAt: number } {
-  if (typeof value === "object" && value !== null && "text" in value) {
+  if (isRecord(value) && "text" in value) {
     const { text } = value;
-    const setAt = "set_at" in value && typeof value.set_at === "number" ? value.set_at : 0;
+    const setAt = "set_at" in value && typeof value["set_at"] === "number" ? value["set_at"] : 0;
     if (typeof text === "string") return { text, setAt };
   }
   throw new Error("it has no text");

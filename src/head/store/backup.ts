@@ -12,6 +12,7 @@ import { cleanLine } from "../../util/text.ts";
 import { IDENTITY_FILE } from "./identity.ts";
 import { openStore, type Store } from "./store.ts";
 import { type Entry, fillStore, STORE_FILE } from "./file.ts";
+import { fieldsIn } from "../../util/json.ts";
 
 // Lines of JSON: what it is; each file; each entry of the store; at last how many lines there were
 // and their SHA-256, so that a file that was cut or changed is never taken for whole.
@@ -171,7 +172,7 @@ function readIfThere(file: string): string | null {
 function recordOf(line: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(line);
-    return typeof value === "object" && value !== null ? { ...value } : {};
+    return fieldsIn(value);
   } catch {
     return {};
   }

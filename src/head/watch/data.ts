@@ -1,6 +1,7 @@
 /** Everything there is to look at, computed at most a few times a second for all who look. */
 
 import { queueDepths } from "../../cluster/state/queue.ts";
+import { findWorker } from "../../cluster/state/named.ts";
 import {
   modelDetail,
   modelRows,
@@ -129,7 +130,7 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
       return listed.rows;
     },
     worker(name) {
-      const found = [...state.workers.values()].find((worker) => worker.name === name);
+      const found = findWorker(state, name);
       return found ? workerDetail(context(), found) : null;
     },
     model(name) {

@@ -5,7 +5,7 @@ import { type AttemptFailure, engineFailure } from "./failure.ts";
 import { endsFrame, frameData, lastFrameEnd, type StreamFormat } from "../record/frames.ts";
 import type { ChunkReader } from "./relay.ts";
 import type { Dialect } from "../request/routes.ts";
-import { parse } from "../record/usage.ts";
+import { isRecord, parseJson } from "../../util/json.ts";
 
 /** How much is waited for when the first frame does not end. */
 const MAX_FIRST_BYTES = 64 * 1024;
@@ -35,7 +35,7 @@ export function errorIn(
 ): AttemptFailure | null {
   if (!Buffer.from(first.buffer, first.byteOffset, first.length).includes(ERROR_KEY)) return null;
   const [data = ""] = frameData(decoder.decode(first), format);
-  const value = parse(data);
+  const value = parseJson(data);
   if (!isRecord(value)) return null;
   const isFlat = value["object"] === "error" || value["type"] === "error";
   const given = value["error"] ?? (isFlat ? value : null);
@@ -51,8 +51,4 @@ function statusOf(code: unknown, type: string | null): number {
   if (type === null) return 500;
   if (/overloaded/i.test(type)) return 503;
   return /invalid_request|bad_?request|validation/i.test(type) ? 400 : 500;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,6 +1,7 @@
 /** Reads what engines say when they refuse or fail: seven shapes, one meaning. */
 
 import { cleanLine } from "../../util/text.ts";
+import { isRecord } from "../../util/json.ts";
 
 export interface EngineError {
   message: string;
@@ -67,8 +68,4 @@ function bare(message: string): EngineError {
 
 function text(value: unknown): string | null {
   return typeof value === "string" && value !== "" ? value : null;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

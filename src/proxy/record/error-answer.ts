@@ -54,6 +54,8 @@ export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
   clock_off: { status: 400, type: INVALID, code: "clock_off" },
   model_not_allowed: { status: 403, type: INVALID, code: "model_not_allowed" },
   not_found: { status: 404, type: INVALID, code: "not_found" },
+  worker_not_found: { status: 404, type: INVALID, code: "worker_not_found" },
+  last_replica: { status: 409, type: INVALID, code: "last_replica" },
   refused: { status: 409, type: INVALID, code: "refused" },
   deadline_passed: { status: 504, type: "timeout", code: "deadline_passed" },
   usage: { status: 400, type: INVALID, code: null },
@@ -76,6 +78,8 @@ interface ErrorFields {
   type: string;
   param: string | null;
   code: string | null;
+  /** The name that it is about; only in errors about one. */
+  subject?: string;
 }
 
 /** An error of ours, as the client of a route expects errors. */
@@ -117,11 +121,12 @@ export function errorFrame(error: LlmnodeError, dialect: Dialect): string {
 
 function fieldsOf(error: LlmnodeError): ErrorFields {
   const { type, code } = HTTP_MEANING[error.code];
-  return { message: error.message, type, param: error.param, code };
+  const { message, param, subject } = error;
+  return { message, type, param, code, ...(subject !== null && { subject }) };
 }
 
-function bodyFor(dialect: Dialect, error: ErrorFields, status: number): string {
-  const { message, type, param, code } = error;
+function bodyFor(dialect: Dialect, fields: ErrorFields, status: number): string {
+  const { message, type, code } = fields;
   switch (dialect) {
     case "anthropic":
       return JSON.stringify({ type: "error", error: { type: anthropicType(status), message } });
@@ -132,7 +137,7 @@ function bodyFor(dialect: Dialect, error: ErrorFields, status: number): string {
     case "openai":
     case "responses":
     case "engine":
-      return JSON.stringify({ error: { message, type, param, code } });
+      return JSON.stringify({ error: fields });
   }
 }
 

@@ -2,7 +2,8 @@
 
 import { holds } from "../../util/bytes.ts";
 import { endsFrame, frameData, lastFrameEnd, splitFrames, type StreamFormat } from "./frames.ts";
-import { type AnswerFacts, factsOf, factsOfJson, mergeFacts, NO_FACTS, parse } from "./usage.ts";
+import { parseJson } from "../../util/json.ts";
+import { type AnswerFacts, factsOf, factsOfJson, mergeFacts, NO_FACTS } from "./usage.ts";
 
 export interface StreamWatch {
   readonly chunks: number;
@@ -148,7 +149,7 @@ export function createStreamWatch(options: WatchOptions): StreamWatch {
     isComplete() {
       if (format === null) return false;
       const data = frameData(decoder.decode(Buffer.concat(tail)), format).at(-1) ?? "";
-      return data === "[DONE]" || isLast(parse(data));
+      return data === "[DONE]" || isLast(parseJson(data));
     },
   };
 }
@@ -166,7 +167,7 @@ function mayHoldUsage(chunk: Uint8Array): boolean {
 function usageFrame(frame: Uint8Array): AnswerFacts | null {
   if (!mayHoldUsage(frame)) return null;
   const [data = ""] = frameData(decoder.decode(frame), "sse");
-  const value = parse(data);
+  const value = parseJson(data);
   if (typeof value !== "object" || value === null || !("choices" in value)) return null;
   if (!Array.isArray(value.choices) || value.choices.length > 0) return null;
   const facts = factsOf(value);
@@ -188,7 +189,7 @@ function readFrames(bytes: Uint8Array, format: StreamFormat): AnswerFacts {
   let facts = NO_FACTS;
   for (const data of frames.slice(-64).reverse()) {
     if (data === "[DONE]") continue;
-    facts = mergeFacts(factsOf(parse(data)), facts);
+    facts = mergeFacts(factsOf(parseJson(data)), facts);
     if (facts.usage?.input != null && facts.usage.output != null && facts.finishReason !== null)
       break;
   }

@@ -2,6 +2,7 @@
 
 import { type EngineError, readEngineError } from "./engine-error.ts";
 import { skipValue } from "../request/json-scan.ts";
+import { isRecord, parseJson } from "../../util/json.ts";
 
 /** Tokens; null where the engine does not say. An explicit 0 is 0. */
 export interface Usage {
@@ -63,7 +64,7 @@ const SMALL_BYTES = 16 * 1024;
  * large one (embeddings) the usage is looked for from its end.
  */
 export function factsOfJson(bytes: Uint8Array, isWhole: boolean): AnswerFacts {
-  if (isWhole && bytes.length <= SMALL_BYTES) return factsOf(parse(decoder.decode(bytes)));
+  if (isWhole && bytes.length <= SMALL_BYTES) return factsOf(parseJson(decoder.decode(bytes)));
   const usage = lastValue(bytes, USAGE_KEY);
   const finish = lastValue(bytes, FINISH_KEY);
   return {
@@ -71,16 +72,6 @@ export function factsOfJson(bytes: Uint8Array, isWhole: boolean): AnswerFacts {
     finishReason: typeof finish === "string" ? finish : null,
     error: null,
   };
-}
-
-/** The value of JSON text, or undefined when it is none. */
-export function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
 }
 
 const decoder = new TextDecoder();
@@ -91,7 +82,7 @@ function lastValue(bytes: Uint8Array, key: Buffer): unknown {
   let start = at + key.length;
   while (bytes[start] === 0x20 || bytes[start] === 0x3a) start += 1;
   try {
-    return parse(decoder.decode(bytes.subarray(start, skipValue(bytes, start))));
+    return parseJson(decoder.decode(bytes.subarray(start, skipValue(bytes, start))));
   } catch {
     // The end of an answer may be cut anywhere: what is not a value says nothing.
     return undefined;
@@ -148,10 +139,4 @@ function finishOf(value: Record<string, unknown>): string | null {
 
 function count(value: unknown): number | null {
   return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : null;
-}
-
-export type JsonRecord = Record<string, unknown>;
-
-export function isRecord(value: unknown): value is JsonRecord {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -4,7 +4,7 @@ import { holds } from "../../util/bytes.ts";
 import { errorIn } from "../answer/first-frame.ts";
 import { frameData, lastFrameEnd, splitFrames } from "../record/frames.ts";
 import type { ResumeKind } from "./body.ts";
-import { isRecord, type JsonRecord, parse } from "../record/usage.ts";
+import { isRecord, type JsonRecord, parseJson } from "../../util/json.ts";
 
 /** What the client has of the answer. */
 export interface AnswerSoFar {
@@ -37,7 +37,7 @@ export function readAnswer(kind: ResumeKind, bytes: Uint8Array): AnswerSoFar | n
     hasUsage: false,
   };
   for (const [i, data] of frameData(decoder.decode(whole), "sse").entries()) {
-    const frame = parse(data);
+    const frame = parseJson(data);
     if (!isRecord(frame) || !readFrame(kind, frame, answer)) return null;
     if (i === 0) answer.head = headOf(frame);
   }
@@ -104,7 +104,7 @@ function isFailure(frame: Uint8Array): boolean {
   // Whatever its code: what is wrong with a request is said before its answer begins.
   if (errorIn(frame, { format: "sse", dialect: "openai" }) !== null) return true;
   const [data = ""] = frameData(decoder.decode(frame), "sse");
-  const value = parse(data);
+  const value = parseJson(data);
   const choice: unknown =
     isRecord(value) && Array.isArray(value["choices"]) ? value["choices"][0] : null;
   return isRecord(choice) && choice["finish_reason"] === "abort";

@@ -1,6 +1,6 @@
 /** Which requests may go on elsewhere after a break, and the bodies that make them do so. */
 
-import { isRecord, type JsonRecord, parse } from "../record/usage.ts";
+import { isRecord, type JsonRecord, parseJson } from "../../util/json.ts";
 
 /** The two routes whose answers can be continued. */
 export type ResumeKind = "chat" | "completion";
@@ -29,7 +29,7 @@ export function resumeKindOf(path: string): ResumeKind | null {
 
 /** Null where continuing is not known to give the answer that was asked for. */
 export function readResumable(kind: ResumeKind, bytes: Uint8Array): ResumableBody | null {
-  const body = parse(new TextDecoder().decode(bytes));
+  const body = parseJson(new TextDecoder().decode(bytes));
   if (!isRecord(body)) return null;
   const rules = kind === "chat" ? CHAT_FIELDS : COMPLETION_FIELDS;
   const allowed = Object.entries(body).every(([name, value]) => {

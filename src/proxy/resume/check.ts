@@ -1,7 +1,7 @@
 /** Asks an engine whether it would go on exactly where an answer stopped, and how long that answer is. */
 
 import { tokenizeBodies, type ResumableBody } from "./body.ts";
-import { isRecord, type JsonRecord, parse } from "../record/usage.ts";
+import { isRecord, type JsonRecord, parseJson } from "../../util/json.ts";
 
 /** In tokens of the engine that was asked. */
 export interface Measure {
@@ -71,5 +71,5 @@ async function read(response: Response | null): Promise<unknown> {
     length += chunk.byteLength;
     if (length > MAX_ANSWER_BYTES) return undefined;
   }
-  return parse(new TextDecoder().decode(Buffer.concat(chunks)));
+  return parseJson(new TextDecoder().decode(Buffer.concat(chunks)));
 }

@@ -5,7 +5,7 @@ import type { ChunkReader } from "../answer/relay.ts";
 import { type AnswerSoFar, isNothing } from "./answer.ts";
 import type { ResumableBody } from "./body.ts";
 import type { Measure } from "./check.ts";
-import { isRecord, type JsonRecord, parse } from "../record/usage.ts";
+import { isRecord, type JsonRecord, parseJson } from "../../util/json.ts";
 
 /** What a frame of a continuation may have at most. */
 const MAX_FRAME_BYTES = 1024 * 1024;
@@ -104,7 +104,7 @@ export function bytesReader(bytes: Uint8Array, rest: ChunkReader | null = null):
 /** No frame or one. Comments, `[DONE]`, errors and what cannot be read pass as they are. */
 function spliceFrame(frame: Uint8Array, begun: Begun): Uint8Array[] {
   const [data = ""] = frameData(decoder.decode(frame), "sse");
-  const value = parse(data);
+  const value = parseJson(data);
   if (!isRecord(value) || !Array.isArray(value["choices"])) return [frame];
   const made: JsonRecord = { ...value, ...begun.answer.head };
   const choice: unknown = value["choices"][0];

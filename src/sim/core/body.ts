@@ -2,6 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { invalidField, unknownModel, unsupportedMediaType } from "./refuse.ts";
+import { isRecord } from "../../util/json.ts";
 
 export type JsonObject = Record<string, unknown>;
 
@@ -57,7 +58,7 @@ export function modelOf(body: JsonObject, serving: Serving): NamedModel {
 }
 
 export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return isRecord(value);
 }
 
 /** A member that is an object; an empty one in the place of anything else. */

@@ -6,6 +6,7 @@ import type { HeadCalls } from "./client.ts";
 import { PATIENCE_MS } from "../state/asking.ts";
 import type { ActResult } from "../state/event.ts";
 import type { Action } from "../state/state.ts";
+import { isRecord } from "../../util/json.ts";
 
 export interface ActOptions {
   head: HeadCalls;
@@ -59,7 +60,7 @@ async function order({ head, who }: ActOptions, actions: readonly Action[]): Pro
     const text = `${name}: ${DONE[verb]}${undo}`;
     return orders.map((action) => ({ action, ok: true, text, lastOf: [] }));
   } catch (error) {
-    const isRefused = error instanceof LlmnodeError && error.code === "refused" && !force;
+    const isRefused = error instanceof LlmnodeError && error.code === "last_replica" && !force;
     const lastOf = isRefused && verb !== "undrain" ? await lastReplicas(head, path, body) : [];
     return orders.map((action) => ({ action, ok: false, text: messageOf(error), lastOf }));
   }
@@ -69,10 +70,7 @@ async function order({ head, who }: ActOptions, actions: readonly Action[]): Pro
 async function lastReplicas(head: HeadCalls, path: string, body: object): Promise<string[]> {
   try {
     const answer: unknown = JSON.parse(await head.post(path, { ...body, dry_run: true }));
-    const last =
-      typeof answer === "object" && answer !== null && "last_replicas" in answer
-        ? answer.last_replicas
-        : null;
+    const last = isRecord(answer) && "last_replicas" in answer ? answer["last_replicas"] : null;
     if (!Array.isArray(last)) return [];
     const names = last.map((item: { name?: unknown } | null) => item?.name);
     return [...new Set(names.filter((name) => typeof name === "string"))];

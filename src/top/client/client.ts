@@ -213,13 +213,12 @@ function readJson<T extends object>(data: string, parts: readonly (keyof T & str
   return value as T;
 }
 
-/** The head's address is on the screen already: what is in brackets says why. */
+/** The head's address is on the screen already. */
 function shortReason(error: unknown): string {
   const text = messageOf(error);
   // So Bun's fetch calls the end of a connection in the middle of an answer.
   if (/^ECONNRESET\b|socket connection was closed/.test(text)) return "connection closed";
-  const inBrackets = /^cannot reach the head at \S+ \(([^),]+)/.exec(text)?.[1];
-  return inBrackets ?? text.replace(/^the head at \S+ does not allow this: /, "");
+  return (error instanceof LlmnodeError ? error.reason : null) ?? text;
 }
 
 /** We reconnect on purpose. */

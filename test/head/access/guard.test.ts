@@ -224,7 +224,7 @@ test("what operators do is written down, what they try too, and never a secret",
   const { entries } = (await answer.json()) as { entries: Record<string, unknown>[] };
   expect(entries.map(({ who, action, result }) => [who, action, result])).toEqual([
     ["admin token", "POST /api/v1/keys", "ok"],
-    [`key ${made.id} (ops)`, "POST /api/v1/workers/drain", "not_found"],
+    [`key ${made.id} (ops)`, "POST /api/v1/workers/drain", "worker_not_found"],
     [`key ${made.id} (ops)`, "POST /api/v1/join-tokens", "ok"],
   ]);
   expect(entries[0]).toMatchObject({ target: { id: made.id, name: "ops", role: "operator" } });

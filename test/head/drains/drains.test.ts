@@ -91,13 +91,13 @@ test("a drained worker gets nothing, is told so, and is back after undrain", asy
 });
 
 test.each([
-  ["an unknown worker", { workers: ["a", "nobody"], force: true }, 404, "not_found"],
-  ["a prefix of a name", { workers: ["identity-of-"], force: true }, 404, "not_found"],
+  ["an unknown worker", { workers: ["a", "nobody"], force: true }, 404, "worker_not_found"],
+  ["a prefix of a name", { workers: ["identity-of-"], force: true }, 404, "worker_not_found"],
   ["no worker", { workers: [] }, 400, null],
   ["a name that is none", { workers: [7] }, 400, null],
   ["a deadline of 0", { workers: ["a"], deadline_ms: 0, force: true }, 400, null],
   ["force as text", { workers: ["a"], force: "yes" }, 400, null],
-  ["the last replica of m", { workers: ["a"] }, 409, "refused"],
+  ["the last replica of m", { workers: ["a"] }, 409, "last_replica"],
 ])("%s drains nothing", async (_, body, status, code) => {
   await using engine = startEngine(() => chatAnswer("hi"));
   await using head = await startTestHead(FAST);
@@ -286,7 +286,7 @@ test("a restart waits for what runs, is refused for a last replica, and can be t
   await using _a = obedient(head, { name: "a", port: engine.port, events });
   await head.ready("m");
   expect((await order(head, "restart", { workers: ["a"] })).error).toMatchObject({
-    code: "refused",
+    code: "last_replica",
     message: "a has the last ready replica of m",
   });
   expect((await order(head, "restart", { workers: ["a/2"] })).error?.message).toBe(

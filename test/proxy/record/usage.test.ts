@@ -1,12 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import {
-  factsOf,
-  factsOfJson,
-  mergeFacts,
-  NO_FACTS,
-  parse,
-} from "../../../src/proxy/record/usage.ts";
+import { factsOf, factsOfJson, mergeFacts, NO_FACTS } from "../../../src/proxy/record/usage.ts";
+import { parseJson } from "../../../src/util/json.ts";
 
 const usage = (input: number | null, output: number | null, more: object = {}) => ({
   input,
@@ -105,7 +100,7 @@ test("no value makes it throw", () => {
     const bytes = new TextEncoder().encode(`{"usage":${text}`);
     factsOfJson(bytes, false);
     factsOfJson(bytes, true);
-    parse(text);
+    parseJson(text);
   });
   fc.assert(property, { numRuns: 1000 });
 });

@@ -260,7 +260,12 @@ describe("what is done at the head", () => {
 
   test("a refusal for a last replica names the models", async () => {
     await using head = startFakeHead();
-    head.refusal = { status: 409, code: "refused", message: "gpu-01 has it", last: ["m, n", "o"] };
+    head.refusal = {
+      status: 409,
+      code: "last_replica",
+      message: "gpu-01 has it",
+      last: ["m, n", "o"],
+    };
     const [result] = await doActions(by(head), [of("restart")]);
     expect(result).toMatchObject({ ok: false, text: "gpu-01 has it", lastOf: ["m, n", "o"] });
   });
