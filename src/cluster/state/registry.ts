@@ -8,6 +8,7 @@ import {
   type WireEngineReport,
 } from "../../protocol/engine-report.ts";
 import type { Goodbye, Model, ModelList } from "../../protocol/messages.ts";
+import { fieldsIn } from "../../util/json.ts";
 import { newRunFacts, noteRun } from "./engine-runs.ts";
 import type { ClusterState, Engine, ModelCard, Route, Worker } from "./state.ts";
 
@@ -220,7 +221,7 @@ function extraOf(card: string): Record<string, unknown> {
   if (card === "" || card.length > MAX_CARD_CHARS) return {};
   try {
     const value: unknown = JSON.parse(card);
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : {};
+    return fieldsIn(value);
   } catch {
     // A worker that sends what is no JSON loses its extras, not its model.
     return {};
