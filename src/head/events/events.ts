@@ -1,4 +1,4 @@
-/** What has happened in the cluster, kept for those who look: the newest events, in memory only. */
+/** What has happened in the cluster, for viewers: the newest events, in memory only. */
 
 import type { EventKind, EventRow } from "../../protocol/watch-rows.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -13,7 +13,7 @@ export interface NewEvent {
 
 export interface Events {
   record(event: NewEvent): void;
-  /** Those with a higher id and not older than so long, the oldest first; at most `limit` newest. */
+  /** The newest `limit` with a higher id than `after` and an age of at most `sinceMs`, the oldest first. */
   list(wanted?: { after?: number; sinceMs?: number | null; limit?: number }): EventRow[];
   /** The id of the newest; 0: nothing has happened. */
   readonly last: number;
@@ -21,7 +21,7 @@ export interface Events {
   listen(listener: (event: EventRow) => void): () => void;
 }
 
-/** As many as are kept. */
+/** How many are kept. */
 const DEFAULT_CAPACITY = 10_000;
 const MAX_TEXT = 500;
 

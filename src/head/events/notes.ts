@@ -1,4 +1,4 @@
-/** Turns what happens to workers, engines and requests into events that people understand. */
+/** Records what happens to workers, engines and requests as events that people understand. */
 
 import type { Transition } from "../../cluster/liveness/liveness.ts";
 import type { Reschedule } from "../../cluster/dispatch/reschedules.ts";
@@ -7,11 +7,11 @@ import type { EngineReport } from "../../protocol/engine-report.ts";
 import type { EventKind, EventRow } from "../../protocol/watch-rows.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import { count } from "../../util/text.ts";
-import type { Events } from "./events.ts";
+import type { Events, NewEvent } from "./events.ts";
 import type { Refused } from "./refusal-log.ts";
 
 export interface EventNotes extends Disposable {
-  /** Only its run's first session is told: later ones are told as being back. */
+  /** Recorded for the first session of a run only: later ones are recorded as being back. */
   joined(worker: Worker, epoch: number): void;
   transition(transition: Transition): void;
   engine(worker: Worker, engine: Engine): void;
@@ -21,33 +21,11 @@ export interface EventNotes extends Disposable {
   refused(refused: Refused): void;
 }
 
-/** What happens to requests is told together: a worker that is lost moves hundreds at once. */
+/** What happens to requests is recorded together: a worker that is lost moves hundreds at once. */
 const TOGETHER_MS = 1000;
 
 export function createEventNotes(events: Events, togetherMs = TOGETHER_MS): EventNotes {
-  /** By what is to be told; each with the requests and the places that they went to. */
-  const pending = new Map<
-    string,
-    { told: Omit<Tally, "count" | "places">; count: number; places: Set<string> }
-  >();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const flush = () => {
-    timer = undefined;
-    for (const { told, count: n, places } of pending.values()) {
-      const { text, ...event } = told;
-      const where = places.size > 0 ? ` to ${[...places].slice(0, 5).join(" ")}` : "";
-      events.record({ ...event, text: `${count(n, "request")} ${text}${where}` });
-    }
-    pending.clear();
-  };
-  const add = (key: string, told: Omit<Tally, "count" | "places">, place: string | null) => {
-    const one = pending.get(key) ?? { told, count: 0, places: new Set<string>() };
-    one.count += 1;
-    if (place !== null && one.places.size < MAX_PLACES) one.places.add(place);
-    if (pending.size < MAX_PENDING) pending.set(key, one);
-    timer ??= setTimeout(flush, togetherMs);
-  };
-
+  const tally = createTally(events, togetherMs);
   return {
     joined({ name, address, host, version }, epoch) {
       if (epoch > 1) return;
@@ -55,114 +33,103 @@ export function createEventNotes(events: Events, togetherMs = TOGETHER_MS): Even
       const text = `joined from ${address}${machine}, llmnode ${version}`;
       events.record({ level: "info", kind: "joined", worker: name, text });
     },
-    transition({ worker, from, to }) {
-      const { kind, level } = TRANSITIONS[to];
-      const isBack = to === "ready" && (from === "stale" || from === "lost");
-      const running = worker.inFlight > 0 ? `, ${count(worker.inFlight, "request")} in flight` : "";
-      const why = worker.reason ? `: ${worker.reason}` : "";
-      const text = isBack ? `is back after it was ${from}` : `${to}${why}${running}`;
-      events.record({ level, kind: isBack ? "back" : kind, worker: worker.name, text });
-    },
-    engine(worker, engine) {
-      const { report } = engine;
-      const { kind, level } = engineMeaning(report);
-      const model = engine.models[0]?.id ?? report.expectedModels[0] ?? null;
-      const what = `${report.kind} ${report.state}${report.phase ? ` (${report.phase})` : ""}`;
-      const why = report.reason ? `: ${report.reason}` : "";
-      events.record({ level, kind, worker: worker.name, model, text: `engine ${what}${why}` });
-    },
+    transition: (transition) => events.record(transitionEvent(transition)),
+    engine: (worker, engine) => events.record(engineEvent(worker, engine)),
     suspicion(worker, engine, isSuspect) {
+      const name = `engine ${worker.name}/${engine.number}`;
       const text = isSuspect
-        ? `engine ${worker.name}/${engine.number} is suspect: ${engine.suspect?.reason ?? "it does nothing"}`
-        : `engine ${worker.name}/${engine.number} works again`;
-      events.record({
-        level: isSuspect ? "warn" : "info",
-        kind: "stalled",
-        worker: worker.name,
-        text,
-      });
+        ? `${name} is suspect: ${engine.suspect?.reason ?? "it does nothing"}`
+        : `${name} works again`;
+      const level = isSuspect ? "warn" : "info";
+      events.record({ level, kind: "stalled", worker: worker.name, text });
     },
     reschedules(found) {
       for (const { lease, kind, reason } of found) {
         const worker = lease.workerName;
-        const moved = kind === "move";
-        add(
-          `${kind} ${worker}`,
-          {
-            level: "warn",
-            kind: moved ? "retried" : "lost",
-            worker,
-            text: moved ? `taken from it: ${reason}` : `broken off: ${reason}`,
-          },
-          null,
-        );
+        const event =
+          kind === "move"
+            ? ({ kind: "retried", text: `moved elsewhere: ${reason}` } as const)
+            : ({ kind: "lost", text: `failed: ${reason}` } as const);
+        tally.add(`${kind} ${worker}`, { level: "warn", worker, ...event }, null);
       }
     },
     record(record) {
       const [first] = record.attempts;
       const last = record.attempts.at(-1);
       if (!first || !last) return;
-      const model = last.model;
+      const { worker } = first;
+      const { model } = last;
       if (record.resume === "resumed") {
-        add(
-          `resumed ${first.worker}`,
-          {
-            level: "info",
-            kind: "resumed",
-            worker: first.worker,
-            model,
-            text: "went on in the middle of the answer",
-          },
-          last.worker,
-        );
+        const event = { level: "info", kind: "resumed", worker, model, text: "resumed" } as const;
+        tally.add(`resumed ${worker}`, event, last.worker);
       } else if (record.attempts.length > 1 && last.outcome === "ok") {
-        add(
-          `retried ${first.worker}`,
-          {
-            level: "info",
-            kind: "retried",
-            worker: first.worker,
-            model,
-            text: "answered elsewhere",
-          },
-          last.worker,
-        );
+        const event = { level: "info", kind: "retried", worker, model, text: "retried" } as const;
+        tally.add(`retried ${worker}`, event, last.worker);
       }
       if (record.error === "cancelled") {
-        events.record({
-          level: "info",
-          kind: "cancelled",
-          worker: last.worker,
-          model,
-          text: `request ${record.id} cancelled`,
-        });
+        const text = `request ${record.id} cancelled`;
+        events.record({ level: "info", kind: "cancelled", worker: last.worker, model, text });
       }
     },
     refused({ address, code, reason }) {
-      events.record({
-        level: "warn",
-        kind: "refused",
-        text: `a worker at ${address} is not let in (${code}): ${reason}`,
-      });
+      const text = `a worker at ${address} was refused (${code}): ${reason}`;
+      events.record({ level: "warn", kind: "refused", text });
     },
-    [Symbol.dispose]() {
-      clearTimeout(timer);
-    },
+    [Symbol.dispose]: tally[Symbol.dispose],
   };
-}
-
-interface Tally {
-  level: EventRow["level"];
-  kind: EventKind;
-  worker: string;
-  model?: string;
-  text: string;
-  count: number;
-  places: Set<string>;
 }
 
 const MAX_PLACES = 5;
 const MAX_PENDING = 1000;
+
+interface Pending {
+  event: NewEvent;
+  count: number;
+  /** Where the requests went. */
+  places: Set<string>;
+}
+
+/** Counts events of single requests, and records those with the same key as one. */
+function createTally(events: Events, togetherMs: number) {
+  const pending = new Map<string, Pending>();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const flush = () => {
+    timer = undefined;
+    for (const { event, count: n, places } of pending.values()) {
+      const where = places.size > 0 ? ` on ${[...places].join(" ")}` : "";
+      events.record({ ...event, text: `${count(n, "request")} ${event.text}${where}` });
+    }
+    pending.clear();
+  };
+  return {
+    add(key: string, event: NewEvent, place: string | null) {
+      const one = pending.get(key) ?? { event, count: 0, places: new Set<string>() };
+      one.count += 1;
+      if (place !== null && one.places.size < MAX_PLACES) one.places.add(place);
+      if (pending.size < MAX_PENDING) pending.set(key, one);
+      timer ??= setTimeout(flush, togetherMs);
+    },
+    [Symbol.dispose]: () => clearTimeout(timer),
+  };
+}
+
+function transitionEvent({ worker, from, to }: Transition): NewEvent {
+  const { kind, level } = TRANSITIONS[to];
+  if (to === "ready" && (from === "stale" || from === "lost")) {
+    return { level, kind: "back", worker: worker.name, text: `is back after it was ${from}` };
+  }
+  const why = worker.reason ? `: ${worker.reason}` : "";
+  const running = worker.inFlight > 0 ? `, ${count(worker.inFlight, "request")} in flight` : "";
+  return { level, kind, worker: worker.name, text: `${to}${why}${running}` };
+}
+
+function engineEvent(worker: Worker, { report, models }: Engine): NewEvent {
+  const model = models[0]?.id ?? report.expectedModels[0] ?? null;
+  const phase = report.phase ? ` (${report.phase})` : "";
+  const why = report.reason ? `: ${report.reason}` : "";
+  const text = `engine ${report.kind} ${report.state}${phase}${why}`;
+  return { ...engineMeaning(report), worker: worker.name, model, text };
+}
 
 const TRANSITIONS: Readonly<Record<WorkerState, { kind: EventKind; level: EventRow["level"] }>> = {
   ready: { kind: "joined", level: "info" },

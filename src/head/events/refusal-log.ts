@@ -1,11 +1,11 @@
-/** Tells of refused workers once per cause, not once per try. */
+/** Logs refused workers once per cause, not once per try. */
 
 import type { Log } from "../../util/log.ts";
 
 export interface RefusalLogOptions {
   log: Log;
   now: () => number;
-  /** When the same cause is told again. */
+  /** After how long the same cause is logged again. */
   repeatMs?: number;
   /** How many causes are remembered; the oldest make room. */
   maxCauses?: number;
@@ -22,28 +22,28 @@ export interface Refused {
  */
 export function createRefusalLog(options: RefusalLogOptions): (refused: Refused) => boolean {
   const { log, now } = options;
-  const told = new Map<string, number>();
+  const loggedAt = new Map<string, number>();
   return ({ address, code, reason }) => {
     const cause = `${address} ${code}`;
-    const at = told.get(cause);
+    const at = loggedAt.get(cause);
     if (at !== undefined && now() - at < (options.repeatMs ?? 3_600_000)) {
       log.debug("worker refused again", { address, code, reason });
       return false;
     }
-    told.delete(cause);
-    told.set(cause, now());
-    for (const oldest of told.keys()) {
-      if (told.size <= (options.maxCauses ?? 1000)) break;
-      told.delete(oldest);
+    loggedAt.delete(cause);
+    loggedAt.set(cause, now());
+    for (const oldest of loggedAt.keys()) {
+      if (loggedAt.size <= (options.maxCauses ?? 1000)) break;
+      loggedAt.delete(oldest);
     }
     log.warn("worker refused", { address, code, reason });
     return true;
   };
 }
 
-/** What the log says of somebody who speaks TLS to a port without it, or the other way round. */
+/** Why a connection with TLS to a port without it, or the reverse, is refused. */
 export function mismatchReason(spoke: "tls" | "plain"): string {
   return spoke === "plain"
-    ? "it does not speak TLS, this head does: a worker with --insecure?"
-    : "it speaks TLS, this head is --insecure: join --insecure, or start the head without it";
+    ? "it does not speak TLS, but this head does: is the worker started with --insecure?"
+    : "it speaks TLS, but this head runs with --insecure: join with --insecure, or start the head without it";
 }

@@ -197,7 +197,7 @@ test("words and bodies mean the same", () => {
   expect(readWatchWords(words)).toEqual(readWatchQuery(body));
 });
 
-test("requests that are moved together are told together", async () => {
+test("requests that are moved together are one event", async () => {
   const events = createEvents({ now: () => T0 });
   using notes = createEventNotes(events, 20);
   const state = cluster();
@@ -221,7 +221,7 @@ test("requests that are moved together are told together", async () => {
     ["lost", "error", "lost: silent for 15s, 2 requests in flight"],
     ["crashed", "error", "engine vllm backoff: exit code 1"],
     ["back", "info", "is back after it was lost"],
-    ["retried", "warn", "39 requests taken from it: worker a is lost"],
+    ["retried", "warn", "39 requests moved elsewhere: worker a is lost"],
   ]);
 });
 
