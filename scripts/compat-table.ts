@@ -1,10 +1,10 @@
-/** Writes the README's compatibility table (routes by engine kind) from the proxy's own list. */
+/** Writes the compatibility table of docs/api.md (routes by engine kind) from the proxy's own list. */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { ROUTES, type Route } from "../src/proxy/request/routes.ts";
 
-const README = resolve(import.meta.dir, "../README.md");
+const PAGE = resolve(import.meta.dir, "../docs/api.md");
 const BEGIN = "<!-- compatibility: written by scripts/compat-table.ts -->";
 const END = "<!-- compatibility: end -->";
 
@@ -39,4 +39,4 @@ export function withTable(text: string): string {
   return `${text.slice(0, begin + BEGIN.length)}\n\n${compatTable()}\n\n${text.slice(end)}`;
 }
 
-if (import.meta.main) writeFileSync(README, withTable(readFileSync(README, "utf8")));
+if (import.meta.main) writeFileSync(PAGE, withTable(readFileSync(PAGE, "utf8")));

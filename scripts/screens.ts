@@ -2,7 +2,7 @@
  * Pictures of `llmnode top` as text, taken of a cluster that runs: a real head, workers with
  * simulated engines, requests.
  *
- *   bun scripts/screens.ts [--into README.md] [--only empty,workers,...]
+ *   scripts/run.sh screens [--into README.md] [--only empty,workers,...]
  *
  * With `--into` they replace what is between `<!-- screens:begin -->` and `<!-- screens:end -->`
  * there; else they are printed.
@@ -118,7 +118,7 @@ async function takeShots(only: readonly string[] | null): Promise<Shot[]> {
   await small.shows(/gpu-05 +x lost/);
   await shoot(
     "workers",
-    "A worker that was killed, one that loads its model, one that is drained:",
+    "`llmnode top`, with a worker that was killed, one that loads its model and one that is drained:",
     /gpu-03 +- drain/,
   );
   small.type("2");

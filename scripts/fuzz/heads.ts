@@ -13,7 +13,7 @@ import { type Fuzzer, must, mustEqual } from "./fuzzer.ts";
 import { oddText, type Random } from "./random.ts";
 import { requestOf, sendRaw } from "./requests.ts";
 
-/** What only a bug answers with; the other 50x say what is missing, and are in the README's table. */
+/** What only a bug answers with; the other 50x say what is missing, and are in the table of docs/api.md. */
 const BUG = 500;
 const MODELS = ["good-direct", "good-lane"];
 const CLIENTS = 8;

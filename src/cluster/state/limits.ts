@@ -56,7 +56,7 @@ export interface ClusterLimits extends QueueLimits {
   retries: BudgetLimits;
 }
 
-/** The defaults of the design; the README names those that users notice. */
+/** The defaults of the design; the documents name those that users notice. */
 export const CLUSTER_LIMITS: ClusterLimits = {
   heartbeatIntervalMs: 1000,
   heartbeatWorkers: 500,

@@ -12,7 +12,7 @@ interface HttpMeaning {
 
 const INVALID = "invalid_request_error";
 
-/** Source of the rows: the status map that the README prints. */
+/** Source of the rows: the status table of docs/api.md. */
 export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
   bad_request: { status: 400, type: INVALID, code: null },
   model_not_found: { status: 404, type: INVALID, code: "model_not_found" },

@@ -240,9 +240,9 @@ test("a file that cannot be read is told in one line", () => {
   expect(failure("a".repeat(64 * 1024 + 1))).toBe("worker.toml is larger than 65536 bytes");
 });
 
-test("the README's file is one", () => {
-  const readme = readFileSync(path.resolve(import.meta.dir, "../../../README.md"), "utf8");
-  const content = /```toml\n([^]*?)```/.exec(readme)?.[1] ?? "";
+test("the file that the documents show is one", () => {
+  const page = readFileSync(path.resolve(import.meta.dir, "../../../docs/workers.md"), "utf8");
+  const content = /```toml\n([^]*?)```/.exec(page)?.[1] ?? "";
   const { engine, labels } = readWorker(join(content));
   expect("argv" in engine && engine.argv.slice(0, 2)).toEqual(["vllm", "serve"]);
   expect([engine.gpus, labels]).toEqual(["0,1", { rack: "3" }]);
