@@ -37,6 +37,12 @@ export function formatTraceparent({ traceId, spanId, sampled }: TraceParent): st
   return `00-${traceId}-${spanId}-${sampled ? "01" : "00"}`;
 }
 
+/** What makes the receiver's spans children of one of this trace; null where nothing is traced. */
+export function traceparentOf(trace: Trace | null, spanId: string | null): string | null {
+  if (trace === null || spanId === null) return null;
+  return formatTraceparent({ traceId: trace.traceId, spanId, sampled: trace.sampled });
+}
+
 /** Goes on with the caller's trace, or begins one that is recorded. */
 export function beginTrace(traceparent: string | null): Trace {
   const parent = parseTraceparent(traceparent);

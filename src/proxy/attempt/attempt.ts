@@ -2,19 +2,20 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
-import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
+import { type Trace, traceparentOf } from "../../util/traceparent.ts";
 import { type Abandon, nameFor } from "./abandon.ts";
 import type { ModelTarget } from "../request/aliases.ts";
 import { errorFrame } from "../record/error-answer.ts";
 import { type AttemptFailure, refusesStreamOptions, statusFailure } from "../answer/failure.ts";
 import { errorIn, readFirst } from "../answer/first-frame.ts";
-import { formatOf } from "../record/frames.ts";
+import { formatOf, type StreamFormat } from "../record/frames.ts";
 import { requestHeaders, responseHeaders } from "../request/headers.ts";
 import {
   type Attempted,
   type AttemptScope,
   type Resumable,
   type BegunAnswer,
+  outcomeOf,
   startScope,
   tooLate,
 } from "./scope.ts";
@@ -183,37 +184,18 @@ async function answer(on: Answering): Promise<Attempted> {
     tailBytes: options.tailBytes,
   });
   job.onWatch(watch);
-  const refused = (first: Uint8Array): Attempted | null => {
-    const { dialect } = job.route;
-    const failure = format === null ? null : errorIn(first, { format, dialect });
-    if (!failure) return null;
-    scope.abort();
-    scope.done(failure.outcome);
-    return { kind: "failure", failure };
-  };
-  const whole = (bytes: Uint8Array<ArrayBuffer>): Attempted => {
-    const failed = refused(bytes);
-    if (failed) return failed;
-    lease.started();
-    job.onFirstData(bytes);
-    const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
-    scope.done("ok", { usage: watch.facts().usage });
-    job.onEnd("ok", watch);
-    // Most often the very bytes that came, which need no copy.
-    const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
-    return { kind: "answer", response: new Response(body, init) };
-  };
+  const begun: Begun = { format, init, watch };
   const length = Number(response.headers.get("content-length") ?? Number.NaN);
   if (response.body === null || length <= options.wholeAnswerBytes) {
-    return whole(new Uint8Array(await response.arrayBuffer()));
+    return wholeAnswer(on, begun, new Uint8Array(await response.arrayBuffer()));
   }
   const reader: ChunkReader = response.body.getReader();
   const first = await readFirst(reader, format);
   if (first === null) {
     if (format !== null) throw new Error("the stream ended before its first frame");
-    return whole(new Uint8Array());
+    return wholeAnswer(on, begun, new Uint8Array());
   }
-  const failed = refused(first);
+  const failed = failureIn(on, format, first);
   if (failed) return failed;
   lease.started();
   job.onFirstData(first);
@@ -230,18 +212,52 @@ async function answer(on: Answering): Promise<Attempted> {
     onReading: (isReading) => source().lease.reading(isReading),
     onEnd: (end) => {
       const { scope } = source();
-      const left = end === "broken" && job.request.signal.aborted;
-      const outcome = left
-        ? "client_gone"
-        : end === "broken" && scope.isLate()
-          ? "rescheduled"
-          : end;
+      const outcome = outcomeOf(end, job.request.signal, scope);
       scope.done(outcome, { usage: watch.facts().usage });
       // Whatever the engine still does for this request is for nobody.
       if (end !== "ok") scope.abort();
       job.onEnd(outcome, watch);
     },
   });
+  return { kind: "answer", response: new Response(body, init) };
+}
+
+/** What is known of an answer once its headers are here. */
+interface Begun {
+  format: StreamFormat | null;
+  init: { status: number; headers: Headers };
+  watch: StreamWatch;
+}
+
+/** Ends the attempt where the answer's first frame is an error. */
+function failureIn(
+  { job, scope }: Answering,
+  format: StreamFormat | null,
+  first: Uint8Array,
+): Attempted | null {
+  const { dialect } = job.route;
+  const failure = format === null ? null : errorIn(first, { format, dialect });
+  if (!failure) return null;
+  scope.abort();
+  scope.done(failure.outcome);
+  return { kind: "failure", failure };
+}
+
+function wholeAnswer(
+  on: Answering,
+  { format, init, watch }: Begun,
+  bytes: Uint8Array<ArrayBuffer>,
+): Attempted {
+  const failed = failureIn(on, format, bytes);
+  if (failed) return failed;
+  const { job, lease, scope } = on;
+  lease.started();
+  job.onFirstData(bytes);
+  const parts = [watch.push(bytes), watch.flush()].filter((part) => part !== null);
+  scope.done("ok", { usage: watch.facts().usage });
+  job.onEnd("ok", watch);
+  // Most often the very bytes that came, which need no copy.
+  const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
   return { kind: "answer", response: new Response(body, init) };
 }
 
@@ -271,13 +287,6 @@ function headersFor(job: AttemptJob, { lease, record }: Trying): Headers {
     apiKey: lease.apiKey,
     hostHeader: lease.hostHeader,
     contentType: job.payload.contentType,
-    traceparent: traceparentOf(job.trace, record),
+    traceparent: traceparentOf(job.trace, record.spanId),
   });
-}
-
-/** What makes the engine's spans children of the attempt's; null leaves the client's own. */
-function traceparentOf(trace: Trace | null, { spanId }: AttemptRecord): string | null {
-  if (trace === null || spanId === null) return null;
-  const { traceId, sampled } = trace;
-  return formatTraceparent({ traceId, spanId, sampled });
 }

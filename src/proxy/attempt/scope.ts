@@ -3,7 +3,7 @@
 import { clientGone, type CancelSignal } from "../request/client-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, connectionFailure, failureOf } from "../answer/failure.ts";
-import type { Continuation } from "../answer/relay.ts";
+import type { Continuation, RelayEnd } from "../answer/relay.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
 import type { BodyContent } from "../request/upstream.ts";
@@ -23,7 +23,7 @@ export interface AttemptScope {
   /** Whether the request has taken longer than it may. */
   isLate(): boolean;
   /** Gives the lease back and completes the attempt's record; `usage` as far as the engine told it. */
-  done(outcome: LeaseOutcome, said?: EngineReported): void;
+  done(outcome: LeaseOutcome, reported?: EngineReported): void;
   /** Ends an attempt that has no answer. Throws `client_gone`. */
   failed(error: unknown): Attempted;
 }
@@ -123,6 +123,13 @@ export function startScope(options: ScopeOptions): AttemptScope {
       return { kind: "failure", failure };
     },
   };
+}
+
+/** How an attempt has ended whose answer was being passed on. */
+export function outcomeOf(end: RelayEnd, client: CancelSignal, scope: AttemptScope): LeaseOutcome {
+  if (end !== "broken") return end;
+  if (client.aborted) return "client_gone";
+  return scope.isLate() ? "rescheduled" : "broken";
 }
 
 export function tooLate(): LlmnodeError {

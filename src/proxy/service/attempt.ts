@@ -2,10 +2,10 @@
 
 import { send } from "../attempt/send.ts";
 import { clientGone } from "../request/client-request.ts";
-import { formatTraceparent, type Trace } from "../../util/traceparent.ts";
+import { type Trace, traceparentOf } from "../../util/traceparent.ts";
 import { type AttemptOptions } from "../attempt/attempt.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
-import { type Attempted, type AttemptScope, startScope } from "../attempt/scope.ts";
+import { type Attempted, type AttemptScope, outcomeOf, startScope } from "../attempt/scope.ts";
 import type { Lease } from "../request/lease.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import { relay } from "../answer/relay.ts";
@@ -49,8 +49,7 @@ export async function attemptService(
   const scope = startScope({ lease, record, client, startedAt, now, totalTimeoutMs, subject });
   try {
     if (client.aborted) throw clientGone();
-    const { spanId } = record;
-    const traceparent = trace && spanId ? formatTraceparent({ ...trace, spanId }) : null;
+    const traceparent = traceparentOf(trace, record.spanId);
     const { requestId, hidesKey } = job;
     const { hostHeader } = lease;
     const response = await sendToService(lease, job, {
@@ -122,12 +121,7 @@ async function answer(
     onProgress: lease.progress,
     onReading: lease.reading,
     onEnd(end) {
-      const left = end === "broken" && job.request.signal.aborted;
-      const outcome = left
-        ? "client_gone"
-        : end === "broken" && scope.isLate()
-          ? "rescheduled"
-          : end;
+      const outcome = outcomeOf(end, job.request.signal, scope);
       scope.done(outcome);
       // Whatever the service still does for this request is for nobody.
       if (end !== "ok") scope.abort();
