@@ -1,12 +1,16 @@
-/** When a worker leaves that is to be gone by a certain time. */
+/** How a worker leaves: in time for `--until`, and when nothing runs on it any more. */
 
 import { readEngineArgv } from "../engine/argv/argv.ts";
 import { PRESETS } from "../engine/presets/all.ts";
 import { SUPERVISOR_DEFAULTS } from "../engine/supervise/settings.ts";
 import type { EngineKind } from "../engine/status.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
+import type { HeartbeatAck } from "../protocol/messages.ts";
+import type { Log } from "../util/log.ts";
 import { sleep } from "../util/sleep.ts";
+import { count } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
+import type { Link } from "./link.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
 
 /**
@@ -74,4 +78,47 @@ export function awaitDeparture(
   };
   if (worker.until) void watch(worker.until);
   return { due: due.promise, [Symbol.dispose]: () => over.abort() };
+}
+
+export interface DrainOptions {
+  link: Link;
+  /** What the head said last, in this session, of what runs here. */
+  lastAck: () => HeartbeatAck | null;
+  log: Log;
+  drainTimeoutMs: number;
+  drainWithoutHeadMs: number;
+  drainPollMs: number;
+}
+
+/**
+ * Waits until the head has nothing running here any more, time is over, or `force` aborts. The
+ * goodbye is the caller's.
+ */
+export async function waitUntilDrained(options: DrainOptions, force?: AbortSignal): Promise<void> {
+  const { link, log, lastAck } = options;
+  const started = performance.now();
+  let since = link.beat();
+  let isLogged = false;
+  while (!force?.aborted) {
+    const waitedMs = performance.now() - started;
+    if (!link.connected) {
+      if (waitedMs >= options.drainWithoutHeadMs) return;
+      // A new session counts its heartbeats from 1.
+      since = 0;
+    }
+    const ack = lastAck();
+    // Only what was said after our goodbye tells of all requests there can be.
+    if (since > 0 && ack && ack.sequence >= since) {
+      if (ack.inFlight === 0) return;
+      if (!isLogged) log.info(`draining ${count(ack.inFlight, "request")}`);
+      isLogged = true;
+    }
+    if (waitedMs >= options.drainTimeoutMs) {
+      log.warn(`${count(ack?.inFlight ?? 0, "request")} did not end in time`);
+      return;
+    }
+    await Bun.sleep(options.drainPollMs);
+    const sequence = link.beat();
+    since ||= sequence;
+  }
 }

@@ -1,4 +1,4 @@
-/** Gathers evidence on an engine that the head holds for stalled, and gives it up if it is dead. */
+/** Gathers evidence on an engine that the head considers stalled, and gives it up if it is dead. */
 
 import type { Generation } from "../engine/ask/generation-probe.ts";
 import type { EngineStatus } from "../engine/status.ts";
@@ -17,8 +17,8 @@ import { formatDuration } from "../util/units.ts";
 export type StallRestart = "auto" | "on" | "off";
 
 export interface ExamineSettings {
-  /** Between two looks at its processes. */
-  lookMs: number;
+  /** Between two inspections of its processes. */
+  inspectMs: number;
   /** How long its processes and GPUs must do nothing, ... */
   idleMs: number;
   /** ... where nothing is less than this share of one core. */
@@ -29,14 +29,14 @@ export interface ExamineSettings {
   generationEveryMs: number;
   /** Tries that must fail in a row, ... */
   generationsUntilDead: number;
-  /** ... over at least so long. */
+  /** ... over at least this long. */
   failingMs: number;
   /** How long an order of the head holds that it does not repeat. */
   lapseMs: number;
 }
 
 export const EXAMINE_DEFAULTS: ExamineSettings = {
-  lookMs: 1_000,
+  inspectMs: 1_000,
   idleMs: 20_000,
   idleShare: 0.005,
   generationTimeoutMs: 60_000,
@@ -48,7 +48,7 @@ export const EXAMINE_DEFAULTS: ExamineSettings = {
 
 export interface ExaminerOptions {
   status: () => EngineStatus;
-  /** Null: it is not ours to look at, or does not run. */
+  /** Null: it is not ours to inspect, or does not run. */
   vitalSigns: () => Promise<VitalSigns | null>;
   generate: (timeoutMs: number, signal: AbortSignal) => Promise<Generation | null>;
   /** The highest utilisation of its GPUs measured since then, by `performance.now()`; null: unknown. */
@@ -61,19 +61,20 @@ export interface ExaminerOptions {
 }
 
 export interface Examiner extends AsyncDisposable {
-  /** Takes an order of the head; the same again only prolongs it. */
+  /** Does what the head asks for; the same again only prolongs it. */
   examine(order: Examine): void;
   /** One-token generations that failed in a row; null: none has ended since the head asked. */
   failedGenerations(): number | null;
 }
 
-/** What is being examined: one life of the engine, for as long as the head wants it. */
+/** What is being examined: one run of the engine, for as long as the head wants it. */
 interface Case {
   run: string | null;
-  look: boolean;
-  ask: boolean;
+  /** Whether its processes are inspected, and whether it is asked for tokens. */
+  inspects: boolean;
+  generates: boolean;
   over: AbortController;
-  /** Ends it unless the head says again that it holds. */
+  /** Ends it unless the head repeats its order. */
   lapse: Timer | null;
   failed: number | null;
   /** When the first generation of those that failed in a row was begun. */
@@ -81,11 +82,12 @@ interface Case {
   /** Since when nothing was done, and what had been done by then. */
   idle: { at: number; cpuMs: number; processes: number } | null;
   isJudged: boolean;
-  loops: { look: Promise<void> | null; ask: Promise<void> | null };
+  loops: { inspect: Promise<void> | null; generate: Promise<void> | null };
 }
 
 export function createExaminer(options: ExaminerOptions): Examiner {
   const settings = { ...EXAMINE_DEFAULTS, ...options.settings };
+  const means: Means = { ...options, settings };
   const { log, status } = options;
   let current: Case | null = null;
   const ended = new Set<Promise<void>>();
@@ -104,62 +106,6 @@ export function createExaminer(options: ExaminerOptions): Examiner {
     ended.add(done);
     return done;
   };
-  const judge = (on: Case, why: string, isSure: boolean) => {
-    if (on.isJudged || on.over.signal.aborted || status().run !== on.run) return;
-    on.isJudged = true;
-    const isMeant = options.restart === "on" || isSure || status().kind !== "generic";
-    if (options.restart === "off" || !isMeant) {
-      const hint = `it is not started again, as --stall-restart ${options.restart} says`;
-      log.warn(`the engine has stalled: ${why}`, { hint });
-      return;
-    }
-    log.warn(`the engine has stalled, and is started again: ${why}`);
-    options.markStalled(why);
-  };
-  const looking = async (on: Case) => {
-    const { signal } = on.over;
-    while (!signal.aborted && on.look && status().run === on.run) {
-      const signs = await options.vitalSigns();
-      if (signs === null || signal.aborted) break;
-      if (signs.stopped !== null) judge(on, signs.stopped, true);
-      else if (on.ask && isIdle(on, signs, { ...settings, gpuPercent: options.gpuPercent })) {
-        const ms = formatDuration(settings.idleMs);
-        judge(on, `its processes have done nothing for ${ms}`, false);
-      }
-      await sleep(settings.lookMs, signal);
-    }
-    on.loops.look = null;
-  };
-  const asking = async (on: Case) => {
-    const { signal } = on.over;
-    while (!signal.aborted && on.ask && status().run === on.run) {
-      const begunAt = performance.now();
-      const result = await options.generate(settings.generationTimeoutMs, signal);
-      if (result === null || signal.aborted) break;
-      if (result.outcome === "token") {
-        on.failed = 0;
-        on.failingSince = null;
-      } else if (result.outcome === "failed") {
-        on.failed = (on.failed ?? 0) + 1;
-        on.failingSince ??= begunAt;
-        log.info("the engine was asked for one token in vain", { reason: result.reason });
-      } else log.debug(`the engine does not answer a request for one token: ${result.reason}`);
-      if (await isFailing(on)) {
-        const times = `${on.failed} tokens asked for in a row did not come`;
-        judge(on, `${times} (${result.outcome === "failed" ? result.reason : ""})`, false);
-      }
-      const restMs = begunAt + settings.generationEveryMs - performance.now();
-      await sleep(Math.max(0, restMs), signal);
-    }
-    on.loops.ask = null;
-  };
-  const isFailing = async (on: Case): Promise<boolean> => {
-    const { failed, failingSince } = on;
-    if (failingSince === null || (failed ?? 0) < settings.generationsUntilDead) return false;
-    if (!on.look || performance.now() - failingSince < settings.failingMs) return false;
-    // One that others run is never given up.
-    return (await options.vitalSigns()) !== null;
-  };
 
   return {
     examine({ look, ask }) {
@@ -173,10 +119,10 @@ export function createExaminer(options: ExaminerOptions): Examiner {
         if (current === on) end();
       }, settings.lapseMs);
       if (!look || !ask) on.idle = null;
-      Object.assign(on, { look, ask });
+      Object.assign(on, { inspects: look, generates: ask });
       const { signal } = on.over;
-      if (look) on.loops.look ??= guarded(looking(on), signal);
-      if (ask) on.loops.ask ??= guarded(asking(on), signal);
+      if (look) on.loops.inspect ??= guarded(inspectProcesses(on, means), signal);
+      if (ask) on.loops.generate ??= guarded(tryGenerations(on, means), signal);
     },
     failedGenerations: () => (current?.run === status().run ? (current?.failed ?? null) : null),
     async [Symbol.asyncDispose]() {
@@ -186,22 +132,93 @@ export function createExaminer(options: ExaminerOptions): Examiner {
   };
 }
 
+type Means = Omit<ExaminerOptions, "settings"> & { settings: ExamineSettings };
+
+async function inspectProcesses(on: Case, means: Means): Promise<void> {
+  const { settings, gpuPercent } = means;
+  const { signal } = on.over;
+  while (!signal.aborted && on.inspects && means.status().run === on.run) {
+    const signs = await means.vitalSigns();
+    if (signs === null || signal.aborted) break;
+    if (signs.stopped !== null) judge(on, means, { why: signs.stopped, isSure: true });
+    else if (on.generates && isIdle(on, signs, { ...settings, gpuPercent })) {
+      const why = `its processes have done nothing for ${formatDuration(settings.idleMs)}`;
+      judge(on, means, { why, isSure: false });
+    }
+    await sleep(settings.inspectMs, signal);
+  }
+  on.loops.inspect = null;
+}
+
+async function tryGenerations(on: Case, means: Means): Promise<void> {
+  const { settings, log } = means;
+  const { signal } = on.over;
+  while (!signal.aborted && on.generates && means.status().run === on.run) {
+    const begunAt = performance.now();
+    const result = await means.generate(settings.generationTimeoutMs, signal);
+    if (result === null || signal.aborted) break;
+    if (result.outcome === "token") {
+      on.failed = 0;
+      on.failingSince = null;
+    } else if (result.outcome === "failed") {
+      on.failed = (on.failed ?? 0) + 1;
+      on.failingSince ??= begunAt;
+      log.info("the engine was asked for one token and failed", {
+        reason: result.reason,
+      });
+    } else log.debug(`the engine does not answer a request for one token: ${result.reason}`);
+    // One that others run is never given up.
+    if (isFailing(on, settings) && (await means.vitalSigns()) !== null) {
+      const reason = result.outcome === "failed" ? result.reason : "";
+      const why = `${on.failed} requests for one token failed in a row (${reason})`;
+      judge(on, means, { why, isSure: false });
+    }
+    const restMs = begunAt + settings.generationEveryMs - performance.now();
+    await sleep(Math.max(0, restMs), signal);
+  }
+  on.loops.generate = null;
+}
+
+function isFailing({ failed, failingSince, inspects }: Case, settings: ExamineSettings): boolean {
+  if (failingSince === null || (failed ?? 0) < settings.generationsUntilDead) return false;
+  return inspects && performance.now() - failingSince >= settings.failingMs;
+}
+
+/** Gives the engine up, once, if `--stall-restart` allows that on such evidence. */
+function judge(
+  on: Case,
+  { status, restart, log, markStalled }: Means,
+  { why, isSure }: { why: string; isSure: boolean },
+): void {
+  if (on.isJudged || on.over.signal.aborted || status().run !== on.run) return;
+  on.isJudged = true;
+  const isEnough = restart === "on" || isSure || status().kind !== "generic";
+  if (restart === "off" || !isEnough) {
+    log.warn(`the engine has stalled: ${why}`, {
+      hint: `it is not started again, as --stall-restart ${restart} says`,
+    });
+    return;
+  }
+  log.warn(`the engine has stalled, and is started again: ${why}`);
+  markStalled(why);
+}
+
 function newCase(run: string | null): Case {
   return {
     run,
-    look: false,
-    ask: false,
+    inspects: false,
+    generates: false,
     over: new AbortController(),
     lapse: null,
     failed: null,
     failingSince: null,
     idle: null,
     isJudged: false,
-    loops: { look: null, ask: null },
+    loops: { inspect: null, generate: null },
   };
 }
 
-/** Notes what was done since the last look; whether that has been nothing for long enough. */
+/** Notes what was done since the last inspection; whether that has been nothing for long enough. */
 function isIdle(
   on: Case,
   { cpuMs, processes, isReading }: VitalSigns,

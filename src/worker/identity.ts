@@ -123,7 +123,12 @@ function takeNamed(options: SlotOptions, base: string, name: string): Slot {
   throw new LlmnodeError(
     "worker_in_use",
     `a worker named ${name} already runs on this machine${pid ? ` (pid ${pid})` : ""}`,
-    { hints: ["choose another --name, or leave it out", "to take over from it: --handover"] },
+    {
+      hints: [
+        "choose another --name, or leave it out",
+        "to adopt its running engine: --adopt-running",
+      ],
+    },
   );
 }
 

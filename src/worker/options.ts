@@ -15,7 +15,7 @@ export interface WorkerOptions {
   head: HostPort;
   /** An HTTP proxy through which the link goes, lanes included. Default: none. */
   viaProxy?: URL | null;
-  /** For a head with `--insecure`: nothing is encrypted, and whoever answers is believed. */
+  /** For a head with `--insecure`: nothing is encrypted or authenticated. */
   insecure: boolean;
   /** A whole join token; null: the one of the head beside this worker, or its own credential. */
   joinToken: string | null;
@@ -32,10 +32,10 @@ export interface WorkerOptions {
   log: Log;
   /** Takes each line that the engine prints. */
   printLine: (line: string) => void;
-  /** Whether an engine out of which nothing comes any more is started again. Default: "auto". */
+  /** Whether a stalled engine is started again. Default: "auto". */
   stallRestart?: StallRestart;
-  /** Ask a running worker of this slot to go, and take over from it. Default: no. */
-  handover?: boolean;
+  /** Ask a running worker of this slot to leave, and adopt its engine. Default: no. */
+  adoptRunning?: boolean;
   /** Unix milliseconds by which all is to be stopped; the worker leaves as early as that needs. */
   until?: number | null;
   settings?: Partial<WorkerSettings>;
@@ -50,20 +50,20 @@ export interface WorkerSettings {
   examine: Partial<ExamineSettings>;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
-  /** When an engine's load is said again that has not changed. */
+  /** How often an unchanged load of the engine is repeated. */
   loadRepeatMs: number;
   /** How long running requests may go on after `stop`. */
   drainTimeoutMs: number;
   /** How long `stop` waits for a head that is away, to learn what still runs. */
   drainWithoutHeadMs: number;
-  /** Between two looks at the requests that still run. */
+  /** Between two checks of the requests that still run. */
   drainPollMs: number;
-  /** Between two looks at the clock for `until`. */
+  /** Between two checks of the clock for `until`. */
   untilPollMs: number;
   /** What `until` leaves for saying goodbye. */
   leaveMarginMs: number;
-  /** How long a worker that was asked to hand over may take to go. */
-  handoverTimeoutMs: number;
+  /** How long a running worker may take to leave when its engine is to be adopted. */
+  adoptTimeoutMs: number;
 }
 
 export const WORKER_DEFAULTS: WorkerSettings = {
@@ -80,5 +80,5 @@ export const WORKER_DEFAULTS: WorkerSettings = {
   drainPollMs: 100,
   untilPollMs: 1000,
   leaveMarginMs: 2000,
-  handoverTimeoutMs: 15_000,
+  adoptTimeoutMs: 15_000,
 };

@@ -2,14 +2,14 @@
 
 import type { LlmnodeError } from "../protocol/errors.ts";
 import { readHostFacts } from "../telemetry/host.ts";
-import { startTelemetry } from "../telemetry/sampler.ts";
+import { startTelemetry, type Telemetry } from "../telemetry/sampler.ts";
 import { type Conversation, startConversation } from "./conversation.ts";
 import { awaitDeparture, checkDeparture } from "./departure.ts";
 import { openKeyring } from "./credential.ts";
 import { type WorkerEngine, startWorkerEngine } from "./engine.ts";
 import { type Slot, type SlotOptions, takeSlot } from "./identity.ts";
-import { createExaminer } from "./examine.ts";
-import { takeOverSlot } from "./handover.ts";
+import { createExaminer, type Examiner } from "./examine.ts";
+import { adoptSlot } from "./adopt.ts";
 import { createLogService } from "./logs.ts";
 import { WORKER_DEFAULTS, type WorkerOptions, type WorkerSettings } from "./options.ts";
 import { createHardwareReport, gpuPercentSince } from "./telemetry.ts";
@@ -27,16 +27,16 @@ export interface Worker extends AsyncDisposable {
   stop(options?: { force?: AbortSignal; reason?: string }): Promise<void>;
   /**
    * Ends the worker alone: its engine runs on, and so do the requests that go to it directly. The
-   * next worker in this slot with the same command takes it over.
+   * next worker in this slot with the same command adopts it.
    */
-  handover(): Promise<void>;
+  release(): Promise<void>;
 }
 
 /** The number of a worker's only engine. */
 const ENGINE = "1";
 
 /**
- * Throws what `checkDeparture`, `takeSlot`, `takeOverSlot`, `openKeyring` and `startSupervisor` throw; then nothing is
+ * Throws what `checkDeparture`, `takeSlot`, `adoptSlot`, `openKeyring` and `startSupervisor` throw; then nothing is
  * left running.
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
@@ -52,8 +52,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     command: "argv" in options.engine ? options.engine.argv : [options.engine.attach],
   };
   const slot = stack.use(
-    options.handover === true
-      ? await takeOverSlot(wanted, { timeoutMs: settings.handoverTimeoutMs, log: options.log })
+    options.adoptRunning === true
+      ? await adoptSlot(wanted, { timeoutMs: settings.adoptTimeoutMs, log: options.log })
       : takeSlot(wanted),
   );
   const running = stack.use(await run({ options, settings, slot, host }));
@@ -73,7 +73,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     ended: running.ended,
     stop: ({ force, reason = "the worker is stopping" } = {}) =>
       (stopped ??= end(() => running.leave(reason, force))),
-    handover: () => (stopped ??= end(running.handOver)),
+    release: () => (stopped ??= end(running.release)),
     async [Symbol.asyncDispose]() {
       const reason = "the worker is stopping";
       await (stopped ??= end(() => running.leave(reason, AbortSignal.abort())));
@@ -92,7 +92,7 @@ interface Running extends AsyncDisposable {
   talk: Conversation;
   ended: Promise<LlmnodeError | null>;
   leave(reason: string, force?: AbortSignal): Promise<void>;
-  handOver(): Promise<void>;
+  release(): Promise<void>;
 }
 
 async function run({ options, settings, slot, host }: RunOptions): Promise<Running> {
@@ -123,18 +123,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       computeProcesses: telemetry.computeProcesses,
     }),
   );
-  const examiner = stack.use(
-    createExaminer({
-      status: engine.status,
-      vitalSigns: engine.vitalSigns,
-      generate: engine.generate,
-      gpuPercent: (since) => gpuPercentSince({ telemetry, status: engine.status }, since),
-      markStalled: engine.markStalled,
-      restart: options.stallRestart ?? "auto",
-      settings: settings.examine,
-      log: options.log,
-    }),
-  );
+  const examiner = stack.use(startExaminer({ options, settings, telemetry, engine }));
   // Disposed of before the engine: the head is told no more than it was.
   const session = stack.use(
     startConversation({
@@ -175,10 +164,29 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       await engine.stop(force);
       session.leave(reason);
     },
-    async handOver() {
-      session.handOver();
+    async release() {
+      session.beAdopted();
       await engine.release();
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
   };
+}
+
+function startExaminer(on: {
+  options: WorkerOptions;
+  settings: WorkerSettings;
+  telemetry: Telemetry;
+  engine: WorkerEngine;
+}): Examiner {
+  const { options, telemetry, engine } = on;
+  return createExaminer({
+    status: engine.status,
+    vitalSigns: engine.vitalSigns,
+    generate: engine.generate,
+    gpuPercent: (since) => gpuPercentSince({ telemetry, status: engine.status }, since),
+    markStalled: engine.markStalled,
+    restart: options.stallRestart ?? "auto",
+    settings: on.settings.examine,
+    log: options.log,
+  });
 }

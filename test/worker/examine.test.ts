@@ -12,7 +12,7 @@ import { memoryLog } from "../helpers/cluster.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 const QUICK: ExamineSettings = {
-  lookMs: 10,
+  inspectMs: 10,
   idleMs: 100,
   idleShare: 0.1,
   generationTimeoutMs: 1000,
@@ -37,7 +37,7 @@ interface Engine {
 interface Bench extends AsyncDisposable {
   engine: Engine;
   examiner: Examiner;
-  markedStalled: string[];
+  stalled: string[];
   lines: string[];
 }
 
@@ -54,7 +54,7 @@ function bench(engine: Partial<Engine> = {}, more: Partial<ExaminerOptions> = {}
     asks: 0,
     ...engine,
   };
-  const markedStalled: string[] = [];
+  const stalled: string[] = [];
   const { log, lines } = memoryLog();
   const examiner = createExaminer({
     status: () => ({ run: it.run, kind: it.kind }) as EngineStatus,
@@ -68,7 +68,7 @@ function bench(engine: Partial<Engine> = {}, more: Partial<ExaminerOptions> = {}
       return it.token();
     },
     gpuPercent: () => it.gpu,
-    markStalled: (reason) => void markedStalled.push(reason),
+    markStalled: (reason) => void stalled.push(reason),
     restart: "auto",
     log,
     ...more,
@@ -77,7 +77,7 @@ function bench(engine: Partial<Engine> = {}, more: Partial<ExaminerOptions> = {}
   return {
     engine: it,
     examiner,
-    markedStalled,
+    stalled,
     lines,
     [Symbol.asyncDispose]: () => examiner[Symbol.asyncDispose](),
   };
@@ -92,8 +92,8 @@ test("a stopped process is dead at once, also where it was only to be looked at"
   for (const ask of [true, false]) {
     await using on = bench({ signs: { ...STOPPED } });
     on.examiner.examine({ engine: "1", look: true, ask });
-    await waitFor(() => on.markedStalled.length > 0);
-    expect(on.markedStalled).toEqual(["its process 7 is stopped"]);
+    await waitFor(() => on.stalled.length > 0);
+    expect(on.stalled).toEqual(["its process 7 is stopped"]);
     expect(on.engine.looks).toBe(1);
   }
 });
@@ -104,17 +104,17 @@ test("it is given up once, however often the head says it again", async () => {
   await waitFor(() => on.engine.looks > 3);
   on.examiner.examine(SUSPECT);
   await waitFor(() => on.engine.looks > 6);
-  expect(on.markedStalled).toHaveLength(1);
+  expect(on.stalled).toHaveLength(1);
 });
 
 test("nothing done for a while is death, of a suspect only", async () => {
   await using on = bench({}, NEVER_FAILS);
   on.examiner.examine({ engine: "1", look: true, ask: false });
   await waitFor(() => on.engine.looks > 20);
-  expect(on.markedStalled).toEqual([]);
+  expect(on.stalled).toEqual([]);
   on.examiner.examine(SUSPECT);
-  await waitFor(() => on.markedStalled.length > 0);
-  expect(on.markedStalled[0]).toContain("its processes have done nothing for");
+  await waitFor(() => on.stalled.length > 0);
+  expect(on.stalled[0]).toContain("its processes have done nothing for");
 });
 
 test.each<[string, Partial<Engine>]>([
@@ -133,22 +133,22 @@ test.each<[string, Partial<Engine>]>([
   await using on = bench(engine, NEVER_FAILS);
   on.examiner.examine(SUSPECT);
   await waitFor(() => on.engine.looks > 30);
-  expect(on.markedStalled).toEqual([]);
+  expect(on.stalled).toEqual([]);
 });
 
 test("an idle GPU confirms it", async () => {
   await using on = bench({ gpu: 0 }, NEVER_FAILS);
   on.examiner.examine(SUSPECT);
-  await waitFor(() => on.markedStalled.length > 0);
+  await waitFor(() => on.stalled.length > 0);
 });
 
 test("three tokens in a row that do not come, over long enough, are death", async () => {
   await using on = bench({}, NEVER_IDLE);
   on.examiner.examine(SUSPECT);
   expect(on.examiner.failedGenerations()).toBeNull();
-  await waitFor(() => on.markedStalled.length > 0);
+  await waitFor(() => on.stalled.length > 0);
   expect(on.engine.asks).toBeGreaterThanOrEqual(3);
-  expect(on.markedStalled[0]).toMatch(/^\d tokens asked for in a row did not come \(no answer\)$/);
+  expect(on.stalled[0]).toMatch(/^\d requests for one token failed in a row \(no answer\)$/);
   expect(on.examiner.failedGenerations()).toBeGreaterThanOrEqual(3);
 });
 
@@ -159,15 +159,15 @@ test("failures that were quick are not enough; before the suspicion they only co
   );
   quick.examiner.examine(SUSPECT);
   await waitFor(() => quick.engine.asks > 10);
-  expect(quick.markedStalled).toEqual([]);
+  expect(quick.stalled).toEqual([]);
   await using early = bench({}, NEVER_IDLE);
   early.examiner.examine({ engine: "1", look: false, ask: true });
   await waitFor(() => early.engine.asks > 6);
-  expect(early.markedStalled).toEqual([]);
+  expect(early.stalled).toEqual([]);
   expect(early.engine.looks).toBe(0);
   // They count once it is suspect.
   early.examiner.examine(SUSPECT);
-  await waitFor(() => early.markedStalled.length > 0);
+  await waitFor(() => early.stalled.length > 0);
 });
 
 test("a token in between starts the count anew; a refusal says nothing", async () => {
@@ -184,19 +184,19 @@ test("a token in between starts the count anew; a refusal says nothing", async (
   on.examiner.examine(SUSPECT);
   await waitFor(() => on.examiner.failedGenerations() === 0);
   await waitFor(() => on.engine.asks > 9);
-  expect(on.markedStalled).toEqual([]);
+  expect(on.stalled).toEqual([]);
   await using refused = bench({ token: () => ({ outcome: "unknown", reason: "401" }) }, NEVER_IDLE);
   refused.examiner.examine(SUSPECT);
   await waitFor(() => refused.engine.asks > 6);
   expect(refused.examiner.failedGenerations()).toBeNull();
-  expect(refused.markedStalled).toEqual([]);
+  expect(refused.stalled).toEqual([]);
 });
 
 test("an engine that others run is asked for tokens, and never given up", async () => {
   await using on = bench({ signs: null });
   on.examiner.examine(SUSPECT);
   await waitFor(() => (on.examiner.failedGenerations() ?? 0) > 6);
-  expect(on.markedStalled).toEqual([]);
+  expect(on.stalled).toEqual([]);
 });
 
 test("--stall-restart: off never, on for any kind; the evidence is told all the same", async () => {
@@ -204,14 +204,14 @@ test("--stall-restart: off never, on for any kind; the evidence is told all the 
   off.examiner.examine(SUSPECT);
   await waitFor(() => off.lines.some((line) => line.includes("its process 7 is stopped")));
   await waitFor(() => off.engine.looks > 5);
-  expect(off.markedStalled).toEqual([]);
+  expect(off.stalled).toEqual([]);
   await using on = bench({ kind: "generic" }, { restart: "on", ...NEVER_FAILS });
   on.examiner.examine(SUSPECT);
-  await waitFor(() => on.markedStalled.length > 0);
+  await waitFor(() => on.stalled.length > 0);
   // A stopped process is sure for any kind.
   await using stopped = bench({ kind: "generic", signs: { ...STOPPED } });
   stopped.examiner.examine(SUSPECT);
-  await waitFor(() => stopped.markedStalled.length > 0);
+  await waitFor(() => stopped.stalled.length > 0);
 });
 
 test("it ends with the head's word, with its silence, and with the engine's run", async () => {

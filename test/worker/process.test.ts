@@ -73,13 +73,13 @@ test("SIGUSR2 ends the worker alone", async () => {
   expect(isRunning(pid)).toBe(false);
 });
 
-test("--handover takes the engine from the worker that runs", async () => {
+test("--adopt-running takes the engine from the worker that runs", async () => {
   using dir = tempDir();
   await using head = await startTestHead(PATIENT);
   await using first = join(head, dir.path);
   await head.ready("m");
   const pid = await pidOf(head);
-  await using second = join(head, dir.path, { flags: ["--handover"] });
+  await using second = join(head, dir.path, { flags: ["--adopt-running"] });
   expect((await first.finished).code).toBe(0);
   await waitFor(async () => (await engineOf(head))?.adopted === true);
   expect(await pidOf(head)).toBe(pid);

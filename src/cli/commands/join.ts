@@ -114,8 +114,8 @@ const ENDINGS: Partial<Record<NodeJS.Signals, Ending<Worker>>> = {
     end: (worker, { force }) => worker.stop({ force, reason: "its time is over (SIGUSR1)" }),
   },
   SIGUSR2: {
-    farewell: "handing over, the engine runs on",
-    end: (worker) => worker.handover(),
+    farewell: "leaving, the engine keeps running",
+    end: (worker) => worker.release(),
   },
 };
 

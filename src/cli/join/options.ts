@@ -48,19 +48,19 @@ const ENGINE_OPTIONS: readonly OptionSpec[] = [
     env: "LLMNODE_STALL_RESTART",
     default: "auto",
     summary:
-      "start an engine again that is there and produces nothing: auto (if its process is stopped; if it is a known kind of engine, also if it does nothing, or fails to give one token for 3 minutes), on or off",
+      "restart an engine that runs but produces nothing: auto (if its process is stopped; if it is a known kind of engine, also if it does nothing, or fails to give one token for 3 minutes), on or off",
   },
   {
     flag: "no-adopt",
     env: "LLMNODE_NO_ADOPT",
     summary:
-      "end an engine that an earlier worker left running and start it anew, instead of taking it over",
+      "end an engine that an earlier worker left running and start it again, instead of adopting it",
   },
   {
-    flag: "handover",
-    env: "LLMNODE_HANDOVER",
+    flag: "adopt-running",
+    env: "LLMNODE_ADOPT_RUNNING",
     summary:
-      "ask the worker that runs here with this name or command to go, and take its engine over as it runs",
+      "ask the worker that runs here with this name or command to leave, and adopt its running engine",
   },
   {
     flag: "gpus",

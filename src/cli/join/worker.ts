@@ -48,7 +48,7 @@ export function readWorker({ words, rest, isRestFromFile, options }: Invocation)
     data: options.choice("data", ["auto", "direct", "lane"]),
     advertise: originOption(options, "advertise"),
     stallRestart: options.choice("stall-restart", ["auto", "on", "off"]),
-    handover: options.isOn("handover"),
+    adoptRunning: options.isOn("adopt-running"),
     until: readUntil(options),
     ...(drainTimeoutMs !== null && { settings: { drainTimeoutMs } }),
   };

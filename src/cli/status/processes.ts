@@ -26,7 +26,7 @@ export function processTable(
 ): [readonly string[], string[][]] {
   const rows = engines.flatMap(({ id, process: { pid, container, restarts, adopted } }) => {
     if (pid === null && container === null) return [];
-    const start = adopted ? "taken over" : "by this worker";
+    const start = adopted ? "adopted" : "by this worker";
     return [[id, String(pid ?? "-"), container ?? "-", String(restarts ?? "?"), start]];
   });
   return [["ENGINE", "PID", "CONTAINER", "RESTARTS", "STARTED"], rows];

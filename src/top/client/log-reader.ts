@@ -62,7 +62,7 @@ export function startLogReader(source: LogSource, onEvent: (event: TopEvent) => 
       if (next === null) return;
       const abort = new AbortController();
       reading = { what, abort };
-      // After the state that asks for it has been taken over.
+      // After the state that asks for it is in place.
       queueMicrotask(() => void read(next, abort));
     },
     [Symbol.dispose]() {

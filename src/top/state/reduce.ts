@@ -1,4 +1,4 @@
-/** Takes over what has happened; pure: what must be done about it comes back as effects. */
+/** Applies what has happened to the state; pure: what must be done about it comes back as effects. */
 
 import type { WatchFrame, WatchHello } from "../../protocol/watch-json.ts";
 import { formatDuration } from "../../util/units.ts";

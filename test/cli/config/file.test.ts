@@ -48,7 +48,7 @@ test("a file alone says it all", () => {
       start-timeout = "10m"
       restart = "on-failure"
       adopt = false
-      handover = true
+      adopt-running = true
       gpus = "0,1"
       max-in-flight = 64
       cwd = "models"
@@ -80,7 +80,7 @@ test("a file alone says it all", () => {
     name: "gpu-1",
     labels: { rack: "3", slot: "7" },
     stallRestart: "auto",
-    handover: true,
+    adoptRunning: true,
     insecure: true,
     data: "lane",
     advertise: null,

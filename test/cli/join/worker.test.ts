@@ -40,7 +40,7 @@ test("nothing said", () => {
     name: null,
     labels: {},
     stallRestart: "auto",
-    handover: false,
+    adoptRunning: false,
     insecure: false,
     data: "auto",
     advertise: null,
@@ -55,8 +55,8 @@ test.each([
   [["--health-path", "/"], { engine: { healthPath: "/" } }],
   [["--start-timeout", "0"], { engine: { startTimeoutMs: 0 } }],
   [
-    ["--restart", "no", "--no-adopt", "--handover"],
-    { engine: { restart: "no", adopt: false }, handover: true },
+    ["--restart", "no", "--no-adopt", "--adopt-running"],
+    { engine: { restart: "no", adopt: false }, adoptRunning: true },
   ],
   [["--stall-restart", "off"], { stallRestart: "off" }],
   [["--gpus", "GPU-5b1c,GPU-77aa"], { engine: { gpus: "GPU-5b1c,GPU-77aa" } }],
@@ -65,7 +65,10 @@ test.each([
   [["--label", "a=", "--label", "b/c=d:e"], { labels: { a: "", "b/c": "d:e" } }],
   [["--until", "2100-01-01T00:00:00Z"], { until: Date.UTC(2100, 0, 1) }],
   [["--drain-timeout", "2m"], { settings: { drainTimeoutMs: 120_000 } }],
-  [["--attach", "h:1", "--handover"], { engine: { attach: "http://h:1" }, handover: true }],
+  [
+    ["--attach", "h:1", "--adopt-running"],
+    { engine: { attach: "http://h:1" }, adoptRunning: true },
+  ],
 ] as [string[], object][])("%p", (argv, wanted) => {
   expect(read(argv)).toMatchObject(wanted);
 });

@@ -14,7 +14,7 @@ test("what is known of processes is shown, unknown as unknown", () => {
     engine("d/1", {}),
   ];
   expect(processTable(engines)[1]).toEqual([
-    ["a/1", "4711", "-", "2", "taken over"],
+    ["a/1", "4711", "-", "2", "adopted"],
     ["b/1", "-", "abc123", "0", "by this worker"],
     ["c/1", "7", "-", "?", "by this worker"],
   ]);

@@ -31,7 +31,7 @@ const HEAD: Partial<HeadSettings> = {
   },
 };
 const EXAMINE: WorkerSettings["examine"] = {
-  lookMs: 50,
+  inspectMs: 50,
   idleMs: 1e9,
   generationTimeoutMs: 300,
   generationEveryMs: 300,
@@ -142,7 +142,7 @@ test("an engine that answers its health route and gives no token is started agai
   const by = await Promise.all(asked.map(async (response) => answeredBy(await response)));
   expect(new Set(by)).toEqual(new Set(["b"]));
   await waitFor(async () => ((await engineOf(head, "a"))?.restarts ?? 0) > 0);
-  expect(a.log.join("\n")).toContain("tokens asked for in a row did not come");
+  expect(a.log.join("\n")).toContain("requests for one token failed in a row");
   expect(a.log.join("\n")).toContain("nothing came out of it any more");
   expect(b.log.join("\n")).not.toContain("stalled");
 });

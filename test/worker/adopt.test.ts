@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import path from "node:path";
 import { LlmnodeError } from "../../src/protocol/errors.ts";
 import { silentLog } from "../../src/util/log.ts";
-import { takeOverSlot } from "../../src/worker/handover.ts";
+import { adoptSlot } from "../../src/worker/adopt.ts";
 import { type Slot, type SlotOptions, takeSlot } from "../../src/worker/identity.ts";
 import { FAST, startTestHead } from "../helpers/cluster.ts";
 import { startEngine } from "../helpers/engine.ts";
@@ -21,7 +21,7 @@ const ask = (extra: object = {}) => ({
 const PATIENT = { ...FAST, cluster: { ...FAST.cluster, takeoverAfterMs: 60_000 } };
 
 for (const data of ["direct", "lane"] as const) {
-  test(`after a handover the same engine answers, for the same worker (${data})`, async () => {
+  test(`after a release the same engine answers, for the same worker (${data})`, async () => {
     using dir = tempDir();
     await using head = await startTestHead(PATIENT);
     const options = { data, engine: { argv: sim("--model", "m", "--itl", "20ms") } };
@@ -31,7 +31,7 @@ for (const data of ["direct", "lane"] as const) {
     const pids = processesWithEnvironment(`LLMNODE_ENGINE_ID=${before?.id}-1`);
     const running = await head.post(CHAT, ask({ stream: true, max_tokens: 100 }));
     const text = running.text();
-    await first.worker.handover();
+    await first.worker.release();
     expect(pids.every(isRunning)).toBe(true);
 
     await using second = await startTestWorker(head, dir.path, options);
@@ -52,7 +52,7 @@ for (const data of ["direct", "lane"] as const) {
   });
 }
 
-test("requests to an attached engine go on while its worker hands over", async () => {
+test("requests to an attached engine go on while another worker adopts it", async () => {
   using dir = tempDir();
   const more = Promise.withResolvers<void>();
   await using engine = startEngine((request) => {
@@ -65,7 +65,7 @@ test("requests to an attached engine go on while its worker hands over", async (
   const first = await startTestWorker(head, dir.path, options);
   await head.ready("m");
   const text = (await head.post(CHAT, ask({ stream: true }))).text();
-  await first.worker.handover();
+  await first.worker.release();
   await using second = await startTestWorker(head, dir.path, options);
   await waitFor(() => second.log.some((line) => line.includes("joined")));
   await head.ready("m");
@@ -131,7 +131,7 @@ for (const name of [null, "gpu"]) {
     await other.waitForLine("holds");
     await using holder = hold(options);
     const [, id] = await holder.waitForLine(/^holds (\S+)/);
-    using slot: Slot = await takeOverSlot(options, limits);
+    using slot: Slot = await adoptSlot(options, limits);
     expect(slot.workerId).toBe(id ?? "");
     expect((await holder.finished).code).toBe(0);
     expect(other.output()).not.toContain("asked");
@@ -140,7 +140,7 @@ for (const name of [null, "gpu"]) {
 
 test("with nobody to ask it starts as usual", async () => {
   using dir = tempDir();
-  using slot = await takeOverSlot(wanted(dir.path), limits);
+  using slot = await adoptSlot(wanted(dir.path), limits);
   expect(slot.name).toBe("host");
 });
 
@@ -148,7 +148,7 @@ test("one that does not go is named, and nothing is taken", async () => {
   using dir = tempDir();
   await using holder = hold(wanted(dir.path), "--stubborn");
   await holder.waitForLine("holds");
-  const error = await takeOverSlot(wanted(dir.path), { ...limits, timeoutMs: 200 }).then(
+  const error = await adoptSlot(wanted(dir.path), { ...limits, timeoutMs: 200 }).then(
     () => null,
     (reason: unknown) => reason,
   );
@@ -162,7 +162,7 @@ test("a worker of that name with another command is not asked", async () => {
   using dir = tempDir();
   await using holder = hold(wanted(dir.path, { name: "gpu", command: ["other"] }));
   await holder.waitForLine("holds");
-  const error = await takeOverSlot(wanted(dir.path, { name: "gpu" }), limits).then(
+  const error = await adoptSlot(wanted(dir.path, { name: "gpu" }), limits).then(
     () => null,
     (reason: unknown) => reason,
   );
@@ -176,7 +176,7 @@ test("a number in a lock file that is not its holder's is nobody's to ask", asyn
   using slot = takeSlot(options);
   await using stranger = spawnProcess(["sleep", "60"]);
   await Bun.write(path.join(slot.dir, "lock"), `${stranger.pid}\n`);
-  using second = await takeOverSlot(options, limits);
+  using second = await adoptSlot(options, limits);
   expect(second.workerId).not.toBe(slot.workerId);
   expect(isRunning(stranger.pid)).toBe(true);
 });

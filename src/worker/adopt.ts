@@ -11,29 +11,25 @@ const POLL_MS = 50;
  * slot once it has. Without one, like `takeSlot`. Throws `worker_in_use` when it does not go within
  * `timeoutMs`, and what `takeSlot` throws.
  */
-export async function takeOverSlot(
+export async function adoptSlot(
   options: SlotOptions,
   { timeoutMs, log }: { timeoutMs: number; log: Log },
 ): Promise<Slot> {
   const running = findRunning(options);
   if (running === null) {
     const slot = takeSlot(options);
-    log.info("no running worker hands over: this one starts as usual");
+    log.info("no running worker to adopt from: this one starts as usual");
     return slot;
   }
   const { pid } = running;
   ask(pid);
-  log.info("asked the running worker to hand over", { pid });
+  log.info("asked the running worker to leave its engine to this one", { pid });
   const deadline = performance.now() + timeoutMs;
   while (running.holds()) {
     if (performance.now() >= deadline) {
-      throw new LlmnodeError(
-        "worker_in_use",
-        `the running worker (pid ${pid}) does not hand over`,
-        {
-          hints: [`see what it does: its log, or kill ${pid} to end it together with its engine`],
-        },
-      );
+      throw new LlmnodeError("worker_in_use", `the running worker (pid ${pid}) does not leave`, {
+        hints: [`look at its log, or end it together with its engine: kill ${pid}`],
+      });
     }
     await Bun.sleep(POLL_MS);
   }
