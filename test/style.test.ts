@@ -18,6 +18,55 @@ const RANK: Record<string, number> = {
   util: 0,
 };
 
+/**
+ * The rooms of a folder, lowest first; rooms on one line do not import from each other. A file
+ * imports from its own room and from those of lower lines.
+ */
+const ROOMS: Record<string, string[]> = {
+  cli: [
+    "cli/base",
+    "cli/config cli/daemon",
+    "cli/client cli/join",
+    "cli/doctor cli/drain cli/logs cli/parse",
+    "cli/lists cli/status",
+    "cli/complete",
+    "cli/commands",
+    "cli",
+    ".",
+  ],
+  head: [
+    "head/page head/http head/quota head/events head/store",
+    "head/access head/drains head/metrics head/transport head/watch",
+    "head/api head/dispatch head/sessions",
+    "head/admin",
+    "head",
+  ],
+  top: ["top/terminal top/text", "top/state", "top/client top/components", "top"],
+  sim: ["sim/wire", "sim/core", "sim/api", "sim/like", "sim"],
+  cluster: [
+    "cluster/aliases cluster/faults cluster/quota",
+    "cluster/state",
+    "cluster/liveness cluster/routing cluster/rows",
+    "cluster/dispatch",
+  ],
+  proxy: [
+    "proxy/request",
+    "proxy/record",
+    "proxy/answer",
+    "proxy/attempt",
+    "proxy/resume proxy/service",
+    "proxy",
+  ],
+  engine: [
+    "engine engine/log",
+    "engine/process engine/presets engine/docker/argv",
+    "engine/argv engine/ask engine/diagnose",
+    "engine/docker",
+    "engine/supervise",
+  ],
+  util: ["util", "util/http"],
+};
+
 /** Each third-party package, and each part of Bun that opens something, has one home. */
 const HOME: Record<string, string> = {
   "@grpc/grpc-js": "protocol",
@@ -53,7 +102,7 @@ export interface SourceFile {
 /** What breaks the house rules in a set of files, one line each. */
 export function violations(files: readonly SourceFile[]): string[] {
   return files.flatMap(({ file, text }) => {
-    const code = text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+    const code = withoutComments(text);
     return [
       ...importsOf(code).flatMap((target) => importFault(file, target) ?? []),
       ...BUN_HOMES.flatMap(([pattern, homes]) =>
@@ -64,6 +113,10 @@ export function violations(files: readonly SourceFile[]): string[] {
       ...textFaults(file, text, code),
     ];
   });
+}
+
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
 }
 
 function importsOf(code: string): string[] {
@@ -91,10 +144,47 @@ function importFault(file: string, target: string): string | null {
   }
   if (!/\.(tsx?|proto|json)$/.test(resolved)) return `${file}: ${target} lacks its extension`;
   const to = folderOf(resolved);
-  if (to === from) return null;
+  if (to === from) return roomFault(file, resolved);
   const [high, low] = [RANK[from], RANK[to]];
   if (high !== undefined && low !== undefined && low < high) return null;
   return `${file}: ${from} may not import from ${to}`;
+}
+
+function roomFault(file: string, target: string): string | null {
+  const [from, to] = [roomOf(file), roomOf(target)];
+  if (from === to) return null;
+  const lines = ROOMS[folderOf(file)]?.map((line) => line.split(" ")) ?? [];
+  const rank = (room: string) => lines.findIndex((line) => line.includes(room));
+  if (rank(to) >= 0 && rank(to) < rank(from)) return null;
+  return `${file}: ${from} may not import from ${to}`;
+}
+
+/** The folder that a file lies in. */
+function roomOf(file: string): string {
+  return path.posix.dirname(file);
+}
+
+/** Sets of files that import each other in a circle, type imports included. */
+export function circles(files: readonly SourceFile[]): string[] {
+  const targets = new Map(
+    files.map(({ file, text }) => [
+      file,
+      importsOf(withoutComments(text))
+        .filter((target) => target.startsWith("."))
+        .map((target) => path.posix.join(path.posix.dirname(file), target)),
+    ]),
+  );
+  const found: string[] = [];
+  const done = new Set<string>();
+  const visit = (file: string, trail: readonly string[]) => {
+    const at = trail.indexOf(file);
+    if (at >= 0) found.push([...trail.slice(at), file].join(" > "));
+    if (at >= 0 || done.has(file)) return;
+    for (const target of targets.get(file) ?? []) visit(target, [...trail, file]);
+    done.add(file);
+  };
+  for (const { file } of files) visit(file, []);
+  return found;
 }
 
 function textFaults(file: string, text: string, code: string): string[] {
@@ -137,6 +227,21 @@ test("the source tree keeps the import rule, the package rule and the file rules
   expect(violations(files)).toEqual([]);
 });
 
+test("no files import each other in a circle", () => {
+  expect(circles(sources())).toEqual([]);
+  const a = { file: "head/a.ts", text: 'import type { B } from "./b/b.ts";' };
+  const b = { file: "head/b/b.ts", text: 'import { c } from "../c.ts";' };
+  const c = { file: "head/c.ts", text: 'import { a } from "./a.ts";' };
+  expect(circles([a, b, c])).toEqual(["head/a.ts > head/b/b.ts > head/c.ts > head/a.ts"]);
+});
+
+test("every room has its rank", () => {
+  const ranked = Object.values(ROOMS).flatMap((lines) => lines.join(" ").split(" "));
+  const flat = ["protocol", "telemetry", "worker"];
+  const rooms = new Set(sources().map(({ file }) => roomOf(file)));
+  expect([...ranked, ...flat].toSorted()).toEqual([...rooms].toSorted());
+});
+
 test("the rules catch what they are there for", () => {
   const fault = (file: string, text: string) => violations([{ file, text: `/** A. */\n${text}` }]);
   const wrong: [string, string][] = [
@@ -157,6 +262,10 @@ test("the rules catch what they are there for", () => {
     ["head/a.ts", "const a = b as any;"],
     ["head/a.ts", "const a = 1;\n".repeat(301)],
     ["head/a.ts", 'import x from "../../test/a.ts";'],
+    ["head/http/a.ts", 'import { x } from "../api/api.ts";'],
+    ["head/http/a.ts", 'import type { X } from "../store/store.ts";'],
+    ["head/http/a.ts", 'import { x } from "../head.ts";'],
+    ["head/attic/a.ts", 'import { x } from "../http/cors.ts";'],
   ];
   for (const [file, text] of wrong)
     expect([file, text, fault(file, text).length]).toEqual([file, text, 1]);
