@@ -1,4 +1,4 @@
-/** Everything there is to look at, computed at most a few times a second for all who look. */
+/** What viewers see of the cluster, computed at most a few times a second for all, and its past. */
 
 import { queueDepths } from "../../cluster/state/queue.ts";
 import { findWorker } from "../../cluster/state/named.ts";
@@ -11,11 +11,14 @@ import {
 } from "../../cluster/rows/rows.ts";
 import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import { attentionOf, stripOf, totalsOf } from "../../cluster/rows/totals.ts";
-import type { HistoryPoint } from "../../protocol/watch-json.ts";
-import type { TotalsJson, WatchFrame } from "../../protocol/watch-json.ts";
+import type {
+  HistoryJson,
+  HistoryPoint,
+  TotalsJson,
+  WatchFrame,
+} from "../../protocol/watch-json.ts";
 import type { ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-rows.ts";
 import type { ListedAliases } from "../store/aliases.ts";
-import { HISTORY_INTERVAL_MS, createHistory, type History } from "./history.ts";
 import type { Rates } from "./rates.ts";
 import type { RequestsTable } from "./requests-table.ts";
 
@@ -29,14 +32,14 @@ export interface WatchDataOptions {
   clients: () => number;
   /** Milliseconds since 1970, never going back. */
   now: () => number;
-  /** How long what was computed is shown to others. */
+  /** How long a result is shown to other viewers. */
   maxAgeMs?: number;
 }
 
-/** The cluster at one instant; a row is made once for all who look. */
+/** The cluster at one instant; a row is made once for all viewers. */
 export interface WatchData {
   at: number;
-  /** All of them, those that left too. */
+  /** Includes those that have left. */
   workers: readonly WorkerRow[];
   models: readonly ModelRow[];
   totals: TotalsJson;
@@ -57,60 +60,20 @@ export interface WatchSource extends Disposable {
 export function startWatchSource(options: WatchDataOptions): WatchSource {
   const { state, now, rates, requests, maxAgeMs = 200 } = options;
   const history = createHistory();
+  const cpu = createCpuMeter();
   let cached: WatchData | null = null;
   let listed: { at: number; rows: readonly RequestRow[] } | null = null;
-  let cpu = { at: performance.now(), used: process.cpuUsage() };
-  let cpuPercent: number | null = null;
 
-  const context = (): RowContext => ({
-    state,
-    catalog: options.catalog(),
-    now: now(),
-    ofWorker: rates.worker,
-    ofModel: rates.model,
-    outputHistory: rates.outputHistory,
-    aliases: [...options.aliases.names()].map((name) => ({
-      name,
-      models: options.aliases.modelsOf(name) ?? [],
-    })),
-  });
-  const queued = () =>
-    [...queueDepths(state.queue).values()].reduce((sum, depth) => sum + depth, 0);
-
-  const compute = (): WatchData => {
-    const at = context();
-    const workers = [...state.workers.values()].map((worker) => workerRow(at, worker));
-    const models = modelRows(at);
-    const throughput = rates.all();
-    return {
-      at: at.now,
-      workers,
-      models,
-      totals: totalsOf(workers, models, {
-        ...throughput,
-        clients: options.clients(),
-        inFlight: state.leases.size,
-        queued: queued(),
-      }),
-      strip: stripOf(workers),
-      attention: attentionOf(workers, models),
-      head: { cpu_percent: cpuPercent, memory_bytes: process.memoryUsage.rss() },
-    };
-  };
   const tick = (): void => {
     requests.sample();
-    const elapsed = performance.now() - cpu.at;
-    const used = process.cpuUsage(cpu.used);
-    cpuPercent = elapsed > 0 ? Math.round((used.user + used.system) / elapsed) / 10 : null;
-    cpu = { at: performance.now(), used: process.cpuUsage() };
+    cpu.measure();
     const { outputTokensPerS, ttftMs } = rates.all();
-    const point: HistoryPoint = {
+    history.push({
       output_tokens_per_s: outputTokensPerS,
       ttft_p95_ms: ttftMs?.p95 ?? null,
       in_flight: state.leases.size,
-      queued: queued(),
-    };
-    history.push(point);
+      queued: queued(state),
+    });
   };
   const timer = setInterval(tick, HISTORY_INTERVAL_MS);
 
@@ -119,7 +82,7 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
     data() {
       if (cached === null || now() - cached.at >= maxAgeMs) {
         requests.sample();
-        cached = compute();
+        cached = dataNow(options, cpu.percent);
       }
       return cached;
     },
@@ -131,12 +94,119 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
     },
     worker(name) {
       const found = findWorker(state, name);
-      return found ? workerDetail(context(), found) : null;
+      return found ? workerDetail(contextOf(options), found) : null;
     },
     model(name) {
       const row = this.data().models.find((one) => one.name === name);
-      return row ? modelDetail(context(), row) : null;
+      return row ? modelDetail(contextOf(options), row) : null;
     },
     [Symbol.dispose]: () => clearInterval(timer),
+  };
+}
+
+function contextOf({ state, catalog, now, rates, aliases }: WatchDataOptions): RowContext {
+  return {
+    state,
+    catalog: catalog(),
+    now: now(),
+    ofWorker: rates.worker,
+    ofModel: rates.model,
+    outputHistory: rates.outputHistory,
+    aliases: [...aliases.names()].map((name) => ({ name, models: aliases.modelsOf(name) ?? [] })),
+  };
+}
+
+function dataNow(options: WatchDataOptions, cpuPercent: number | null): WatchData {
+  const { state } = options;
+  const at = contextOf(options);
+  const workers = [...state.workers.values()].map((worker) => workerRow(at, worker));
+  const models = modelRows(at);
+  return {
+    at: at.now,
+    workers,
+    models,
+    totals: totalsOf(workers, models, {
+      ...options.rates.all(),
+      clients: options.clients(),
+      inFlight: state.leases.size,
+      queued: queued(state),
+    }),
+    strip: stripOf(workers),
+    attention: attentionOf(workers, models),
+    head: { cpu_percent: cpuPercent, memory_bytes: process.memoryUsage.rss() },
+  };
+}
+
+function queued({ queue }: ClusterState): number {
+  return [...queueDepths(queue).values()].reduce((sum, depth) => sum + depth, 0);
+}
+
+/** How busy this process was between the last two measurements. */
+function createCpuMeter() {
+  let last = { at: performance.now(), used: process.cpuUsage() };
+  let percent: number | null = null;
+  return {
+    get percent() {
+      return percent;
+    },
+    measure() {
+      const elapsed = performance.now() - last.at;
+      const used = process.cpuUsage(last.used);
+      percent = elapsed > 0 ? Math.round((used.user + used.system) / elapsed) / 10 : null;
+      last = { at: performance.now(), used: process.cpuUsage() };
+    },
+  };
+}
+
+export interface History {
+  push(point: HistoryPoint): void;
+  /** The oldest first. */
+  json(): HistoryJson;
+  /** How many points there were in all. */
+  readonly count: number;
+  readonly latest: HistoryPoint | null;
+}
+
+const HISTORY_INTERVAL_MS = 2000;
+const DEFAULT_POINTS = 450;
+
+const FIELDS = ["output_tokens_per_s", "ttft_p95_ms", "in_flight", "queued"] as const;
+
+/**
+ * The last 15 minutes in points of 2 s, so that a viewer begins with a past. One typed array for all: 450 points are 14 KB, and nothing is left for the
+ * collector. */
+export function createHistory(points = DEFAULT_POINTS): History {
+  // Not a number is what is not known.
+  const values = new Float64Array(points * FIELDS.length).fill(Number.NaN);
+  let count = 0;
+
+  const value = (index: number, field: number): number | null => {
+    const found = values[(index % points) * FIELDS.length + field] ?? Number.NaN;
+    return Number.isNaN(found) ? null : found;
+  };
+  const point = (index: number): HistoryPoint => ({
+    output_tokens_per_s: value(index, 0),
+    ttft_p95_ms: value(index, 1),
+    in_flight: value(index, 2) ?? 0,
+    queued: value(index, 3) ?? 0,
+  });
+  return {
+    push(next) {
+      const at = (count % points) * FIELDS.length;
+      for (const [i, field] of FIELDS.entries()) values[at + i] = next[field] ?? Number.NaN;
+      count += 1;
+    },
+    json: () => ({
+      interval_ms: HISTORY_INTERVAL_MS,
+      points: Array.from({ length: Math.min(count, points) }, (_, i) =>
+        point(Math.max(0, count - points) + i),
+      ),
+    }),
+    get count() {
+      return count;
+    },
+    get latest() {
+      return count === 0 ? null : point(count - 1);
+    },
   };
 }

@@ -1,4 +1,4 @@
-/** What people look at: the stream of frames, running requests, events; and the way to end one. */
+/** What viewers can ask for: the stream of frames, running requests, events; and cancelling a request. */
 
 import { chooseRows, orderRows } from "../../cluster/rows/order.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
@@ -38,32 +38,16 @@ export interface Views extends Disposable {
   source: WatchSource;
   readonly version: string;
   frame: Watch["frame"];
-  /** Ends what would go on for ever. */
+  /** Ends the streams, which would go on for ever. */
   endAll(): void;
 }
-
-/** Clients are counted by where they come from or their key, for a minute. */
-const CLIENT_MS = 60_000;
-const MAX_CLIENTS = 10_000;
 
 export function createViews(options: ViewsOptions): Views {
   const { now, events } = options;
   const rates = createRates({ now });
   const requests: RequestsTable = createRequestsTable({ now, rates });
-  const clients = new Map<string, number>();
-  const source = startWatchSource({
-    ...options,
-    rates,
-    requests,
-    clients() {
-      const at = now();
-      for (const [client, seen] of clients) {
-        if (at - seen <= CLIENT_MS) break;
-        clients.delete(client);
-      }
-      return clients.size;
-    },
-  });
+  const clients = createClientCount(now);
+  const source = startWatchSource({ ...options, rates, requests, clients: clients.count });
   const watch = createWatch({
     source,
     events,
@@ -78,16 +62,7 @@ export function createViews(options: ViewsOptions): Views {
     onRecord(record) {
       const outputTokens = requests.ended(record);
       rates.ended(placeOf(record), figuresOf(record, outputTokens));
-      const client = record.key?.id ?? record.clientAddress;
-      const at = now();
-      const seen = clients.get(client);
-      // Not for every request of a busy client: a second more or less does not matter.
-      if (seen !== undefined && at - seen < 1000) return;
-      // The map keeps insertion order: its first ones were seen longest ago.
-      clients.delete(client);
-      clients.set(client, at);
-      const [oldest] = clients.keys();
-      if (clients.size > MAX_CLIENTS && oldest !== undefined) clients.delete(oldest);
+      clients.note(record.key?.id ?? record.clientAddress);
     },
     watch: (words, viewer) => watch.open(readWatchWords(words), viewer),
     ask: (id, body) => watch.ask(id, readWatchQuery(body)),
@@ -126,6 +101,36 @@ export function createViews(options: ViewsOptions): Views {
     [Symbol.dispose]() {
       watch[Symbol.dispose]();
       source[Symbol.dispose]();
+    },
+  };
+}
+
+/** For so long a client counts after its last request. */
+const CLIENT_MS = 60_000;
+const MAX_CLIENTS = 10_000;
+
+/** Counts clients by their key, or by their address. */
+function createClientCount(now: () => number) {
+  /** In the order in which they were seen last. */
+  const seenAt = new Map<string, number>();
+  return {
+    note(client: string) {
+      const at = now();
+      const seen = seenAt.get(client);
+      // Not for every request of a busy client: a second more or less does not matter.
+      if (seen !== undefined && at - seen < 1000) return;
+      seenAt.delete(client);
+      seenAt.set(client, at);
+      const [oldest] = seenAt.keys();
+      if (seenAt.size > MAX_CLIENTS && oldest !== undefined) seenAt.delete(oldest);
+    },
+    count() {
+      const at = now();
+      for (const [client, seen] of seenAt) {
+        if (at - seen <= CLIENT_MS) break;
+        seenAt.delete(client);
+      }
+      return seenAt.size;
     },
   };
 }

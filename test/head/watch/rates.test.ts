@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { createEvents } from "../../../src/head/events/events.ts";
-import { createHistory } from "../../../src/head/watch/history.ts";
+import { createHistory } from "../../../src/head/watch/data.ts";
 import { createRates, type RequestFigures } from "../../../src/head/watch/rates.ts";
 
 const good: RequestFigures = {

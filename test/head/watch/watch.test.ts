@@ -128,7 +128,7 @@ test("hello, then frames of the window that is looked at, and another query at o
     total: 30,
     filter_problem: { message: "no field speed", at: 0 },
   });
-  expect(() => on.watch.ask("nobody", QUERY)).toThrow("Nobody looks");
+  expect(() => on.watch.ask("none", QUERY)).toThrow("This stream has ended");
   await heard.stop();
   expect(on.watch.viewers).toBe(0);
 });
@@ -152,7 +152,7 @@ test("signs of life while frames are rare, an end with the head, and so many vie
   using on = stage(1, { maxViewers: 2, keepAliveMs: 100 });
   const slow = listen(on.watch.open({ ...QUERY, interval_ms: 400 }, VIEWER));
   const second = listen(on.watch.open(QUERY, VIEWER));
-  expect(() => on.watch.open(QUERY, VIEWER)).toThrow("Already 2 look");
+  expect(() => on.watch.open(QUERY, VIEWER)).toThrow("already 2 viewers");
   await waitFor(() => slow.frames.length > 2 && second.frames.length > 0, { what: "frames" });
   on.watch[Symbol.dispose]();
   await waitFor(() => slow.ended && second.ended, { what: "the end" });
