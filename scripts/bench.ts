@@ -1,4 +1,4 @@
-/** Benchmarks: `bun scripts/bench.ts <what> [options]`; without a name it tells which there are. */
+/** Benchmarks: `scripts/run.sh bench <what> [options]`; without a name it tells which there are. */
 
 import { DECIDE_USAGE, readDecideOptions, runDecide } from "./bench/decide.ts";
 import { FRONT_USAGE, readFrontOptions, runFront } from "./bench/front/front.ts";

@@ -1,7 +1,7 @@
 /**
  * Builds `dist/llmnode`: one executable with everything in it.
  *
- *   bun scripts/build.ts [--outfile FILE] [--target bun-linux-arm64] [--if-stale]
+ *   scripts/run.sh build [--outfile FILE] [--target bun-linux-arm64] [--if-stale]
  *
  * `--if-stale` does nothing when the file is newer than everything it is made of.
  */

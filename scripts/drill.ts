@@ -1,4 +1,4 @@
-/** Fault drills: `bun scripts/drill.ts [options]`, see scripts/drill/options.ts. */
+/** Fault drills: `scripts/run.sh drill [options]`, see scripts/drill/options.ts. */
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** Fuzzing: `bun scripts/fuzz.ts [options]`, see scripts/fuzz/options.ts. */
+/** Fuzzing: `scripts/run.sh fuzz [options]`, see scripts/fuzz/options.ts. */
 
 import { FUZZERS } from "./fuzz/all.ts";
 import { runGuarded } from "./fuzz/guard.ts";

@@ -1,4 +1,4 @@
-/** Kills the head at random points: `bun scripts/kill9.ts [options]`; nothing confirmed may be lost. */
+/** Kills the head at random points: `scripts/run.sh kill9 [options]`; nothing confirmed may be lost. */
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { killRounds } from "./kill9/rounds.ts";
 
-const USAGE = `Usage: bun scripts/kill9.ts [options]
+const USAGE = `Usage: scripts/run.sh kill9 [options]
 
 Starts a head, has operators create and take back API keys, join tokens, aliases and drains, kills it
 with SIGKILL at a random point, and starts it anew on the same data. Exit code 1 when something is

@@ -11,7 +11,7 @@ import { seeded } from "./routing/workloads.ts";
 import { median } from "./stats.ts";
 import { table } from "./table.ts";
 
-export const DECIDE_USAGE = `bun scripts/bench.ts decide [options]
+export const DECIDE_USAGE = `scripts/run.sh bench decide [options]
 
   --quick                  shorter
   --replicas <n,...>       default 8,100,1000

@@ -10,7 +10,7 @@ import { median } from "./stats.ts";
 import { type Cell, table } from "./table.ts";
 import { builtBinary, startEngine, startLlmnode, type Target, untilAnswers } from "./targets.ts";
 
-export const PAIRS_USAGE = `bun scripts/bench.ts pairs --old <file> [options]
+export const PAIRS_USAGE = `scripts/run.sh bench pairs --old <file> [options]
 
   --old <file>     the llmnode to compare with
   --new <file>     default: of this tree, built if stale

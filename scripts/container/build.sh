@@ -8,7 +8,7 @@ set -eu
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 tag=${1:-llmnode:latest}
 binary=${LLMNODE_BINARY:-$ROOT/dist/llmnode}
-[ -x "$binary" ] || { echo "there is no $binary: build it with bun scripts/build.ts" >&2; exit 1; }
+[ -x "$binary" ] || { echo "there is no $binary: build it with scripts/run.sh build" >&2; exit 1; }
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT

@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { parseDuration } from "../../src/util/units.ts";
 import { DRILLS } from "./faults.ts";
 
-export const USAGE = `Usage: bun scripts/drill.ts [options]
+export const USAGE = `Usage: scripts/run.sh drill [options]
 
 A head, workers with simulated engines, and clients that ask for streams while something breaks.
 Exit code 1 when an answer is lost, wrong or late that should not be.

@@ -2,7 +2,7 @@
 
 import { parseArgs } from "node:util";
 
-export const USAGE = `Usage: bun scripts/fuzz.ts [options]
+export const USAGE = `Usage: scripts/run.sh fuzz [options]
 
 Gives what reads foreign text and bytes damaged ones, in turns. Exit code 1 when something is wrong:
 an error that is none of ours, a crash, a hang, or memory that grows.

@@ -105,7 +105,7 @@ export async function runRounds(options: RoundsOptions): Promise<Summary> {
 
 /** What a person types to have one round again. */
 export function againLine(name: string, seed: number): string {
-  return `bun scripts/fuzz.ts --only ${name} --seed ${seed} --rounds 1`;
+  return `scripts/run.sh fuzz --only ${name} --seed ${seed} --rounds 1`;
 }
 
 /** Fewer tell nothing: what is loaded and compiled at first is no leak. */

@@ -16,7 +16,7 @@ import { measureSoak } from "../soak.ts";
 import { measureStreams } from "../streams.ts";
 import { builtBinary, startField } from "../targets.ts";
 
-export const FRONT_USAGE = `bun scripts/bench.ts front [options]
+export const FRONT_USAGE = `scripts/run.sh bench front [options]
 
   --quick                  smaller and shorter: about three minutes
   --only <part>            requests, streams or soak; may be repeated

@@ -12,14 +12,14 @@ import { histogram, median } from "../stats.ts";
 import { table } from "../table.ts";
 import { builtBinary, startKeyed, type Target } from "../targets.ts";
 
-export const KEYS_USAGE = `bun scripts/bench.ts keys [options]
+export const KEYS_USAGE = `scripts/run.sh bench keys [options]
 
   --quick                  shorter
   --keys <n>               how many there are; default 100000
   --flood <n,...>          connections with bad keys; default 64,512
   --binary <file>          the llmnode to measure; default: of this tree, built if stale
   --json <file>            writes all figures there
-                           (with and without keys: bun scripts/bench.ts front --keys)`;
+                           (with and without keys: scripts/run.sh bench front --keys)`;
 
 interface KeysOptions {
   keys: number;

@@ -41,7 +41,7 @@ export interface LaneOptions {
   binary: string | null;
 }
 
-export const LANE_USAGE = `bun scripts/bench.ts lane [options]
+export const LANE_USAGE = `scripts/run.sh bench lane [options]
 
   --quick                  smaller and shorter
   --json <file>            writes all figures there
@@ -91,7 +91,7 @@ export interface SessionsOptions {
   binary: string | null;
 }
 
-export const SESSIONS_USAGE = `bun scripts/bench.ts sessions [options]
+export const SESSIONS_USAGE = `scripts/run.sh bench sessions [options]
 
   --quick                  shorter
   --json <file>            writes all figures there

@@ -19,7 +19,7 @@ import {
 } from "./workloads.ts";
 import { type Cell, table } from "../table.ts";
 
-export const ROUTING_USAGE = `bun scripts/bench.ts routing [options]
+export const ROUTING_USAGE = `scripts/run.sh bench routing [options]
 
   --quick                  a minute of each workload in place of ten
   --trace <file>           a trace to replay, JSON lines; default: a small made one

@@ -1,4 +1,4 @@
-/** `bun scripts/bench.ts top`: what `llmnode top` costs, for few and for many workers. */
+/** `scripts/run.sh bench top`: what `llmnode top` costs, for few and for many workers. */
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,7 +11,7 @@ import { measurePty, type PtyFigures } from "./pty.ts";
 import type { HeadMode } from "./head.ts";
 import { measureStall } from "./stall.ts";
 
-export const TOP_USAGE = `bun scripts/bench.ts top [options]
+export const TOP_USAGE = `scripts/run.sh bench top [options]
 
   --quick                  5 s a case instead of 20 s
   --binary <file>          the llmnode to measure; default: of this tree, built if stale

@@ -50,7 +50,7 @@ test.each([
 test.each([
   [
     "throws",
-    /^bad: Error: found it[^]*again: bun scripts\/fuzz.ts --only bad --seed \d+ --rounds 1/m,
+    /^bad: Error: found it[^]*again: scripts\/run\.sh fuzz --only bad --seed \d+ --rounds 1/m,
   ],
   ["forgets", /^bad: Error: nobody waits/m],
   ["leaks", /memory grew by \d/],
