@@ -19,6 +19,8 @@ const BEGIN = "<!-- screens:begin -->";
 const END = "<!-- screens:end -->";
 const MODEL = "Qwen/Qwen3-8B";
 const REQUESTS = 6;
+/** A busy machine starts seven processes slowly. */
+const PATIENT = { timeoutMs: 60_000 };
 /** Who orders a drain there. */
 const OPERATOR = "ada";
 
@@ -89,7 +91,7 @@ async function takeShots(only: readonly string[] | null): Promise<Shot[]> {
   );
   const shots: Shot[] = [];
   const shoot = async (name: string, title: string, shown: RegExp, from = small) => {
-    await from.shows(shown);
+    await from.shows(shown, PATIENT);
     shots.push({ name, title, text: picture(from) });
   };
 
@@ -103,19 +105,19 @@ async function takeShots(only: readonly string[] | null): Promise<Shot[]> {
   for (const name of ["gpu-01", "gpu-02", "gpu-03"]) worker(name, "--itl", "60ms");
   worker("gpu-04", "--model", "deepseek-ai/DeepSeek-V3", "--load-time", "10m");
   const dead = worker("gpu-05");
-  await small.shows(/gpu-05 +\* ready/);
-  await small.shows(/gpu-04 +~ /);
+  await small.shows(/gpu-05 +\* ready/, PATIENT);
+  await small.shows(/gpu-04 +~ /, PATIENT);
   for (const name of ["gpu-01", "gpu-02", "gpu-03"])
-    await small.shows(new RegExp(`${name} +\\* ready`));
+    await small.shows(new RegExp(`${name} +\\* ready`), PATIENT);
   const ending = new AbortController();
   stack.defer(() => ending.abort());
   for (let i = 0; i < REQUESTS; i += 1) void ask(url, ending.signal);
-  await small.shows(new RegExp(`infl ${REQUESTS} `));
+  await small.shows(new RegExp(`infl ${REQUESTS} `), PATIENT);
   // As when its machine dies: the engine goes with it.
   for (const pid of [...descendants(dead.pid), dead.pid]) process.kill(pid, "SIGKILL");
   const drain = run(["drain", "gpu-03", "--no-wait", "--message", "new driver", "--head", url]);
   if ((await drain.exited) !== 0) throw new Error(`drain: ${await drain.stderr.text()}`);
-  await small.shows(/gpu-05 +x lost/);
+  await small.shows(/gpu-05 +x lost/, PATIENT);
   await shoot(
     "workers",
     "`llmnode top`, with a worker that was killed, one that loads its model and one that is drained:",

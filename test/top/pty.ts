@@ -11,7 +11,7 @@ export interface PtyProgram extends AsyncDisposable {
   readonly text: () => string;
   type(keys: string): void;
   /** Waits for a text on the screen. */
-  shows(text: string | RegExp): Promise<string>;
+  shows(text: string | RegExp, options?: { timeoutMs?: number }): Promise<string>;
   resize(columns: number, rows: number): void;
   kill(signal: NodeJS.Signals): void;
   /** The flags that a raw terminal has not. */
@@ -74,13 +74,13 @@ export function startOnPty(words: readonly string[], options: PtyOptions = {}): 
     },
     text,
     type: (keys) => void pty.write(keys),
-    async shows(wanted) {
+    async shows(wanted, options = {}) {
       const has = () => {
         const now = text();
         return (typeof wanted === "string" ? now.includes(wanted) : wanted.test(now)) && now;
       };
       try {
-        return await waitFor(has, { what: String(wanted) });
+        return await waitFor(has, { what: String(wanted), ...options });
       } catch (error) {
         throw new Error(`${String(error)}; on the screen:\n${text()}\n${terminal.outside}`, {
           cause: error,
