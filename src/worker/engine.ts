@@ -61,8 +61,9 @@ export async function startWorkerEngine(options: WorkerEngineOptions): Promise<W
   const { dir, worker } = options;
   const { log, engine } = worker;
   const ended = Promise.withResolvers<LlmnodeError | null>();
+  const shared = supervisorOptions(options);
   const logIndex = "argv" in engine ? openLogIndex(path.join(dir, ENGINE_LOG), { log }) : null;
-  const supervised = { ...supervisorOptions(options), ...(logIndex && { logIndex }) };
+  const supervised = { ...shared, ...(logIndex && { logIndex }) };
   let isLeaving = false;
   let restarting: Promise<void> | null = null;
 
@@ -143,7 +144,7 @@ function supervisorOptions({
     },
     onLine: printLine,
     settings: settings.supervisor,
-    listGpus: () => listGpus({ path: (engine.env ?? process.env)["PATH"] }),
+    listGpus,
   };
 }
 

@@ -82,10 +82,10 @@ export const joinCommand: CommandSpec = {
         startWorker({
           ...wanted,
           engine: { ...wanted.engine, env: variables, selfCommand: selfCommand() },
+          version: versionFacts().version,
           viaProxy,
           joinToken,
           dataDir: dataDirectory(options, env),
-          version: versionFacts().version,
           log,
           printLine: (line) => terminal.out.write(`e1| ${cleanLine(line, 4000)}\n`),
         }),

@@ -20,6 +20,11 @@ export interface MachineGpu {
   vendor: "nvidia" | "amd";
 }
 
+/** Asks the tools on `path` for the GPUs of this machine; null: there is no such tool. */
+export type ListGpus = (options: {
+  path: string | undefined;
+}) => Promise<readonly MachineGpu[] | null>;
+
 export interface GpuPinOptions {
   /** What a person gave: `0,1`, `GPU-...`, `MIG-...`; null: nothing. */
   gpus: string | null;
@@ -27,7 +32,7 @@ export interface GpuPinOptions {
   launch: LaunchFacts | null;
   env: Environment;
   /** The GPUs of this machine, null where no tool tells; asked only if somebody names some. */
-  listGpus: () => Promise<readonly MachineGpu[] | null>;
+  listGpus: ListGpus;
   /** How long a start waits for the list where nothing depends on it. Default: 3 s. */
   patienceMs?: number;
   /** How many the engine asks for; null: unknown. */
@@ -73,17 +78,18 @@ export function parseGpus(text: string): string[] {
  */
 export async function pinGpus(options: GpuPinOptions): Promise<GpuPin> {
   const { gpus, launch, env } = options;
+  const path = env["PATH"];
   const container = launch?.container ?? null;
   if (gpus === null) {
     const names = container ? containerGpus(container) : visibleIn(launch?.engineEnv);
     if (!Array.isArray(names) || names.length === 0) return FREE;
     // Good to know, but no engine waits for a driver that hangs.
     const late = Bun.sleep(options.patienceMs ?? PATIENCE_MS).then(() => null);
-    const machine = await Promise.race([options.listGpus(), late]);
+    const machine = await Promise.race([options.listGpus({ path }), late]);
     return { env: {}, uuids: names.flatMap((name) => find(machine, name)?.uuid ?? []) };
   }
   const names = parseGpus(gpus);
-  const machine = await options.listGpus();
+  const machine = await options.listGpus({ path });
   const uuids = names.flatMap((name) => uuidOf(machine, name) ?? []);
   if (machine === null) {
     options.log.warn("no tool tells which GPUs there are: --gpus is taken as it is", { gpus });

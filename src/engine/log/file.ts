@@ -5,7 +5,7 @@ import { open, type FileHandle } from "node:fs/promises";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatBytes } from "../../util/units.ts";
-import { countLines, splitLines } from "./line-splitter.ts";
+import { countLines, type LineSplitter, splitLines } from "./line-splitter.ts";
 import type { LogIndex } from "./log-index.ts";
 
 export interface LogLimits {
@@ -32,7 +32,7 @@ export interface EngineLog extends AsyncDisposable {
 }
 
 const CHUNK = 64 * 1024;
-/** How often a cut is tried anew because the writer got ahead of it. */
+/** How often a cut is tried again because the writer got ahead of it. */
 const MAX_ATTEMPTS = 3;
 /** How many times its limit the file may reach while a writer is too fast to cut it. */
 const MAX_OVERSHOOT = 4;
@@ -57,93 +57,112 @@ export async function openEngineLog(
       throw new LlmnodeError("data_dir_unusable", `cannot write ${path}: ${messageOf(error)}`);
     },
   );
-  // Not for appending: cutting the file back writes at its front.
-  const file = await open(path, "r+");
-  const splitter = splitLines(limits.lineMaxBytes);
-  const dropped = { bytes: 0, unreadBytes: 0 };
-  // Lost by a cut before they were read; the next reading says so.
-  let unannouncedBytes = 0;
-  /** In the file. */
-  let offset = 0;
-
-  const clean = (lines: readonly string[]) =>
-    lines.map((line) => cleanLine(line, limits.lineMaxBytes)).filter((line) => line !== "");
-
-  const readLines = async (size: number): Promise<string[]> => {
-    const lines: string[] = [];
-    const showFrom = Math.max(offset, size - limits.logTickBytes);
-    let skippedBytes = unannouncedBytes + showFrom - offset;
-    if (skippedBytes > 0) splitter.skipToNextLine();
-    unannouncedBytes = 0;
-    const time = { from: Date.now(), to: Date.now() };
-    // What is not shown is counted all the same.
-    for await (const bytes of chunks(file, offset, size)) {
-      index.seen(index.base + offset, bytes, time);
-      lines.push(...clean(splitter.push(bytes.subarray(Math.max(0, showFrom - offset)))));
-      offset += bytes.length;
-      const excess = lines.splice(0, Math.max(0, lines.length - MAX_LINES));
-      for (const line of excess) skippedBytes += Buffer.byteLength(line) + 1;
-    }
-    if (skippedBytes > 0) lines.unshift(skipNotice(skippedBytes));
-    return lines;
+  const log: OpenLog = {
+    index,
+    limits,
+    // Not for appending: cutting the file back writes at its front.
+    file: await open(path, "r+"),
+    splitter: splitLines(limits.lineMaxBytes),
+    dropped: { bytes: 0, unreadBytes: 0 },
+    unannouncedBytes: 0,
+    offset: 0,
   };
-
-  const cutBack = (size: number) => {
-    const { logKeepBytes: keepBytes, logMaxBytes } = limits;
-    const { from, end, lostBytes, keptLines } = moveToFront(file.fd, {
-      from: size - keepBytes,
-      keepBytes,
-      countedTo: index.end - index.base,
-      patience: size < logMaxBytes * MAX_OVERSHOOT,
-    });
-    const { base } = index;
-    if (end === null) return index.spoil(base + from);
-    const lost = { position: base + end, bytes: lostBytes };
-    index.cut({ base: base + from, keptLines, lost, now: Date.now() });
-    dropped.bytes += from + lostBytes;
-    unannouncedBytes = Math.max(0, from - offset) + lostBytes;
-    dropped.unreadBytes += unannouncedBytes;
-    offset = Math.max(0, Math.min(offset, end) - from);
-  };
-  /** Enters what was written while nobody looked: between two runs, or two lives of the worker. */
-  const catchUp = async () => {
-    const { size } = await file.stat();
-    if (size < index.end - index.base) index.restart();
-    if (size > limits.logMaxBytes) cutBack(size);
-    const { size: left, mtimeMs } = await file.stat();
-    const last = { from: index.savedAt, to: Math.max(index.savedAt, Math.round(mtimeMs)) };
-    let position = index.end;
-    for await (const bytes of chunks(file, position - index.base, left)) {
-      index.seen(position, bytes, last);
-      position += bytes.length;
-    }
-    // What was cut back meanwhile begins with the oldest that is left.
-    const start = from === undefined ? index.end : from <= index.end ? from : index.floor;
-    offset = Math.max(start, index.floor) - index.base;
-  };
-  await catchUp();
+  await catchUp(log, from);
 
   return {
-    dropped,
+    dropped: log.dropped,
     openForChild: append,
-    end: async () => index.base + (await file.stat()).size,
+    end: async () => index.base + (await log.file.stat()).size,
     async read() {
-      const { size } = await file.stat();
+      const { size } = await log.file.stat();
       // Someone else cut the file: what is in it now is new.
-      if (size < offset) {
-        offset = 0;
+      if (size < log.offset) {
+        log.offset = 0;
         index.restart();
       }
-      const lines = await readLines(size);
-      if (size > limits.logMaxBytes) cutBack(size);
+      const lines = await readLines(log, size);
+      if (size > limits.logMaxBytes) cutBack(log, size);
       return lines;
     },
-    readRest: () => Promise.resolve(clean(splitter.flush())),
+    readRest: () => Promise.resolve(clean(log, log.splitter.flush())),
     async [Symbol.asyncDispose]() {
       index.save();
-      await file.close();
+      await log.file.close();
     },
   };
+}
+
+interface OpenLog {
+  readonly index: LogIndex;
+  readonly limits: LogLimits;
+  readonly file: FileHandle;
+  readonly splitter: LineSplitter;
+  readonly dropped: { bytes: number; unreadBytes: number };
+  /** Lost by a cut before they were read; the next reading says so. */
+  unannouncedBytes: number;
+  /** Read up to here, in the file. */
+  offset: number;
+}
+
+function clean({ limits }: OpenLog, lines: readonly string[]): string[] {
+  return lines.map((line) => cleanLine(line, limits.lineMaxBytes)).filter((line) => line !== "");
+}
+
+async function readLines(log: OpenLog, size: number): Promise<string[]> {
+  const { index, limits, splitter } = log;
+  const lines: string[] = [];
+  const showFrom = Math.max(log.offset, size - limits.logTickBytes);
+  let skippedBytes = log.unannouncedBytes + showFrom - log.offset;
+  if (skippedBytes > 0) splitter.skipToNextLine();
+  log.unannouncedBytes = 0;
+  const time = { from: Date.now(), to: Date.now() };
+  // What is not shown is counted all the same.
+  for await (const bytes of chunks(log.file, log.offset, size)) {
+    index.seen(index.base + log.offset, bytes, time);
+    lines.push(...clean(log, splitter.push(bytes.subarray(Math.max(0, showFrom - log.offset)))));
+    log.offset += bytes.length;
+    const excess = lines.splice(0, Math.max(0, lines.length - MAX_LINES));
+    for (const line of excess) skippedBytes += Buffer.byteLength(line) + 1;
+  }
+  if (skippedBytes > 0) lines.unshift(skipNotice(skippedBytes));
+  return lines;
+}
+
+function cutBack(log: OpenLog, size: number): void {
+  const { index, offset, dropped } = log;
+  const { logKeepBytes: keepBytes, logMaxBytes } = log.limits;
+  const { from, end, lostBytes, keptLines } = moveToFront(log.file.fd, {
+    from: size - keepBytes,
+    keepBytes,
+    countedTo: index.end - index.base,
+    patience: size < logMaxBytes * MAX_OVERSHOOT,
+  });
+  const { base } = index;
+  if (end === null) return index.spoil(base + from);
+  const lost = { position: base + end, bytes: lostBytes };
+  index.cut({ base: base + from, keptLines, lost, now: Date.now() });
+  dropped.bytes += from + lostBytes;
+  log.unannouncedBytes = Math.max(0, from - offset) + lostBytes;
+  dropped.unreadBytes += log.unannouncedBytes;
+  log.offset = Math.max(0, Math.min(offset, end) - from);
+}
+
+/** Enters what was written while nothing read it: between two runs, of the engine or the worker. */
+async function catchUp(log: OpenLog, from: number | undefined): Promise<void> {
+  const { index, file } = log;
+  const { size } = await file.stat();
+  if (size < index.end - index.base) index.restart();
+  if (size > log.limits.logMaxBytes) cutBack(log, size);
+  const { size: left, mtimeMs } = await file.stat();
+  const last = { from: index.savedAt, to: Math.max(index.savedAt, Math.round(mtimeMs)) };
+  let position = index.end;
+  for await (const bytes of chunks(file, position - index.base, left)) {
+    index.seen(position, bytes, last);
+    position += bytes.length;
+  }
+  // What was cut back meanwhile begins with the oldest that is left.
+  const start = from === undefined ? index.end : from <= index.end ? from : index.floor;
+  log.offset = Math.max(start, index.floor) - index.base;
 }
 
 /** The bytes between two places in the file, in one buffer that is used again. */

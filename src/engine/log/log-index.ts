@@ -1,10 +1,9 @@
 /** Where things are in an engine's log: its runs, when it was written, what was cut out of it. */
 
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { countLines } from "./line-splitter.ts";
-import { isRecord } from "../../util/json.ts";
+import { readSaved, type SavedIndex, writeSaved } from "./saved-index.ts";
 
 // Positions are bytes since the log was begun: they stay what they are when the file is cut back.
 // The engine writes without us, so times are those at which its bytes were seen here.
@@ -49,20 +48,26 @@ export const LOG_INDEX_DEFAULTS: LogIndexOptions = {
   saveMs: 30_000,
 };
 
-/** Lives as long as the worker. Its writer is the EngineLog of the run. */
-export interface LogIndex {
+/** What is known of the log; changed by the index's own functions only. */
+export interface LogFacts {
   /** The log's file. */
   readonly path: string;
   /** Names the log whose positions these are. */
   readonly id: string;
   /** The position of the file's first byte. */
-  readonly base: number;
+  base: number;
   /** The oldest position that can be read. */
-  readonly floor: number;
+  floor: number;
   /** Lines are counted and times are known up to here. */
-  readonly end: number;
-  readonly runs: readonly LoggedRun[];
-  readonly gaps: readonly LogGap[];
+  end: number;
+  runs: readonly LoggedRun[];
+  gaps: readonly LogGap[];
+  /** When it was written down that the log ended at `end`. */
+  savedAt: number;
+}
+
+/** Lives as long as the worker. Its writer is the EngineLog of the run. */
+export interface LogIndex extends Readonly<LogFacts> {
   /** The last stretch that begins at `position` or before. */
   pointAt(position: number): LogPoint;
   /** Where what was written at this time or later begins, or a little before. */
@@ -80,28 +85,27 @@ export interface LogIndex {
    * The file now begins at `base`; `keptLines` line ends are between there and `end`, and
    * `lost.bytes` were lost before `lost.position`.
    */
-  cut(cut: { base: number; keptLines: number; lost: LogGap; now: number }): void;
-  /** Writes it down; a disk that does not take it is told once. */
+  cut(cut: LogCut): void;
+  /** Writes it down; that a disk does not take it is logged once. */
   save(): void;
-  /** When it was written down that the log ended at `end`. */
-  readonly savedAt: number;
+}
+
+export interface LogCut {
+  base: number;
+  keptLines: number;
+  lost: LogGap;
+  now: number;
 }
 
 const MAX_RUNS = 64;
 const MAX_GAPS = 64;
 
-interface Saved {
-  schema: 1;
-  id: string;
-  base: number;
-  floor: number;
-  end: number;
-  end_line: number;
-  saved_at: number;
-  /** As `position, line, from, to`. */
-  points: number[][];
-  gaps: LogGap[];
-  runs: { id: string; position: number; started_at: number }[];
+interface State extends LogFacts {
+  /** Line ends before `end`. */
+  endLine: number;
+  points: LogPoint[];
+  /** Whether it was logged that it cannot be written down. */
+  alreadyLogged: boolean;
 }
 
 /** Reads `<path>.index`; without one that can be read the log is taken as not known yet. */
@@ -110,129 +114,134 @@ export function openLogIndex(
   { log, ...given }: Partial<LogIndexOptions> & { log: Log },
 ): LogIndex {
   const limits = { ...LOG_INDEX_DEFAULTS, ...given };
-  const saved = readSaved(`${path}.index`);
-  const id = saved?.id ?? crypto.randomUUID();
-  let { base = 0, floor = 0, end = 0, end_line: endLine = 0, saved_at: savedAt = 0 } = saved ?? {};
-  let points: LogPoint[] = (saved?.points ?? []).map(toPoint);
-  let gaps = saved?.gaps ?? [];
-  let runs: LoggedRun[] = (saved?.runs ?? []).map((run) => ({
-    id: run.id,
-    position: run.position,
-    startedAt: run.started_at,
-  }));
-  let isTold = false;
+  const state = stateOf(path, readSaved(indexFile(path)));
+  const save = () => saveState(state, log);
+  const positionAt = (time: number) =>
+    state.points.find(({ to }) => to >= time)?.position ?? state.end;
+  return Object.assign(state, {
+    pointAt: (position: number) => pointAt(state, position),
+    positionAt,
+    beginRun(run: LoggedRun) {
+      state.runs = [...state.runs, run].slice(-MAX_RUNS);
+      save();
+    },
+    dropRun(dropped: string) {
+      state.runs = state.runs.filter((run) => run.id !== dropped);
+      save();
+    },
+    seen(position: number, bytes: Uint8Array, time: { from: number; to: number }) {
+      const fresh = bytes.subarray(Math.max(0, state.end - position));
+      if (fresh.length === 0) return;
+      noteTime(state, time, limits);
+      state.end += fresh.length;
+      state.endLine += countLines(fresh);
+      if (time.to - state.savedAt >= limits.saveMs) save();
+    },
+    restart() {
+      const { end, endLine } = state;
+      state.base = end;
+      state.floor = end;
+      dropBefore(state, { position: end, line: endLine, from: Date.now(), to: Date.now() });
+      save();
+    },
+    spoil(before: number) {
+      state.floor = Math.max(state.floor, before);
+    },
+    cut(cut: LogCut) {
+      cutTo(state, cut);
+      save();
+    },
+    save,
+  });
+}
 
-  const save = () => {
-    savedAt = Date.now();
-    const all: Saved = {
+function stateOf(path: string, saved: SavedIndex | null): State {
+  const { base = 0, floor = 0, end = 0, end_line: endLine = 0 } = saved ?? {};
+  const runs = (saved?.runs ?? []).map(({ id, position, started_at }) => ({
+    id,
+    position,
+    startedAt: started_at,
+  }));
+  return {
+    path,
+    id: saved?.id ?? crypto.randomUUID(),
+    ...{ base, floor, end, endLine, runs },
+    gaps: saved?.gaps ?? [],
+    points: (saved?.points ?? []).map(toPoint),
+    savedAt: saved?.saved_at ?? 0,
+    alreadyLogged: false,
+  };
+}
+
+function saveState(state: State, log: Log): void {
+  state.savedAt = Date.now();
+  const { path, id, base, floor, end, endLine, savedAt, points, gaps, runs } = state;
+  try {
+    writeSaved(indexFile(path), {
       schema: 1,
-      id,
-      base,
-      floor,
-      end,
+      ...{ id, base, floor, end },
       end_line: endLine,
       saved_at: savedAt,
       points: points.map(({ position, line, from, to }) => [position, line, from, to]),
       gaps,
       runs: runs.map((run) => ({ id: run.id, position: run.position, started_at: run.startedAt })),
-    };
-    try {
-      writeFileSync(`${path}.index.new`, `${JSON.stringify(all)}\n`, { mode: 0o600 });
-      renameSync(`${path}.index.new`, `${path}.index`);
-      isTold = false;
-    } catch (error) {
-      if (!isTold) log.warn(`cannot write ${path}.index: ${messageOf(error)}`);
-      isTold = true;
-    }
-  };
-  const note = ({ from, to }: { from: number; to: number }) => {
-    const last = points.at(-1);
-    // The clock may have been set back.
-    if (last && to - last.from < limits.pointMs && to >= last.from) {
-      last.to = to;
-      return;
-    }
-    points.push({ position: end, line: endLine, from, to });
-    if (points.length > limits.maxPoints) points = thin(points);
-  };
-  const addGap = (gap: LogGap) => {
-    if (gap.bytes > 0) gaps = [...gaps, gap].slice(-MAX_GAPS);
-  };
-  /**
-   * What is gone from the file needs no entries, but for one that says where the rest begins. Gaps
-   * stay: somebody may still be behind them.
-   */
-  const dropBefore = (first: LogPoint) => {
-    points = [first, ...points.filter(({ position }) => position > first.position)];
-    const oldest = runs.findLastIndex(({ position }) => position <= first.position);
-    runs = runs.slice(Math.max(0, oldest));
-  };
-  const pointAt = (position: number): LogPoint =>
-    points.findLast((point) => point.position <= position) ??
-    points[0] ?? { position: end, line: endLine, from: 0, to: 0 };
+    });
+    state.alreadyLogged = false;
+  } catch (error) {
+    if (!state.alreadyLogged) log.warn(`cannot write ${indexFile(path)}: ${messageOf(error)}`);
+    state.alreadyLogged = true;
+  }
+}
 
-  return {
-    path,
-    id,
-    get base() {
-      return base;
-    },
-    get floor() {
-      return floor;
-    },
-    get end() {
-      return end;
-    },
-    get runs() {
-      return runs;
-    },
-    get gaps() {
-      return gaps;
-    },
-    get savedAt() {
-      return savedAt;
-    },
-    pointAt,
-    positionAt: (time) => points.find(({ to }) => to >= time)?.position ?? end,
-    beginRun(run) {
-      runs = [...runs, run].slice(-MAX_RUNS);
-      save();
-    },
-    dropRun(dropped) {
-      runs = runs.filter((run) => run.id !== dropped);
-      save();
-    },
-    seen(position, bytes, time) {
-      const fresh = bytes.subarray(Math.max(0, end - position));
-      if (fresh.length === 0) return;
-      note(time);
-      end += fresh.length;
-      endLine += countLines(fresh);
-      if (time.to - savedAt >= limits.saveMs) save();
-    },
-    restart() {
-      base = end;
-      floor = end;
-      dropBefore({ position: end, line: endLine, from: Date.now(), to: Date.now() });
-      save();
-    },
-    spoil(before) {
-      floor = Math.max(floor, before);
-    },
-    cut({ base: start, keptLines, lost, now }) {
-      const { from, to } = pointAt(Math.min(start, end));
-      const isPassed = start <= end;
-      addGap({ position: start, bytes: Math.max(0, start - end) });
-      base = start;
-      floor = start;
-      end = Math.max(end, start);
-      const line = endLine - keptLines;
-      dropBefore({ position: start, line, ...(isPassed ? { from, to } : { from: now, to: now }) });
-      addGap(lost);
-      save();
-    },
-    save,
-  };
+function indexFile(path: string): string {
+  return `${path}.index`;
+}
+
+function noteTime(
+  state: State,
+  { from, to }: { from: number; to: number },
+  { pointMs, maxPoints }: LogIndexOptions,
+): void {
+  const last = state.points.at(-1);
+  // The clock may have been set back.
+  if (last && to - last.from < pointMs && to >= last.from) {
+    last.to = to;
+    return;
+  }
+  state.points.push({ position: state.end, line: state.endLine, from, to });
+  if (state.points.length > maxPoints) state.points = thin(state.points);
+}
+
+function pointAt({ points, end, endLine }: State, position: number): LogPoint {
+  return (
+    points.findLast((point) => point.position <= position) ??
+    points[0] ?? { position: end, line: endLine, from: 0, to: 0 }
+  );
+}
+
+function cutTo(state: State, { base, keptLines, lost, now }: LogCut): void {
+  const { from, to } = pointAt(state, Math.min(base, state.end));
+  const time = base <= state.end ? { from, to } : { from: now, to: now };
+  addGap(state, { position: base, bytes: Math.max(0, base - state.end) });
+  state.base = base;
+  state.floor = base;
+  state.end = Math.max(state.end, base);
+  dropBefore(state, { position: base, line: state.endLine - keptLines, ...time });
+  addGap(state, lost);
+}
+
+function addGap(state: State, gap: LogGap): void {
+  if (gap.bytes > 0) state.gaps = [...state.gaps, gap].slice(-MAX_GAPS);
+}
+
+/**
+ * What is gone from the file needs no entries, but for one that says where the rest begins. Gaps
+ * stay: a reader may still be behind them.
+ */
+function dropBefore(state: State, first: LogPoint): void {
+  state.points = [first, ...state.points.filter(({ position }) => position > first.position)];
+  const oldest = state.runs.findLastIndex(({ position }) => position <= first.position);
+  state.runs = state.runs.slice(Math.max(0, oldest));
 }
 
 /** Half as many for the older half. */
@@ -243,51 +252,6 @@ function thin(points: readonly LogPoint[]): LogPoint[] {
     return i % 2 === 1 ? [] : [{ ...point, to: next?.to ?? point.to }];
   });
   return [...kept, ...points.slice(half)];
-}
-
-function readSaved(path: string): Saved | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(path, "utf8"));
-    return isSaved(value) ? value : null;
-  } catch {
-    // Never written, or cut off by a full disk: the log is counted anew.
-    return null;
-  }
-}
-
-function isSaved(value: unknown): value is Saved {
-  if (!isRecord(value)) return false;
-  const { schema, id, base, floor, end, end_line, saved_at, points, gaps, runs } = value as Partial<
-    Record<keyof Saved, unknown>
-  >;
-  return (
-    schema === 1 &&
-    typeof id === "string" &&
-    /^[\w-]{1,64}$/.test(id) &&
-    [base, floor, end, end_line, saved_at].every(isCount) &&
-    Array.isArray(points) &&
-    points.every(
-      (point: unknown) => Array.isArray(point) && point.length === 4 && point.every(isCount),
-    ) &&
-    areAt(gaps, "bytes") &&
-    areAt(runs, "started_at") &&
-    runs.every(({ id: run }) => typeof run === "string")
-  );
-}
-
-function areAt(value: unknown, figure: string): value is Record<string, unknown>[] {
-  return (
-    Array.isArray(value) &&
-    value.every((entry: unknown) => {
-      if (!isRecord(entry)) return false;
-      const { position, [figure]: other } = entry as Record<string, unknown>;
-      return isCount(position) && isCount(other);
-    })
-  );
-}
-
-function isCount(value: unknown): boolean {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
 function toPoint([position = 0, line = 0, from = 0, to = 0]: readonly number[]): LogPoint {

@@ -5,24 +5,15 @@ import { portsOf, reachableHosts } from "../process/network.ts";
 import type { PreparedEngine } from "./prepare.ts";
 import type { EngineRun } from "./run.ts";
 
-type AddressFacts = Pick<PreparedEngine, "rules" | "argvFacts">;
-
 /** Most ports of an unknown program that are asked. */
 const MAX_PORTS = 8;
-
-/** The port that the engine should take; null if only the engine itself can tell. */
-export function expectedPort({ rules, argvFacts }: AddressFacts): number | null {
-  const named = rules.port ?? argvFacts.port;
-  if (named !== null) return named === 0 ? null : named;
-  return argvFacts.usualPort;
-}
 
 /**
  * Where a run may answer, most likely first: named in words or flags, else as its container tells,
  * else printed, else usual, else looked up.
  */
-export async function addressesOf(run: EngineRun, facts: AddressFacts): Promise<HostPort[]> {
-  const { argvFacts, rules } = facts;
+export async function addressesOf(run: EngineRun, engine: PreparedEngine): Promise<HostPort[]> {
+  const { argvFacts, rules, port: usual } = engine;
   const at = (host: string | null, number: number): HostPort[] =>
     reachableHosts(host).map((name) => ({ host: name, port: number }));
   const named = rules.port ?? argvFacts.port;
@@ -30,7 +21,6 @@ export async function addressesOf(run: EngineRun, facts: AddressFacts): Promise<
   if (run.launched.addresses) return run.launched.addresses();
   const printed = run.printedAddress();
   if (printed !== null) return at(printed.host, printed.port);
-  const usual = expectedPort(facts);
   if (usual !== null) return at(argvFacts.host, usual);
   if (argvFacts.kind !== "generic") return [];
   const processes = await run.launched.tree.refresh();

@@ -37,7 +37,7 @@ export async function findEarlier(engine: PreparedEngine, force: AbortSignal): P
   if (removed.length > 0) {
     log.warn("removed what an earlier run of this worker left", { what: removed.join(", ") });
   }
-  if (found.type === "nothing") engine.record.remove();
+  if (found.type === "nothing" && record !== null) engine.record.remove();
   return found;
 }
 

@@ -9,7 +9,6 @@ import { refuseTakenPort } from "../process/network.ts";
 import { bootId, readProcessNow } from "../process/proc.ts";
 import type { ProcessTree } from "../process/process-tree.ts";
 import type { RunRecord } from "../process/record.ts";
-import { expectedPort } from "./addresses.ts";
 import { findEarlier, releaseOptions } from "./adopt.ts";
 import type { PreparedEngine } from "./prepare.ts";
 import { decideRestart, type EngineEnd, MAX_ENDS } from "./restart.ts";
@@ -135,8 +134,7 @@ async function superviseRuns(
 }
 
 async function begin(engine: PreparedEngine, restarts: number): Promise<EngineRun> {
-  const { argvFacts, report, settings, engineId, log } = engine;
-  const port = expectedPort(engine);
+  const { argvFacts, port, report, settings, engineId, log } = engine;
   if (port !== null) {
     const timeoutMs = settings.connectTimeoutMs;
     await refuseTakenPort(port, { host: argvFacts.host, engineId, timeoutMs });
@@ -199,7 +197,7 @@ function writeDown(engine: PreparedEngine, run: EngineRun, restarts: number): vo
 function reportAdopted(engine: PreparedEngine, run: EngineRun, record: RunRecord): void {
   engine.record.write({ ...record, worker_run: engine.workerRun });
   const { pid } = run.launched.process;
-  const port = record.address?.port ?? expectedPort(engine);
+  const port = record.address?.port ?? engine.port;
   const { restarts } = record;
   engine.report.dispatch({ type: "adopted" }, { run: run.id, pid, port, restarts, adopted: true });
 }

@@ -5,7 +5,7 @@ import { unknownReport } from "../../protocol/engine-report.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { type ArgvFacts, readEngineArgv } from "../argv/argv.ts";
-import { type GpuPin, type GpuPinOptions, type MachineGpu, pinGpus } from "../argv/gpu-pin.ts";
+import { type GpuPin, type GpuPinOptions, type ListGpus, pinGpus } from "../argv/gpu-pin.ts";
 import { launcherFor } from "../docker/launcher.ts";
 import { ENGINE_LOG, type LogIndex, openLogIndex } from "../log/log-index.ts";
 import { printableModels } from "../presets/model-list.ts";
@@ -35,7 +35,7 @@ export interface SupervisorOptions {
   /** This run of the worker: told to the one that adopts the engine. Default: random. */
   workerRun?: string;
   /** The GPUs of this machine; null: not known. Default: that. */
-  listGpus?: () => Promise<readonly MachineGpu[] | null>;
+  listGpus?: ListGpus;
   /** What runs on this machine's GPUs, by process; null: not known. Default: that. */
   computeProcesses?: () => Promise<readonly GpuHold[] | null>;
 }
@@ -53,6 +53,8 @@ export interface Supervised {
 /** An engine that is started from a command. */
 export interface PreparedEngine extends Supervised, LaunchContext {
   argvFacts: ArgvFacts;
+  /** The port that the engine should take; null if only the engine itself can tell. */
+  port: number | null;
   launcher: Launcher;
   workerRun: string;
   logIndex: LogIndex;
@@ -87,6 +89,10 @@ export async function prepareEngine(
   refuseWithoutHttp(argvFacts, port);
   const { launch, gpusWanted } = argvFacts;
   const pinned = await pin(options, rules, { launch, wanted: gpusWanted });
+  // As it was typed: where this program itself stands in for a word is no difference.
+  const typed = { argv: words, env: { ...env, ...pinned.env }, cwd };
+  const command = { ...typed, argv: await withSelfCommand(words, rules) };
+  const named = port ?? argvFacts.port;
   const supervised = supervise(options, rules, {
     kind: argvFacts.kind,
     expectedModels: rules.service === null ? printableModels(argvFacts.models) : [],
@@ -94,22 +100,20 @@ export async function prepareEngine(
     gpusWanted,
     gpus: pinned.uuids,
   });
-  // As it was typed: where this program itself stands in for a word is no difference.
-  const typed = { argv: words, env: { ...env, ...pinned.env }, cwd };
-  const command = { ...typed, argv: await withSelfCommand(words, rules) };
   const { settings, report } = supervised;
   return {
     ...supervised,
     flowAgeMs,
     argvFacts,
+    port: named === null ? argvFacts.usualPort : named === 0 ? null : named,
     command,
     commandHash: hashCommand(typed, { port, inherited: process.env }),
-    launcher: launcherFor({ argvFacts, env, engineId, settings: settings.container }),
     engineId,
     workerRun: options.workerRun ?? crypto.randomUUID(),
     dir,
     logIndex: options.logIndex ?? openLogIndex(path.join(dir, ENGINE_LOG), { log }),
     record: openRecord(dir, log),
+    launcher: launcherFor({ argvFacts, env, engineId, settings: settings.container }),
     adoptedPollMs: settings.adoptedPollMs,
     onContainer: (container) => report.update({ container }),
     onLine: options.onLine ?? (() => undefined),
