@@ -1,4 +1,4 @@
-/** The life of a compose project: its end, its addresses, its processes, and how it is ended. */
+/** The run of a compose project: its end, its addresses, its processes, and how it is ended. */
 
 import { messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
@@ -8,9 +8,8 @@ import type { ProcessEntry } from "../process/proc.ts";
 import type { ContainerEnd, EngineExit, EngineProcess } from "../process/process.ts";
 import { trackTree, type EndLimits } from "../process/process-tree.ts";
 import type { ComposeCommand } from "./argv/compose-command.ts";
-import type { Containers } from "./containers.ts";
+import { type Containers, processesOf } from "./containers.ts";
 import { spawnIntoLog } from "./follow-log.ts";
-import { processesOf } from "./host-processes.ts";
 import { addressesOf, isAlive, type ContainerInfo } from "./inspect.ts";
 import { createPullReader } from "./pull.ts";
 import type { ContainerSettings } from "./settings.ts";
@@ -44,8 +43,8 @@ export function runProject(project: Project, client: EngineProcess): Launched {
   let hasEnded = false;
   context.onContainer?.(command.project);
 
-  /** What is known; empty while nobody can tell. */
-  const look = async (maxAgeMs: number): Promise<ContainerInfo[]> => {
+  /** What is known; empty while it is not known. */
+  const infosOf = async (maxAgeMs: number): Promise<ContainerInfo[]> => {
     if (seen !== null && performance.now() - seen.atMs < maxAgeMs) return seen.infos;
     seen = { infos: await livingOrNone(project), atMs: performance.now() };
     return seen.infos;
@@ -53,8 +52,8 @@ export function runProject(project: Project, client: EngineProcess): Launched {
   const findEnd = async (): Promise<EngineExit> => {
     for (let current = client; ; current = await spawnIntoLog(context, attachWords(command))) {
       const exit = await current.exited;
-      if (stopping.signal.aborted || !(await look(0)).some(isAlive)) return exit;
-      context.log.warn("compose ended, its containers go on: looking after them again");
+      if (stopping.signal.aborted || !(await infosOf(0)).some(isAlive)) return exit;
+      context.log.warn("compose ended, its containers go on: following them again");
       await sleep(settings.pollMs * 5, stopping.signal);
       if (stopping.signal.aborted) return exit;
     }
@@ -78,7 +77,7 @@ export function runProject(project: Project, client: EngineProcess): Launched {
     process: { pid: client.pid, exited, hasExited: () => hasEnded },
     tree: {
       async refresh() {
-        const infos = await look(settings.infoMaxAgeMs);
+        const infos = await infosOf(settings.infoMaxAgeMs);
         return [...(await clientTree.refresh()), ...(await hostProcesses(infos))];
       },
       seen: () => new Set([...clientTree.seen(), ...hostPids]),
@@ -86,7 +85,7 @@ export function runProject(project: Project, client: EngineProcess): Launched {
         const endedByItself = hasEnded;
         stopping.abort();
         // What ended by itself stays, for its logs, until the next start.
-        const isDead = endedByItself && !(await look(0)).some(isAlive);
+        const isDead = endedByItself && !(await infosOf(0)).some(isAlive);
         let left = isDead ? [] : await takeDown(project, limits);
         await Promise.race([exited, sleep(settings.toolStopMs)]);
         const still = await clientTree.end({ ...limits, ...AT_ONCE });
@@ -96,20 +95,20 @@ export function runProject(project: Project, client: EngineProcess): Launched {
       },
     },
     async container() {
-      const infos = await look(settings.pollMs);
+      const infos = await infosOf(settings.pollMs);
       const isPaused = infos.some(({ status }) => status === "paused");
       return { isPaused, processes: await hostProcesses(infos) };
     },
     release: () => stopping.abort(),
     readProgress: createPullReader(),
     async addresses(): Promise<HostPort[]> {
-      const known = addressesAmong(await look(settings.infoMaxAgeMs));
-      // Containers come up one after the other: what has no address yet is soon looked at again.
-      const found = known.length > 0 ? known : addressesAmong(await look(settings.pollMs));
+      const known = addressesAmong(await infosOf(settings.infoMaxAgeMs));
+      // Containers come up one after the other: what has no address yet is soon asked again.
+      const found = known.length > 0 ? known : addressesAmong(await infosOf(settings.pollMs));
       return found.slice(0, MAX_ADDRESSES);
     },
     async explainExit(): Promise<ContainerEnd> {
-      const infos = await look(0);
+      const infos = await infosOf(0);
       return { tool: command.tool, oomKilled: infos.some((info) => info.oomKilled === true) };
     },
   };
@@ -128,7 +127,7 @@ export function attachWords({ compose }: ComposeCommand): string[] {
   return [...compose, "up", "--no-recreate", "--no-build"];
 }
 
-/** The project's containers, also those that have ended. Throws LlmnodeError if nobody can tell. */
+/** The project's containers, also those that have ended. Throws LlmnodeError if the tool cannot say. */
 export async function listContainers({ containers, command }: Project): Promise<ContainerInfo[]> {
   return containers.labelled(`${PROJECT_LABEL}=${command.project}`);
 }
@@ -137,7 +136,7 @@ async function livingOrNone(project: Project): Promise<ContainerInfo[]> {
   try {
     return await listContainers(project);
   } catch (error) {
-    project.context.log.debug(`looking for the project's containers: ${messageOf(error)}`);
+    project.context.log.debug(`finding the project's containers: ${messageOf(error)}`);
     return [];
   }
 }

@@ -10,9 +10,8 @@ import { isRecorded } from "../process/record.ts";
 import { adviseContainer, type AdviceFacts } from "./argv/advice.ts";
 import type { ContainerCommand } from "./argv/command.ts";
 import { runContainer } from "./container-run.ts";
-import { containersOf, type Containers } from "./containers.ts";
+import { containersOf, type Containers, processesOf } from "./containers.ts";
 import { killGroup } from "./follow-log.ts";
-import { processesOf } from "./host-processes.ts";
 import { COMMAND_LABEL, ENGINE_LABEL, injectMarks } from "./argv/inject.ts";
 import { isAlive, type ContainerInfo } from "./inspect.ts";
 import { forgetTrace, keepTrace } from "./trace.ts";
@@ -159,9 +158,9 @@ async function refuseTakenName(
   containers: Containers,
 ): Promise<void> {
   if (name === null) return;
-  const sight = await containers.look(name);
-  if (!sight.known || sight.info === null || sight.info.name !== name) return;
-  const { labels, status } = sight.info;
+  const found = await containers.inspect(name);
+  if (!found.known || found.info === null || found.info.name !== name) return;
+  const { labels, status } = found.info;
   const owner = labels[ENGINE_LABEL];
   const by = owner === undefined ? "another container" : `the engine of worker ${owner}`;
   const words = `the container name ${name} is taken by ${by}, which is ${status}`;
@@ -177,8 +176,8 @@ async function refuseTakenName(
 async function removeStaleCidfile(cidfile: string, containers: Containers): Promise<void> {
   const id = (await readFile(cidfile, "utf8").catch(() => "")).trim();
   if (/^[0-9a-f]{12,64}$/.test(id)) {
-    const sight = await containers.look(id);
-    if (!sight.known || sight.info !== null) return;
+    const found = await containers.inspect(id);
+    if (!found.known || found.info !== null) return;
   }
   await rm(cidfile, { force: true });
 }

@@ -1,12 +1,15 @@
 /** What a worker does with containers of its engine: finding, waiting, stopping, removing. */
 
+import { readFile } from "node:fs/promises";
 import { sleep } from "../../util/sleep.ts";
+import { listProcesses, type ProcessEntry } from "../process/proc.ts";
 import { isAlive, readInspect, type ContainerInfo } from "./inspect.ts";
 import type { ContainerSettings } from "./settings.ts";
 import { toolTrouble, wordsOf, type Tool } from "./tool.ts";
 
-/** How a container was last seen; `unknown`: nobody can tell at present. */
-export type Sight = { known: true; info: ContainerInfo | null } | { known: false; why: string };
+/** What is known of a container; not `known`: the tool cannot say at present. */
+export type Inspection =
+  { known: true; info: ContainerInfo | null } | { known: false; why: string };
 
 export interface StopContainer {
   /** How long it may take to end by itself. 0: it is killed at once. */
@@ -17,13 +20,13 @@ export interface StopContainer {
 export interface Containers {
   /** The tool's name, for messages. */
   readonly tool: string;
-  /** All that carry a label, also those that have ended. Throws LlmnodeError if nobody can tell. */
+  /** All that carry a label, also those that have ended. Throws LlmnodeError if the tool cannot say. */
   labelled(label: string): Promise<ContainerInfo[]>;
   /** One container by its id or name; `info` null: there is none. */
-  look(id: string): Promise<Sight>;
+  inspect(id: string): Promise<Inspection>;
   /** Settles with the exit code once it has ended; null: not known. */
   waitForEnd(id: string, signal: AbortSignal): Promise<number | null>;
-  /** Ends it, gracefully at first. Never throws: look whether it worked. */
+  /** Ends it, gracefully at first. Never throws: inspect whether it worked. */
   stop(id: string, options: StopContainer): Promise<void>;
   /** Removes it, running or not. Returns in words why it could not; null: it is gone. */
   remove(id: string): Promise<string | null>;
@@ -36,7 +39,7 @@ export function containersOf(
   { tool, waiting, name }: { tool: Tool; waiting: Tool; name: string },
   settings: ContainerSettings,
 ): Containers {
-  const inspect = async (ids: readonly string[]): Promise<Sight[]> => {
+  const inspectAll = async (ids: readonly string[]): Promise<Inspection[]> => {
     const answer = await tool(["container", "inspect", ...ids]);
     const found = readInspect(answer.stdout);
     return ids.map((id) => {
@@ -46,8 +49,8 @@ export function containersOf(
       return isGone ? { known: true, info: null } : { known: false, why: wordsOf(answer, name) };
     });
   };
-  const look = async (id: string): Promise<Sight> =>
-    (await inspect([id]))[0] ?? { known: false, why: "" };
+  const inspect = async (id: string): Promise<Inspection> =>
+    (await inspectAll([id]))[0] ?? { known: false, why: "" };
 
   const remove = async (id: string): Promise<string | null> => {
     // With the volumes that have no name, as `--rm` does: else each new start would leave some.
@@ -57,8 +60,8 @@ export function containersOf(
     const deadline = AbortSignal.timeout(settings.removeTimeoutMs);
     // The daemon may be at it itself (`--rm`): then it takes a moment.
     for (;;) {
-      const sight = await look(id);
-      if (sight.known && sight.info === null) return null;
+      const found = await inspect(id);
+      if (found.known && found.info === null) return null;
       if (deadline.aborted) return wordsOf(answer, name);
       await sleep(settings.pollMs, deadline);
     }
@@ -66,7 +69,7 @@ export function containersOf(
 
   return {
     tool: name,
-    look,
+    inspect,
     remove,
     async labelled(label) {
       const answer = await tool(["ps", "-aq", "--no-trunc", "--filter", `label=${label}`]);
@@ -74,19 +77,19 @@ export function containersOf(
       if (trouble) throw trouble;
       const ids = answer.stdout.split(/\s+/).filter((id) => /^[0-9a-f]{12,64}$/.test(id));
       if (ids.length === 0) return [];
-      const seen = await inspect(ids);
-      return seen.flatMap((sight) => (sight.known && sight.info ? [sight.info] : []));
+      const seen = await inspectAll(ids);
+      return seen.flatMap((found) => (found.known && found.info ? [found.info] : []));
     },
     async waitForEnd(id, signal) {
       for (;;) {
         const answer = await waiting(["wait", id], { timeoutMs: 0, signal });
         const code = /^\d+$/.test(answer.stdout.trim()) ? Number(answer.stdout.trim()) : null;
         if (signal.aborted) return null;
-        const sight = await look(id);
+        const found = await inspect(id);
         // A daemon that went away says nothing about its containers; one that restarts a
         // container by itself (`--restart`) has not ended it.
-        if (sight.known && (sight.info === null || !isAlive(sight.info))) {
-          return code ?? sight.info?.exitCode ?? null;
+        if (found.known && (found.info === null || !isAlive(found.info))) {
+          return code ?? found.info?.exitCode ?? null;
         }
         await sleep(settings.pollMs, signal);
         if (signal.aborted) return null;
@@ -99,4 +102,24 @@ export function containersOf(
       if (timeoutMs > 0 && !force?.aborted) await tool(["stop", "-t", String(seconds), id], signal);
     },
   };
+}
+
+/**
+ * The container's first process and all its descendants; empty where they are not to be seen: the
+ * daemon is on another machine or in a virtual one, or the container has ended.
+ */
+export async function processesOf({ id, pid }: ContainerInfo): Promise<ProcessEntry[]> {
+  if (pid <= 1) return [];
+  // The number is the daemon's: here it may be another process's. Its cgroup is named after it.
+  const cgroup = await readFile(`/proc/${pid}/cgroup`, "utf8").catch(() => "");
+  if (!cgroup.includes(id)) return [];
+  const all = await listProcesses();
+  const found = new Map<number, ProcessEntry>();
+  for (let before = -1; before !== found.size;) {
+    before = found.size;
+    for (const entry of all) {
+      if (entry.pid === pid || found.has(entry.parent)) found.set(entry.pid, entry);
+    }
+  }
+  return [...found.values()].filter((entry) => entry.state !== "Z");
 }

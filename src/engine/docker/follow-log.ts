@@ -1,6 +1,6 @@
 /** Writes what a container prints into the engine's log, where no client of it does. */
 
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../../protocol/errors.ts";
 import { sleep } from "../../util/sleep.ts";
@@ -14,8 +14,8 @@ export interface FollowOptions {
   argv: (since: Date | null) => readonly string[];
   /** What was printed before is in the log already; null: nothing was. */
   since: Date | null;
-  /** What the container does; `unknown`: nobody can tell at present. */
-  look: () => Promise<"running" | "ended" | "gone" | "unknown">;
+  /** What the container does; `unknown`: it is not known at present. */
+  poll: () => Promise<"running" | "ended" | "gone" | "unknown">;
   /** Between two attempts. */
   pollMs: number;
 }
@@ -24,7 +24,7 @@ export interface FollowOptions {
 const MAX_FAILURES = 5;
 
 /**
- * Follows until the container has ended or `signal` aborts; begins anew where the daemon breaks
+ * Follows until the container has ended or `signal` aborts; begins again where the daemon breaks
  * off. The tool's process carries the engine's mark, so that it is found if this worker dies.
  */
 export async function followLog(options: FollowOptions, signal: AbortSignal): Promise<void> {
@@ -39,11 +39,11 @@ export async function followLog(options: FollowOptions, signal: AbortSignal): Pr
     signal.removeEventListener("abort", kill);
     since = new Date();
     failures = exit.code === 0 ? 0 : failures + 1;
-    let state: Awaited<ReturnType<FollowOptions["look"]>> = "unknown";
+    let state: Awaited<ReturnType<FollowOptions["poll"]>> = "unknown";
     // While the daemon is gone, the tool would only write that into the engine's log.
     while (state === "unknown" && !signal.aborted) {
       await sleep(options.pollMs, signal);
-      if (!signal.aborted) state = await options.look();
+      if (!signal.aborted) state = await options.poll();
     }
     // What was broken off may have missed the last words.
     if (state === "gone" || (state === "ended" && exit.code === 0)) return;
@@ -78,4 +78,9 @@ export function signalTool(pid: number, signal: NodeJS.Signals): void {
     const code = systemCode(error);
     if (code !== "ESRCH" && code !== "EPERM") throw error;
   }
+}
+
+/** When the engine's log was last written to: what came before is in it. */
+export async function lastWritten(dir: string): Promise<Date | null> {
+  return (await stat(join(dir, ENGINE_LOG)).catch(() => null))?.mtime ?? null;
 }

@@ -54,6 +54,11 @@ export function addressesOf(info: ContainerInfo, containerPort: number | null): 
   return addresses.flatMap((host) => ports.map((port) => ({ host, port })));
 }
 
+/** Whether it has an address by now. */
+export function hasAddress({ networkMode, published, addresses }: ContainerInfo): boolean {
+  return published.length > 0 || addresses.length > 0 || networkMode === "host";
+}
+
 function readOne(value: unknown): ContainerInfo[] {
   const id = text(field(value, "Id"));
   if (id === "") return [];

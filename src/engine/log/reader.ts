@@ -1,4 +1,4 @@
-/** Reads an engine's log for somebody, at their pace: from where they want it, with what is left out. */
+/** Reads an engine's log for a client, at its pace: from where it wants, with what is left out. */
 
 import { closeSync, openSync } from "node:fs";
 import { LlmnodeError, systemCode } from "../../protocol/errors.ts";
@@ -6,20 +6,13 @@ import type { LogEvent, LogQuery } from "../../protocol/engine-log.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import { sleep } from "../../util/sleep.ts";
 import { cleanLine } from "../../util/text.ts";
-import { countLines, foldLines } from "./line-splitter.ts";
+import { countLines, foldLines, type LineFolder } from "./line-splitter.ts";
 import type { LogIndex } from "./log-index.ts";
-import {
-  endOf,
-  lineAt,
-  lineStartAt,
-  nextLineStart,
-  type OpenLog,
-  readAt,
-  tailStart,
-} from "./places.ts";
+import { endOf, lineAt, nextLineStart, type OpenLog, readAt } from "./places.ts";
+import { rangeOf, runsAt } from "./range.ts";
 
 export interface LogReaderSettings {
-  /** Between two looks for what is new. */
+  /** Between two polls for what is new. */
   pollMs: number;
   /** How much farther than before a follower may fall behind before it skips. */
   maxBehindBytes: number;
@@ -82,129 +75,59 @@ export async function openLogReader(
 
 type Next = () => Promise<LogEvent[] | null>;
 
+interface Reading {
+  readonly log: OpenLog;
+  readonly query: LogQuery;
+  readonly settings: LogReaderSettings;
+  readonly signal: AbortSignal;
+  readonly buffer: Uint8Array;
+  /** Where it ends. */
+  readonly end: number;
+  folder: LineFolder;
+  position: number;
+  /** Line ends before the position. */
+  line: number;
+  /** Where the unfinished line begins: a reader that comes back goes on there. */
+  lineStart: number;
+  maxLag: number;
+  /** The gaps and runs up to the position. */
+  known: ReadonlySet<object>;
+  /** The unfinished line and the place that a follower was told last. */
+  shown: string;
+  reportedPlace: string;
+}
+
 async function startReading(
   log: OpenLog,
   query: LogQuery,
   { settings, signal }: { settings: LogReaderSettings; signal: AbortSignal },
 ): Promise<Next> {
-  const { index } = log;
-  const range = await rangeOf(log, query, signal);
-  const buffer = new Uint8Array(PIECE_BYTES);
-  let folder = foldLines(settings.lineMaxBytes);
-  let { position } = range;
-  /** Line ends before the position. */
-  let line = await lineAt(log, position, signal);
-  /** Where the unfinished line begins: whoever comes back goes on there. */
-  let lineStart = position;
-  let maxLag = Number.POSITIVE_INFINITY;
-  /** The gaps and runs up to here; of the previous run's end nothing is asked. */
-  const reached = () =>
-    new Set<object>(
-      [...index.gaps, ...index.runs].filter(
-        (stop) => stop.position <= position && !(query.previous && stop.position >= range.end),
-      ),
-    );
-  let known = reached();
-  for (const run of runsAt(index, position).slice(range.runsTold)) known.delete(run);
-  let shown = "";
-  let told = "";
-
-  const clean = (text: string) => maskSecrets(cleanLine(text, settings.lineMaxBytes));
-  const lines = (texts: readonly string[]): LogEvent[] =>
-    texts.map((text) => ({ type: "line", text: clean(text) }));
-
-  /** Goes on farther behind: the start of a line, at `target` or soon after. */
-  const skipTo = async (target: number): Promise<LogEvent[]> => {
-    const start = nextLineStart(log, target);
-    position = start ?? target;
-    lineStart = position;
-    folder = foldLines(settings.lineMaxBytes);
-    if (start === null) folder.skipToNextLine();
-    const at = await lineAt(log, position, signal);
-    const left = at - line + (start === null ? 1 : 0);
-    line = at;
-    const before = known;
-    known = reached();
-    const lost = index.gaps
-      .filter((gap) => known.has(gap) && !before.has(gap))
-      .reduce((bytes, gap) => bytes + gap.bytes, 0);
-    const runs = index.runs.filter((run) => known.has(run) && !before.has(run));
-    const gap: LogEvent[] =
-      left > 0 || lost > 0
-        ? [{ type: "left_out", lines: Math.max(0, left), lost_bytes: lost }]
-        : [];
-    return [...gap, ...runs.slice(-1).map(runEvent)];
+  const { position, end, runsReported } = await rangeOf(log, query, signal);
+  const known = reached(log.index, query, { position, end });
+  for (const run of runsAt(log.index, position).slice(runsReported)) known.delete(run);
+  const reading: Reading = {
+    ...{ log, query, settings, signal, end, known, position, lineStart: position },
+    buffer: new Uint8Array(PIECE_BYTES),
+    folder: foldLines(settings.lineMaxBytes),
+    line: await lineAt(log, position, signal),
+    maxLag: Number.POSITIVE_INFINITY,
+    shown: "",
+    reportedPlace: "",
   };
-
-  /** Gaps and runs up to here that were not told yet; the last may have come since. */
-  const cross = (): LogEvent[] => {
-    const before = known;
-    known = reached();
-    const gaps = index.gaps.filter((gap) => known.has(gap) && !before.has(gap));
-    const runs = index.runs.filter((run) => known.has(run) && !before.has(run));
-    if (gaps.length + runs.length === 0) return [];
-    const rest = lines(folder.flush());
-    lineStart = position;
-    if (gaps.length > 0) folder.skipToNextLine();
-    const lost = gaps.reduce((bytes, gap) => bytes + gap.bytes, 0);
-    const gap: LogEvent[] = lost > 0 ? [{ type: "left_out", lines: 0, lost_bytes: lost }] : [];
-    return [...rest, ...gap, ...runs.map(runEvent)];
-  };
-
-  const step = async (): Promise<LogEvent[]> => {
-    const end = Math.min(range.end, endOf(log));
-    const lag = end - position;
-    if (query.follow) {
-      // Who is still busy with the past may stay as far behind as that is, but no farther.
-      maxLag = Math.min(maxLag, lag + settings.maxBehindBytes);
-      if (lag > maxLag) return skipTo(Math.max(index.floor, end - settings.skipKeepBytes));
-    }
-    if (position < index.floor) return skipTo(index.floor);
-    const news = cross();
-    if (news.length > 0) return news;
-    if (lag <= 0) return [];
-    const stops = [...index.gaps, ...index.runs].filter((stop) => stop.position > position);
-    const limit = Math.min(end, ...stops.map((stop) => stop.position));
-    const bytes = readAt(
-      log,
-      position,
-      buffer.subarray(0, Math.min(PIECE_BYTES, limit - position)),
-    );
-    const found = lines(folder.push(bytes));
-    line += countLines(bytes);
-    const lastEnd = bytes.lastIndexOf(0x0a);
-    if (lastEnd !== -1) lineStart = position + lastEnd + 1;
-    position += bytes.length;
-    return bytes.length > 0 ? [...found, ...cross()] : found;
-  };
-
-  /** What a follower is told beside the lines. */
-  const status = (): LogEvent[] => {
-    const events: LogEvent[] = [];
-    const live = clean(folder.live());
-    if (live !== shown && live !== "") events.push({ type: "live", text: live });
-    shown = live;
-    const runsTold = runsAt(index, lineStart).filter((run) => known.has(run)).length;
-    const place = `${index.id}:${lineStart}:${runsTold}`;
-    if (place !== told) events.push({ type: "position", position: place });
-    told = place;
-    return events;
-  };
-
   let isOver = false;
   return async () => {
     if (isOver) return null;
     const began = performance.now();
     for (;;) {
       signal.throwIfAborted();
-      const before = position;
-      const events = await step();
-      if (query.follow) events.push(...status());
+      const before = reading.position;
+      const events = await step(reading);
+      if (query.follow) events.push(...status(reading));
       if (events.length > 0) return events;
-      if (position !== before) continue;
+      if (reading.position !== before) continue;
       if (!query.follow) {
         isOver = true;
-        return [...lines(folder.flush()), { type: "end" }];
+        return [...lineEvents(reading, reading.folder.flush()), { type: "end" }];
       }
       if (performance.now() - began >= settings.beatMs) return [];
       await sleep(settings.pollMs, signal);
@@ -212,61 +135,112 @@ async function startReading(
   };
 }
 
-interface Range {
-  position: number;
-  end: number;
-  /** Of the runs that begin right at `position`: so many were told of already. */
-  runsTold: number;
-}
-
-/** Where to begin, and where to end. */
-async function rangeOf(log: OpenLog, query: LogQuery, signal: AbortSignal): Promise<Range> {
+async function step(reading: Reading): Promise<LogEvent[]> {
+  const { log, query, settings, folder } = reading;
   const { index } = log;
-  const resumed = resumeAt(log, query.from);
-  const newest = endOf(log);
-  if (resumed !== null) return { ...resumed, end: endFor(query, newest) };
-  const { begin, end } = query.previous
-    ? previousRun(index)
-    : { begin: index.floor, end: endFor(query, newest) };
-  const last = Math.min(end, newest);
-  // What is left of a log that was cut begins within a line.
-  const whole = begin === index.floor && begin > 0 ? (nextLineStart(log, begin) ?? begin) : begin;
-  const from =
-    query.sinceMs === null
-      ? whole
-      : Math.max(whole, lineStartAt(log, index.positionAt(Date.now() - query.sinceMs)));
-  const runsTold = index.runs.length;
-  if (query.tail === null) return { position: Math.min(from, last), end, runsTold };
-  const wanted = { from, to: last, lines: query.tail };
-  return { position: await tailStart(log, wanted, signal), end, runsTold };
+  const end = Math.min(reading.end, endOf(log));
+  const lag = end - reading.position;
+  if (query.follow) {
+    // What is still busy with the past may stay as far behind as that is, but no farther.
+    reading.maxLag = Math.min(reading.maxLag, lag + settings.maxBehindBytes);
+    if (lag > reading.maxLag) {
+      return skipTo(reading, Math.max(index.floor, end - settings.skipKeepBytes));
+    }
+  }
+  if (reading.position < index.floor) return skipTo(reading, index.floor);
+  const news = cross(reading);
+  if (news.length > 0) return news;
+  if (lag <= 0) return [];
+  const { position } = reading;
+  const stops = [...index.gaps, ...index.runs].filter((stop) => stop.position > position);
+  const limit = Math.min(end, ...stops.map((stop) => stop.position));
+  const piece = reading.buffer.subarray(0, Math.min(PIECE_BYTES, limit - position));
+  const bytes = readAt(log, position, piece);
+  const found = lineEvents(reading, folder.push(bytes));
+  reading.line += countLines(bytes);
+  const lastEnd = bytes.lastIndexOf(0x0a);
+  if (lastEnd !== -1) reading.lineStart = position + lastEnd + 1;
+  reading.position += bytes.length;
+  return bytes.length > 0 ? [...found, ...cross(reading)] : found;
 }
 
-function endFor({ follow }: LogQuery, newest: number): number {
-  return follow ? Number.POSITIVE_INFINITY : newest;
+/** Goes on farther behind: the start of a line, at `target` or soon after. */
+async function skipTo(reading: Reading, target: number): Promise<LogEvent[]> {
+  const { log, settings, signal } = reading;
+  const start = nextLineStart(log, target);
+  reading.position = start ?? target;
+  reading.lineStart = reading.position;
+  reading.folder = foldLines(settings.lineMaxBytes);
+  if (start === null) reading.folder.skipToNextLine();
+  const at = await lineAt(log, reading.position, signal);
+  const left = at - reading.line + (start === null ? 1 : 0);
+  reading.line = at;
+  const { lostBytes, runs } = passStops(reading);
+  const gap: LogEvent[] =
+    left > 0 || lostBytes > 0
+      ? [{ type: "left_out", lines: Math.max(0, left), lost_bytes: lostBytes }]
+      : [];
+  return [...gap, ...runs.slice(-1).map(runEvent)];
 }
 
-function resumeAt(log: OpenLog, from: string | null): Omit<Range, "end"> | null {
-  const [id, at, runsTold] = from?.split(":") ?? [];
-  const position = Number(at);
-  if (id !== log.index.id || position > endOf(log)) return null;
-  return { position, runsTold: Number(runsTold) };
+/** Gaps and runs up to here that were not reported yet; the last may have come since. */
+function cross(reading: Reading): LogEvent[] {
+  const { folder } = reading;
+  const { gaps, runs, lostBytes } = passStops(reading);
+  if (gaps.length + runs.length === 0) return [];
+  const rest = lineEvents(reading, folder.flush());
+  reading.lineStart = reading.position;
+  if (gaps.length > 0) folder.skipToNextLine();
+  const gap: LogEvent[] =
+    lostBytes > 0 ? [{ type: "left_out", lines: 0, lost_bytes: lostBytes }] : [];
+  return [...rest, ...gap, ...runs.map(runEvent)];
 }
 
-function runsAt({ runs }: LogIndex, position: number): LogIndex["runs"] {
-  return runs.filter((run) => run.position === position);
+/** The gaps and runs up to here that were not passed yet. */
+function passStops(reading: Reading) {
+  const { index } = reading.log;
+  const before = reading.known;
+  const now = reached(index, reading.query, reading);
+  reading.known = now;
+  const isNew = (stop: object) => now.has(stop) && !before.has(stop);
+  const gaps = index.gaps.filter(isNew);
+  const lostBytes = gaps.reduce((bytes, gap) => bytes + gap.bytes, 0);
+  return { gaps, lostBytes, runs: index.runs.filter(isNew) };
 }
 
-/** Throws `not_found`. */
-function previousRun({ runs, floor }: LogIndex): { begin: number; end: number } {
-  const end = runs.at(-1)?.position ?? 0;
-  const start = runs.at(-2)?.position ?? 0;
-  if (runs.length > 0 && Math.max(start, floor) < end)
-    return { begin: Math.max(start, floor), end };
-  const message =
-    start < end
-      ? "the output of the run before this one is not kept any more"
-      : "there was no run before this one";
-  throw new LlmnodeError("not_found", message);
+/** The gaps and runs up to `position`; of the previous run's end nothing is asked. */
+function reached(
+  index: LogIndex,
+  { previous }: LogQuery,
+  { position, end }: { position: number; end: number },
+): Set<object> {
+  return new Set<object>(
+    [...index.gaps, ...index.runs].filter(
+      (stop) => stop.position <= position && !(previous && stop.position >= end),
+    ),
+  );
+}
+
+/** What a follower is told beside the lines. */
+function status(reading: Reading): LogEvent[] {
+  const { log, lineStart, known } = reading;
+  const events: LogEvent[] = [];
+  const live = clean(reading, reading.folder.live());
+  if (live !== reading.shown && live !== "") events.push({ type: "live", text: live });
+  reading.shown = live;
+  const runsReported = runsAt(log.index, lineStart).filter((run) => known.has(run)).length;
+  const place = `${log.index.id}:${lineStart}:${runsReported}`;
+  if (place !== reading.reportedPlace) events.push({ type: "position", position: place });
+  reading.reportedPlace = place;
+  return events;
+}
+
+function lineEvents(reading: Reading, texts: readonly string[]): LogEvent[] {
+  return texts.map((text) => ({ type: "line", text: clean(reading, text) }));
+}
+
+function clean({ settings }: Reading, text: string): string {
+  return maskSecrets(cleanLine(text, settings.lineMaxBytes));
 }
 
 function runEvent({ id, startedAt }: { id: string; startedAt: number }): LogEvent {
