@@ -82,10 +82,19 @@ export async function startCluster(
   let head = startHeadProcess();
 
   const startWorker = (name: string) => {
-    // Both ways to an engine are drilled at once.
-    const way = names.indexOf(name) % 2 === 0 ? "direct" : "lane";
+    // Both transports are drilled at once.
+    const transport = names.indexOf(name) % 2 === 0 ? "direct" : "lane";
     const argv = [
-      ...[...program, "join", `127.0.0.1:${session}`, "--name", name, "--data", way, ...data],
+      ...[
+        ...program,
+        "join",
+        `127.0.0.1:${session}`,
+        "--name",
+        name,
+        "--transport",
+        transport,
+        ...data,
+      ],
       ...["--", ...program, "sim", "--model", MODEL, "--port", "0", ...engineFlags],
     ];
     started.set(name, processes.start(name, argv, { cwd: root, logFile: logOf(name) }));

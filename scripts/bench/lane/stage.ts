@@ -108,7 +108,7 @@ export async function startLaneField(stage: Stage): Promise<LaneTarget[]> {
     const worker = stage.children.start({
       name: `worker of ${way}`,
       argv: [
-        ...[stage.binary, "join", head.sessions, "--data", way, "--log-format", "logfmt"],
+        ...[stage.binary, "join", head.sessions, "--transport", way, "--log-format", "logfmt"],
         ...["--attach", `http://127.0.0.1:${enginePort}`],
       ],
       place: "rest",

@@ -144,12 +144,13 @@ const WORKER_OPTIONS: readonly OptionSpec[] = [
     summary: "how long running requests may go on when the worker leaves",
   },
   {
-    flag: "data",
-    value: "<way>",
-    env: "LLMNODE_WAY",
+    flag: "transport",
+    value: "<kind>",
+    env: "LLMNODE_TRANSPORT",
     default: "auto",
+    choices: ["auto", "direct", "lane"],
     summary:
-      "how requests reach the engine: direct (the head connects to it), lane (over connections that the worker opens), auto: direct on one machine, else lane",
+      "how requests reach the engine: direct (the head connects to it), lane (over connections that the worker opens), auto (direct on the same machine, else lane)",
   },
   {
     flag: "advertise",

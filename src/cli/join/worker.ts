@@ -45,7 +45,7 @@ export function readWorker({ words, rest, isRestFromFile, options }: Invocation)
     name: readName(options),
     labels: readLabels(options),
     engine: { ...target, ...readRules(options) },
-    data: options.choice("data", ["auto", "direct", "lane"]),
+    data: options.choice("transport", ["auto", "direct", "lane"]),
     advertise: originOption(options, "advertise"),
     stallRestart: options.choice("stall-restart", ["auto", "on", "off"]),
     adoptRunning: options.isOn("adopt-running"),

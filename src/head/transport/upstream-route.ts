@@ -59,7 +59,7 @@ async function directRoute(
   if (!near && loopbackOnly === true) {
     return unreachable("the engine listens on loopback only: start it with --host 0.0.0.0");
   }
-  return unreachable(`${why} (a firewall, or NAT? leave out --data direct)`);
+  return unreachable(`${why} (a firewall, or NAT? leave out --transport direct)`);
 }
 
 /** Same boot and network namespace; where neither side has such names, a loopback address. */

@@ -54,7 +54,7 @@ test("a file alone says it all", () => {
       cwd = "models"
       drain_timeout = "5s"
       insecure = true
-      data = "lane"
+      transport = "lane"
       until = 2100-01-01T00:00:00Z
       [labels]
       rack = "3"
@@ -100,7 +100,7 @@ test("an engine that runs already", () => {
 test("flags win over the environment, which wins over the file, which wins over defaults", () => {
   const content = `${HEAD_AND_COMMAND}port = 1\nname = "file"\nrestart = "no"`;
   const { options } = join(content, ["--port", "3"], { LLMNODE_PORT: "2", LLMNODE_NAME: "env" });
-  const all = ["port", "name", "restart", "data"];
+  const all = ["port", "name", "restart", "transport"];
   expect(all.map((flag) => [options.text(flag), options.from(flag)])).toEqual([
     ["3", "flag"],
     ["env", "environment"],

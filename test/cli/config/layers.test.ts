@@ -98,7 +98,7 @@ describe("which files count", () => {
     write("user", '[join]\nport = 2\nname = "file"\nrestart = "no"\nhead = "h"\ncommand = ["x"]');
     const env = { ...places.env, LLMNODE_PORT: "3", LLMNODE_NAME: "env" };
     const { options, words, rest } = parseCommandLine(["join", "--port", "4"], commandTable(), env);
-    const rows = ["port", "name", "restart", "data"].map((flag) => [
+    const rows = ["port", "name", "restart", "transport"].map((flag) => [
       options.text(flag),
       options.from(flag),
     ]);
