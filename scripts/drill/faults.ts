@@ -12,7 +12,7 @@ const POISON = "a prompt that kills engines";
 /** 100 k tokens a second: an ordinary prompt takes no time, a long one takes seconds. */
 export const ENGINE_FLAGS = [
   ...["--ttft", "20ms", "--itl", "10ms", "--prefill-rate", "100000", "--max-model-len", "2000000"],
-  ...["--crash-after", String(CRASH_AFTER_TOKENS), "--crash-on-text", POISON],
+  ...["--fault", `crash-after=${CRASH_AFTER_TOKENS}`, "--fault", `crash-on-text=${POISON}`],
 ];
 
 /** Below `CRASH_AFTER_TOKENS` twice: the engine that goes on with it must not die as well. */

@@ -151,7 +151,7 @@ function checkOptions({ models, adapters, like, ...options }: SimOptions): void 
     }
   }
   if (options.crashOnText === "")
-    throw refuse("every prompt contains the empty text: --crash-on-text");
+    throw refuse("every prompt contains the empty text: --fault crash-on-text");
   const { crashAfterTokens, dieMidStreamTokens, errorInStreamTokens } = options;
   for (const tokens of [crashAfterTokens, dieMidStreamTokens, errorInStreamTokens]) {
     if (tokens !== null && tokens < 1)

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createOptions } from "../../src/cli/base/options.ts";
 import { commandTable } from "../../src/cli/commands.ts";
-import { readSim, simCommand } from "../../src/cli/commands/sim.ts";
+import { simCommand } from "../../src/cli/commands/sim.ts";
+import { readSim } from "../../src/cli/sim/options.ts";
 import { CLUSTER_LIMITS } from "../../src/cluster/state/limits.ts";
 import { HEAD_DEFAULTS } from "../../src/head/options.ts";
 import { SIM_DEFAULTS } from "../../src/sim/core/options.ts";
@@ -398,8 +399,16 @@ describe("the daemons", () => {
     expect((await sim.finished).code).toBe(0);
   });
 
-  test("sim --ignore-term ignores SIGTERM only", async () => {
-    await using sim = llmnodeStarted(["sim", "--model", "x", "--port", "0", "--ignore-term"]);
+  test("sim --fault ignore-term ignores SIGTERM only", async () => {
+    await using sim = llmnodeStarted([
+      "sim",
+      "--model",
+      "x",
+      "--port",
+      "0",
+      "--fault",
+      "ignore-term",
+    ]);
     await sim.waitForLine("Application startup complete", SLOW);
     sim.kill("SIGTERM");
     await sim.waitForLine("SIGTERM is ignored");

@@ -260,8 +260,8 @@ describe("the log", () => {
 
 describe("as a process", () => {
   test("it dies after a while, with the code that was asked for", async () => {
-    const zero = spawnSim("--exit-after", "20ms", "--exit-code", "0");
-    const killed = spawnSim("--exit-after", "20ms", "--exit-code", "137");
+    const zero = spawnSim("--fault", "exit-after=20ms", "--fault", "exit-code=0");
+    const killed = spawnSim("--fault", "exit-after=20ms", "--fault", "exit-code=137");
     expect(await zero.child.exited).toBe(0);
     await zero.readAll;
     expect(zero.log()).toContain("dying now, 20 ms after it was ready");
@@ -270,7 +270,7 @@ describe("as a process", () => {
   });
 
   test("on SIGTERM it kills itself", async () => {
-    const sim = spawnSim("--kill-on-term");
+    const sim = spawnSim("--fault", "kill-on-term");
     await until("it is up", sim.isUp);
     sim.child.kill("SIGTERM");
     await sim.child.exited;
@@ -278,7 +278,9 @@ describe("as a process", () => {
   });
 
   test("its children outlive it, in its group and in a session of their own", async () => {
-    const sim = spawnSim("--fork-child", "--setsid-child", "--progress-bar");
+    const sim = spawnSim(
+      ...["fork-child", "setsid-child", "progress-bar"].map((fault) => `--fault=${fault}`),
+    );
     await until("it is up", sim.isUp);
     const children = [...sim.log().matchAll(/child (\d+) in/g)].map((match) => Number(match[1]));
     pids.push(...children);

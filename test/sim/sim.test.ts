@@ -195,7 +195,7 @@ describe("a process of its own", () => {
     expect(client.text()).not.toContain("data:");
     expect(sim.log()).toContain("CUDA error: an illegal memory access was encountered");
     expect(sim.log()).toContain(
-      "dying now, of a prompt with the text of --crash-on-text (simulated)",
+      "dying now, of a prompt with the text of --fault crash-on-text (simulated)",
     );
   });
 

@@ -64,7 +64,7 @@ test("an engine that crashes is reported at once, started again, and serves agai
   await using head = await startTestHead(FAST);
   const supervisor = { startProbeMs: 50, backoffFirstMs: 600, logPollMs: 20 };
   await using _ = await startTestWorker(head, dir.path, {
-    engine: { argv: sim("--model", "m", "--crash-after", "8") },
+    engine: { argv: sim("--model", "m", "--fault", "crash-after=8") },
     settings: { supervisor },
   });
   await head.ready("m");

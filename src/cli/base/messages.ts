@@ -58,3 +58,8 @@ function stackOf(error: unknown): string {
     .map((line) => cleanLine(line, 500))
     .join("\n");
 }
+
+/** What was typed, or stands in a variable or file, cannot be taken: exit code 2. */
+export function usage(message: string, ...hints: (string | undefined)[]): LlmnodeError {
+  return new LlmnodeError("usage", message, { hints: hints.filter((hint) => hint !== undefined) });
+}

@@ -1,5 +1,6 @@
 /** The values of a command's options: flag, environment, file, default; read by their kind. */
 
+import { usage } from "./messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { parseDuration } from "../../util/units.ts";
@@ -119,7 +120,7 @@ export function createOptions(specs: readonly OptionSpec[], given: GivenValues):
   const named = (flag: string) => find(flag).values.at(-1)?.source ?? `--${flag}`;
   const invalid = (flag: string, needed: string) => {
     const shown = cleanLine(text(flag) ?? "", 80);
-    return new LlmnodeError("usage", `${named(flag)} needs ${needed}, not "${shown}"`);
+    return usage(`${named(flag)} needs ${needed}, not "${shown}"`);
   };
   const read = (flag: string, needed: string, parse: (value: string) => number | null) => {
     const value = text(flag);

@@ -1,5 +1,6 @@
 /** Reads the small text files that a command line names. */
 
+import { usage } from "./messages.ts";
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -16,7 +17,7 @@ export interface TextFileOptions {
 /** Its text, without a byte order mark. Throws `usage` for what is no readable text file. */
 export function readTextFile(path: string, options: TextFileOptions): string {
   const maxBytes = options.maxBytes ?? 1024 * 1024;
-  const wrong = (reason: string) => new LlmnodeError("usage", `${options.named} ${reason}`);
+  const wrong = (reason: string) => usage(`${options.named} ${reason}`);
   const bytes = Buffer.alloc(maxBytes + 1);
   let length = 0;
   try {

@@ -1,5 +1,6 @@
 /** What a command shows the head, so that it may: a file's, the environment's, or this machine's. */
 
+import { usage } from "../base/messages.ts";
 import { readFileSync } from "node:fs";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { isAdminToken, readLocalAdmin } from "../../protocol/admin-token.ts";
@@ -34,7 +35,7 @@ export function credentialFor(source: CredentialSource): string | null {
   if (given === null) return null;
   const credential = given.trim();
   if (!/^[\x21-\x7e]{1,4096}$/.test(credential)) {
-    throw new LlmnodeError("usage", "the admin token or API key is no text of visible characters");
+    throw usage("the admin token or API key is no text of visible characters");
   }
   if (
     isAdminToken(credential) &&
@@ -90,6 +91,6 @@ function fromFile(file: string | null): string | null {
   try {
     return readFileSync(0, "utf8");
   } catch (error) {
-    throw new LlmnodeError("usage", `--token-file -: nothing can be read: ${messageOf(error)}`);
+    throw usage(`--token-file -: nothing can be read: ${messageOf(error)}`);
   }
 }

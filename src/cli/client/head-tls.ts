@@ -1,9 +1,10 @@
 /** What a command trusts when it talks to a head by https: never more than a person said. */
 
+import { usage } from "../base/messages.ts";
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { getCACertificates } from "node:tls";
-import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
+import { messageOf, systemCode } from "../../protocol/errors.ts";
 import { type FrontNote, readFrontNote } from "../../protocol/front-note.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -63,12 +64,12 @@ function readAuthorities(file: string): string {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    throw new LlmnodeError("usage", `${shown} cannot be read: ${messageOf(error)}`);
+    throw usage(`${shown} cannot be read: ${messageOf(error)}`);
   }
   try {
     new X509Certificate(text);
   } catch {
-    throw new LlmnodeError("usage", `${shown} has no certificate in PEM in it`);
+    throw usage(`${shown} has no certificate in PEM in it`);
   }
   return text;
 }

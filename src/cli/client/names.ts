@@ -1,5 +1,6 @@
 /** What a person means by a name: a thing's own name, or the beginning of its id. */
 
+import { usage } from "../base/messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { suggest } from "../base/suggest.ts";
@@ -56,9 +57,10 @@ export function noneMeant(word: string, noun: string, names: readonly string[]):
 }
 
 function manyMeant(word: string, noun: string, names: readonly string[]): LlmnodeError {
-  return new LlmnodeError("usage", `${cleanLine(word, 80)} is the beginning of several ids`, {
-    hints: [`${noun}s: ${some(names)}`],
-  });
+  return usage(
+    `${cleanLine(word, 80)} is the beginning of several ids`,
+    `${noun}s: ${some(names)}`,
+  );
 }
 
 function some(names: readonly string[]): string {

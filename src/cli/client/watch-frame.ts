@@ -1,5 +1,6 @@
 /** Looks at the cluster once: one frame of what the head tells those who watch it. */
 
+import { usage } from "../base/messages.ts";
 import { isField } from "../../cluster/rows/order.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { FilterError, parseFilter } from "../../protocol/filter.ts";
@@ -117,14 +118,16 @@ export function checkWords(
 /** The error for a word that is no field. */
 export function noField(flag: string, word: string, known: readonly string[]): LlmnodeError {
   const meant = suggest(word, known);
-  return new LlmnodeError("usage", `${flag}: there is no field "${cleanLine(word, 80)}"`, {
-    hints: [...(meant === null ? [] : [`did you mean ${meant}?`]), `fields: ${known.join(", ")}`],
-  });
+  return usage(
+    `${flag}: there is no field "${cleanLine(word, 80)}"`,
+    meant === null ? undefined : `did you mean ${meant}?`,
+    `fields: ${known.join(", ")}`,
+  );
 }
 
 /** With the place below the filter, where that fits. */
 function wrongFilter(filter: string, { message, at }: { message: string; at: number }) {
   const isShort = Bun.stringWidth(filter) <= 80 && cleanLine(filter) === filter;
   const hints = isShort ? [filter, `${" ".repeat(at)}^`] : [];
-  return new LlmnodeError("usage", `--filter: ${message}`, { hints });
+  return usage(`--filter: ${message}`, ...hints);
 }

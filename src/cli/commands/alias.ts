@@ -1,5 +1,6 @@
 /** `llmnode alias`: names that stand for models, with weights, fallbacks and presets. */
 
+import { usage } from "../base/messages.ts";
 import { parseAlias } from "../../cluster/aliases/text.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -178,8 +179,4 @@ function field(answer: string, name: string): unknown {
     if (found) return found[1];
   }
   throw new LlmnodeError("bad_message", "what the head answers is nothing that this version knows");
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,5 +1,6 @@
 /** `llmnode cancel`: ends a request that runs. */
 
+import { usage } from "../base/messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { type HeadClient, headClient, postJson } from "../client/api.ts";
@@ -19,7 +20,7 @@ export const cancelCommand: CommandSpec = {
   examples: ["llmnode cancel 0199c3a2-5be4-7cc1-9c44-1f0f3d5cf1aa"],
   async run(invocation, terminal) {
     const id = invocation.words[0] ?? "";
-    if (id === "") throw new LlmnodeError("usage", "cancel needs an id of: llmnode requests");
+    if (id === "") throw usage("cancel needs an id of: llmnode requests");
     const client = headClient(invocation);
     const answer = await postJson(client, "/api/v1/requests/cancel", { id }).catch(
       (error: unknown) => nameWhole(error, client, id),

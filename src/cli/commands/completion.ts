@@ -1,6 +1,6 @@
 /** `llmnode completion`: a script for a shell, and the hidden command that the script asks. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
 import { cleanLine } from "../../util/text.ts";
 import { headClient } from "../client/api.ts";
 import { type Candidate, complete, type LiveKind } from "../complete/complete.ts";
@@ -31,7 +31,7 @@ export const completionCommand: CommandSpec = {
     const shell = SHELLS.find((one) => one === words[0]);
     if (shell === undefined) {
       const shown = cleanLine(words[0] ?? "", 80);
-      throw new LlmnodeError("usage", `completion is for ${SHELLS.join(", ")}, not for "${shown}"`);
+      throw usage(`completion is for ${SHELLS.join(", ")}, not for "${shown}"`);
     }
     terminal.out.write(completionScript(shell));
     return Promise.resolve(EXIT.ok);

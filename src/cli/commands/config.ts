@@ -1,5 +1,6 @@
 /** `llmnode config`: which configuration files there are, what is wrong in them, what counts. */
 
+import { usage } from "../base/messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { actionNamed } from "../parse/actions.ts";
@@ -198,8 +199,4 @@ function flagsOf(
 
 function print(terminal: Terminal, text: string): void {
   terminal.out.write(`${text}\n`);
-}
-
-function usage(message: string, hint?: string): LlmnodeError {
-  return new LlmnodeError("usage", message, hint === undefined ? {} : { hints: [hint] });
 }

@@ -1,6 +1,7 @@
 /** `llmnode doctor`: looks at everything between this machine and a head, and says what to mend. */
 
-import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
+import { messageOf } from "../../protocol/errors.ts";
 import { speaksTls } from "../../protocol/pin.ts";
 import { formatHostPort, type HostPort, parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -94,10 +95,7 @@ function sessionAddress(word: string | undefined, url: string): HostPort {
   if (word === undefined) return { host, port: DEFAULT_SESSION_PORT };
   const address = parseHostPort(word, { port: DEFAULT_SESSION_PORT });
   if (address !== null && address.port !== 0) return address;
-  throw new LlmnodeError(
-    "usage",
-    `doctor: "${cleanLine(word, 80)}" is no address: host, host:port or [v6]:port`,
-  );
+  throw usage(`doctor: "${cleanLine(word, 80)}" is no address: host, host:port or [v6]:port`);
 }
 
 /** The usual port of that machine, by TLS where it speaks that. */
@@ -113,7 +111,7 @@ async function readToken(file: string | null, variable: string | undefined) {
   const source = file === "-" ? Bun.stdin : Bun.file(file);
   const text = await source.text().catch((error: unknown) => {
     const shown = cleanLine(file, 200);
-    throw new LlmnodeError("usage", `--token-file ${shown} cannot be read: ${messageOf(error)}`);
+    throw usage(`--token-file ${shown} cannot be read: ${messageOf(error)}`);
   });
   // An empty file is a join token that was lost, not none.
   return text.trim();

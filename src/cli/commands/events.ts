@@ -1,5 +1,6 @@
 /** `llmnode events`: what has happened in the cluster, and what happens. */
 
+import { usage } from "../base/messages.ts";
 import { chooseRows } from "../../cluster/rows/order.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { EventRow } from "../../protocol/watch-rows.ts";
@@ -54,7 +55,7 @@ export const eventsCommand: CommandSpec = {
     const client = headClient(invocation);
     if (options.isOn("follow")) {
       if (options.isGiven("fields")) {
-        throw new LlmnodeError("usage", "--follow shows whole events: leave --fields out");
+        throw usage("--follow shows whole events: leave --fields out");
       }
       await follow({ client, filter, wanted, show: shower(invocation, terminal), terminal });
       return EXIT.ok;

@@ -1,5 +1,6 @@
 /** `llmnode head backup` and `llmnode head restore`: the head's state in one file, and back. */
 
+import { usage } from "../base/messages.ts";
 import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { readLocalAdmin } from "../../protocol/admin-token.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
@@ -135,8 +136,4 @@ async function writeWhole(
       cause: error,
     });
   }
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,10 +1,10 @@
 /** What the options of `llmnode head` ask for. */
 
+import { usage } from "../base/messages.ts";
 import type { TlsFiles } from "../../head/api/client-tls.ts";
 import { ACCESS_MODES } from "../../head/access/modes.ts";
 import { PUBLIC_PARTS } from "../../head/http/route-table.ts";
 import type { HeadOptions } from "../../head/options.ts";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
 import { addressOption, DEFAULT_HTTP_PORT, DEFAULT_SESSION_PORT } from "../daemon/daemon.ts";
 import { readRouting } from "../daemon/head-routing.ts";
@@ -76,10 +76,7 @@ function tlsFiles(options: Options): TlsFiles | null {
   if (cert !== null && key !== null) return { cert, key };
   if (cert === null && key === null) return null;
   const missing = cert === null ? "--tls-cert" : "--tls-key";
-  throw new LlmnodeError(
-    "usage",
-    `head: --tls-cert and --tls-key go together, ${missing} is missing`,
-  );
+  throw usage(`head: --tls-cert and --tls-key go together, ${missing} is missing`);
 }
 
 /** Where lanes are listened for unless told otherwise; beside any free port is any other. */

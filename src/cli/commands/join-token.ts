@@ -1,5 +1,6 @@
 /** `llmnode join-token`: shows, makes, lists and takes back what lets workers in. */
 
+import { usage } from "../base/messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { actionNamed, type HeadJob, printAnswer } from "../parse/actions.ts";
@@ -135,8 +136,4 @@ function field(answer: string, name: string): unknown {
     if (found) return found[1];
   }
   throw new LlmnodeError("bad_message", "what the head answers is nothing that this version knows");
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,6 +1,7 @@
 /** `llmnode join`: runs or watches an engine and serves it through a head. */
 
-import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
+import { messageOf } from "../../protocol/errors.ts";
 import { formatHostPort } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
@@ -143,9 +144,9 @@ async function readJoinToken(options: Options): Promise<string | null> {
   if (file === null || (isFileWeaker && options.isGiven("token"))) return options.text("token");
   const shown = `${options.named("token-file")} ${cleanLine(file, 200)}`;
   const text = await (file === "-" ? Bun.stdin : Bun.file(file)).text().catch((error: unknown) => {
-    throw new LlmnodeError("usage", `${shown} cannot be read: ${messageOf(error)}`);
+    throw usage(`${shown} cannot be read: ${messageOf(error)}`);
   });
   const token = text.trim();
-  if (token === "") throw new LlmnodeError("usage", `${shown} is empty`);
+  if (token === "") throw usage(`${shown} is empty`);
   return token;
 }

@@ -1,6 +1,6 @@
 /** `llmnode key`: makes, lists and takes back the API keys of clients. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
 import { KEY_ROLES } from "../../protocol/caller.ts";
 import { cleanLine } from "../../util/text.ts";
 import { actionNamed, type HeadJob, printAnswer } from "../parse/actions.ts";
@@ -175,8 +175,4 @@ function tell({ invocation, terminal }: HeadJob, text: string): void {
 /** The head's own form, of the same version or a newer one that has only more in it. */
 function read<T>(answer: string): T {
   return JSON.parse(answer) as T;
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,5 +1,6 @@
 /** `llmnode logs`: what a worker's engine prints, from anywhere. */
 
+import { usage } from "../base/messages.ts";
 import { formatLogQuery, type LogQuery } from "../../protocol/engine-log.ts";
 import { type ErrorCode, LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { getStream, type HeadClient, headClient } from "../client/api.ts";
@@ -61,7 +62,7 @@ export function readQuery(options: Options): LogQuery {
   const follow = options.isOn("follow");
   const previous = options.isOn("previous");
   if (follow && previous) {
-    throw new LlmnodeError("usage", "--previous has ended: it cannot be followed");
+    throw usage("--previous has ended: it cannot be followed");
   }
   const sinceMs = options.durationMs("since");
   const whole = options.text("tail") === "all";

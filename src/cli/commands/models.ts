@@ -1,6 +1,6 @@
 /** `llmnode models`: a line for each model and alias, or everything about some. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
 import type { ModelRow } from "../../protocol/watch-rows.ts";
 import { type HeadClient, headClient } from "../client/api.ts";
 import { EXIT } from "../base/exit-codes.ts";
@@ -39,7 +39,7 @@ export const modelsCommand: CommandSpec = {
     const sort = options.text("sort") ?? "name";
     const hasNames = words.length > 0;
     if (hasNames && filter !== null) {
-      throw new LlmnodeError("usage", "either names of models or --filter, not both");
+      throw usage("either names of models or --filter, not both");
     }
     checkWords("models", { filter, sort });
     const client = headClient(invocation);

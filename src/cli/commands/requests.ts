@@ -1,5 +1,6 @@
 /** `llmnode requests`: a line for each request that runs, or what became of some so far. */
 
+import { usage } from "../base/messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { RequestRow } from "../../protocol/watch-rows.ts";
 import { getJson, type HeadClient, headClient } from "../client/api.ts";
@@ -35,7 +36,7 @@ export const requestsCommand: CommandSpec = {
     const sort = options.text("sort") ?? "-age_ms";
     const hasNames = words.length > 0;
     if (hasNames && filter !== null) {
-      throw new LlmnodeError("usage", "either ids of requests or --filter, not both");
+      throw usage("either ids of requests or --filter, not both");
     }
     checkWords("requests", { filter, sort });
     const client = headClient(invocation);

@@ -1,6 +1,6 @@
 /** `llmnode top`: the cluster live, on a terminal or as text and JSON. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
 import { type View, VIEWS } from "../../protocol/watch-rows.ts";
 import { whoAmI } from "../drain/order.ts";
 import { getStream, headClient, postJson } from "../client/api.ts";
@@ -180,7 +180,7 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
 async function checkFilter(view: View, filter: string): Promise<void> {
   const { filterProblem } = await import("../../top/state/filters.ts");
   const problem = filterProblem(view, filter);
-  if (problem !== null) throw new LlmnodeError("usage", `--filter: ${problem}`);
+  if (problem !== null) throw usage(`--filter: ${problem}`);
 }
 
 const NO_COLORS = {
@@ -201,7 +201,7 @@ function oneOf<T extends string>(text: string | null, all: readonly T[], flag: s
   if (text === null) return null;
   const found = all.find((one) => one === text);
   if (found !== undefined) return found;
-  throw new LlmnodeError("usage", `--${flag} must be one of ${all.join(", ")}, not ${text}`);
+  throw usage(`--${flag} must be one of ${all.join(", ")}, not ${text}`);
 }
 
 function isInteractive(terminal: Terminal, env: Invocation["env"]): boolean {

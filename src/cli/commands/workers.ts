@@ -1,7 +1,7 @@
 /** `llmnode workers`: a line for each worker, or everything about some. */
 
+import { usage } from "../base/messages.ts";
 import type { WorkerRow } from "../../protocol/watch-rows.ts";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { type HeadClient, headClient } from "../client/api.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import {
@@ -44,7 +44,7 @@ export const workersCommand: CommandSpec = {
     const sort = options.text("sort") ?? "name";
     const hasNames = words.length > 0;
     if (hasNames && filter !== null) {
-      throw new LlmnodeError("usage", "either names of workers or --filter, not both");
+      throw usage("either names of workers or --filter, not both");
     }
     checkWords("workers", { filter, sort });
     const client = headClient(invocation);

@@ -1,5 +1,6 @@
 /** Heads that have a name in a configuration file: where they are, whom to trust, what to show. */
 
+import { usage } from "../base/messages.ts";
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -105,7 +106,7 @@ export function readTokenFile(path: string, named: string): string {
     try {
       const { mode, size } = fstatSync(file);
       if ((mode & 0o077) !== 0) {
-        throw usage(`${shown} can be read by others`, [`chmod 600 ${shellWord(path)}`]);
+        throw usage(`${shown} can be read by others`, `chmod 600 ${shellWord(path)}`);
       }
       if (size > MAX_TOKEN_BYTES) throw usage(`${shown} is too large for a token`);
       text = readFileSync(file, "utf8").trim();
@@ -119,8 +120,4 @@ export function readTokenFile(path: string, named: string): string {
   }
   if (text === "") throw usage(`${shown} is empty`);
   return text;
-}
-
-function usage(message: string, hints: string[] = []): LlmnodeError {
-  return new LlmnodeError("usage", message, { hints });
 }

@@ -1,5 +1,6 @@
 /** Reads options from one TOML file, each by the name of its flag. */
 
+import { usage } from "../base/messages.ts";
 import { dirname, join, resolve } from "node:path";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -242,8 +243,4 @@ export function unknownKey(
     isError: options.isError,
     text: `${file.at(path)}: unknown key "${shown}"${advice}`,
   };
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,5 +1,6 @@
 /** The configuration files of a command, which of them there are, and what they say together. */
 
+import { usage } from "../base/messages.ts";
 import { statSync } from "node:fs";
 import { isAbsolute, join, resolve } from "node:path";
 import { LlmnodeError, systemCode } from "../../protocol/errors.ts";
@@ -76,9 +77,11 @@ export function openSource({ kind, path }: ConfigSource): TomlFile | null {
     const isOwn = uid === process.getuid?.() || uid === 0;
     if (kind === "here" && (!isOwn || (mode & 0o002) !== 0)) {
       const why = isOwn ? "can be written by everybody" : "belongs to another user";
-      throw new LlmnodeError("usage", `${cleanLine(path, 200)} ${why}`, {
-        hints: ["take it all the same:   --config ./llmnode.toml", "or not:   --config /dev/null"],
-      });
+      throw usage(
+        `${cleanLine(path, 200)} ${why}`,
+        "take it all the same:   --config ./llmnode.toml",
+        "or not:   --config /dev/null",
+      );
     }
   } catch (error) {
     if (error instanceof LlmnodeError) throw error;

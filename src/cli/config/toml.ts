@@ -1,8 +1,8 @@
 /** Reads a TOML file, with the place of each key and of whatever is wrong in it. */
 
 import type { AST } from "toml-eslint-parser";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
+import { usage } from "../base/messages.ts";
 import { readTextFile } from "../base/text-file.ts";
 
 /** The parser takes some 300 ms for the worst text of this size. */
@@ -51,7 +51,7 @@ function parse(text: string, shown: string): { content: Record<string, unknown>;
       return toml.parseTOML(part, { tomlVersion: "1.0" });
     } catch (error) {
       if (error instanceof toml.ParseError) return error;
-      if (error instanceof RangeError) throw usage(`${shown} is nested too deeply`, text);
+      if (error instanceof RangeError) throw usage(`${shown} is nested too deeply`);
       throw error;
     }
   };
@@ -62,14 +62,17 @@ function parse(text: string, shown: string): { content: Record<string, unknown>;
     const own = parsed.column === 0 ? parsedOf(before) : parsed;
     const isSame = own instanceof toml.ParseError && own.message === parsed.message;
     const { lineNumber: line, column, message } = isSame ? own : parsed;
-    throw usage(`${shown}:${shownPlace({ line, column })}: ${cleanLine(message, 300)}`, text);
+    throw usage(
+      `${shown}:${shownPlace({ line, column })}: ${cleanLine(message, 300)}`,
+      hintFor(text),
+    );
   }
   const places: Places = new Map();
   notePlaces(parsed.body[0].body, [], places);
   // The library would leave it out without a word.
   for (const [id, place] of places) {
     if (!id.includes('"__proto__"')) continue;
-    throw usage(`${shown}:${shownPlace(place)}: unknown key "__proto__"`, text);
+    throw usage(`${shown}:${shownPlace(place)}: unknown key "__proto__"`);
   }
   return { content: { ...toml.getStaticTOMLValue(parsed) }, places };
 }
@@ -116,10 +119,9 @@ function shownPlace({ line, column }: AST.Position): string {
   return `${line}:${column + 1}`;
 }
 
-function usage(message: string, text: string): LlmnodeError {
+function hintFor(text: string): string | undefined {
   const isTwice = /^\s*\[head\]/m.test(text) && /^\s*head\s*=/m.test(text);
-  const hints = isTwice
-    ? ["[head] and head = ... are one name in TOML: put one of them into another file"]
-    : [];
-  return new LlmnodeError("usage", message, { hints });
+  return isTwice
+    ? "[head] and head = ... are one name in TOML: put one of them into another file"
+    : undefined;
 }

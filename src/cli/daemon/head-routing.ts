@@ -1,5 +1,6 @@
 /** How a person says which replica a request goes to: `--routing` and `--routing-tuning`. */
 
+import { usage } from "../base/messages.ts";
 import {
   POLICIES,
   type Policy,
@@ -7,7 +8,6 @@ import {
   type RouteSettings,
 } from "../../cluster/routing/policies.ts";
 import type { ScoreTuning } from "../../cluster/routing/score.ts";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Options, SourcedText } from "../base/options.ts";
 import { suggest } from "../base/suggest.ts";
@@ -61,8 +61,4 @@ function readTuning(options: Options): ScoreTuning {
     tuning[key] = read;
   }
   return tuning;
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,6 +1,6 @@
 /** The environment that an engine gets: this program's own, and what `join` was told to add. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Options, Environment } from "../base/options.ts";
 import { readTextFile } from "../base/text-file.ts";
@@ -131,8 +131,4 @@ function checkName(name: string, source: string): void {
   if (name.startsWith("LLMNODE_")) {
     throw usage(`${source} ${name}: engines are not given what is meant for llmnode`);
   }
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

@@ -1,6 +1,6 @@
 /** Reads `join --via-proxy`: a proxy's URL, or the word that the environment names it. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
 import { parseProxyUrl } from "../../util/proxy-url.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -29,9 +29,10 @@ export function readViaProxy(options: Options, env: Environment): URL | null {
   if (!/^(env|1|true|yes|on)$/i.test(text)) return proxyOf(text, "--via-proxy");
   const variable = VARIABLES.find((name) => env[name] !== undefined && env[name] !== "");
   if (variable !== undefined) return proxyOf(env[variable] ?? "", variable);
-  throw new LlmnodeError("usage", "--via-proxy: neither HTTPS_PROXY nor ALL_PROXY names a proxy", {
-    hints: ["name it:   --via-proxy http://<host>:<port>"],
-  });
+  throw usage(
+    "--via-proxy: neither HTTPS_PROXY nor ALL_PROXY names a proxy",
+    "name it:   --via-proxy http://<host>:<port>",
+  );
 }
 
 function proxyOf(text: string, source: string): URL {
@@ -39,8 +40,7 @@ function proxyOf(text: string, source: string): URL {
   if (url !== null) return url;
   const shown = cleanLine(maskSecrets(text), 80);
   const socks = /^socks/i.test(text) ? "; SOCKS proxies are not supported" : "";
-  throw new LlmnodeError(
-    "usage",
+  throw usage(
     `${source} needs the URL of an HTTP proxy, such as http://proxy:3128, not "${shown}"${socks}`,
   );
 }

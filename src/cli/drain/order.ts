@@ -1,7 +1,7 @@
 /** What `drain` and `restart` have in common: what is sent, what is followed, how it ends. */
 
+import { usage } from "../base/messages.ts";
 import { hostname, userInfo } from "node:os";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { type HeadClient, headClient, postJson } from "../client/api.ts";
 import { type OrdersView, oldText, readOrders } from "./view.ts";
@@ -41,7 +41,7 @@ export async function sendOrder(
   const deadlineMs = options.durationMs("deadline") ?? 0;
   if (deadlineMs === 0) throw options.invalid("deadline", "more than zero");
   const empty = words.find((word) => word === "");
-  if (empty !== undefined) throw new LlmnodeError("usage", `${purpose}: a worker without a name`);
+  if (empty !== undefined) throw usage(`${purpose}: a worker without a name`);
   const message = options.text("message");
   const client = headClient(invocation);
   const body = {

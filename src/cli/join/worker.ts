@@ -1,8 +1,8 @@
 /** What a command line and a configuration file say about a worker. */
 
+import { usage } from "../base/messages.ts";
 import { resolve } from "node:path";
 import type { EngineRules, EngineTarget } from "../../engine/spec.ts";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { ALL_MODELS, isServiceName } from "../../protocol/service-name.ts";
 import { parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -86,16 +86,11 @@ function readEngine(head: string, { rest, isRestFromFile, options }: EngineWords
     );
   }
   if (rest !== null && rest[0] !== undefined && rest[0] !== "") return { argv: [...rest] };
-  throw new LlmnodeError(
-    "usage",
+  throw usage(
     rest === null ? "join needs an engine" : 'join needs an engine command after "--"',
-    {
-      hints: [
-        `run one:                  llmnode join ${head} -- vllm serve Qwen/Qwen3-8B --port 8080`,
-        `use one that runs:        llmnode join ${head} --attach http://127.0.0.1:11434`,
-        `try it without a GPU:     llmnode join ${head} -- llmnode sim --model demo --port 0`,
-      ],
-    },
+    `run one:                  llmnode join ${head} -- vllm serve Qwen/Qwen3-8B --port 8080`,
+    `use one that runs:        llmnode join ${head} --attach http://127.0.0.1:11434`,
+    `try it without a GPU:     llmnode join ${head} -- llmnode sim --model demo --port 0`,
   );
 }
 
@@ -149,8 +144,4 @@ function readUntil(options: Options): number | null {
   if (until === null) throw options.invalid("until", UNTIL_FORMS);
   if (until > now) return until;
   throw usage(`${options.named("until")} is in the past: ${new Date(until).toISOString()}`);
-}
-
-function usage(message: string): LlmnodeError {
-  return new LlmnodeError("usage", message);
 }

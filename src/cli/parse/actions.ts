@@ -1,6 +1,6 @@
 /** Commands that do one of several things, named by their first word: `key create`, `key list`. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import { usage } from "../base/messages.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { HeadClient } from "../client/api.ts";
 import type { Invocation } from "../base/spec.ts";
@@ -25,8 +25,7 @@ export function actionNamed<A>(
   const names = Object.keys(actions);
   const meant = suggest(word, names);
   const what = `${command} has no action "${cleanLine(word, 80)}"`;
-  throw new LlmnodeError(
-    "usage",
+  throw usage(
     meant === null
       ? `${what}; there are: ${names.join(", ")}`
       : `${what}: did you mean "${meant}"?`,

@@ -1,7 +1,7 @@
 /** Looks through configuration files for all that is wrong in them, not for the first thing alone. */
 
+import { usage } from "../base/messages.ts";
 import { statSync } from "node:fs";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { parseHeadUrl } from "../client/api.ts";
 import { shellWord } from "../base/shell-word.ts";
@@ -162,7 +162,7 @@ function checkContext({ url, tokenFile }: HeadContext, { report }: Check): void 
     if (parseHeadUrl(url.text) === null) {
       const needed = "a host, host:port or URL such as https://head-1:8092";
       const message = `${url.source} needs ${needed}, not "${cleanLine(url.text, 80)}"`;
-      throw new LlmnodeError("usage", message);
+      throw usage(message);
     }
   });
   tryEach(report, () => {

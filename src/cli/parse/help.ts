@@ -99,7 +99,7 @@ function printed(print: () => void): string {
 }
 
 /** Two columns, the second wrapped under itself. */
-function columns(rows: ReadonlyArray<[string, string]>): string[] {
+export function columns(rows: ReadonlyArray<[string, string]>): string[] {
   const left = Math.max(...rows.map(([name]) => name.length)) + 4;
   return rows.flatMap(([name, text]) => {
     return wrap(text, WIDTH - left).map((line, i) => {

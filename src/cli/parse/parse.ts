@@ -1,5 +1,6 @@
 /** From argv to a command with its options, with our own words for what is wrong. */
 
+import { usage } from "../base/messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { type Gathered, gatherConfig } from "../config/layers.ts";
@@ -147,8 +148,4 @@ function unknownOption(typed: string, command: CommandSpec | null): LlmnodeError
       ? `unknown option ${shown}${where}; see: llmnode help${command ? ` ${command.name}` : ""}`
       : `unknown option ${shown}${where}: did you mean --${meant}?`,
   );
-}
-
-function usage(message: string, hint?: string): LlmnodeError {
-  return new LlmnodeError("usage", message, hint === undefined ? {} : { hints: [hint] });
 }

@@ -181,7 +181,7 @@ export function generate(
     if (fault && total >= fault.afterTokens) return strike();
     if (now < dueAt) return dueAt;
     if (made === 0 && poison) {
-      engine.crash("of a prompt with the text of --crash-on-text", GPU_FAULT_LINES);
+      engine.crash("of a prompt with the text of --fault crash-on-text", GPU_FAULT_LINES);
       return null;
     }
     const count = Math.min(burst(now), longest - made);

@@ -188,7 +188,7 @@ describe.skipIf(trouble !== null)("a real container engine", () => {
 
   test("one that ignores the request to stop is ended by docker", async () => {
     await using engine = await startEngine({
-      argv: [...run("-p", "127.0.0.1::8000"), ...sim, "--ignore-term"],
+      argv: [...run("-p", "127.0.0.1::8000"), ...sim, "--fault", "ignore-term"],
     });
     await engine.reaches("ready");
     await engine.supervisor.stop();

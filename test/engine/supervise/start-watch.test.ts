@@ -89,7 +89,7 @@ test("a download that prints nothing is seen by the growth of the cache, and is 
 });
 
 test("a failure stays to be seen until the engine is ready", async () => {
-  await using engine = await startEngine(simulated("--fail", "gated"), {
+  await using engine = await startEngine(simulated("--fault", "fail=gated"), {
     settings: { backoffFirstMs: 300, backoffMaxMs: 300 },
   });
   const crashed = await engine.reaches("backoff");

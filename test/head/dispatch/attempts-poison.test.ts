@@ -19,7 +19,7 @@ test.each(["direct", "lane"])(
   async (way) => {
     await using head = await startTestHead({ cluster: { settleMs: 0 }, reprobeMs: 200 });
     await using stack = new AsyncDisposableStack();
-    const flags = ["--model", "m", "--crash-on-text", POISON];
+    const flags = ["--model", "m", "--fault", `crash-on-text=${POISON}`];
     for (let i = 0; i < 4; i += 1) {
       const data = stack.use(tempDir());
       const engine = { argv: sim(...flags) };

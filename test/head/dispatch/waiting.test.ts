@@ -214,7 +214,7 @@ test("a request that every replica has failed does not wait for them", async () 
 test("a worker whose engine crashes and starts again: who comes meanwhile is answered", async () => {
   using dir = tempDir();
   await using head = await startTestHead(settings());
-  const argv = sim("--model", "m", "--load-time", "400ms", "--crash-on-text", "deadly");
+  const argv = sim("--model", "m", "--load-time", "400ms", "--fault", "crash-on-text=deadly");
   await using _ = await startTestWorker(head, dir.path, { engine: { argv } });
   await waitFor(() => rowOf(head));
   // Before it is ready for the first time.

@@ -133,7 +133,7 @@ test("an engine that answers its health route and gives no token is started agai
   using dir = tempDir();
   using other = tempDir();
   await using head = await startTestHead(HEAD);
-  const argv = sim("--model", "m", "--hang-after", "0", "--health-lies");
+  const argv = sim("--model", "m", "--fault", "hang-after=0", "--fault", "health-lies");
   await using a = await startWorker(head, dir.path, { name: "a", engine: { argv } });
   await head.ready("m", 1);
   await using b = await startWorker(head, other.path, { name: "b" });
