@@ -59,146 +59,188 @@ const CR = 0x0d;
 /**
  * The client's body. It pulls one chunk at a time, so that a slow client slows the engine and
  * nothing piles up here. A stream of frames that breaks goes on elsewhere, once, where `continuation`
- * finds a way; else it ends with an error frame and no `[DONE]`. Any other body ends as a broken
+ * finds a replica; else it ends with an error frame and no `[DONE]`. Any other body ends as a broken
  * connection.
  */
 export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
-  const { format, watch, keepAliveMs, slowClientMs, onProgress, onReading } = options;
-  let { reader, continuation = null } = options;
-  let last = options.first ?? NOTHING;
-  let ended = false;
-  let pulling = false;
-  let movedAt = performance.now();
-  let timer: ReturnType<typeof setInterval> | undefined;
-  const end = (how: RelayEnd) => {
-    if (ended) return;
-    ended = true;
-    clearInterval(timer);
-    options.continuation?.stop();
-    options.onEnd(how);
-  };
-  /** Watches for silence on either side; far rarer than chunks, so that they stay cheap. */
-  const look = (controller: ReadableStreamDefaultController<Uint8Array>) => {
-    const stillMs = performance.now() - movedAt;
-    if (!pulling && stillMs >= slowClientMs) {
-      end("slow_client");
-      controller.error(new Error("the client takes nothing"));
-    } else if (pulling && format === "sse" && stillMs >= keepAliveMs && endsFrame(last, format)) {
-      movedAt = performance.now();
-      controller.enqueue(KEEP_ALIVE);
-    }
-  };
-  type Controller = ReadableStreamDefaultController<Uint8Array>;
-  const take = (
-    controller: Controller,
-    value: Uint8Array | undefined,
-  ): Promise<void> | undefined => {
-    if (ended) return undefined;
-    movedAt = performance.now();
-    if (value === undefined) {
-      const rest = watch.flush();
-      if (rest !== null) controller.enqueue(rest);
-      controller.close();
-      end("ok");
-      return undefined;
-    }
-    onProgress();
-    const failedAt = continuation?.failureAt(value) ?? -1;
-    if (failedAt !== -1) return failWithin(controller, value, failedAt);
-    return pass(controller, value);
-  };
-  const pass = (controller: Controller, value: Uint8Array): Promise<void> | undefined => {
-    last = value;
-    continuation?.keep(value);
-    const out = watch.push(value);
-    if (out === null) return read(controller);
-    pulling = false;
-    onReading(false);
-    controller.enqueue(out);
-    return undefined;
-  };
-  const fail = (controller: Controller, error: unknown): Promise<void> | undefined => {
-    if (ended) return undefined;
-    // Some engines drop the connection behind the last frame; nothing is missing then.
-    const complete = watch.isComplete();
-    if (continuation && !complete && watch.isBetweenFrames) {
-      return resume(controller, () => void close(controller, { error, complete }));
-    }
-    close(controller, { error, complete });
-    return undefined;
-  };
-  const close = (controller: Controller, how: { error: unknown; complete: boolean }) => {
-    end(how.complete ? "ok" : "broken");
-    if (format === null) return controller.error(how.error);
-    const rest = watch.flush();
-    if (rest !== null) controller.enqueue(rest);
-    if (!how.complete) {
-      controller.enqueue(encoder.encode(gapAfter(last, format) + options.breakFrame()));
-    }
-    controller.close();
-  };
-  /** The engine says in its stream that it has failed: the client hears of it if nobody else goes on. */
-  const failWithin = (controller: Controller, value: Uint8Array, at: number) => {
-    const before = value.subarray(0, at);
-    if (at > 0) {
-      last = before;
-      continuation?.keep(before);
-      const out = watch.push(before);
-      if (out !== null) controller.enqueue(out);
-    }
-    return resume(controller, () => pass(controller, value.subarray(at)));
-  };
-  const resume = (controller: Controller, otherwise: () => Promise<void> | undefined) => {
-    const asked = continuation?.goOn() ?? Promise.resolve(null);
-    continuation = null;
-    const lastOfEngine = last;
-    // The client stands between two frames: comments may be sent to it meanwhile.
-    last = RESUMED;
-    return asked.then((next) => {
-      if (ended) return undefined;
-      if (next === null) {
-        last = lastOfEngine;
-        return otherwise();
-      }
-      watch.cut();
-      reader = next;
-      movedAt = performance.now();
-      pulling = false;
-      onReading(false);
-      controller.enqueue(RESUMED);
-      return undefined;
-    });
-  };
-  // Chained by hand: for every chunk an async function costs more than what is done with it.
-  const read = (controller: Controller): Promise<void> =>
-    reader.read().then(
-      ({ done, value }) => take(controller, done ? undefined : value),
-      (error: unknown) => fail(controller, error),
-    );
+  let running: Relay;
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        timer = setInterval(look, Math.min(keepAliveMs, slowClientMs) / 5, controller);
-        const { first } = options;
-        if (first === null) return;
-        const failedAt = continuation?.failureAt(first) ?? -1;
-        const sound = failedAt === -1 ? first : first.subarray(0, failedAt);
-        if (failedAt !== -1) reader = readAgain(first.subarray(failedAt), reader);
-        continuation?.keep(sound);
-        const out = watch.push(sound);
-        if (out !== null) controller.enqueue(out);
+        running = new Relay(options, controller);
+        running.begin();
       },
-      pull(controller) {
-        pulling = true;
-        onReading(true);
-        return read(controller);
-      },
-      cancel() {
-        end("client_gone");
-      },
+      pull: () => running.pull(),
+      cancel: () => running.end("client_gone"),
     },
     { highWaterMark: 0 },
   );
+}
+
+/** A class: what is called for every chunk is made once for a stream. */
+class Relay {
+  readonly #options: RelayOptions;
+  readonly #controller: ReadableStreamDefaultController<Uint8Array>;
+  #reader: ChunkReader;
+  #continuation: Continuation | null;
+  /** What the client got last. */
+  #last: Uint8Array;
+  #ended = false;
+  /** Whether the client waits for the engine, and not the engine for the client. */
+  #pulling = false;
+  #movedAt = performance.now();
+  #timer: ReturnType<typeof setInterval> | undefined;
+  readonly #onRead = ({ done, value }: Awaited<ReturnType<ChunkReader["read"]>>) => {
+    if (!done && value !== undefined) return this.#take(value);
+    this.#finish();
+    return undefined;
+  };
+  readonly #onFailure = (error: unknown) => this.#fail(error);
+
+  constructor(options: RelayOptions, controller: ReadableStreamDefaultController<Uint8Array>) {
+    this.#options = options;
+    this.#controller = controller;
+    this.#reader = options.reader;
+    this.#continuation = options.continuation ?? null;
+    this.#last = options.first ?? NOTHING;
+  }
+
+  begin(): void {
+    const { first, watch, keepAliveMs, slowClientMs } = this.#options;
+    // Far rarer than chunks, so that they stay cheap.
+    const intervalMs = Math.min(keepAliveMs, slowClientMs) / 5;
+    this.#timer = setInterval(() => this.#checkSilence(), intervalMs);
+    if (first === null) return;
+    const failedAt = this.#continuation?.failureAt(first) ?? -1;
+    const sound = failedAt === -1 ? first : first.subarray(0, failedAt);
+    if (failedAt !== -1) this.#reader = readAgain(first.subarray(failedAt), this.#reader);
+    this.#continuation?.keep(sound);
+    const out = watch.push(sound);
+    if (out !== null) this.#controller.enqueue(out);
+  }
+
+  pull(): Promise<void> {
+    this.#pulling = true;
+    this.#options.onReading(true);
+    return this.#read();
+  }
+
+  end(how: RelayEnd): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearInterval(this.#timer);
+    this.#options.continuation?.stop();
+    this.#options.onEnd(how);
+  }
+
+  // Chained by hand: for every chunk an async function costs more than what is done with it.
+  #read(): Promise<void> {
+    return this.#reader.read().then(this.#onRead, this.#onFailure);
+  }
+
+  #take(value: Uint8Array): Promise<void> | undefined {
+    if (this.#ended) return undefined;
+    this.#movedAt = performance.now();
+    this.#options.onProgress();
+    const failedAt = this.#continuation?.failureAt(value) ?? -1;
+    if (failedAt !== -1) return this.#failWithin(value, failedAt);
+    return this.#pass(value);
+  }
+
+  #pass(value: Uint8Array): Promise<void> | undefined {
+    this.#last = value;
+    this.#continuation?.keep(value);
+    const out = this.#options.watch.push(value);
+    if (out === null) return this.#read();
+    this.#pulling = false;
+    this.#options.onReading(false);
+    this.#controller.enqueue(out);
+    return undefined;
+  }
+
+  /** The engine's answer is complete. */
+  #finish(): void {
+    if (this.#ended) return;
+    const rest = this.#options.watch.flush();
+    if (rest !== null) this.#controller.enqueue(rest);
+    this.#controller.close();
+    this.end("ok");
+  }
+
+  #fail(error: unknown): Promise<void> | undefined {
+    if (this.#ended) return undefined;
+    const { watch } = this.#options;
+    // Some engines drop the connection behind the last frame; nothing is missing then.
+    const complete = watch.isComplete();
+    if (this.#continuation && !complete && watch.isBetweenFrames) {
+      return this.#resume(() => this.#break(error, complete));
+    }
+    this.#break(error, complete);
+    return undefined;
+  }
+
+  #break(error: unknown, complete: boolean): void {
+    const { format, watch, breakFrame } = this.#options;
+    this.end(complete ? "ok" : "broken");
+    if (format === null) return this.#controller.error(error);
+    const rest = watch.flush();
+    if (rest !== null) this.#controller.enqueue(rest);
+    if (!complete) {
+      this.#controller.enqueue(encoder.encode(gapAfter(this.#last, format) + breakFrame()));
+    }
+    this.#controller.close();
+  }
+
+  /** The engine reports in its stream that it has failed: the client gets that if no other goes on. */
+  #failWithin(value: Uint8Array, at: number): Promise<void> {
+    const before = value.subarray(0, at);
+    if (at > 0) {
+      this.#last = before;
+      this.#continuation?.keep(before);
+      const out = this.#options.watch.push(before);
+      if (out !== null) this.#controller.enqueue(out);
+    }
+    return this.#resume(() => this.#pass(value.subarray(at)));
+  }
+
+  async #resume(otherwise: () => Promise<void> | undefined | void): Promise<void> {
+    const continuation = this.#continuation;
+    this.#continuation = null;
+    const lastOfEngine = this.#last;
+    // The client stands between two frames: comments may be sent to it meanwhile.
+    this.#last = RESUMED;
+    const next = (await continuation?.goOn()) ?? null;
+    if (this.#ended) return;
+    if (next === null) {
+      this.#last = lastOfEngine;
+      await otherwise();
+      return;
+    }
+    this.#options.watch.cut();
+    this.#reader = next;
+    this.#movedAt = performance.now();
+    this.#pulling = false;
+    this.#options.onReading(false);
+    this.#controller.enqueue(RESUMED);
+  }
+
+  /** Watches for silence on either side. */
+  #checkSilence(): void {
+    const { format, keepAliveMs, slowClientMs } = this.#options;
+    const stillMs = performance.now() - this.#movedAt;
+    if (!this.#pulling && stillMs >= slowClientMs) {
+      this.end("slow_client");
+      this.#controller.error(new Error("the client takes nothing"));
+    } else if (
+      this.#pulling &&
+      format === "sse" &&
+      stillMs >= keepAliveMs &&
+      endsFrame(this.#last, format)
+    ) {
+      this.#movedAt = performance.now();
+      this.#controller.enqueue(KEEP_ALIVE);
+    }
+  }
 }
 
 /** A reader that begins with what has been read already. */

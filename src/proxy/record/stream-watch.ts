@@ -43,115 +43,180 @@ const MAX_HELD_BYTES = 64 * 1024;
 const LEAST_KEPT_BYTES = 4096;
 
 export function createStreamWatch(options: WatchOptions): StreamWatch {
-  const { format, dropUsage, wholeFrames = false, tailBytes } = options;
-  let chunks = 0;
-  let bytes = 0;
-  let first: Uint8Array | null = null;
-  let tail: Uint8Array[] = [];
-  let tailLength = 0;
-  let held: Uint8Array | null = null;
-  let dropped: AnswerFacts = NO_FACTS;
-  let isBetweenFrames = true;
+  return new Watch(options);
+}
+
+/** Classes here and below: every stream has one of each, and every chunk passes through them. */
+class Watch implements StreamWatch {
+  chunks = 0;
+  bytes = 0;
+  readonly #format: StreamFormat | null;
+  readonly #tail: Tail;
+  /** Null where every chunk goes on as it is. */
+  readonly #gate: FrameGate | null;
+  #first: Uint8Array | null = null;
   /** Of the tail, beside what has passed. */
-  let addedBytes = 0;
+  #addedBytes = 0;
+  #read: { chunks: number; facts: AnswerFacts } | null = null;
 
-  const keep = (chunk: Uint8Array) => {
-    tail.push(chunk);
-    tailLength += chunk.length;
-    // Dropping one by one would move the rest for every chunk.
-    if (tail.length < 256 && tailLength <= 2 * tailBytes) return;
-    let kept = 0;
-    let from = tail.length;
-    const isWanted = () => tail.length - from < 64 || kept < LEAST_KEPT_BYTES;
-    while (from > 0 && kept < tailBytes && isWanted()) {
-      from -= 1;
-      kept += tail[from]?.length ?? 0;
+  constructor({ format, dropUsage, wholeFrames = false, tailBytes }: WatchOptions) {
+    this.#format = format;
+    this.#tail = new Tail(tailBytes);
+    this.#gate = dropUsage || wholeFrames ? new FrameGate(dropUsage) : null;
+  }
+
+  get isBetweenFrames(): boolean {
+    return this.#gate?.isBetweenFrames ?? true;
+  }
+
+  push(chunk: Uint8Array): Uint8Array | null {
+    this.chunks += 1;
+    this.bytes += chunk.length;
+    this.#first ??= chunk;
+    this.#tail.add(chunk);
+    return this.#gate === null ? chunk : this.#gate.push(chunk);
+  }
+
+  flush(): Uint8Array | null {
+    return this.#gate?.flush() ?? null;
+  }
+
+  cut(): void {
+    this.#gate?.flush();
+    // What was kept of the cut frame must not swallow the next one.
+    this.#tail.add(FRAME_END);
+    this.#addedBytes += FRAME_END.length;
+    this.#read = null;
+  }
+
+  tail(maxBytes: number): Uint8Array {
+    return this.#tail.joined().subarray(-maxBytes);
+  }
+
+  facts(): AnswerFacts {
+    // Asked for at the end by the lease and by the record: read once.
+    if (this.#read?.chunks !== this.chunks) {
+      this.#read = { chunks: this.chunks, facts: this.#readFacts() };
     }
-    const rest = tail.slice(from);
-    tail = rest.length > 64 ? [Buffer.concat(rest)] : rest;
-    tailLength = kept;
-  };
+    return this.#read.facts;
+  }
 
-  const inFrames = (chunk: Uint8Array): Uint8Array | null => {
-    if (held === null && endsFrame(chunk, "sse") && !(dropUsage && mayHoldUsage(chunk))) {
-      isBetweenFrames = true;
+  #readFacts(): AnswerFacts {
+    const end = this.#tail.joined();
+    if (this.#format === null) return factsOfJson(end, end.length === this.bytes);
+    const first = this.#first;
+    const isKept = first === null || this.#tail.startsWith(first);
+    const start = isKept ? NO_FACTS : readFrames(first, this.#format);
+    const dropped = this.#gate?.dropped ?? NO_FACTS;
+    return mergeFacts(dropped, mergeFacts(start, readFrames(end, this.#format)));
+  }
+
+  frames(): number {
+    if (this.#format === null) return this.chunks;
+    const end = this.#tail.joined();
+    const frames = frameData(decoder.decode(end), this.#format);
+    const counted = frames.filter((data) => data !== "[DONE]").length;
+    if (end.length === this.bytes + this.#addedBytes) return counted;
+    // What is kept may begin inside a frame, which then is not counted.
+    return Math.round(((counted + 1) * this.bytes) / end.length);
+  }
+
+  isComplete(): boolean {
+    if (this.#format === null) return false;
+    const data = frameData(decoder.decode(this.#tail.joined()), this.#format).at(-1) ?? "";
+    return data === "[DONE]" || isLast(parseJson(data));
+  }
+}
+
+/** The end of a stream: at least so many bytes of it, and twice as many at the most. */
+class Tail {
+  readonly #maxBytes: number;
+  #chunks: Uint8Array[] = [];
+  #length = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  add(chunk: Uint8Array): void {
+    this.#chunks.push(chunk);
+    this.#length += chunk.length;
+    // Dropping one by one would move the rest for every chunk.
+    if (this.#chunks.length >= 256 || this.#length > 2 * this.#maxBytes) this.#shorten();
+  }
+
+  startsWith(chunk: Uint8Array): boolean {
+    return this.#chunks[0] === chunk;
+  }
+
+  joined(): Buffer {
+    return Buffer.concat(this.#chunks);
+  }
+
+  #shorten(): void {
+    const chunks = this.#chunks;
+    let kept = 0;
+    let from = chunks.length;
+    const isWanted = () => chunks.length - from < 64 || kept < LEAST_KEPT_BYTES;
+    while (from > 0 && kept < this.#maxBytes && isWanted()) {
+      from -= 1;
+      kept += chunks[from]?.length ?? 0;
+    }
+    const rest = chunks.slice(from);
+    this.#chunks = rest.length > 64 ? [Buffer.concat(rest)] : rest;
+    this.#length = kept;
+  }
+}
+
+/** Lets whole frames of a stream of events through, and takes out that of usage if it is to. */
+class FrameGate {
+  /** What the frames that were taken out have said. */
+  dropped: AnswerFacts = NO_FACTS;
+  isBetweenFrames = true;
+  readonly #dropUsage: boolean;
+  #held: Uint8Array | null = null;
+
+  constructor(dropUsage: boolean) {
+    this.#dropUsage = dropUsage;
+  }
+
+  push(chunk: Uint8Array): Uint8Array | null {
+    if (
+      this.#held === null &&
+      endsFrame(chunk, "sse") &&
+      !(this.#dropUsage && mayHoldUsage(chunk))
+    ) {
+      this.isBetweenFrames = true;
       return chunk;
     }
-    const data: Uint8Array = held === null ? chunk : Buffer.concat([held, chunk]);
+    const data: Uint8Array = this.#held === null ? chunk : Buffer.concat([this.#held, chunk]);
     const end = lastFrameEnd(data, "sse");
-    held = end < data.length ? data.subarray(end) : null;
-    if (held !== null && held.length > MAX_HELD_BYTES) {
-      held = null;
-      isBetweenFrames = false;
+    this.#held = end < data.length ? data.subarray(end) : null;
+    if (this.#held !== null && this.#held.length > MAX_HELD_BYTES) {
+      this.#held = null;
+      this.isBetweenFrames = false;
       return data;
     }
-    if (end > 0) isBetweenFrames = true;
-    if (!dropUsage) return end > 0 ? data.subarray(0, end) : null;
-    const frames = splitFrames(data.subarray(0, end), "sse").filter((frame) => {
+    if (end > 0) this.isBetweenFrames = true;
+    if (!this.#dropUsage) return end > 0 ? data.subarray(0, end) : null;
+    return this.#withoutUsage(data.subarray(0, end));
+  }
+
+  /** What is held back, which then is not any more. */
+  flush(): Uint8Array | null {
+    const rest = this.#held;
+    this.#held = null;
+    return rest;
+  }
+
+  #withoutUsage(whole: Uint8Array): Uint8Array | null {
+    const frames = splitFrames(whole, "sse").filter((frame) => {
       const facts = usageFrame(frame);
-      if (facts) dropped = facts;
+      if (facts) this.dropped = facts;
       return facts === null;
     });
     return frames.length === 0 ? null : Buffer.concat(frames);
-  };
-
-  let read: { chunks: number; facts: AnswerFacts } | null = null;
-  const readFacts = (): AnswerFacts => {
-    const end = Buffer.concat(tail);
-    if (format === null) return factsOfJson(end, end.length === bytes);
-    const start = first === null || tail[0] === first ? NO_FACTS : readFrames(first, format);
-    return mergeFacts(dropped, mergeFacts(start, readFrames(end, format)));
-  };
-
-  return {
-    get chunks() {
-      return chunks;
-    },
-    get bytes() {
-      return bytes;
-    },
-    push(chunk) {
-      chunks += 1;
-      bytes += chunk.length;
-      first ??= chunk;
-      keep(chunk);
-      return dropUsage || wholeFrames ? inFrames(chunk) : chunk;
-    },
-    flush() {
-      const rest = held;
-      held = null;
-      return rest;
-    },
-    cut() {
-      held = null;
-      // What was kept of the cut frame must not swallow the next one.
-      keep(FRAME_END);
-      addedBytes += FRAME_END.length;
-      read = null;
-    },
-    get isBetweenFrames() {
-      return isBetweenFrames;
-    },
-    tail: (maxBytes) => Buffer.concat(tail).subarray(-maxBytes),
-    facts() {
-      // Asked for at the end by the lease and by the record: read once.
-      if (read?.chunks !== chunks) read = { chunks, facts: readFacts() };
-      return read.facts;
-    },
-    frames() {
-      if (format === null) return chunks;
-      const end = Buffer.concat(tail);
-      const told = frameData(decoder.decode(end), format).filter((data) => data !== "[DONE]");
-      if (end.length === bytes + addedBytes) return told.length;
-      // What is kept may begin inside a frame, which then is not told.
-      return Math.round(((told.length + 1) * bytes) / end.length);
-    },
-    isComplete() {
-      if (format === null) return false;
-      const data = frameData(decoder.decode(Buffer.concat(tail)), format).at(-1) ?? "";
-      return data === "[DONE]" || isLast(parseJson(data));
-    },
-  };
+  }
 }
 
 const FRAME_END = Buffer.from("\n\n");
