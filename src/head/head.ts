@@ -99,7 +99,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       store,
       now,
       log,
-      tell: sessions.tell,
+      tell: sessions.send,
       onTransition: dispatch.onTransition,
       repeatMs: settings.drainRepeatMs,
     }),
@@ -201,7 +201,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
     // They dial again as soon as their sessions end, whoever is there then.
     const text = "it is stopping; engines run on, and its next life is waited for";
     for (const worker of state.workers.values()) {
-      sessions.tell(worker, {
+      sessions.send(worker, {
         message: "notice",
         notice: { code: "shutting_down", text, hint: "" },
       });

@@ -65,9 +65,9 @@ export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSi
       }),
     ),
   );
-  const tellRefused = createRefusalLog({ log, now });
+  const logRefused = createRefusalLog({ log, now });
   const onRefused = (refused: Refused) => {
-    if (tellRefused(refused)) notes.refused(refused);
+    if (logRefused(refused)) notes.refused(refused);
   };
   const sessions = createSessions({
     state,
@@ -86,7 +86,7 @@ export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSi
     onReport: dispatch.onReport,
   });
   stack.use(
-    startStallWatch({ state, now, log, tell: sessions.tell, onSuspicion: notes.suspicion }),
+    startStallWatch({ state, now, log, send: sessions.send, onSuspicion: notes.suspicion }),
   );
   const sessionServer = stack.use(
     await namingOwner(options.sessionListen.port, () =>

@@ -144,7 +144,7 @@ test("rotate cuts nobody, forget does", async () => {
     0,
     expect.stringContaining("gpu: sent away"),
   ]);
-  await worker.waitForLine(/an operator has sent this worker away/);
+  await worker.waitForLine(/an operator has removed this worker/);
   const again = await head.llmnode("forget", "nobody");
   expect([again.code, again.stderr]).toEqual([5, "error: there is no worker nobody\n"]);
 });

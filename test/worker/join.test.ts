@@ -81,7 +81,7 @@ test("a refused join ends with the reason and the fix, and its engine with it", 
   expect([error?.code, error?.message, error?.hints]).toEqual([
     "join_failed",
     "the head refuses this worker: the join token was for 1 worker, who joined already",
-    ["take a new one: on the head, llmnode join-token show"],
+    ["get a new one on the head: llmnode join-token show"],
   ]);
   await used[Symbol.asyncDispose]();
 });
@@ -142,7 +142,7 @@ test("a worker that was sent away is told, keeps its engine, and is not back by 
   await head.ready("m");
   const id = (await head.status()).workers[0]?.id ?? "";
   await post(head, "workers/forget", { worker: worker.worker.name });
-  const refused = () => worker.log.filter((line) => line.includes("has sent this worker away"));
+  const refused = () => worker.log.filter((line) => line.includes("has removed this worker"));
   await waitFor(() => refused().length > 2);
   expect((await head.status()).workers).toEqual([]);
   expect(processesWithEnvironment(`LLMNODE_ENGINE_ID=${id}-1`).length).toBe(1);

@@ -50,7 +50,7 @@ export function clock(date: string | null, here: number): Check {
   // The header is cut to whole seconds.
   const apart = Math.max(0, Math.abs(there + 500 - here) - 500);
   const what = `${formatDuration(apart)} from the head's clock`;
-  const hint = "set the wrong one, such as by: timedatectl set-ntp true";
+  const hint = "correct the wrong clock, for example: timedatectl set-ntp true";
   if (apart > CLOCK_FAIL_MS) return failed("clock", `${what}: workers are refused`, hint);
   return apart > CLOCK_WARN_MS ? warning("clock", what, hint) : ok("clock", what);
 }

@@ -40,8 +40,8 @@ async function forgetWorker(options: WorkerRoutesOptions, wanted: string): Promi
   if (live) {
     sessions.end(live.session, {
       code: "worker_forgotten",
-      reason: "an operator has sent this worker away (llmnode forget)",
-      hint: "to let it in again, end this join and start it again with a join token",
+      reason: "an operator has removed this worker (llmnode forget)",
+      hint: "to let it join again, stop it and start it with a join token",
     });
     // What it still runs moves on or ends, as if its process had ended.
     for (const engine of live.engines.values()) endRun(state, engine.report.run, now());

@@ -1,4 +1,4 @@
-/** Tells requests whose connection broke whether their engine has ended. */
+/** Answers requests whose connection broke whether their engine has ended. */
 
 import { hasCrashed } from "../../cluster/faults/poison.ts";
 import type { ClusterState, Lease } from "../../cluster/state/state.ts";
@@ -37,7 +37,7 @@ export function createDeaths({ state, log }: DeathsOptions): Deaths {
       // It is called for every request that ends.
       if (state.poison.killers.length === 0 && asking.size === 0) return;
       for (const killer of state.poison.killers.splice(0)) {
-        log.warn("a request that ends engines is refused from now on", {
+        log.warn("a request that crashes engines is refused from now on", {
           deaths: killer.deaths,
           body: killer.hash,
           for_ms: state.limits.poison.refuseMs,

@@ -32,7 +32,7 @@ export function startRouteFinder(options: RouteFinderOptions): RouteFinder {
     const route = await resolveRoute(options.route, { worker, engine });
     probing.delete(engine.key);
     if (disposed || state.workers.get(worker.id)?.engines.get(engine.number) !== engine) return;
-    // What was tried is not what the engine says now: try that instead.
+    // The engine has reported another address meanwhile: try that instead.
     const reported = engine.report;
     if (port !== reported.port || advertise !== reported.advertise) return check(worker, engine);
     const before = engine.route;

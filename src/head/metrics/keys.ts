@@ -17,7 +17,7 @@ const REASONS = [
 ] as const;
 
 export interface KeyMetrics {
-  /** `keyId` null: asked without a key; such series have no label for it. */
+  /** `keyId` null: a request without a key; such series have no label for it. */
   tokens(keyId: string | null, labels: { model: string; type: string }, count: number): void;
   limitRejected(limit: LimitLabel): void;
   authFailed(reason: AuthFailure): void;
@@ -48,7 +48,7 @@ export function registerKeyMetrics(registry: Registry, limits: KeyMetricsLimits)
     help: "Requests refused for their credentials, by reason.",
     labelNames: ["reason"],
   });
-  // From the start, so that a first one shows as a rise.
+  // From the start, so that the first one shows as a rise.
   for (const limit of LIMIT_LABELS) rejections.inc({ limit }, 0);
   for (const reason of REASONS) failures.inc({ reason }, 0);
   const keyOf = (keyId: string, model: string): string => {

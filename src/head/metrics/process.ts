@@ -1,4 +1,4 @@
-/** The metrics of this process: what it is, what it holds, how late its event loop comes. */
+/** The metrics of this process: its version, memory, open files and event loop. */
 
 import { readdir } from "node:fs/promises";
 import type { Registry } from "./prometheus.ts";
@@ -6,7 +6,7 @@ import type { Registry } from "./prometheus.ts";
 export interface ProcessOptions {
   version: string;
   bun: string;
-  /** How often the event loop is looked at. */
+  /** How often the lag is measured. */
   lagIntervalMs: number;
   /** How long a late turn of it is shown: longer than the usual time between two scrapes. */
   lagWindowMs: number;
@@ -17,7 +17,7 @@ export function registerProcessMetrics(registry: Registry, options: ProcessOptio
   registry.collected(
     {
       name: "llmnode_build_info",
-      help: "Always 1; the labels say which program this is.",
+      help: "Always 1; the labels name the version.",
       labelNames: ["version", "bun"],
     },
     (gauge) => gauge.set({ version: options.version, bun: options.bun }, 1),
@@ -44,7 +44,7 @@ export function registerProcessMetrics(registry: Registry, options: ProcessOptio
   registry.collected(
     {
       name: "llmnode_event_loop_lag_seconds",
-      help: `The latest that a timer came in the last ${options.lagWindowMs / 1000} seconds.`,
+      help: `Longest delay of the event loop in the last ${options.lagWindowMs / 1000} seconds.`,
       labelNames: [],
     },
     (gauge) => gauge.set({}, lag.maxMs() / 1000),
@@ -52,7 +52,7 @@ export function registerProcessMetrics(registry: Registry, options: ProcessOptio
   return lag;
 }
 
-/** Null where the system does not tell. */
+/** Null where the system has no such list. */
 async function openDescriptors(): Promise<number | null> {
   try {
     // The list itself is read through one descriptor.
@@ -62,7 +62,7 @@ async function openDescriptors(): Promise<number | null> {
   }
 }
 
-/** A timer that notes how late it comes; the process does not stay alive for it. */
+/** A timer that notes how late it fires; the process does not stay alive for it. */
 function watchLag({ lagIntervalMs, lagWindowMs }: ProcessOptions): Disposable & {
   maxMs(): number;
 } {

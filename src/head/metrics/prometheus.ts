@@ -26,13 +26,13 @@ export interface MetricSpec<L extends string> {
   labelNames: readonly L[];
 }
 
-/** For metrics that are read when they are asked for: what it sets is all there is. */
+/** For metrics that are read at each scrape: what it sets is all there is. */
 export type Collect<L extends string> = (gauge: Gauge<L>) => void | Promise<void>;
 
 export interface Registry {
   counter<L extends string>(spec: MetricSpec<L>): Counter<L>;
   histogram<L extends string>(spec: MetricSpec<L> & { buckets: readonly number[] }): Histogram<L>;
-  /** A gauge, or a counter that somebody else counts. */
+  /** A gauge, or a counter that is counted elsewhere. */
   collected<L extends string>(
     spec: MetricSpec<L> & { type?: "gauge" | "counter" },
     collect: Collect<L>,

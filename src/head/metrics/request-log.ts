@@ -1,4 +1,4 @@
-/** One line for each finished request, written in batches; what was asked only where records say it. */
+/** One line for each finished request, written in batches; prompts only where the record has them. */
 
 import { messageOf as errorText } from "../../protocol/errors.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
@@ -54,7 +54,7 @@ export function createRequestLog(options: RequestLogOptions): RequestLog {
   /** The sink is busy until this settles. */
   let writing: Promise<void> | null = null;
 
-  /** False when the sink has failed: the batch is lost, and told with the next one. */
+  /** False when the sink has failed: the batch is lost, and counted with the next one. */
   const writeBatch = async () => {
     const lost = dropped + lines.length;
     const text = lines.join("") + (dropped > 0 ? droppedLine(format, dropped) : "");
@@ -75,7 +75,7 @@ export function createRequestLog(options: RequestLogOptions): RequestLog {
   const flush = async () => {
     let works = true;
     while (works && (lines.length > 0 || dropped > 0)) works = await writeBatch();
-    // In the same turn as the last look: a line that comes now starts the next one.
+    // In the same turn as the last check: a line that comes now starts the next one.
     writing = null;
     if (lines.length > 0 && !stopped) timer ??= setTimeout(startFlush, flushMs);
   };

@@ -27,7 +27,7 @@ export interface TracingLimits {
   flushMs: number;
   /** How long one message may take, tries included. */
   exportTimeoutMs: number;
-  /** How often at most failures are told. */
+  /** How often at most failures are logged. */
   failureLogMs: number;
   /** How long the end waits for what is queued. */
   stopTimeoutMs: number;
@@ -107,23 +107,23 @@ export async function startTracing(options: TracingOptions): Promise<Tracing> {
   };
 }
 
-/** The first loss is told at once, later ones together, not too often. */
+/** The first loss is logged at once, later ones together, not too often. */
 function lossLog(log: Log, { url, everyMs }: { url: string; everyMs: number }) {
   let lost = 0;
   let reason = "";
-  let toldAt = Number.NEGATIVE_INFINITY;
+  let loggedAt = Number.NEGATIVE_INFINITY;
   const flush = () => {
     if (lost === 0) return;
     log.warn(`cannot export traces: ${count(lost, "span")} lost`, { url, reason });
     lost = 0;
-    toldAt = performance.now();
+    loggedAt = performance.now();
   };
   return {
     flush,
     add(spans: number, why: string) {
       lost += spans;
       reason = cleanLine(why === "" ? "unknown error" : why, 300);
-      if (performance.now() - toldAt >= everyMs) flush();
+      if (performance.now() - loggedAt >= everyMs) flush();
     },
   };
 }

@@ -1,4 +1,4 @@
-/** What each worker shows once it has joined, by its hash, and which workers were sent away. */
+/** The credential of each worker that has joined, as a hash, and which workers were removed. */
 
 import { timingSafeEqual } from "node:crypto";
 import { newSecret } from "../../protocol/join-token.ts";
@@ -11,12 +11,12 @@ export interface Credential {
   name: string;
   /** Which models it may announce; null: any. */
   models: string | null;
-  /** The join token that it came with. */
+  /** The join token that it joined with. */
   tokenId: string;
-  /** Whether it was ever shown: then the worker has kept it. */
+  /** Whether it was ever used: then the worker has stored it. */
   seen: boolean;
   joinedAt: number;
-  /** Set when an operator has sent the worker away. */
+  /** Set when an operator has removed the worker. */
   forgotten: { at: number; run: string | null } | null;
 }
 
@@ -32,7 +32,7 @@ export interface Credentials {
   /** The ids of workers that were called `name` when they joined last. */
   named(name: string): string[];
   matches(workerId: string, shown: string): boolean;
-  /** A new one in place of any before; returns what the worker shows from now on. */
+  /** A new one in place of any before; returns the secret that the worker uses from now on. */
   issue(workerId: string, about: Pick<Credential, "name" | "models" | "tokenId">): Promise<string>;
   /** The worker has joined with the one it has. */
   joined(workerId: string, about: Pick<Credential, "name" | "models" | "tokenId">): Promise<void>;

@@ -1,4 +1,4 @@
-/** Who may come in: the worker's credential, else its join token; and clocks that can be compared. */
+/** Which workers may join: by credential, else by join token; their clocks must be comparable. */
 
 import type { RefusedJoin } from "../../cluster/state/admission.ts";
 import type { Hello } from "../../protocol/messages.ts";
@@ -26,8 +26,8 @@ export type Verdict =
       /** Which models the worker may announce; null: any. */
       models: string | null;
       /**
-       * To be called in the same breath once the worker is in, with its name. Gives the credential
-       * that it is to keep, or nothing when the one it has holds.
+       * To be called with the worker's name as soon as it has joined. Gives the credential that it
+       * must keep from now on, or an empty text where the one that it has stays valid.
        */
       enter: (name: string) => Promise<string>;
     }
@@ -35,7 +35,7 @@ export type Verdict =
 
 export type Gate = (hello: Hello, shown: Shown) => Verdict;
 
-const SHOW = "take a new one: on the head, llmnode join-token show";
+const SHOW = "get a new one on the head: llmnode join-token show";
 
 export function createGate(options: GateOptions): Gate {
   return (hello, shown) => {
@@ -54,17 +54,17 @@ function authenticate(options: GateOptions, hello: Hello, shown: Shown): Verdict
   const token = shown.joinToken === null ? null : joinTokens.check(shown.joinToken);
 
   if (kept?.forgotten) {
-    // Whoever starts it anew with a join token means it; the process that was sent away does not.
+    // Started again with a join token it is wanted; the process that was removed is not.
     const isNew = token?.ok === true && kept.forgotten.run !== hello.run;
     if (!isNew && (byCredential || token?.ok === true)) {
       return refuse(
         "worker_forgotten",
-        "an operator has sent this worker away (llmnode forget)",
-        "to let it in again, end this join and start it anew with a join token",
+        "an operator has removed this worker (llmnode forget)",
+        "to let it join again, stop it and start it with a join token",
       );
     }
   } else if (kept && byCredential) {
-    // A join token that it did not come with says what it may do from now on.
+    // Another join token than before decides what it may do from now on.
     const other = token?.ok === true && token.id !== kept.tokenId ? token : null;
     const models = other ? other.models : kept.models;
     return {
@@ -86,7 +86,7 @@ function authenticate(options: GateOptions, hello: Hello, shown: Shown): Verdict
       "join again with a join token: on the head, llmnode join-token show",
     );
   }
-  return refuse("join_token_missing", "the worker showed no join token", SHOW);
+  return refuse("join_token_missing", "the worker sent no join token", SHOW);
 }
 
 function byToken(
@@ -94,7 +94,7 @@ function byToken(
   { id, token }: { id: string; token: JoinTokenCheck },
 ): Verdict {
   const kept = credentials.get(id);
-  // Its first answer was lost on the way: it comes again with what it has, and counts once.
+  // The answer to its first try was lost: it joins again with the same token, and counts once.
   const isAgain = kept !== null && !kept.seen && !kept.forgotten && kept.tokenId === token.id;
   if (!token.ok && !(isAgain && token.code === "join_token_used_up")) {
     return refuse(token.code, token.reason, SHOW);
@@ -122,7 +122,7 @@ function refuseClock(options: GateOptions, hello: Hello): RefusedJoin | null {
   return {
     code: "clock_off",
     reason: `the worker's clock says ${instant(hello.sentAt)}, the head's ${instant(here)}: ${apart} apart`,
-    hint: "set the wrong one, such as by: timedatectl set-ntp true",
+    hint: "correct the wrong clock, for example: timedatectl set-ntp true",
     retry: false,
   };
 }

@@ -26,7 +26,7 @@ export interface Membership extends AsyncDisposable {
   joinTokens: JoinTokens;
   credentials: Credentials;
   gate: Gate;
-  /** Tells whoever wants the same folder where this head is. */
+  /** Writes where this head is, for another that wants the same folder. */
   noteOwner(where: string): void;
 }
 
@@ -45,9 +45,7 @@ export async function openMembership(options: MembershipOptions): Promise<Member
   });
   const credentials = createCredentials({ store, now: Date.now });
   if (options.insecure) {
-    log.warn(
-      "--insecure: what goes between head and workers is NOT encrypted, join tokens included",
-    );
+    log.warn("--insecure: traffic between head and workers is NOT encrypted, join tokens included");
   }
   const opened = stack.move();
   return {

@@ -1,4 +1,4 @@
-/** What a worker says on its session, as changes of the cluster's state. */
+/** Applies the messages of a worker's session to the cluster's state. */
 
 import { heartbeatPlan } from "../../cluster/state/limits.ts";
 import { updateLiveness, type Transition } from "../../cluster/liveness/liveness.ts";
@@ -17,7 +17,7 @@ export interface MessageOptions {
   state: ClusterState;
   now: () => number;
   log: Log;
-  /** Tells of a worker that is not let in, or of what is not taken from it. */
+  /** Called with a worker that is refused, or whose message is. */
   onRefused: (refused: Refused) => void;
   /** A worker's state changed. */
   onTransition: (transition: Transition) => void;
@@ -29,23 +29,26 @@ export interface MessageOptions {
   onReport: () => void;
 }
 
-export interface Refusing {
+export interface SessionRefusal {
   code: ErrorCode;
   reason: string;
   hint?: string;
   retry?: boolean;
 }
 
-export interface Taking {
+export interface MessageContext {
   options: MessageOptions;
   session: ServerSession;
   worker: Worker;
   models: ModelGate;
 }
 
-/** Takes what a worker that was let in says. A message that cannot be ends its session. */
-export function takeMessage(taking: Taking, message: WorkerMessage | UnknownMessage): void {
-  const { options, session, worker, models } = taking;
+/** Applies a message of a worker that has joined. One that cannot be valid ends its session. */
+export function applyMessage(
+  context: MessageContext,
+  message: WorkerMessage | UnknownMessage,
+): void {
+  const { options, session, worker, models } = context;
   const { state } = options;
   const now = options.now();
   heard(worker, now);
@@ -58,7 +61,7 @@ export function takeMessage(taking: Taking, message: WorkerMessage | UnknownMess
         heartbeatAck: {
           sequence: message.heartbeat.sequence,
           inFlight: worker.inFlight,
-          // It grows with the cluster: who came early would beat too often for ever.
+          // It grows with the cluster: early workers would send heartbeats too often for ever.
           heartbeatIntervalMs: heartbeatPlan(state).intervalMs,
         },
       });
@@ -70,7 +73,7 @@ export function takeMessage(taking: Taking, message: WorkerMessage | UnknownMess
         const most = state.limits.maxEnginesPerWorker;
         refuse(options, session, {
           code: "bad_message",
-          reason: `an engine without a sound number, or more than ${most} engines`,
+          reason: `an engine with an invalid number, or more than ${most} engines`,
         });
         return;
       }
@@ -88,28 +91,28 @@ export function takeMessage(taking: Taking, message: WorkerMessage | UnknownMess
         refuse(options, session, { code: "bad_message", reason: `more than ${most} models` });
         return;
       }
-      if (!message.models.more) tellRefused(taking, message.models, hadModels);
+      if (!message.models.more) reportRefusedModels(context, message.models, hadModels);
       break;
     }
     case "goodbye":
       goodbye(state, worker, message.goodbye);
       break;
     case "hello":
-      options.log.warn("hello in the middle of a session ignored", { worker: worker.name });
+      options.log.warn("repeated hello ignored", { worker: worker.name });
       break;
     case undefined:
       options.log.debug("unknown message ignored", { worker: worker.name });
       break;
   }
-  note(options, worker);
+  refresh(options, worker);
 }
 
 /**
- * Models that the join token does not allow are not offered, and the worker is told; one that has
- * nothing else, and never had, is sent away.
+ * Models that the join token does not allow are not offered, and the worker gets a notice; one that
+ * has nothing else, and never had, is refused.
  */
-function tellRefused(taking: Taking, list: ModelList, hadModels: boolean): void {
-  const { options, session, worker, models } = taking;
+function reportRefusedModels(context: MessageContext, list: ModelList, hadModels: boolean): void {
+  const { options, session, worker, models } = context;
   const verdict = models.verdict(list.engine);
   if (!verdict) return;
   const code = "model_not_allowed";
@@ -125,14 +128,18 @@ function tellRefused(taking: Taking, list: ModelList, hadModels: boolean): void 
 }
 
 /** Brings the worker's state up to date at once, without waiting for the next tick. */
-export function note(options: MessageOptions, worker: Worker): void {
+export function refresh(options: MessageOptions, worker: Worker): void {
   const transition = updateLiveness(options.state, worker, options.now());
   if (transition) options.onTransition(transition);
   options.onReport();
 }
 
 /** Says why a session ends, and ends it. */
-export function refuse(options: MessageOptions, session: ServerSession, refusal: Refusing): void {
+export function refuse(
+  options: MessageOptions,
+  session: ServerSession,
+  refusal: SessionRefusal,
+): void {
   const { code, reason } = refusal;
   options.onRefused({ address: session.address, code, reason });
   session.onMessage = () => {};

@@ -1,4 +1,4 @@
-/** Keeps back what a worker announces and its join token does not allow, and says which that is. */
+/** Holds back what a worker announces and its join token does not allow, and names it. */
 
 import type { WireEngineReport } from "../../protocol/engine-report.ts";
 import type { ModelList } from "../../protocol/messages.ts";
@@ -18,7 +18,7 @@ interface Tally {
   revision: number;
   allowed: number;
   refused: number;
-  /** A few of the names, for words. */
+  /** A few of the names, for the message. */
   names: string[];
 }
 

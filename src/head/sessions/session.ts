@@ -1,4 +1,4 @@
-/** Turns what workers say on their sessions into the state of the cluster. */
+/** The sessions of workers: hello and welcome, the messages between them, and the end. */
 
 import { heartbeatPlan } from "../../cluster/state/limits.ts";
 import { join, type JoinResult, refuseVersion } from "../../cluster/state/admission.ts";
@@ -18,27 +18,33 @@ import { cleanLine } from "../../util/text.ts";
 import type { Gate } from "./gate.ts";
 import type { LaneSwitch } from "../transport/lane-switch.ts";
 import { createModelGate } from "./model-gate.ts";
-import { type MessageOptions, note, refuse, type Refusing, takeMessage } from "./messages.ts";
+import {
+  applyMessage,
+  type MessageOptions,
+  refresh,
+  refuse,
+  type SessionRefusal,
+} from "./messages.ts";
 
 export interface SessionsOptions extends MessageOptions {
-  /** A worker was let in; `epoch` counts the sessions of its run. */
+  /** A worker has joined; `epoch` counts the sessions of its run. */
   onJoined: (worker: Worker, epoch: number) => void;
   head: { id: string; version: string };
-  /** Who may come in. */
+  /** Decides which workers may join. */
   gate: Gate;
   lanes: LaneSwitch;
   /** Where workers open lanes. */
   lanePort: () => number;
-  /** How long a connection may take to say Hello. */
+  /** How long a connection may take until its Hello. */
   helloTimeoutMs: number;
 }
 
 export interface Sessions {
   accept(session: ServerSession): void;
-  /** Says something to a worker; false: it has no open session, or does not take any more. */
-  tell(worker: Worker, message: HeadMessage): boolean;
+  /** Sends a message to a worker; false: it has no open session, or its socket is full. */
+  send(worker: Worker, message: HeadMessage): boolean;
   /** Ends the session that has this number, if it is open, with the reason. */
-  end(session: number, refusal: Refusing): void;
+  end(session: number, refusal: SessionRefusal): void;
 }
 
 export function createSessions(options: SessionsOptions): Sessions {
@@ -64,10 +70,10 @@ export function createSessions(options: SessionsOptions): Sessions {
           });
           return;
         }
-        greet({ options, open, session }, message.hello);
+        onHello({ options, open, session }, message.hello);
       };
     },
-    tell: ({ session }, message) => open.get(session)?.send(message) ?? false,
+    send: ({ session }, message) => open.get(session)?.send(message) ?? false,
     end(number, refusal) {
       const session = open.get(number);
       if (session) refuse(options, session, refusal);
@@ -75,13 +81,13 @@ export function createSessions(options: SessionsOptions): Sessions {
   };
 }
 
-interface Greeting {
+interface HelloContext {
   options: SessionsOptions;
   open: Map<number, ServerSession>;
   session: ServerSession;
 }
 
-function greet({ options, open, session }: Greeting, hello: Hello): void {
+function onHello({ options, open, session }: HelloContext, hello: Hello): void {
   const { state, log } = options;
   const now = options.now();
   const wrongVersion = refuseVersion(hello);
@@ -107,8 +113,8 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
       session.send({ message: "drain", drain: { active: true, reason: orderText(order) } });
     },
     (error: unknown) => {
-      log.error("a worker cannot be let in", { worker: worker.name, error: messageOf(error) });
-      const reason = "the head cannot keep its state; its log says why";
+      log.error("cannot admit a worker", { worker: worker.name, error: messageOf(error) });
+      const reason = "the head cannot save its state; its log says why";
       refuse(options, session, { code: "internal", reason, retry: true });
     },
   );
@@ -132,12 +138,12 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
   };
   log.info("worker joined", { worker: worker.name, address: worker.address, epoch: hello.epoch });
   options.onJoined(worker, hello.epoch);
-  note(options, worker);
+  refresh(options, worker);
   const id = { workerId: worker.id, session: result.session };
   const models = createModelGate(verdict.models);
   session.onMessage = (message) => {
     const current = workerOf(state, id);
-    if (current) takeMessage({ options, session, worker: current, models }, message);
+    if (current) applyMessage({ options, session, worker: current, models }, message);
   };
   session.onClose = () => {
     open.delete(result.session);
@@ -145,11 +151,11 @@ function greet({ options, open, session }: Greeting, hello: Hello): void {
     if (!current) return;
     disconnect(state, current);
     log.info("session ended", { worker: current.name, left: current.left });
-    note(options, current);
+    refresh(options, current);
   };
 }
 
-/** A worker that dials anew has given its old session up. */
+/** A worker that connects again has given up its old session. */
 function replaceOld(
   open: Map<number, ServerSession>,
   result: Extract<JoinResult, { accepted: true }>,

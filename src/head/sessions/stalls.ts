@@ -1,4 +1,4 @@
-/** Watches for engines out of which nothing comes any more, and has their workers examine them. */
+/** Watches for engines that produce nothing any more, and has their workers examine them. */
 
 import { stallTick } from "../../cluster/dispatch/stall.ts";
 import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
@@ -9,41 +9,42 @@ export interface StallWatchOptions {
   state: ClusterState;
   now: () => number;
   log: Log;
-  /** Says something to a worker; false: it cannot be told now. */
-  tell: (worker: Worker, message: HeadMessage) => boolean;
+  /** Sends a message to a worker; false: that is not possible now. */
+  send: (worker: Worker, message: HeadMessage) => boolean;
   onSuspicion: (worker: Worker, engine: Engine, isSuspect: boolean) => void;
 }
 
-/** Looks every `limits.tickIntervalMs` until it is disposed of. */
+/** Polls every `limits.tickIntervalMs` until it is disposed of. */
 export function startStallWatch(options: StallWatchOptions): Disposable {
-  const { state, now, log, tell } = options;
-  /** What workers were told last, and when; only of engines that are to be examined. */
-  const told = new Map<Engine, { worker: Worker; examine: Examine; at: number }>();
+  const { state, now, log } = options;
+  /** The orders that were sent last, and when; only for engines that must be examined. */
+  const ordered = new Map<Engine, { worker: Worker; examine: Examine; at: number }>();
 
-  const send = (worker: Worker, examine: Examine) => tell(worker, { message: "examine", examine });
-  const look = () => {
+  const send = (worker: Worker, examine: Examine) =>
+    options.send(worker, { message: "examine", examine });
+  const poll = () => {
     const at = now();
     const { suspicions, examinations } = stallTick(state, at);
     for (const { worker, engine, isSuspect, reason } of suspicions) {
       const fields = { engine: `${worker.name}/${engine.number}`, reason };
       if (isSuspect) log.warn("engine is suspect", fields);
-      else log.info("engine is not suspect any more", fields);
+      else log.info("engine is no longer suspect", fields);
       options.onSuspicion(worker, engine, isSuspect);
     }
     const present = new Set(examinations.map(({ engine }) => engine));
-    for (const [engine, { worker, examine }] of told) {
+    for (const [engine, { worker, examine }] of ordered) {
       if (present.has(engine)) continue;
-      told.delete(engine);
+      ordered.delete(engine);
       send(worker, { ...examine, look: false, ask: false });
     }
     for (const { worker, engine, look: looks, ask: asks } of examinations) {
-      const before = told.get(engine);
+      const before = ordered.get(engine);
       const examine = { engine: engine.number, look: looks, ask: asks };
       const isOld = !before || at - before.at >= state.limits.examineRepeatMs;
       if (!isOld && Bun.deepEquals(before.examine, examine)) continue;
-      if (send(worker, examine)) told.set(engine, { worker, examine, at });
+      if (send(worker, examine)) ordered.set(engine, { worker, examine, at });
     }
   };
-  const timer = setInterval(look, state.limits.tickIntervalMs);
+  const timer = setInterval(poll, state.limits.tickIntervalMs);
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }

@@ -164,7 +164,7 @@ function onMessage(socket: ServerWebSocket<SocketData>, message: string | Buffer
   else socket.data.lane?.close("not a frame");
 }
 
-/** The worker names itself and shows the key that its session was given. */
+/** The worker sends its id and the key that its session was given. */
 function authorised(options: LaneServerOptions, request: Request) {
   const id = request.headers.get("x-llmnode-worker-id") ?? "";
   const shown = /^Bearer (\S+)$/.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";

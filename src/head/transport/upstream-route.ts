@@ -32,7 +32,7 @@ export async function resolveRoute(
   if (worker.data === "lane") return { via: "lane" };
   const direct = await directRoute(options, where);
   if (direct.via === "direct" || worker.data === "direct") return direct;
-  // A URL that does not work is a mistake that somebody should see.
+  // A URL that does not work is a mistake that must be seen.
   return engine.report.advertise === null ? { via: "lane" } : direct;
 }
 
@@ -46,7 +46,7 @@ async function directRoute(
   if (advertise !== null) return await advertisedRoute(options, worker, advertise);
   if (port === null) return unreachable("its port is not known");
   const near = isSamePlace(options.head, worker);
-  // Another machine's address may lead to it, but that is for its people to say.
+  // Another machine's address may lead to it, but only an operator knows.
   if (!near && worker.data !== "direct") return unreachable("it is on another machine");
   const hosts = near ? ["127.0.0.1", worker.address] : [worker.address];
   let why = "";
@@ -82,7 +82,8 @@ async function advertisedRoute(
 ): Promise<Route> {
   if (!URL.canParse(advertise)) return unreachable(`${advertise} is not a URL`);
   const url = new URL(advertise);
-  if (!/^https?:$/.test(url.protocol)) return unreachable(`${advertise} is no URL of HTTP`);
+  if (!/^https?:$/.test(url.protocol))
+    return unreachable(`${advertise} is not an http or https URL`);
   const address = addressOf(url);
   const allowed = await isAllowed(options, worker, address.host);
   if (allowed !== true) return unreachable(allowed);
@@ -108,7 +109,7 @@ async function isAllowed(
   const near = isSamePlace(options.head, worker);
   for (const address of addresses) {
     if (!contains(list, address) && !(near && isLoopback(address))) {
-      return `${host} is not the worker's address ${worker.address}: allow it by head --allow-advertise ${address}`;
+      return `${host} is not the worker's address ${worker.address}: allow it with: llmnode head --allow-advertise ${address}`;
     }
   }
   return true;

@@ -1,4 +1,4 @@
-/** Reads what a viewer asks for, from a query or a body; what is wrong is said. */
+/** Reads a viewer's query, from a URL or a body. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { WatchQuery } from "../../protocol/watch-json.ts";
@@ -12,7 +12,7 @@ const MIN_INTERVAL_MS = 200;
 const MAX_INTERVAL_MS = 60_000;
 const MAX_TEXT = 512;
 
-/** The words of a URL's query. Throws `bad_request`. */
+/** The parameters of a URL. Throws `bad_request`. */
 export function readWatchWords(words: URLSearchParams): WatchQuery {
   return readWatchQuery(Object.fromEntries(words));
 }

@@ -8,7 +8,7 @@ export interface RequestFigures {
   isRetried: boolean;
   isResumed: boolean;
   inputTokens: number | null;
-  /** Those that were not told of by `tokens` yet. */
+  /** Those that `tokens` has not counted yet. */
   outputTokens: number;
   /** Null: no first token came. */
   ttftMs: number | null;

@@ -1,4 +1,4 @@
-/** The paths of what people look at. */
+/** The routes for viewers: the page, the stream of frames, requests and events. */
 
 import { hasRole } from "../../protocol/caller.ts";
 import { bodyOf } from "../http/body.ts";
@@ -35,7 +35,7 @@ export function viewRoutes(views: Views): HeadRoute[] {
     },
     {
       ...forViewers,
-      // What is written there is which part of it is shown.
+      // What is posted is another query for the stream.
       methods: ["POST"],
       path: `${WATCH}/*`,
       async handle({ request, path }) {

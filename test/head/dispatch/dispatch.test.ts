@@ -307,6 +307,8 @@ test("a request that ends engines is refused after the second, and the log tells
   }
   // A connection that broke is tried once more on the same engine.
   expect(deaths).toBeLessThanOrEqual(4);
-  const said = head.lines.filter((line) => line.includes("a request that ends engines is refused"));
+  const said = head.lines.filter((line) =>
+    line.includes("a request that crashes engines is refused"),
+  );
   expect(said.length).toBe(1);
 });

@@ -216,10 +216,10 @@ test("why an engine cannot be reached is shown", async () => {
   );
   expect(await reason(near.id)).toStartWith("127.0.0.1:1: connection refused");
   expect(await reason(lost.id)).toBe("its port is not known");
-  expect(await reason(sly.id)).toContain("allow it by head --allow-advertise 10.1.2.3");
+  expect(await reason(sly.id)).toContain("allow it with: llmnode head --allow-advertise 10.1.2.3");
   expect(await reason(odd.id)).toBe("nonsense is not a URL");
   // Without a host to connect to, this once ended the head.
-  expect(await reason(file.id)).toBe("file:///etc/hostname is no URL of HTTP");
+  expect(await reason(file.id)).toBe("file:///etc/hostname is not an http or https URL");
   const response = await head.post(CHAT, ask({ model: "far" }));
   expect(response.status).toBe(503);
   expect(await response.text()).not.toContain("0.0.0.0");

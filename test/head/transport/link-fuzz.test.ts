@@ -365,8 +365,8 @@ test.each<[string, string, Script]>([
   ],
   ["a request", "a request frame", (n, s) => s.send(encodeFrame(frameOf("request", n)))],
   ["a cancel", "a cancel frame", (n, s) => s.send(encodeFrame(frameOf("cancel", n)))],
-  ["what is no frame", "no frame", (_, s) => s.send(Uint8Array.from([99, 1, 2, 3, 4]))],
-  ["text", "no frame", (_, s) => s.send("hello")],
+  ["what is no frame", "not a frame", (_, s) => s.send(Uint8Array.from([99, 1, 2, 3, 4]))],
+  ["text", "not a frame", (_, s) => s.send("hello")],
 ])("%s closes that lane, logged once", async (_, words, script) => {
   const closed: number[] = [];
   await hostile((number, socket) => {
