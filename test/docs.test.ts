@@ -14,9 +14,6 @@ import {
 } from "./helpers/documents.ts";
 import { tempDir } from "./helpers/temp.ts";
 
-/** Options that the documents are ahead with. */
-const PENDING = ["--transport", "--fault"];
-
 /** As the sites that show Markdown name a title. */
 function anchorsOf(page: string): Set<string> {
   const prose = readPage(page).replace(/^```[^]*?^```$/gm, "");
@@ -131,12 +128,7 @@ describe("what the documents say to type is understood", () => {
           .split(" -- ")[0]
           ?.split(/[ =[]/) ?? [];
       const known = flags.get(name);
-      return (
-        known &&
-        words.some(
-          (word) => word.startsWith("--") && !known.includes(word) && !PENDING.includes(word),
-        )
-      );
+      return known && words.some((word) => word.startsWith("--") && !known.includes(word));
     });
     expect(wrong).toEqual([]);
   });
