@@ -26,7 +26,7 @@ const ROOMS: Record<string, string[]> = {
   cli: [
     "cli/base",
     "cli/config cli/daemon",
-    "cli/client cli/join",
+    "cli/client cli/join cli/sim",
     "cli/doctor cli/drain cli/logs cli/parse",
     "cli/lists cli/status",
     "cli/complete",
