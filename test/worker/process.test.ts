@@ -99,7 +99,7 @@ test("--no-adopt ends what a killed worker left and starts it anew", async () =>
   first.kill("SIGKILL");
   await first.finished;
   await using second = join(head, dir.path, { flags: ["--no-adopt"] });
-  await second.waitForLine("ending what an earlier run of this worker left");
+  await second.waitForLine("ending leftovers of an earlier run of this worker");
   await second.waitForLine("engine ready");
   expect(isRunning(pid)).toBe(false);
 });

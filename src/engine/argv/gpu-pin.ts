@@ -92,12 +92,12 @@ export async function pinGpus(options: GpuPinOptions): Promise<GpuPin> {
   const machine = await options.listGpus({ path });
   const uuids = names.flatMap((name) => uuidOf(machine, name) ?? []);
   if (machine === null) {
-    options.log.warn("no tool tells which GPUs there are: --gpus is taken as it is", { gpus });
+    options.log.warn("cannot list this machine's GPUs: --gpus is used unchecked", { gpus });
   }
   if (container) checkContainer(container, names, machine);
   else if (options.wanted !== null && options.wanted > names.length) {
     const asked = count(options.wanted, "GPU");
-    options.log.warn(`the engine asks for ${asked}, --gpus gives it ${names.length}`);
+    options.log.warn(`the engine wants ${asked}, --gpus gives it ${names.length}`);
   }
   if (container || launch === null) return { env: {}, uuids };
   const set = visibility(names, machine);

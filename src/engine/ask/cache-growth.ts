@@ -78,7 +78,7 @@ export function watchCache(
 ): CacheGrowth {
   let first: ReadonlyMap<string, number> | null = null;
 
-  const look = async (): Promise<Map<string, number>> => {
+  const scan = async (): Promise<Map<string, number>> => {
     const sizes = new Map<string, number>();
     const budget = { entries: limits.maxEntries };
     for (const folder of folders) await walk(folder, 0, { sizes, budget, wanted, limits });
@@ -86,7 +86,7 @@ export function watchCache(
   };
   return {
     async measure() {
-      const sizes = await look();
+      const sizes = await scan();
       first ??= sizes;
       let grown = 0;
       for (const [path, size] of sizes) grown += Math.max(0, size - (first.get(path) ?? 0));
@@ -102,8 +102,8 @@ interface Walk {
   limits: CacheLimits;
 }
 
-async function walk(folder: string, depth: number, look: Walk): Promise<void> {
-  const { sizes, budget, wanted, limits } = look;
+async function walk(folder: string, depth: number, state: Walk): Promise<void> {
+  const { sizes, budget, wanted, limits } = state;
   // A folder that is not there yet, or not for us, holds nothing that we could count.
   const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
   for (const entry of entries) {
@@ -113,7 +113,7 @@ async function walk(folder: string, depth: number, look: Walk): Promise<void> {
     if (entry.isDirectory()) {
       const isOther = wanted.size > 0 && entry.name.startsWith("models--");
       if (isOther && !wanted.has(entry.name)) continue;
-      if (depth < limits.maxDepth) await walk(path, depth + 1, look);
+      if (depth < limits.maxDepth) await walk(path, depth + 1, state);
     } else if (entry.isFile()) {
       const info = await lstat(path).catch(() => null);
       // What is on the disk: a file may be given its whole length before its first byte.

@@ -13,7 +13,7 @@ export interface EngineAnswer {
 /**
  * Failures are LlmnodeErrors: `upstream_unreachable` and `upstream_timeout` are what an engine that
  * still starts does as well (refused, reset, 503, silent), `upstream_broken` is an answer that
- * waiting does not mend.
+ * waiting does not fix.
  */
 export interface EngineClient {
   /** Any answer, whatever its status. Throws when there is none. */
@@ -35,7 +35,7 @@ export interface EngineClientOptions {
   signal: AbortSignal;
 }
 
-interface Asked {
+interface EngineRequest {
   path: string;
   /** With it the request is a POST. */
   body?: object;
@@ -43,7 +43,7 @@ interface Asked {
 
 export function engineClient(options: EngineClientOptions): EngineClient {
   const ask = async <T>(
-    { path, body }: Asked,
+    { path, body }: EngineRequest,
     read: (response: Response) => Promise<T>,
   ): Promise<T> => {
     const timeout = AbortSignal.timeout(options.timeoutMs);

@@ -1,4 +1,4 @@
-/** Asks an engine for one token: whoever gives one is alive, whatever its health route says. */
+/** Asks an engine for one token: an engine that gives one is alive, whatever its health route says. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { engineClient } from "./engine-client.ts";

@@ -73,7 +73,7 @@ interface Known {
   source: LoadSource | null;
   failures: number;
   retryAt: number;
-  isTold: boolean;
+  alreadyLogged: boolean;
   sample: (Omit<LoadSample, "ageMs"> & { at: number }) | null;
   progress: number | null;
   flowedAt: number | null;
@@ -86,7 +86,7 @@ export function startLoadReader(options: LoadReaderOptions): LoadReader {
   const { signal } = ending;
   let known: Known | null = null;
 
-  // What has ended or started anew since the last reading has no load that is known.
+  // What has ended or started again since the last reading has no load that is known.
   const current = (): Known | null => {
     const { state, kind, run, url } = options.status();
     if (url === null || !RUNNING.has(state)) return null;
@@ -134,7 +134,7 @@ function newlyKnown(engine: Pick<Known, "key" | "kind" | "url">, settings: LoadS
     source: null,
     failures: 0,
     retryAt: 0,
-    isTold: false,
+    alreadyLogged: false,
     sample: null,
     progress: null,
     flowedAt: null,
@@ -169,10 +169,10 @@ async function read(known: Known, reading: Reading): Promise<void> {
   if (known.source !== null && known.failures < failuresUntilOther) return;
   known.source = null;
   known.retryAt = performance.now() + retryMs;
-  if (known.isTold || why === "") return;
-  known.isTold = true;
+  if (known.alreadyLogged || why === "") return;
+  known.alreadyLogged = true;
   const hint = PRESETS[known.kind].loadHint;
-  reading.log.info(`the engine does not tell its load: ${why}`, { hint });
+  reading.log.info(`the engine's load is not known: ${why}`, { hint });
 }
 
 /** What the source says, or in words why it says nothing. */

@@ -101,7 +101,7 @@ export function adviseOn(failure: FailureClass, context: HintContext): string {
         ? "check the image and what follows its name in the command"
         : "install it, or activate the environment that has it";
     case "docker":
-      return "run the same command by hand to see more";
+      return "run the same command by hand to see why";
     case "host_oom":
       return container
         ? "give the container more memory (-m), or take a smaller model"

@@ -55,17 +55,17 @@ export function explainFailure(ending: EngineEnding): Failure | null {
   const lines = ending.lines.slice(-MAX_LINES).map((line) => maskSecrets(cleanLine(line, 2_000)));
   const cause = findCause(lines);
   const verdict = exit && judgeExit(exit, container);
-  const told = { kind, lines, container };
+  const facts = { kind, lines, container };
   // What the kernel and docker know for certain beats every line of the engine.
   if (container?.oomKilled === true) {
     const words = "the container used more memory than it may (OOM-killed)";
-    return explain({ failure: "host_oom", words }, null, told);
+    return explain({ failure: "host_oom", words }, null, facts);
   }
   if (cause && (cause.rule.rank < 2 || verdict === null || verdict.failure === "crash")) {
-    return explain(cause.rule, cause, told);
+    return explain(cause.rule, cause, facts);
   }
-  if (verdict && verdict.failure !== "crash") return explain(verdict, null, told);
-  return exit && explainCrash(exit, verdict, told);
+  if (verdict && verdict.failure !== "crash") return explain(verdict, null, facts);
+  return exit && explainCrash(exit, verdict, facts);
 }
 
 /** Of an engine that runs and does nothing: `why` that is known. */
@@ -84,14 +84,14 @@ export function describeStall(
   };
 }
 
-interface Told extends Pick<EngineEnding, "kind" | "container"> {
+interface EndFacts extends Pick<EngineEnding, "kind" | "container"> {
   lines: readonly string[];
 }
 
 function explain(
   rule: ExitVerdict & { deterministic?: boolean },
   cause: Cause | null,
-  { kind, lines, container }: Told,
+  { kind, lines, container }: EndFacts,
 ): Failure {
   const { failure } = rule;
   const words = rule.words ?? CLASSES[failure].words;
@@ -109,7 +109,7 @@ function explain(
 function explainCrash(
   exit: EngineExit,
   verdict: ExitVerdict | null,
-  { kind, lines }: Told,
+  { kind, lines }: EndFacts,
 ): Failure {
   const line = tellingLine(lines);
   const words = verdict?.words ?? describeExit(exit);
@@ -132,7 +132,7 @@ function judgeExit(exit: EngineExit, container: ContainerEnd | null): ExitVerdic
     return {
       failure: "docker",
       words: `${container.tool} did not start the container`,
-      hint: `run the same ${container.tool} command by hand to see more`,
+      hint: `run the same ${container.tool} command by hand to see why`,
     };
   }
   if (code === 126) {
@@ -153,7 +153,7 @@ function judgeExit(exit: EngineExit, container: ContainerEnd | null): ExitVerdic
     case "SIGKILL": {
       const memory =
         container === null
-          ? "if nobody did it, memory ran out: dmesg | grep -i 'out of memory'"
+          ? "if no one killed it, memory ran out: dmesg | grep -i 'out of memory'"
           : container.oomKilled === null
             ? `out of memory, or ${container.tool} kill; without --rm the container could tell which`
             : `not for want of memory: somebody ran ${container.tool} kill?`;

@@ -23,7 +23,7 @@ export interface Rule {
 /** What a class means, and whether trying again is of no use. */
 export const CLASSES: Readonly<Record<FailureClass, { words: string; deterministic: boolean }>> = {
   gpu_oom: { words: "the model does not fit into GPU memory", deterministic: false },
-  gpu_busy: { words: "other processes hold the GPU memory it wants", deterministic: false },
+  gpu_busy: { words: "other processes use the GPU memory it needs", deterministic: false },
   kv_too_small: {
     words: "too little GPU memory is left for the context length",
     deterministic: true,
@@ -38,20 +38,20 @@ export const CLASSES: Readonly<Record<FailureClass, { words: string; determinist
     deterministic: true,
   },
   port_in_use: { words: "its port is taken", deterministic: false },
-  no_gpu: { words: "it finds no GPU that it can use", deterministic: false },
+  no_gpu: { words: "no usable GPU found", deterministic: false },
   gpu_fault: { words: "the GPU failed", deterministic: false },
   shm: {
     words: "its processes cannot share memory (NCCL or /dev/shm)",
     deterministic: false,
   },
   disk_full: { words: "the disk is full", deterministic: false },
-  bad_flag: { words: "it does not accept its command", deterministic: true },
+  bad_flag: { words: "its command line was rejected", deterministic: true },
   missing_program: { words: "a program or library is missing", deterministic: true },
   docker: { words: "the container cannot be started", deterministic: false },
   host_oom: { words: "memory ran out (not the GPU's)", deterministic: false },
-  engine_died: { words: "the engine died inside", deterministic: false },
-  stalled: { words: "nothing came out of it any more", deterministic: false },
-  start_timeout: { words: "its start makes no progress", deterministic: false },
+  engine_died: { words: "an engine process died", deterministic: false },
+  stalled: { words: "it stopped producing output", deterministic: false },
+  start_timeout: { words: "no progress while starting", deterministic: false },
   crash: { words: "it crashed", deterministic: false },
 };
 
@@ -78,7 +78,7 @@ export const RULES: readonly Rule[] = [
     rank: 0,
     pattern:
       /pull access denied|manifest (?:for .* )?(?:unknown|not found)|no such image|repository does not exist|invalid reference format/i,
-    words: "the image cannot be had",
+    words: "the image cannot be pulled",
     hint: "check the image's name and tag; log in to its registry if it is private",
     deterministic: true,
   },
@@ -87,7 +87,7 @@ export const RULES: readonly Rule[] = [
     rank: 0,
     pattern:
       /cannot connect to the docker daemon|is the docker daemon running|cannot connect to podman/i,
-    words: "no docker engine runs here",
+    words: "the docker daemon is not running",
     hint: "start it: sudo systemctl start docker",
   },
   {
@@ -95,7 +95,7 @@ export const RULES: readonly Rule[] = [
     rank: 0,
     pattern: /permission denied while trying to connect to the docker/i,
     words: "this user may not use docker",
-    hint: "sudo usermod -aG docker $USER, then log in anew",
+    hint: "sudo usermod -aG docker $USER, then log in again",
     deterministic: true,
   },
   {

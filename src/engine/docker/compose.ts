@@ -41,7 +41,9 @@ export function composeLauncher(options: ComposeLauncherOptions): Launcher {
       const project = projectOf(context);
       await checkCompose(project);
       for (const word of command.leftOut) {
-        context.log.warn(`left out ${word}: the worker stays with ${command.tool} compose up`);
+        context.log.warn(
+          `left out ${word}: the worker needs ${command.tool} compose up in the foreground`,
+        );
       }
       keepTrace(context.dir, {
         tool: command.tool,

@@ -102,7 +102,7 @@ export function containerLauncher(options: ContainerLauncherOptions): Launcher {
   };
 }
 
-/** What followed the container for an earlier life of the worker would do so twice from here on. */
+/** What followed the container for an earlier run of the worker would do so twice from here on. */
 async function endHelpers({ engineId }: LaunchContext, client: number | null): Promise<void> {
   for (const { pid } of await markedProcesses(engineId)) {
     if (pid !== client) killGroup(pid);
@@ -136,7 +136,7 @@ async function endedClient(info: ContainerInfo): Promise<EngineProcess> {
   };
 }
 
-/** Removes what earlier runs left, running or kept for its log. Throws if nobody can tell. */
+/** Removes what earlier runs left, running or kept for its log. Throws if the tool cannot say. */
 async function removeOwn(context: LaunchContext, containers: Containers): Promise<string[]> {
   const removed: string[] = [];
   for (const info of await containers.labelled(`${ENGINE_LABEL}=${context.engineId}`)) {

@@ -54,7 +54,7 @@ const hiddenLauncher: Launcher = {
   },
 };
 
-/** Ends what an earlier run has left; a daemon that does not answer is told, and asked next time. */
+/** Ends what an earlier run has left; a daemon that does not answer is logged, and asked next time. */
 async function removeTraced(
   context: LaunchContext,
   settings: ContainerSettings,

@@ -5,7 +5,7 @@ import { cleanLine } from "../../util/text.ts";
 import { findProgram, type EngineCommandLine } from "../process/process.ts";
 
 export interface ToolAnswer {
-  /** Null: it was ended, because it took too long or nobody waits for it any more. */
+  /** Null: it was ended, because it took too long or its caller has gone. */
   code: number | null;
   stdout: string;
   stderr: string;
@@ -106,7 +106,7 @@ export function toolTrouble(answer: ToolAnswer, name: string): LlmnodeError | nu
     ]);
   }
   if (/sudo: .*(?:password|terminal)/i.test(stderr)) {
-    return fail("sudo asks for a password, and there is nobody to give it", [
+    return fail("sudo asks for a password, and there is no terminal to enter it", [
       `allow it without one in /etc/sudoers, or add the user to the group ${name}`,
     ]);
   }

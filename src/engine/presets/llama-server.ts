@@ -23,7 +23,7 @@ export const llamaServer: EnginePreset = {
     entrypoint: ["llama-server"],
     env: { LLAMA_ARG_HOST: "0.0.0.0" },
   },
-  // Slots first: two of its metrics are averages since they were last read, by whoever it was.
+  // Slots first: two of its metrics are averages since they were last read, by any reader.
   load: [
     { path: "/slots", isLive: true, read: readLlamaSlots },
     prometheus("/metrics", {

@@ -48,7 +48,7 @@ export function readLlamaSlots(text: string): LoadReading | null {
 
 /**
  * TensorRT-LLM's `/metrics`: what it noted of each step since the last reading, which empties it for
- * whoever else reads it.
+ * any other reader.
  */
 export const trtllmIterations: LoadSource = {
   path: "/metrics",

@@ -9,7 +9,7 @@ import { type ProcessTree, trackTree } from "./process-tree.ts";
 import { isRecorded, type RunRecord } from "./record.ts";
 import type { EnginePhase, EngineProgress } from "../state.ts";
 
-/** What is to run, for whoever starts, adopts or removes it. */
+/** What is to be started, adopted or removed. */
 export interface LaunchContext {
   command: EngineCommandLine;
   /** Marks what belongs to this engine (`LLMNODE_ENGINE_ID`, labels); unique on the machine. */
@@ -30,7 +30,7 @@ export interface StartContext extends LaunchContext {
   logFd: number;
 }
 
-/** Something that runs, whoever started it. */
+/** Something that runs, started here or before. */
 export interface Launched {
   process: EngineProcess;
   tree: ProcessTree;
@@ -38,13 +38,13 @@ export interface Launched {
   firstPhase?: EnginePhase;
   /** What a line tells of the start, beside what the engines' own lines tell. */
   readProgress?: (line: string) => EngineProgress | null;
-  /** Where it may answer, most likely first; asked again and again. Default: from the command. */
+  /** Where it may answer, most likely first; asked repeatedly. Default: from the command. */
   addresses?: () => Promise<HostPort[]>;
   /** Ends what goes with it on this side, and leaves it running. Default: there is nothing. */
   release?: () => void;
   /** What runs in its containers, as far as this machine sees it. Default: it has none. */
   container?: () => Promise<{ isPaused: boolean; processes: ProcessEntry[] }>;
-  /** Looks up, after the process has exited, what its exit alone does not tell. */
+  /** Finds out, after the process has exited, what its exit alone does not tell. */
   explainExit?: (exit: EngineExit) => Promise<ContainerEnd | null>;
 }
 

@@ -17,7 +17,7 @@ export interface GpuHold {
 }
 
 export interface Holder {
-  /** Null: nobody may see who it is. */
+  /** Null: this user may not see which process it is. */
   pid: number | null;
   name: string | null;
   /** As in proc(5); null: the process is gone. */
@@ -34,13 +34,13 @@ export interface ReleaseOptions {
   seen: ReadonlySet<number>;
   /** Where the engine was reached; null: nowhere. */
   address: HostPort | null;
-  /** What runs on GPUs; null: nobody can tell. */
+  /** What runs on GPUs; null: not known. */
   computeProcesses: () => Promise<readonly GpuHold[] | null>;
   /** Until when the port and the memory may be held. */
   timeoutMs: number;
   pollMs: number;
   connectTimeoutMs: number;
-  /** When aborted, one look is enough. */
+  /** When aborted, one check is enough. */
   force?: AbortSignal;
 }
 
@@ -68,7 +68,7 @@ async function findHolders(options: ReleaseOptions): Promise<Holder[]> {
     const owner = await portOwner(address.port);
     const pid = owner?.pid ?? null;
     const known = holders.get(pid) ?? { pid, name: owner?.name ?? null, state: "S", gpus: [] };
-    // A stranger who was quick to take the port is no leftover; whom nobody may see could be one.
+    // A stranger that was quick to take the port is no leftover; one that cannot be seen may be.
     const isOurs = owner === null || seen.has(owner.pid) || owner.engineId === engineId;
     if (isOurs) holders.set(pid, { ...known, port: address.port });
   }
@@ -86,7 +86,7 @@ export function describeHolders(holders: readonly Holder[]): string | null {
   if (holders.length === 0) return null;
   const more = holders.length - MAX_NAMED;
   const named = holders.slice(0, MAX_NAMED).map(describeHolder).join(", and ");
-  return `the engine is not gone: ${named}${more > 0 ? `, and ${count(more, "other")}` : ""}`;
+  return `the engine has not ended: ${named}${more > 0 ? `, and ${count(more, "other")}` : ""}`;
 }
 
 function describeHolder({ pid, name, state, port, gpus }: Holder): string {

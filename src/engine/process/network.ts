@@ -1,4 +1,4 @@
-/** Finds out who listens where on this machine. */
+/** Finds out which process listens where on this machine, and refuses a port that is taken. */
 
 import { networkInterfaces } from "node:os";
 import { LlmnodeError } from "../../protocol/errors.ts";

@@ -43,7 +43,7 @@ export function bootId(): string {
   try {
     return readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   } catch {
-    // Not Linux: then nothing is taken over.
+    // Not Linux: then nothing is adopted.
     return "";
   }
 }

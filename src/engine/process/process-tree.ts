@@ -50,7 +50,7 @@ export function trackTree(leader: EngineProcess, engineId: string): ProcessTree 
       found.set(entry.pid, entry);
       seen.add(entry.pid);
     };
-    // A number is given out again only when nobody's group or session is called so: where a
+    // A number is given out again only when no group or session is called so: where a
     // stranger has the leader's, everything that is called like it is the stranger's.
     const isReused = leader.hasExited() && living.some((entry) => entry.pid === leader.pid);
     for (const entry of living) {
@@ -152,7 +152,7 @@ function send(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
-    // Gone already, or another user's: whoever is left shows in the next look.
+    // Gone already, or another user's: what is left shows in the next scan.
     const code = systemCode(error);
     if (code !== "ESRCH" && code !== "EPERM") throw error;
   }

@@ -109,8 +109,8 @@ export function spawnEngine(
 }
 
 /**
- * A running process that an earlier life of this worker started. Its end is seen by looking every
- * `pollMs`; with what code it ended is told to its parent alone.
+ * A running process that an earlier run of this worker started. Its end is seen by polling every
+ * `pollMs`; its exit code is known to its parent alone.
  */
 export function adoptProcess(
   { pid, startTime }: { pid: number; startTime: string },
@@ -118,30 +118,30 @@ export function adoptProcess(
 ): EngineProcess {
   const { promise, resolve } = Promise.withResolvers<EngineExit>();
   let ended = false;
-  const look = () => {
+  const poll = () => {
     const entry = readProcessNow(pid);
-    // Ended but not collected yet (Z) is ended: where nobody collects, that stays for ever.
+    // Ended but not collected yet (Z) is ended: where its parent never does, that stays for ever.
     if (entry !== null && entry.startTime === startTime && entry.state !== "Z") return;
     ended = true;
     clearInterval(timer);
     resolve({ code: null, signal: null });
   };
-  const timer = setInterval(look, pollMs);
-  // Who waits for it has other business as well; this alone keeps no process up.
+  const timer = setInterval(poll, pollMs);
+  // This alone keeps no process up.
   timer.unref();
-  look();
+  poll();
   return {
     pid,
     exited: promise,
     hasExited() {
-      // Who asks may be about to signal the number, which could be another's by now.
-      if (!ended) look();
+      // The caller may be about to signal the number, which could be another's by now.
+      if (!ended) poll();
       return ended;
     },
   };
 }
 
-/** Stands for a leader that ended before anybody looked. */
+/** Stands for a leader that has ended already. */
 export function goneProcess(pid: number): EngineProcess {
   return { pid, exited: Promise.resolve({ code: null, signal: null }), hasExited: () => true };
 }

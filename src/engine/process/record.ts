@@ -1,4 +1,4 @@
-/** What an engine's folder keeps about its running process, for the next life of the worker. */
+/** What an engine's folder keeps about its running process, for the next run of the worker. */
 
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -14,7 +14,7 @@ import { isRecord } from "../../util/json.ts";
 export interface RunRecord {
   schema: 1;
   engine_id: string;
-  /** The life of the worker that started or adopted it last. */
+  /** The run of the worker that started or adopted it last. */
   worker_run: string;
   /** The engine's run. */
   run: string;
@@ -30,7 +30,7 @@ export interface RunRecord {
   log_start: number;
   /** Where it was found to answer. */
   address: HostPort | null;
-  /** It was being ended: nothing to take over. */
+  /** It was being ended: nothing to adopt. */
   ending: boolean;
 }
 
@@ -75,7 +75,7 @@ function writeRecord(dir: string, record: RunRecord): void {
   renameSync(`${file}.new`, file);
 }
 
-/** The record of the run that goes on; a file that cannot be written is told, and costs no engine. */
+/** The record of the run that goes on; a file that cannot be written is logged, and costs no engine. */
 export interface RecordFile {
   write(record: RunRecord): void;
   /** Changes what was written or adopted last; without one it does nothing. */
@@ -90,7 +90,7 @@ export function openRecord(dir: string, log: Log): RecordFile {
     try {
       action();
     } catch (error) {
-      const what = "what runs here cannot be written down: a later worker will not take it over";
+      const what = "cannot write down what runs here: a later worker will not adopt it";
       log.warn(what, { dir, error: messageOf(error) });
     }
   };

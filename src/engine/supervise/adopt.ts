@@ -35,7 +35,7 @@ export async function findEarlier(engine: PreparedEngine, force: AbortSignal): P
   const found = await endEarlier(engine, record, force);
   const removed = (await engine.launcher.removeLeftovers?.(engine)) ?? [];
   if (removed.length > 0) {
-    log.warn("removed what an earlier run of this worker left", { what: removed.join(", ") });
+    log.warn("removed leftovers of an earlier run of this worker", { what: removed.join(", ") });
   }
   if (found.type === "nothing" && record !== null) engine.record.remove();
   return found;
@@ -63,7 +63,7 @@ async function endEarlier(
   );
   const more = strays.length - named.length;
   if (more > 0) named.push(count(more, "other"));
-  log.warn("ending what an earlier run of this worker left", { processes: named.join(", ") });
+  log.warn("ending leftovers of an earlier run of this worker", { processes: named.join(", ") });
 
   const leader = isHere
     ? adoptProcess(

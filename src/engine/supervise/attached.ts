@@ -120,7 +120,7 @@ function continueAttached(
     try {
       action();
     } catch (error) {
-      log.warn("which engine this is cannot be written down", { dir, error: messageOf(error) });
+      log.warn("cannot write down which engine this is", { dir, error: messageOf(error) });
     }
   };
   keep(() => {

@@ -119,7 +119,7 @@ async function superviseRuns(
       return null;
     }
     if (decision.action === "give_up") {
-      log.error("engine failed the same way again and again: it is started again when asked");
+      log.error("engine failed repeatedly in the same way: llmnode restart starts it again");
       report.dispatch({ type: "gave_up", reason });
       await aborted(leaving);
       return null;

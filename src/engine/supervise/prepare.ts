@@ -164,8 +164,8 @@ function pin(
 /** Unless its user names a port: that is believed. */
 function refuseWithoutHttp({ noHttp }: ArgvFacts, port: number | null): void {
   if (noHttp === null || port !== null) return;
-  const hints = ["join the part of it that serves HTTP, or name its port: --port"];
-  throw new LlmnodeError("usage", `nothing can be asked of this engine: ${noHttp}`, { hints });
+  const hints = ["join the part that serves HTTP, or give its port: --port"];
+  throw new LlmnodeError("usage", `this command serves no HTTP: ${noHttp}`, { hints });
 }
 
 async function withSelfCommand(

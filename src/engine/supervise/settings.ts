@@ -8,7 +8,7 @@ export interface SupervisorSettings {
   load: Partial<LoadSettings>;
   /** How long a start may go without any progress before it counts as failed; 0: for ever. */
   startTimeoutMs: number;
-  /** Between two looks at the progress of a start. */
+  /** Between two checks of the progress of a start. */
   startCheckMs: number;
   /** Between two probes while the engine starts. */
   startProbeMs: number;
@@ -22,7 +22,7 @@ export interface SupervisorSettings {
   connectTimeoutMs: number;
   /** Probes that must fail in a row before a ready engine counts as unhealthy. */
   failuresUntilUnhealthy: number;
-  /** Between two looks for processes that the engine started, so that none is forgotten later. */
+  /** Between two scans for processes that the engine started, so that none is forgotten later. */
   treeMs: number;
   /** How long a failed probe of a ready engine does not count after its tokens were seen to flow. */
   flowGraceMs: number;
@@ -31,7 +31,7 @@ export interface SupervisorSettings {
   /** Wait before the first restart; doubles with each crash. */
   backoffFirstMs: number;
   backoffMaxMs: number;
-  /** A run that was ready for this long starts the backoff anew. */
+  /** A run that was ready for this long resets the backoff. */
   backoffResetMs: number;
   /** Starts in a row that end the same way each time before it counts as failed. */
   failuresUntilFailed: number;
@@ -44,9 +44,9 @@ export interface SupervisorSettings {
   /** How long the processes of a killed engine, its port and its memory on GPUs may take to be gone
    * before it counts as failed. */
   killTimeoutMs: number;
-  /** Between two looks whether they are. */
+  /** Between two checks whether they are. */
   releasePollMs: number;
-  /** Between two looks whether an engine runs that was taken over: it is no child of ours. */
+  /** Between two polls of an adopted engine's process: it is no child of ours. */
   adoptedPollMs: number;
   /** How long a start waits for the first answer of an engine that was ready when it was left. */
   adoptedAnswerMs: number;

@@ -103,7 +103,7 @@ export interface StartSample {
   phase: string | null;
   /** What its model cache has grown by. */
   cacheBytes: number;
-  /** Processor time that its processes have used so far; null where nobody can say. */
+  /** Processor time that its processes have used so far; null where it is not known. */
   cpuMs: number | null;
 }
 

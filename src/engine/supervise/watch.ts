@@ -106,7 +106,7 @@ async function findEngine(options: WatchOptions, signal: AbortSignal): Promise<F
   throw (
     failures.find((failure) => failure.code !== "upstream_unreachable") ??
     failures[0] ??
-    new LlmnodeError("upstream_unreachable", "it has not said yet where it listens")
+    new LlmnodeError("upstream_unreachable", "its address is not known yet")
   );
 }
 

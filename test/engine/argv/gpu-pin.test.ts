@@ -87,7 +87,7 @@ test("where no tool tells, what was given is taken, and that is said", async () 
   const { env, uuids, lines } = await pin({ gpus: "0,GPU-abcd", machine: null });
   expect(env["CUDA_VISIBLE_DEVICES"]).toBe("0,GPU-abcd");
   expect(uuids).toEqual(["GPU-abcd"]);
-  expect(lines.join()).toContain("--gpus is taken as it is");
+  expect(lines.join()).toContain("--gpus is used unchecked");
 });
 
 test.each<[string, Case, RegExp]>([
@@ -124,7 +124,7 @@ test("a command that says the same is fine", async () => {
 
 test("an engine that asks for more than it gets is told of", async () => {
   const { lines } = await pin({ gpus: "0,1", wanted: 4 });
-  expect(lines.join()).toContain("the engine asks for 4 GPUs, --gpus gives it 2");
+  expect(lines.join()).toContain("the engine wants 4 GPUs, --gpus gives it 2");
   expect((await pin({ gpus: "0,1", wanted: 2 })).lines).toEqual([]);
 });
 

@@ -152,7 +152,7 @@ test("what does not tell is said once, with what to do, and tried again later", 
   await using engine = watch("vllm", server.url);
   await until(() => server.asked.length >= 3, "three tries");
   expect(engine.log.length).toBe(1);
-  expect(engine.log[0]).toContain("the engine does not tell its load: GET /metrics answers 404");
+  expect(engine.log[0]).toContain("the engine's load is not known: GET /metrics answers 404");
   expect(engine.log[0]).toContain("--disable-log-stats");
   isOn = true;
   await until(() => engine.reader.latest()?.load.running === 4, "figures after all");

@@ -75,7 +75,7 @@ main: exiting due to model loading error`,
     "gpu_busy",
     `(EngineCore pid=9) ERROR 11-21 03:04:45 [core.py:708] ValueError: Free memory on device (3.1/23.52 GiB) on startup is less than desired GPU memory utilization (0.9, 21.17 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.
 (APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}`,
-    "other processes hold the GPU memory",
+    "other processes use the GPU memory",
     "nvidia-smi",
   ],
   [
@@ -280,7 +280,7 @@ Error: ShardCannotStart`,
     "no_gpu",
     `/opt/torch/cuda/__init__.py:174: UserWarning: CUDA initialization: Found no NVIDIA driver on your system.
 RuntimeError: Failed to infer device type, please set the environment variable VLLM_LOGGING_LEVEL=DEBUG`,
-    "no GPU that it can use",
+    "no usable GPU found",
     "nvidia-smi",
   ],
   [
@@ -361,7 +361,7 @@ vllm: error: unrecognized arguments: --max-len`,
     "engine_died",
     `(EngineCore pid=9) ERROR 11-21 03:04:45 [core.py:720] KeyError: 'block_17'
 (APIServer pid=1) ERROR 11-21 03:04:46 [async_llm.py:480] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.`,
-    "died inside: KeyError: 'block_17'",
+    "an engine process died: KeyError: 'block_17'",
     "",
   ],
   [

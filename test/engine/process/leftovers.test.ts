@@ -19,28 +19,28 @@ const GIB = 2 ** 30;
 
 test.each([
   [[], null],
-  [[holder()], "the engine is not gone: pid 4711 (vllm) in state D: GPU or driver hang"],
+  [[holder()], "the engine has not ended: pid 4711 (vllm) in state D: GPU or driver hang"],
   [
     [holder({ port: 8000, gpus: [{ gpu: "GPU-1", memoryBytes: 12 * GIB }] })],
-    "the engine is not gone: pid 4711 (vllm) in state D: GPU or driver hang; " +
+    "the engine has not ended: pid 4711 (vllm) in state D: GPU or driver hang; " +
       "holds port 8000, 12.0 GiB on GPU GPU-1",
   ],
   [
     [holder({ state: null, gpus: [{ gpu: "0", memoryBytes: null }] })],
-    "the engine is not gone: pid 4711 (vllm) has ended, its GPU memory is not released: " +
+    "the engine has not ended: pid 4711 (vllm) has ended, its GPU memory is not released: " +
       "GPU or driver hang; holds memory on GPU 0",
   ],
   [
     [holder({ state: "S", name: null })],
-    "the engine is not gone: pid 4711 in state S: does not end, another user's?",
+    "the engine has not ended: pid 4711 in state S: does not end, another user's?",
   ],
   [
     [holder({ state: "t" })],
-    "the engine is not gone: pid 4711 (vllm) in state t: held by a debugger?",
+    "the engine has not ended: pid 4711 (vllm) in state t: held by a debugger?",
   ],
   [
     [holder({ pid: null, name: null, state: null, port: 80 })],
-    "the engine is not gone: a process that cannot be seen from here; holds port 80",
+    "the engine has not ended: a process that cannot be seen from here; holds port 80",
   ],
 ] satisfies [Holder[], string | null][])("what is left in words: %#", (holders, words) => {
   expect(describeHolders(holders)).toBe(words);
@@ -130,7 +130,7 @@ test("an engine whose GPU memory stays is failed, and never started over it", as
   process.kill(seen, "SIGKILL");
   const failed = await engine.reaches("failed");
   expect(failed.reason).toBe(
-    `the engine is not gone: pid ${seen} has ended, its GPU memory is not released: ` +
+    `the engine has not ended: pid ${seen} has ended, its GPU memory is not released: ` +
       "GPU or driver hang; holds 12.0 GiB on GPU GPU-1",
   );
   expect(failed.restarts).toBe(0);

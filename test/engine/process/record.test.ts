@@ -103,5 +103,5 @@ test("a folder that cannot be written to is told, and costs nothing", () => {
   const warnings: string[] = [];
   const log = { ...silentLog, warn: (text: string) => void warnings.push(text) };
   openRecord("/proc/nowhere", log).write(record);
-  expect(warnings.join()).toContain("cannot be written down");
+  expect(warnings.join()).toContain("cannot write down what runs here");
 });

@@ -185,7 +185,7 @@ test("another command ends what the earlier one left, and is told", async () => 
   const after = await second.is("ready");
   expect(after).toMatchObject({ adopted: false, models: [{ id: "other" }] });
   expect(await isRunning(before.pid ?? 0)).toBe(false);
-  await second.logged("ending what an earlier run of this worker left");
+  await second.logged("ending leftovers of an earlier run of this worker");
 });
 
 test("without adoption the earlier engine is ended first", async () => {

@@ -25,7 +25,7 @@ test("a start that does nothing is ended, with a reason, advice and its last lin
     settings: HASTY,
   });
   const ended = await engine.reaches("backoff");
-  expect(ended.reason).toMatch(/^its start makes no progress: none for 0\.\ds, in phase spawn$/);
+  expect(ended.reason).toMatch(/^no progress while starting: none for 0\.\ds, in phase spawn$/);
   expect(ended.failure).toBe("start_timeout");
   expect(ended.hint).toContain("--start-timeout");
   expect(ended.evidence[0]).toBe("hello");

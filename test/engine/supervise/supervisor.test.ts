@@ -119,7 +119,7 @@ test("a command that exits at once backs off, with its own words as the reason",
   await using engine = await startEngine({ argv: ["sh", "-c", script] });
   await until(() => engine.supervisor.status().restarts >= 2, "two restarts");
   const crashes = engine.changes.filter((status) => status.state === "backoff");
-  const reason = "it does not accept its command: vllm: error: unrecognized arguments: --x";
+  const reason = "its command line was rejected: vllm: error: unrecognized arguments: --x";
   expect(crashes[0]?.reason).toBe(reason);
   expect(crashes[1]?.stateSince).toBeGreaterThan(crashes[0]?.stateSince ?? 0);
 });

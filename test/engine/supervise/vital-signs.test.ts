@@ -93,7 +93,7 @@ test("a stopped engine that is given up ends at once, whatever grace its kind ha
   const ended = engine.changes.find(({ state }) => state === "backoff");
   expect(ended).toMatchObject({
     failure: "stalled",
-    reason: `nothing came out of it any more: its process ${pid} is stopped`,
+    reason: `it stopped producing output: its process ${pid} is stopped`,
     pid: null,
   });
   expect(ended?.hint).toContain("--stall-restart off");
@@ -110,7 +110,7 @@ test("with --restart no it is over then, as after any other end", async () => {
   engine.supervisor.markStalled("it does nothing");
   expect(await engine.supervisor.final).toEqual({
     isDone: false,
-    reason: "nothing came out of it any more: it does nothing",
+    reason: "it stopped producing output: it does nothing",
   });
 });
 
