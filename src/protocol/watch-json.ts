@@ -1,11 +1,20 @@
-/** What the head tells those who look at the cluster: `GET /api/v1/watch`, `requests`, `events`. */
+/** What the head tells those who look at the cluster: `GET /api/v1/watch`, `status`, `requests`, `events`. */
 
 // One shape for `llmnode top`, the commands and the status page. Names are snake_case with their
 // units, unknown is null, and later versions only add.
 
-import type { EventRow, ModelRow, Quantiles, RequestRow, View, WorkerRow } from "./watch-rows.ts";
+import type {
+  EventRow,
+  ModelRow,
+  Quantiles,
+  RequestRow,
+  View,
+  WorkerDetail,
+  WorkerRow,
+} from "./watch-rows.ts";
 
 export const WATCH_SCHEMA = "llmnode.watch/1";
+export const STATUS_SCHEMA = "llmnode.status/2";
 
 /** What one viewer looks at. */
 export interface WatchQuery {
@@ -57,7 +66,12 @@ export interface WatchFrame {
   /** Counts the frames of this stream from 1. */
   frame: number;
   time: string;
-  head: { id: string; uptime_ms: number; cpu_percent: number | null; memory_bytes: number | null };
+  head: {
+    id: string;
+    uptime_ms: number;
+    cpu_pct: number | null;
+    mem_used_bytes: number | null;
+  };
   totals: TotalsJson;
   /** One mark for each worker, in the order of their names; at most 1000. */
   strip: string;
@@ -78,7 +92,7 @@ export interface WatchFrame {
   /** The newest point of the history, when there is one since the last frame. */
   point: HistoryPoint | null;
   /** The wanted detail; null where there is none, or it is gone. */
-  detail: { worker: WorkerRow } | { model: ModelRow } | null;
+  detail: { worker: WorkerDetail } | { model: ModelRow } | null;
 }
 
 /** Event `lag`: so many frames were left out, since they were not read. */
@@ -136,6 +150,16 @@ export interface HistoryPoint {
 export interface HistoryJson {
   interval_ms: number;
   points: HistoryPoint[];
+}
+
+/** `GET /api/v1/status`: the same rows with their details, all of them. */
+export interface StatusJson {
+  schema: typeof STATUS_SCHEMA;
+  head: Pick<HeadFacts, "id" | "version" | "time" | "uptime_ms">;
+  workers: WorkerDetail[];
+  models: ModelRow[];
+  /** HTTP servers that are asked for by name; the figures are those of models. */
+  services: ModelRow[];
 }
 
 /** `GET /api/v1/requests` */

@@ -1,5 +1,7 @@
 /** One row each of what there is to look at: workers, models, requests, events. */
 
+import type { ShownReport } from "./engine-report.ts";
+
 // Names are snake_case with their units, unknown is null, and later versions only add.
 
 export const VIEWS = ["workers", "models", "requests", "events"] as const;
@@ -64,20 +66,25 @@ export interface WorkerRow {
   uptime_ms: number | null;
   /** Since it was last heard. */
   seen_ms: number;
-  via: string | null;
+  /** How requests reach it: "direct", "lane", "unreachable"; null while that is not known. */
+  route: string | null;
   address: string;
   version: string;
   labels: Record<string, string>;
-  /** A drain that an operator ordered. */
-  drain: {
-    since: string;
-    deadline: string | null;
-    by: string | null;
-    message: string | null;
-  } | null;
-  /** With a detail only: each engine, and output tokens per second of the last 2 minutes. */
+  /** What an operator ordered of it. */
+  drain: DrainRow | null;
+  /** With a detail only. */
+  host: HostRow | null;
   engines: EngineRow[] | null;
+  /** Output tokens per second of the last 2 minutes. */
   sparkline: (number | null)[] | null;
+}
+
+/** Everything about one. */
+export interface WorkerDetail extends WorkerRow {
+  gpus: GpuDetail[];
+  engines: EngineRow[];
+  sparkline: (number | null)[];
 }
 
 export interface GpuRow {
@@ -91,32 +98,81 @@ export interface GpuRow {
   power_w: number | null;
 }
 
-export interface EngineRow {
+export interface GpuDetail extends GpuRow {
+  power_limit_w: number | null;
+  /** What the worker's engine has of its memory. */
+  engine_mem_bytes: number | null;
+  /** Shares the machine's memory: the memory figures are the machine's. */
+  unified: boolean;
+  /** Of a MIG instance: the UUID of its GPU. */
+  mig_parent: string | null;
+  /** Since it was measured. */
+  age_ms: number;
+}
+
+/** A worker's machine. */
+export interface HostRow {
+  cpu_pct: number | null;
+  mem_used_bytes: number | null;
+  mem_total_bytes: number | null;
+  /** Where models are kept. */
+  disk_free_bytes: number | null;
+  net_rx_bytes_per_s: number | null;
+  net_tx_bytes_per_s: number | null;
+  /** Since it was measured. */
+  age_ms: number;
+}
+
+/** An operator's order about a worker. */
+export interface DrainRow {
+  /** Names the order. */
+  id: string;
+  purpose: "drain" | "restart";
+  stage: "queued" | "draining" | "restarting";
+  who: string;
+  message: string | null;
+  since: string;
+  /** When requests that still run are ended; null while a restart waits for its turn. */
+  deadline: string | null;
+  /** The engine that is to start again; null for a drain. */
+  engine: string | null;
+  /** Requests that were ended at the deadline. */
+  cut_off: number;
+}
+
+/** What its worker reports, and what the head knows beside that. */
+export interface EngineRow extends ShownReport {
   /** `worker/1`. */
   name: string;
-  kind: string;
+  worker: string;
+  /** Its worker's state where that is worse; `engine_state` is its own. */
   state: RowState;
   state_detail: string | null;
-  phase: string | null;
-  phase_ms: number | null;
   /** 0 to 100, by the engine's own log; null: it does not say. */
   progress_pct: number | null;
-  reason: string | null;
-  hint: string | null;
-  evidence: readonly string[];
   models: readonly string[];
+  /** The numbers of its GPUs; null: none, or not known. */
+  gpus: number[] | null;
   in_flight: number;
+  /** By the engine's own word: what it runs, what waits inside it, and its cache. */
+  running: number | null;
   queue: number | null;
   kv_pct: number | null;
-  max_in_flight: number | null;
+  prefix_hit_tokens: number | null;
+  prefix_query_tokens: number | null;
+  /** How old those are. */
+  load_age_ms: number | null;
   output_tokens_per_s: number | null;
   ttft_ms: Quantiles | null;
-  restarts: number;
-  pid: number | null;
-  container: string | null;
-  port: number | null;
-  via: string | null;
-  since_ms: number;
+  route: string | null;
+  replicas: ReplicaRow[];
+}
+
+/** An engine's part in a model, or in the service that it is. */
+export interface ReplicaRow {
+  name: string;
+  state: string;
+  in_flight: number;
 }
 
 export interface ModelRow {
@@ -152,7 +208,8 @@ export interface RequestRow {
   id: string;
   age_ms: number;
   phase: RequestPhase;
-  route: string;
+  /** Of its URL. */
+  path: string;
   model: string | null;
   worker: string | null;
   engine: string | null;
@@ -193,7 +250,7 @@ export type EventKind =
   | "head";
 
 export interface EventRow {
-  /** Counts all events of this life of the head. */
+  /** Counts all events of this run of the head. */
   id: number;
   time: string;
   level: "info" | "warn" | "error";
@@ -202,69 +259,3 @@ export interface EventRow {
   model: string | null;
   text: string;
 }
-
-/** What rows can be chosen and sorted by. */
-export const WATCH_ROW_FIELDS: Readonly<Record<View, readonly string[]>> = {
-  workers: [
-    "id",
-    "name",
-    "state",
-    "state_detail",
-    "reason",
-    "models",
-    "gpu_util_pct",
-    "gpu_mem_used_bytes",
-    "gpu_mem_total_bytes",
-    "temp_c",
-    "power_w",
-    "in_flight",
-    "queue",
-    "kv_pct",
-    "requests_per_s",
-    "output_tokens_per_s",
-    "ttft_ms",
-    "uptime_ms",
-    "seen_ms",
-    "via",
-    "address",
-    "version",
-    "labels",
-  ],
-  models: [
-    "name",
-    "alias_of",
-    "state",
-    "ready",
-    "starting",
-    "draining",
-    "replicas",
-    "kinds",
-    "in_flight",
-    "queued",
-    "requests_per_s",
-    "output_tokens_per_s",
-    "ttft_ms",
-    "itl_ms",
-    "context",
-    "error_ratio",
-    "workers",
-  ],
-  requests: [
-    "id",
-    "age_ms",
-    "phase",
-    "route",
-    "model",
-    "worker",
-    "engine",
-    "key",
-    "stream",
-    "input_tokens",
-    "output_tokens",
-    "output_tokens_per_s",
-    "ttft_ms",
-    "queue_ms",
-    "attempts",
-  ],
-  events: ["id", "time", "level", "kind", "worker", "model", "text"],
-};

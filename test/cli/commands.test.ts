@@ -210,7 +210,7 @@ describe("the daemons", () => {
     const json = await llmnode(["--head", url, "status", "--json"], {
       LLMNODE_HEAD: "127.0.0.1:1",
     });
-    expect(JSON.parse(json.stdout)).toMatchObject({ schema: "llmnode.status/1", workers: [] });
+    expect(JSON.parse(json.stdout)).toMatchObject({ schema: "llmnode.status/2", workers: [] });
     const check = await llmnode(["status", "--check", "--head", url]);
     expect([check.code, check.stderr.split("\n").at(-2)]).toEqual([
       7,

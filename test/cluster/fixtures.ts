@@ -3,6 +3,8 @@
 import { join, type JoinResult } from "../../src/cluster/state/admission.ts";
 import { release } from "../../src/cluster/dispatch/dispatch.ts";
 import type { LeaseEnd, ReplicaRequest } from "../../src/protocol/replica-request.ts";
+import type { RowContext, Throughput } from "../../src/cluster/rows/context.ts";
+import { createCatalogReader } from "../../src/cluster/state/catalog.ts";
 import { createRouter } from "../../src/cluster/routing/routing.ts";
 import { reportEngine, reportModels, setRoute } from "../../src/cluster/state/registry.ts";
 import type { ClusterLimits } from "../../src/cluster/state/limits.ts";
@@ -141,4 +143,26 @@ export function setModels(
     models: models.map((id) => ({ id, parent: "", card: "" })),
   };
   reportModels(state, { worker, list: { ...list, more: false } }, now);
+}
+
+export const NOTHING: Throughput = {
+  requestsPerS: null,
+  outputTokensPerS: null,
+  ttftMs: null,
+  itlMs: null,
+  errorRatio: null,
+};
+
+/** What rows are made from, with nothing passing through. */
+export function rowContext(state: ClusterState, more: Partial<RowContext> = {}): RowContext {
+  return {
+    state,
+    catalog: createCatalogReader(state)(),
+    now: T0,
+    ofWorker: () => NOTHING,
+    ofModel: () => NOTHING,
+    outputHistory: () => [null, 5],
+    aliases: [],
+    ...more,
+  };
 }

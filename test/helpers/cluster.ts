@@ -3,7 +3,6 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { RouteSettings } from "../../src/cluster/routing/policies.ts";
-import type { LoadJson } from "../../src/cluster/rows/snapshot.ts";
 import { type Head, startHead } from "../../src/head/head.ts";
 import type { HeadOptions, HeadSettings } from "../../src/head/options.ts";
 import type {
@@ -19,6 +18,7 @@ import {
 } from "../../src/protocol/engine-report.ts";
 import { ADMIN_TOKEN_FILE } from "../../src/protocol/admin-token.ts";
 import { loadService } from "../../src/protocol/schema.ts";
+import type { StatusJson } from "../../src/protocol/watch-json.ts";
 import { parseJoinToken } from "../../src/protocol/join-token.ts";
 import { type ClientSession, dial, type HeadKey } from "../../src/protocol/session-client.ts";
 import { readHostFacts } from "../../src/telemetry/host.ts";
@@ -41,37 +41,9 @@ export interface TestHead extends AsyncDisposable {
   /** What an operator's requests need, as headers. */
   readonly operator: Record<string, string>;
   post(path: string, body: unknown, init?: RequestInit): Promise<Response>;
-  status(): Promise<{ workers: WorkerRow[]; models: ModelRow[] }>;
+  status(): Promise<StatusJson>;
   /** Waits until a model has this many replicas ready. */
   ready(model: string, count?: number): Promise<void>;
-}
-
-export interface WorkerRow {
-  id: string;
-  name: string;
-  state: string;
-  reason: string | null;
-  via: string | null;
-  engines: {
-    id: string;
-    state: string;
-    phase: string | null;
-    reason: string | null;
-    pid: number | null;
-    restarts: number;
-    adopted: boolean;
-    max_in_flight: number | null;
-    gpus_wanted: number | null;
-    load: LoadJson | null;
-    replicas: { model: string; state: string; in_flight: number }[];
-  }[];
-}
-
-export interface ModelRow {
-  name: string;
-  ready: number;
-  replicas: number;
-  in_flight: number;
 }
 
 export async function startTestHead(
@@ -111,7 +83,7 @@ export async function startTestHead(
   const operator = operatorOf(dataDir);
   const status = async () => {
     const response = await fetch(`${head.url}/api/v1/status`);
-    return (await response.json()) as { workers: WorkerRow[]; models: ModelRow[] };
+    return (await response.json()) as StatusJson;
   };
   return {
     head,

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import type { WatchFrame } from "../../src/protocol/watch-json.ts";
 import { queryOf, type TopState } from "../../src/top/state/state.ts";
 import { pageRowsOf } from "../../src/top/state/layout.ts";
-import { cluster, engine, frame, hello, manyWorkers, replicas } from "./sample.ts";
+import { cluster, engine, frame, hello, manyWorkers, replicas, detailOf } from "./sample.ts";
 import { play, press, screen, type Stage, stage, wait } from "./show.ts";
 
 function live(columns = 80, rows = 24, more: Partial<WatchFrame> = {}): Stage {
@@ -463,7 +463,7 @@ describe("pages", () => {
     if (!worker) throw new Error("no worker");
     expect(queryOf(on.state, 10).detail).toBe("gpu-01");
     expect(screen(on).join("\n")).toContain("looking for gpu-01");
-    answer(on, { detail: { worker: { ...worker, engines: [engine("gpu-01/1")] } } });
+    answer(on, { detail: { worker: detailOf(worker, { engines: [engine("gpu-01/1")] }) } });
     expect(screen(on).join("\n")).toContain("-- engine gpu-01/1 vllm");
     press(on, "G");
     expect(screen(on).join("\n")).not.toContain("-- engine gpu-01/1");

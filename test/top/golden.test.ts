@@ -16,6 +16,7 @@ import {
   manyWorkers,
   replicas,
   type SampleCluster,
+  detailOf,
 } from "./sample.ts";
 import { ASCII, play, press, screen, type Stage, stage, UTF8, wait } from "./show.ts";
 
@@ -63,12 +64,11 @@ const SCREENS: Readonly<Record<string, () => Stage>> = {
   loading: () =>
     looking(live(80, 24), "j\r", {
       detail: {
-        worker: {
-          ...loadingWorker,
+        worker: detailOf(loadingWorker, {
           labels: { zone: "b", rack: "7" },
           engines: [loading("gpu-08/1")],
           sparkline: [0, 0, 3, 9, 20, 31, 12],
-        },
+        }),
       },
     }),
   logs: () => {

@@ -1,5 +1,6 @@
 /** A cluster as the head would tell of it: nine workers, one lost, one loading, one draining. */
 
+import { showReport, unknownReport } from "../../src/protocol/engine-report.ts";
 import {
   type HistoryPoint,
   WATCH_SCHEMA,
@@ -16,6 +17,8 @@ import {
   STATE_MARKS,
   type View,
   type WorkerRow,
+  type DrainRow,
+  type WorkerDetail,
 } from "../../src/protocol/watch-rows.ts";
 
 const GIB = 1024 ** 3;
@@ -97,15 +100,41 @@ export function worker(name: string, more: Partial<WorkerRow> = {}): WorkerRow {
     ttft_ms: { p50: 448, p95: 2100 },
     uptime_ms: 273_600_000,
     seen_ms: 200,
-    via: "lane",
+    route: "lane",
     address: "10.0.1.18",
     version: "0.1.0",
     labels: {},
     drain: null,
+    host: null,
     engines: null,
     sparkline: null,
     ...more,
   };
+}
+
+export const DRAIN: DrainRow = {
+  id: "d1",
+  purpose: "drain",
+  stage: "draining",
+  who: "ops",
+  message: null,
+  since: TIME,
+  deadline: null,
+  engine: null,
+  cut_off: 0,
+};
+
+/** Everything about a worker. */
+export function detailOf(row: WorkerRow, more: Partial<WorkerDetail> = {}): WorkerDetail {
+  const gpus = row.gpus.map((gpu) => ({
+    ...gpu,
+    power_limit_w: 700,
+    engine_mem_bytes: null,
+    unified: false,
+    mig_parent: null,
+    age_ms: 500,
+  }));
+  return { ...row, gpus, engines: [], sparkline: [], ...more };
 }
 
 const UNKNOWN = {
@@ -149,7 +178,7 @@ export function nineWorkers(): WorkerRow[] {
     worker("gpu-03", {
       state: "draining",
       state_detail: "12 left",
-      drain: { since: TIME, deadline: null, by: "ops", message: "new driver" },
+      drain: { ...DRAIN, message: "new driver" },
       gpu_util_pct: 71,
       in_flight: 12,
       queue: 0,
@@ -294,16 +323,20 @@ export function fiveModels(): ModelRow[] {
 
 export function engine(name: string, more: Partial<EngineRow> = {}): EngineRow {
   return {
+    ...showReport(unknownReport(0), 260_000),
     name,
+    worker: name.replace(/\/.*/, ""),
     kind: "vllm",
     state: "ready",
+    engine_state: "ready",
     state_detail: null,
-    phase: null,
-    phase_ms: null,
     progress_pct: null,
-    reason: null,
-    hint: null,
-    evidence: [],
+    gpus: null,
+    running: null,
+    prefix_hit_tokens: null,
+    prefix_query_tokens: null,
+    load_age_ms: null,
+    replicas: [],
     models: ["Qwen/Qwen3-235B-A22B"],
     in_flight: 41,
     queue: 6,
@@ -311,12 +344,9 @@ export function engine(name: string, more: Partial<EngineRow> = {}): EngineRow {
     max_in_flight: 320,
     output_tokens_per_s: 2300,
     ttft_ms: { p50: 448, p95: 2100 },
-    restarts: 0,
     pid: 41_822,
-    container: null,
     port: 8080,
-    via: "lane",
-    since_ms: 260_000,
+    route: "lane",
     ...more,
   };
 }
@@ -326,7 +356,7 @@ export function request(id: string, more: Partial<RequestRow> = {}): RequestRow 
     id,
     age_ms: 6000,
     phase: "decode",
-    route: "/v1/chat/completions",
+    path: "/v1/chat/completions",
     model: "Qwen/Qwen3-235B-A22B",
     worker: "gpu-01",
     engine: "gpu-01/1",
@@ -471,11 +501,12 @@ export function loading(name: string): EngineRow {
     ...UNKNOWN_ENGINE,
     state: "starting",
     state_detail: "load 62%",
-    phase: "load",
+    engine_state: "starting",
+    phase: "load 62%",
     phase_ms: 228_000,
     progress_pct: 62,
     models: ["deepseek-ai/DeepSeek-V3"],
-    since_ms: 260_000,
+    state_ms: 260_000,
   });
 }
 
@@ -538,7 +569,7 @@ export function frame(
     schema: WATCH_SCHEMA,
     frame: 1,
     time: TIME,
-    head: { id: "head-a", uptime_ms: 273_600_000, cpu_percent: 4, memory_bytes: 182 * 1024 ** 2 },
+    head: { id: "head-a", uptime_ms: 273_600_000, cpu_pct: 4, mem_used_bytes: 182 * 1024 ** 2 },
     totals: {
       workers: {
         total: workers.length,

@@ -13,9 +13,9 @@ const MIB = 1024 ** 2;
 interface Row {
   name: string;
   host: Record<string, unknown> | null;
-  gpus: { uuid: string; engine_memory_bytes: number | null; age_ms: number }[];
+  gpus: { uuid: string; engine_mem_bytes: number | null; age_ms: number }[];
   gpu_problem: string | null;
-  engines: { gpus: string[]; pid: number | null; state: string }[];
+  engines: { gpu_uuids: string[]; pid: number | null; state: string }[];
 }
 
 /** The simulated engine behind a shell that says which GPUs it was shown. */
@@ -72,7 +72,7 @@ test("two workers on a host of eight GPUs: each shows its own, and what its engi
     [uuid(6), uuid(7)],
     [0, 1, 2, 3, 4, 5, 6, 7].map(uuid),
   ]);
-  expect(list.map((row) => row.engines[0]?.gpus)).toEqual([
+  expect(list.map((row) => row.engines[0]?.gpu_uuids)).toEqual([
     [uuid(0), uuid(1)],
     [uuid(6), uuid(7)],
     [],
@@ -90,7 +90,7 @@ test("two workers on a host of eight GPUs: each shows its own, and what its engi
     `${uuid(4)}, ${pidC}, 3000 MiB`,
     `${uuid(5)}, 1, 4000 MiB`,
   ]);
-  const memory = (row: Row | undefined) => row?.gpus.map((gpu) => gpu.engine_memory_bytes);
+  const memory = (row: Row | undefined) => row?.gpus.map((gpu) => gpu.engine_mem_bytes);
   const used = await waitFor(
     async () => {
       const now = await rows();

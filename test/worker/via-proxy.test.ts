@@ -173,7 +173,7 @@ test("a worker's session and lanes go through the proxy, to the head's own key",
   const response = await head.post(CHAT, question);
   expect(response.status).toBe(200);
   const row = (await head.status()).workers[0];
-  expect(row?.via).toBe("lane");
+  expect(row?.route).toBe("lane");
   const session = `localhost:${head.head.sessionAddress.port}`;
   expect(proxy.asked).toContain(session);
   expect(new Set(proxy.asked).size).toBe(2);

@@ -73,7 +73,7 @@ test("an engine that crashes is reported at once, started again, and serves agai
   expect(text).toContain('"code":"upstream_broken"');
   expect(text).not.toContain("[DONE]");
   const engine = async () => (await head.status()).workers[0]?.engines[0];
-  await waitFor(async () => (await engine())?.state === "backoff");
+  await waitFor(async () => (await engine())?.engine_state === "backoff");
   expect((await engine())?.reason).toContain("exited with code 1");
   // It waits until the engine is back.
   expect((await head.post(CHAT, ask())).status).toBe(200);

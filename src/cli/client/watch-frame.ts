@@ -5,11 +5,13 @@ import { isField } from "../../cluster/rows/order.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { FilterError, parseFilter } from "../../protocol/filter.ts";
 import type { WatchFrame } from "../../protocol/watch-json.ts";
-import { type View, WATCH_ROW_FIELDS } from "../../protocol/watch-rows.ts";
+import { WATCH_ROW_FIELDS } from "../../protocol/row-fields.ts";
+import type { View } from "../../protocol/watch-rows.ts";
 import { readEvents } from "../../top/client/sse.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 import { getStream, type HeadClient } from "./api.ts";
+import { parseFrame } from "./head-json.ts";
 import { suggest } from "../base/suggest.ts";
 
 /** As many rows as the head gives at once. */
@@ -44,7 +46,7 @@ export async function firstFrame(client: HeadClient, query: FrameQuery): Promise
     const response = await getStream(client, `/api/v1/watch?${wordsOf(query)}`, signal);
     for await (const { event, data } of readEvents(response.body)) {
       if (event !== "frame") continue;
-      const frame = readFrame(client, data);
+      const frame = parseFrame(data, query.view, client);
       const problem = frame.filter_problem;
       if (problem !== null) throw wrongFilter(query.filter ?? "", problem);
       return { frame, ageMs: () => Math.round(performance.now() - asked) };
@@ -70,28 +72,6 @@ function wordsOf({ view, sort, filter, limit, gone, detail }: FrameQuery): URLSe
     ...(gone === true ? { gone: "1" } : {}),
     ...(detail === undefined ? {} : { detail }),
   });
-}
-
-function readFrame(client: HeadClient, data: string): WatchFrame {
-  let frame: unknown;
-  try {
-    frame = JSON.parse(data);
-  } catch {
-    frame = null;
-  }
-  const isFrame =
-    typeof frame === "object" &&
-    frame !== null &&
-    "schema" in frame &&
-    frame.schema === "llmnode.watch/1" &&
-    "rows" in frame &&
-    Array.isArray(frame.rows);
-  if (isFrame) return frame as WatchFrame;
-  throw new LlmnodeError(
-    "bad_message",
-    `what the head at ${client.url} tells of its cluster is nothing that this version knows`,
-    { hints: ["which is older?   llmnode version, llmnode status"] },
-  );
 }
 
 function notInTime({ url }: HeadClient, why: string): LlmnodeError {

@@ -1,8 +1,8 @@
 /** Names the workers that a person may have meant by a name that is none. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { getJson, type HeadClient } from "./api.ts";
-import { fields, list, text } from "../base/json-fields.ts";
+import type { HeadClient } from "./api.ts";
+import { readStatus } from "./head-json.ts";
 import { suggest } from "../base/suggest.ts";
 
 /** Throws the error; where it is about a worker that is not there, with hints. */
@@ -12,8 +12,8 @@ export async function nameOthers(
 ): Promise<never> {
   if (!(error instanceof LlmnodeError) || error.code !== "worker_not_found") throw error;
   const unknown = error.subject ?? "";
-  const names = await getJson(client, "/api/v1/status").then(
-    (body) => list(fields(JSON.parse(body))["workers"]).flatMap(({ name }) => text(name) ?? []),
+  const names = await readStatus(client).then(
+    ({ workers }) => workers.map(({ name }) => name),
     () => [],
   );
   // One that is asked for already is not what was meant.

@@ -4,15 +4,15 @@ import { usage } from "../base/messages.ts";
 import { chooseRows } from "../../cluster/rows/order.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { EventRow } from "../../protocol/watch-rows.ts";
-import { getJson, type HeadClient, headClient } from "../client/api.ts";
+import { type HeadClient, headClient } from "../client/api.ts";
 import { EXIT, isRetryable } from "../base/exit-codes.ts";
-import { fields, text } from "../base/json-fields.ts";
 import { jsonText, LIST_OPTIONS, showList } from "../lists/listing.ts";
 import type { Options } from "../base/options.ts";
 import type { CommandSpec, Invocation } from "../base/spec.ts";
 import { asciiText } from "../base/table.ts";
 import type { Terminal } from "../base/terminal.ts";
 import { eventLine, EVENTS } from "../lists/events.ts";
+import { readEvents } from "../client/head-json.ts";
 import { checkWords } from "../client/watch-frame.ts";
 
 const DEFAULT_TAIL = 100;
@@ -102,16 +102,8 @@ async function askEvents(
     ...(sinceMs === null ? {} : { since_ms: String(sinceMs) }),
     ...(limit === null ? {} : { limit: String(limit) }),
   });
-  const answer = fields(JSON.parse(await getJson(client, `/api/v1/events?${words}`)));
-  const { events } = answer;
-  if (answer["schema"] !== "llmnode.events/1" || !Array.isArray(events)) {
-    throw new LlmnodeError("bad_message", `what the head at ${client.url} answers is unknown here`);
-  }
-  const head = fields(answer["head"]);
-  return {
-    rows: events as EventRow[],
-    head: { id: text(head["id"]) ?? "", time: text(head["time"]) ?? "" },
-  };
+  const { events: rows, head } = await readEvents(client, words);
+  return { rows, head };
 }
 
 /** How a line of an event that has just come looks. */

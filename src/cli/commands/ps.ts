@@ -1,11 +1,13 @@
 /** `llmnode ps`: a line for each engine. */
 
-import { getJson, headClient } from "../client/api.ts";
+import { headClient } from "../client/api.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import { LIST_OPTIONS, showList } from "../lists/listing.ts";
 import { noneMeant } from "../client/names.ts";
 import type { CommandSpec } from "../base/spec.ts";
-import { ENGINES, type PsRow, readEngines } from "../lists/engines.ts";
+import type { EngineRow } from "../../protocol/watch-rows.ts";
+import { readStatus } from "../client/head-json.ts";
+import { ENGINES } from "../lists/engines.ts";
 import { emptyText } from "./workers.ts";
 
 export const psCommand: CommandSpec = {
@@ -13,8 +15,8 @@ export const psCommand: CommandSpec = {
   usage: "ps [<engine>...] [--wide] [-q] [--json]",
   summary: "list the engines that workers run",
   details: [
-    "<engine> is a name such as gpu-01/1, or a worker: all of its engines. UP is how long it has been",
-    "ready.",
+    "<engine> is a name such as gpu-01/1, or a worker: all of its engines. SINCE is how long it has",
+    "been in its state.",
   ],
   argument: { name: "engine", required: false, repeats: true },
   options: LIST_OPTIONS.slice(),
@@ -22,7 +24,8 @@ export const psCommand: CommandSpec = {
   async run(invocation, terminal) {
     const asked = performance.now();
     const client = headClient(invocation);
-    const { rows, head } = readEngines(await getJson(client, "/api/v1/status"));
+    const { workers, head } = await readStatus(client);
+    const rows = workers.flatMap(({ engines }) => engines);
     const listed = {
       rows: chosen(rows, invocation.words),
       head,
@@ -37,9 +40,9 @@ export const psCommand: CommandSpec = {
 };
 
 /** Those that are named, in the order of all. Throws `not_found`. */
-function chosen(rows: readonly PsRow[], words: readonly string[]): readonly PsRow[] {
+function chosen(rows: readonly EngineRow[], words: readonly string[]): readonly EngineRow[] {
   if (words.length === 0) return rows;
-  const isNamed = (row: PsRow, word: string) => row.name === word || row.worker === word;
+  const isNamed = (row: EngineRow, word: string) => row.name === word || row.worker === word;
   const unknown = words.find((word) => !rows.some((row) => isNamed(row, word)));
   if (unknown !== undefined) {
     throw noneMeant(

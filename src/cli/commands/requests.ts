@@ -1,11 +1,9 @@
 /** `llmnode requests`: a line for each request that runs, or what became of some so far. */
 
 import { usage } from "../base/messages.ts";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import type { RequestRow } from "../../protocol/watch-rows.ts";
-import { getJson, type HeadClient, headClient } from "../client/api.ts";
+import { type HeadClient, headClient } from "../client/api.ts";
 import { EXIT } from "../base/exit-codes.ts";
-import { fields, number, text } from "../base/json-fields.ts";
 import {
   choiceOptions,
   isPlainList,
@@ -14,6 +12,7 @@ import {
   showDetails,
   showList,
 } from "../lists/listing.ts";
+import { readRequests } from "../client/head-json.ts";
 import { rowNamed } from "../client/names.ts";
 import type { CommandSpec } from "../base/spec.ts";
 import { requestLines, REQUESTS } from "../lists/requests.ts";
@@ -66,18 +65,7 @@ export async function runningRequests(
     sort,
     ...(filter ? { filter } : {}),
   });
-  const answer = fields(JSON.parse(await getJson(client, `/api/v1/requests?${words}`)));
-  const { requests } = answer;
-  if (answer["schema"] !== "llmnode.requests/1" || !Array.isArray(requests)) {
-    throw new LlmnodeError("bad_message", `what the head at ${client.url} answers is unknown here`);
-  }
-  const rows = requests as RequestRow[];
-  const head = fields(answer["head"]);
-  return {
-    rows,
-    head: { id: text(head["id"]) ?? "", time: text(head["time"]) ?? "" },
-    ageMs: Math.round(performance.now() - asked),
-    total: number(answer["total"]) ?? rows.length,
-    isPart: rows.length >= ALL_ROWS,
-  };
+  const { requests: rows, head, total } = await readRequests(client, words);
+  const ageMs = Math.round(performance.now() - asked);
+  return { rows, head, ageMs, total, isPart: rows.length >= ALL_ROWS };
 }

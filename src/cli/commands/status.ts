@@ -1,10 +1,10 @@
 /** `llmnode status`: the cluster on one screen. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { getJson, headClient } from "../client/api.ts";
+import { parseStatus } from "../client/head-json.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import type { CommandSpec } from "../base/spec.ts";
-import { problems, readStatus, statusLines } from "../status/view.ts";
+import { problems, statusLines } from "../status/view.ts";
 
 export const statusCommand: CommandSpec = {
   name: "status",
@@ -31,13 +31,7 @@ export const statusCommand: CommandSpec = {
     const { options } = invocation;
     const client = headClient(invocation);
     const body = await getJson(client, "/api/v1/status");
-    const status = readStatus(JSON.parse(body));
-    if (status === null) {
-      throw new LlmnodeError(
-        "bad_message",
-        `what the head at ${client.url} answers is no status that this version knows`,
-      );
-    }
+    const status = parseStatus(body, client);
     if (options.isOn("json")) {
       terminal.out.write(`${body.trimEnd()}\n`);
     } else {

@@ -3,12 +3,12 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { getJson, type HeadClient } from "../client/api.ts";
+import type { HeadClient } from "../client/api.ts";
+import { readRequests, readStatus } from "../client/head-json.ts";
 import { shellWord } from "../base/shell-word.ts";
 import type { Candidate, LiveKind } from "./complete.ts";
 import { fields, list, number, text } from "../base/json-fields.ts";
 import type { Environment } from "../base/options.ts";
-import { readEngines } from "../lists/engines.ts";
 
 /** Somebody waits at a prompt. */
 export const ASK_MS = 300;
@@ -53,25 +53,19 @@ export function cacheDirectory(env: Environment): string | null {
 }
 
 async function askCluster(client: HeadClient): Promise<Names> {
-  const body = await getJson(client, "/api/v1/status");
-  const root = fields(JSON.parse(body));
+  const { workers, models } = await readStatus(client);
+  const engines = workers.flatMap((worker) => worker.engines);
   return {
-    workers: usable(list(root["workers"]), ({ name, state }) => [text(name), text(state)]),
-    models: usable(list(root["models"]), ({ name, ready, replicas }) => [
-      text(name),
-      `${number(ready) ?? "?"} of ${number(replicas) ?? "?"} ready`,
-    ]),
-    engines: usable(readEngines(body).rows, (row) => [row.name, row.models.join(", ")]),
+    workers: usable(workers, ({ name, state }) => [name, state]),
+    models: usable(models, ({ name, ready, replicas }) => [name, `${ready} of ${replicas} ready`]),
+    engines: usable(engines, (row) => [row.name, row.models.join(", ")]),
   };
 }
 
 async function askRequests(client: HeadClient): Promise<Names> {
-  const root = fields(JSON.parse(await getJson(client, `/api/v1/requests?limit=${MAX_NAMES}`)));
-  const requests = usable(list(root["requests"]), ({ id, model, phase }) => [
-    text(id),
-    `${text(phase) ?? ""} ${text(model) ?? ""}`,
-  ]);
-  return { requests };
+  const words = new URLSearchParams({ limit: String(MAX_NAMES) });
+  const { requests } = await readRequests(client, words);
+  return { requests: usable(requests, ({ id, model, phase }) => [id, `${phase} ${model ?? ""}`]) };
 }
 
 /**

@@ -27,9 +27,9 @@ export async function checkHttp(head: HttpHead): Promise<Check[]> {
   const sentAt = Date.now();
   try {
     const response = await ask(head, "/health/live");
-    const text = (await response.text()).slice(0, 1000);
+    const body = (await response.text()).slice(0, 1000);
     const middle = (sentAt + Date.now()) / 2;
-    if (!response.ok || !/"status"\s*:\s*"live"/.test(text)) {
+    if (!response.ok || !/"status"\s*:\s*"live"/.test(body)) {
       const what = `${head.url} answers with status ${response.status}, but not as a head does`;
       const hint = "another program on that port? the head's: llmnode doctor --head <url>";
       return [failed("http", what, hint), clockSkipped("no head answers")];
@@ -114,10 +114,10 @@ export function streamVerdict([first, second]: readonly number[]): Check {
 async function arrivals(response: Response): Promise<number[]> {
   const times: number[] = [];
   const decoder = new TextDecoder();
-  let text = "";
+  let read = "";
   for await (const chunk of response.body ?? []) {
-    text = (text + decoder.decode(chunk, { stream: true })).slice(0, 10_000);
-    const comments = text.split("\n\n").length - 1;
+    read = (read + decoder.decode(chunk, { stream: true })).slice(0, 10_000);
+    const comments = read.split("\n\n").length - 1;
     while (times.length < Math.min(comments, 2)) times.push(performance.now());
   }
   return times;

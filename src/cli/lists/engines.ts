@@ -1,83 +1,29 @@
-/** Engines as `llmnode ps` shows them, from the head's status. */
+/** Engines as `llmnode ps` shows them, and as details of workers and models do. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
-import { countText } from "../../top/text/figures.ts";
-import { type Fields, fields, list, number, text, texts } from "../base/json-fields.ts";
-import type { Listing } from "./listing.ts";
-import { durationText } from "./words.ts";
+import { ENGINE_ROW_FIELDS } from "../../protocol/row-fields.ts";
+import type { EngineRow } from "../../protocol/watch-rows.ts";
+import { countText, tokenRateText } from "../../top/text/figures.ts";
+import { cleanLine } from "../../util/text.ts";
+import { cut } from "../base/table.ts";
+import type { Column, Listing } from "./listing.ts";
+import { durationText, numberText, quantilesText, shareText, stateText } from "./words.ts";
 
-/** What is unknown is null. */
-export interface PsRow {
-  /** `worker/1`. */
-  name: string;
-  worker: string;
-  kind: string | null;
-  /** The engine's, or the worker's while nothing gets there. */
-  state: string;
-  phase: string | null;
-  reason: string | null;
-  models: string[];
-  service: string | null;
-  /** The numbers of its GPUs; null: not known, or none. */
-  gpus: number[] | null;
-  in_flight: number;
-  /** How long it has been ready; null: it is not. */
-  up_ms: number | null;
-  restarts: number | null;
-  pid: number | null;
-  container: string | null;
-}
-
-export const ENGINES: Listing<PsRow> = {
+export const ENGINES: Listing<EngineRow> = {
   schema: "llmnode.engines/1",
   member: "engines",
-  fields: [
-    "name",
-    "worker",
-    "kind",
-    "state",
-    "phase",
-    "reason",
-    "models",
-    "service",
-    "gpus",
-    "in_flight",
-    "up_ms",
-    "restarts",
-    "pid",
-    "container",
-  ],
+  fields: ENGINE_ROW_FIELDS,
   nameOf: ({ name }) => name,
   columns: [
     { head: "ENGINE", field: "name", text: ({ name }) => name },
-    {
-      head: "MODEL",
-      field: "models",
-      text: ({ models, service }) =>
-        models.join(", ") || (service === null ? "-" : `service ${service}`),
-    },
+    { head: "MODEL", field: "models", text: modelsText },
     { head: "WORKER", field: "worker", text: ({ worker }) => worker },
-    { head: "KIND", field: "kind", wide: true, text: ({ kind }) => kind ?? "-" },
-    {
-      head: "STATE",
-      field: "state",
-      text: ({ state, phase }) => (phase === null ? state : `${state} ${phase}`),
-    },
+    { head: "KIND", field: "kind", wide: true, text: ({ kind }) => kind || "-" },
+    { head: "STATE", field: "state", text: stateText },
     { head: "GPUS", field: "gpus", text: ({ gpus }) => gpusText(gpus) },
     { head: "INFL", field: "in_flight", text: ({ in_flight }) => countText(in_flight) },
-    { head: "UP", field: "up_ms", text: ({ up_ms }) => durationText(up_ms) },
-    {
-      head: "RESTARTS",
-      field: "restarts",
-      wide: true,
-      text: ({ restarts }) => countText(restarts),
-    },
-    {
-      head: "PID",
-      field: "pid",
-      wide: true,
-      text: ({ pid }) => (pid === null ? "-" : String(pid)),
-    },
+    { head: "SINCE", field: "state_ms", text: ({ state_ms }) => durationText(state_ms) },
+    { head: "RESTARTS", field: "restarts", wide: true, text: (row) => countText(row.restarts) },
+    { head: "PID", field: "pid", wide: true, text: ({ pid }) => numberText(pid) },
     {
       head: "CONTAINER",
       field: "container",
@@ -88,60 +34,51 @@ export const ENGINES: Listing<PsRow> = {
   ],
 };
 
-/** Engines and the head that told of them. Throws `bad_message` for what is no status. */
-export function readEngines(body: string): { rows: PsRow[]; head: { id: string; time: string } } {
-  const root = fields(JSON.parse(body));
-  const head = fields(root["head"]);
-  if (text(root["schema"])?.startsWith("llmnode.status/") !== true) {
-    throw new LlmnodeError(
-      "bad_message",
-      "what the head answers is no status that this version knows",
-    );
-  }
-  return {
-    rows: list(root["workers"]).flatMap(enginesOf),
-    head: { id: text(head["id"]) ?? "", time: text(head["time"]) ?? "" },
-  };
+/** The engines of a worker or a model, in their details. */
+export const ENGINE_COLUMNS: readonly Column<EngineRow>[] = [
+  { head: "ENGINE", field: "name", text: ({ name }) => name },
+  { head: "KIND", field: "kind", text: ({ kind }) => kind },
+  { head: "STATE", field: "state", text: stateText },
+  { head: "MODEL", field: "models", text: ({ models }) => models.join(", ") || "-" },
+  {
+    head: "INFL",
+    field: "in_flight",
+    text: ({ in_flight, max_in_flight }) =>
+      max_in_flight === null ? String(in_flight) : `${in_flight}/${max_in_flight}`,
+  },
+  { head: "QUE", field: "queue", text: ({ queue }) => numberText(queue) },
+  { head: "KV", field: "kv_pct", text: ({ kv_pct }) => shareText(kv_pct) },
+  {
+    head: "TOK/S",
+    field: "output_tokens_per_s",
+    text: (row) => tokenRateText(row.output_tokens_per_s),
+  },
+  { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => quantilesText(ttft_ms) },
+  { head: "SINCE", field: "state_ms", text: ({ state_ms }) => durationText(state_ms) },
+  { head: "RESTARTS", field: "restarts", text: ({ restarts }) => String(restarts) },
+  { head: "ROUTE", field: "route", text: ({ route }) => route ?? "-" },
+];
+
+/** What an engine in trouble says of it, below its table. */
+export function engineTrouble(engines: readonly EngineRow[], columns: number | null): string[] {
+  return engines.flatMap(({ name, reason, hint, evidence }) => {
+    if (reason === null) return [];
+    const lines = [`${name}: ${reason}`, ...(hint === null ? [] : [`  next: ${hint}`])];
+    const shown = [...lines, ...evidence.map((line) => `  | ${line}`)];
+    // An advice is not cut: half of it is none.
+    return [
+      "",
+      ...shown.map((line, i) => (i < lines.length ? clean(line) : cut(clean(line), columns))),
+    ];
+  });
 }
 
-/** While a worker is in one of these, its engine's state says nothing. */
-const WORKER_SAYS = ["stale", "lost", "left"];
+function clean(line: string): string {
+  return cleanLine(line, 2000);
+}
 
-function enginesOf(worker: Fields): PsRow[] {
-  const name = text(worker["name"]) ?? "?";
-  const workerState = text(worker["state"]) ?? "?";
-  const gpus = list(worker["gpus"]).flatMap((gpu) => {
-    const index = number(gpu["index"]);
-    return index === null ? [] : [{ uuid: text(gpu["uuid"]), index }];
-  });
-  return list(worker["engines"]).map((engine, i): PsRow => {
-    const own = text(engine["state"]) ?? "?";
-    const isAway = WORKER_SAYS.includes(workerState);
-    const isLeaving = own === "ready" && ["draining", "drained"].includes(workerState);
-    const uuids = texts(engine["gpus"]);
-    const used = uuids.length === 0 ? gpus : gpus.filter(({ uuid }) => uuids.includes(uuid ?? ""));
-    const replicas = list(engine["replicas"]);
-    const service = fields(engine["service"]);
-    return {
-      name: text(engine["id"]) ?? `${name}/${i + 1}`,
-      worker: name,
-      kind: text(engine["kind"]),
-      state: isAway || isLeaving ? workerState : own,
-      phase: isAway ? null : text(engine["phase"]),
-      reason: (isAway ? text(worker["reason"]) : null) ?? text(engine["reason"]),
-      models: replicas.flatMap((replica) => text(replica["model"]) ?? []),
-      service: text(service["name"]),
-      gpus: used.length === 0 ? null : used.map(({ index }) => index),
-      in_flight: [...replicas, service].reduce(
-        (sum, replica) => sum + (number(replica["in_flight"]) ?? 0),
-        0,
-      ),
-      up_ms: own === "ready" && !isAway ? number(engine["state_ms"]) : null,
-      restarts: number(engine["restarts"]),
-      pid: number(engine["pid"]),
-      container: text(engine["container"]),
-    };
-  });
+function modelsText({ models, service }: EngineRow): string {
+  return service === null ? models.join(", ") || "-" : `service ${service}`;
 }
 
 /** "0-3", "0,2": as engines are told them. */

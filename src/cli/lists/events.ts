@@ -1,6 +1,7 @@
 /** Events as `llmnode events` shows them. */
 
-import { type EventRow, WATCH_ROW_FIELDS } from "../../protocol/watch-rows.ts";
+import { WATCH_ROW_FIELDS } from "../../protocol/row-fields.ts";
+import type { EventRow } from "../../protocol/watch-rows.ts";
 import { cleanLine } from "../../util/text.ts";
 import { clockTime } from "../drain/view.ts";
 import type { Listing } from "./listing.ts";

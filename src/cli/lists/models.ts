@@ -1,11 +1,13 @@
 /** Models as `llmnode models` shows them: a row each, or everything about one. */
 
-import { type ModelRow, WATCH_ROW_FIELDS } from "../../protocol/watch-rows.ts";
+import { WATCH_ROW_FIELDS } from "../../protocol/row-fields.ts";
+import type { ModelRow } from "../../protocol/watch-rows.ts";
 import { contextText, countText, rateText, tokenRateText } from "../../top/text/figures.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Listing } from "./listing.ts";
 import { cut, table, type TableStyle } from "../base/table.ts";
-import { cellsOf, ENGINE_COLUMNS, engineTrouble, factLines, quantilesText } from "./words.ts";
+import { ENGINE_COLUMNS, engineTrouble } from "./engines.ts";
+import { cellsOf, factLines, quantilesText } from "./words.ts";
 
 export const MODELS: Listing<ModelRow> = {
   schema: "llmnode.models/1",

@@ -1,6 +1,7 @@
 /** Requests that run as `llmnode requests` shows them: a row each, or what became of one so far. */
 
-import { type RequestRow, WATCH_ROW_FIELDS } from "../../protocol/watch-rows.ts";
+import { WATCH_ROW_FIELDS } from "../../protocol/row-fields.ts";
+import type { RequestRow } from "../../protocol/watch-rows.ts";
 import { countText, timeText, tokenRateText } from "../../top/text/figures.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Listing } from "./listing.ts";
@@ -31,7 +32,7 @@ export const REQUESTS: Listing<RequestRow> = {
     { head: "QUEUED", field: "queue_ms", wide: true, text: ({ queue_ms }) => timeText(queue_ms) },
     { head: "TRIES", field: "attempts", wide: true, text: ({ attempts }) => String(attempts) },
     { head: "STREAM", field: "stream", wide: true, text: ({ stream }) => (stream ? "yes" : "no") },
-    { head: "ROUTE", field: "route", wide: true, text: ({ route }) => route },
+    { head: "PATH", field: "path", wide: true, text: ({ path }) => path },
   ],
 };
 
@@ -41,7 +42,7 @@ export function requestLines(row: RequestRow, { columns }: TableStyle): string[]
     cut(cleanLine(`${row.id}   ${phaseText(row)}   ${timeText(row.age_ms)}`), columns),
     ...factLines(
       [
-        ["route", row.route],
+        ["path", row.path],
         ["model", row.model],
         ["engine", row.engine],
         ["key", row.key],

@@ -1,16 +1,16 @@
 /** Workers as `llmnode workers` shows them: a row each, or everything about one. */
 
-import { WATCH_ROW_FIELDS, type GpuRow, type WorkerRow } from "../../protocol/watch-rows.ts";
+import { WATCH_ROW_FIELDS } from "../../protocol/row-fields.ts";
+import type { GpuRow, WorkerRow } from "../../protocol/watch-rows.ts";
 import { countText, memoryText, rateText, tokenRateText } from "../../top/text/figures.ts";
 import { cleanLine } from "../../util/text.ts";
 import { clockTime } from "../drain/view.ts";
+import { ENGINE_COLUMNS, engineTrouble } from "./engines.ts";
 import type { Column, Listing } from "./listing.ts";
 import { cut, table, type TableStyle } from "../base/table.ts";
 import {
   cellsOf,
   durationText,
-  ENGINE_COLUMNS,
-  engineTrouble,
   factLines,
   numberText,
   quantilesText,
@@ -21,7 +21,15 @@ import {
 export const WORKERS: Listing<WorkerRow> = {
   schema: "llmnode.workers/1",
   member: "workers",
-  fields: [...WATCH_ROW_FIELDS.workers, "gpus", "gpu_problem", "drain", "engines", "sparkline"],
+  fields: [
+    ...WATCH_ROW_FIELDS.workers,
+    "gpus",
+    "gpu_problem",
+    "drain",
+    "host",
+    "engines",
+    "sparkline",
+  ],
   nameOf: ({ name }) => name,
   columns: [
     { head: "WORKER", field: "name", text: ({ name }) => name },
@@ -51,7 +59,7 @@ export const WORKERS: Listing<WorkerRow> = {
       text: (row) => tokenRateText(row.output_tokens_per_s),
     },
     { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => quantilesText(ttft_ms) },
-    { head: "VIA", field: "via", wide: true, text: ({ via }) => via ?? "-" },
+    { head: "ROUTE", field: "route", wide: true, text: ({ route }) => route ?? "-" },
     { head: "UP", field: "uptime_ms", text: ({ uptime_ms }) => durationText(uptime_ms) },
     { head: "SEEN", field: "seen_ms", wide: true, text: ({ seen_ms }) => durationText(seen_ms) },
     { head: "ADDRESS", field: "address", wide: true, text: ({ address }) => address },
@@ -89,7 +97,7 @@ export function workerLines(row: WorkerRow, style: TableStyle): string[] {
         ["id", row.id],
         ["address", row.address || null],
         ["version", row.version],
-        ["reached", row.via ?? "not known"],
+        ["route", row.route ?? "not known"],
         ["labels", labelsText(row.labels) || null],
         ["up", row.uptime_ms === null ? null : durationText(row.uptime_ms)],
         ["last heard", `${durationText(row.seen_ms)} ago`],
@@ -138,7 +146,7 @@ function withUnit(value: number | null, unit: string): string {
 function drainText(drain: WorkerRow["drain"]): string | null {
   if (drain === null) return null;
   return [
-    `by ${drain.by ?? "?"} since ${clockTime(drain.since)}`,
+    `by ${drain.who} since ${clockTime(drain.since)}`,
     ...(drain.deadline === null ? [] : [`deadline ${clockTime(drain.deadline)}`]),
     ...(drain.message === null ? [] : [drain.message]),
   ].join(", ");

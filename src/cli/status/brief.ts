@@ -1,28 +1,22 @@
 /** Keeps `llmnode status` on one screen: of many, those that need a person. */
 
+import type { ModelRow, WorkerDetail } from "../../protocol/watch-rows.ts";
 import { count } from "../../util/text.ts";
 
 /** Rows of one kind. */
 const ROOM = 20;
 
-interface WorkerState {
-  state: string;
-  engines: readonly { state: string; replicas: readonly { state: string }[] }[];
-}
-
-interface ModelState {
-  ready: number | null;
-  replicas: number | null;
+interface Rows {
+  workers: readonly WorkerDetail[];
+  models: readonly ModelRow[];
 }
 
 /** What is shown, in the order of all, and a line for what is not. */
-export function briefly<W extends WorkerState, M extends ModelState, S>(
-  status: S & { workers: W[]; models: M[] },
-): { shown: S & { workers: W[]; models: M[] }; more: string[] } {
-  const workers = some(status.workers, isWorkerWell);
-  const models = some(status.models, isModelWell);
+export function briefly(all: Rows): { shown: Rows; more: string[] } {
+  const workers = some(all.workers, isWorkerWell);
+  const models = some(all.models, isModelWell);
   return {
-    shown: { ...status, workers: workers.shown, models: models.shown },
+    shown: { workers: workers.shown, models: models.shown },
     more: [moreText(models, "model"), moreText(workers, "worker")].flatMap((line) => line ?? []),
   };
 }
@@ -46,15 +40,13 @@ function moreText({ left, isRestWell }: Some<unknown>, noun: string): string | n
   return `and ${count(left, `more ${noun}`)}${isRestWell ? ", ready" : ""}: llmnode ${noun}s`;
 }
 
-function isWorkerWell({ state, engines }: WorkerState): boolean {
+function isWorkerWell({ state, engines }: WorkerDetail): boolean {
   return (
     state === "ready" &&
-    engines.every((engine) => {
-      return engine.state === "ready" && engine.replicas.every((one) => one.state === "ready");
-    })
+    engines.every((engine) => engine.replicas.every((replica) => replica.state === "ready"))
   );
 }
 
-function isModelWell({ ready, replicas }: ModelState): boolean {
-  return ready !== null && ready > 0 && ready === replicas;
+function isModelWell({ ready, replicas }: ModelRow): boolean {
+  return ready > 0 && ready === replicas;
 }

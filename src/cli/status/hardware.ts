@@ -2,124 +2,52 @@
 
 import { cleanLine } from "../../util/text.ts";
 import { formatBytes, formatDuration } from "../../util/units.ts";
-import { type Fields, fields, list, number, text, texts } from "../base/json-fields.ts";
-
-export interface HardwareView {
-  host: HostView | null;
-  gpus: GpuView[];
-  /** Whether the engine was given these GPUs and no others. */
-  isPinned: boolean;
-  gpuProblem: string | null;
-}
-
-export interface HostView {
-  cpuPercent: number | null;
-  memoryUsedBytes: number | null;
-  memoryBytes: number | null;
-  diskFreeBytes: number | null;
-  netRxBytesPerS: number | null;
-  netTxBytesPerS: number | null;
-  ageMs: number | null;
-}
-
-export interface GpuView {
-  uuid: string;
-  index: number | null;
-  name: string;
-  utilizationPercent: number | null;
-  memoryUsedBytes: number | null;
-  memoryTotalBytes: number | null;
-  engineMemoryBytes: number | null;
-  powerWatts: number | null;
-  powerLimitWatts: number | null;
-  temperatureCelsius: number | null;
-  unified: boolean;
-  migParent: string | null;
-  ageMs: number | null;
-}
+import type { GpuDetail, HostRow, WorkerDetail } from "../../protocol/watch-rows.ts";
 
 /** Older figures are shown with their age. */
 const OLD_MS = 15_000;
 
-/** From a worker's JSON. */
-export function readHardware(worker: Fields): HardwareView {
-  const host = fields(worker["host"]);
-  return {
-    host:
-      Object.keys(host).length === 0
-        ? null
-        : {
-            cpuPercent: number(host["cpu_percent"]),
-            memoryUsedBytes: number(host["memory_used_bytes"]),
-            memoryBytes: number(host["memory_bytes"]),
-            diskFreeBytes: number(host["disk_free_bytes"]),
-            netRxBytesPerS: number(host["net_rx_bytes_per_s"]),
-            netTxBytesPerS: number(host["net_tx_bytes_per_s"]),
-            ageMs: number(host["age_ms"]),
-          },
-    gpus: list(worker["gpus"]).map((gpu) => ({
-      uuid: text(gpu["uuid"]) ?? "?",
-      index: number(gpu["index"]),
-      name: text(gpu["name"]) ?? "?",
-      utilizationPercent: number(gpu["utilization_percent"]),
-      memoryUsedBytes: number(gpu["memory_used_bytes"]),
-      memoryTotalBytes: number(gpu["memory_total_bytes"]),
-      engineMemoryBytes: number(gpu["engine_memory_bytes"]),
-      powerWatts: number(gpu["power_watts"]),
-      powerLimitWatts: number(gpu["power_limit_watts"]),
-      temperatureCelsius: number(gpu["temperature_celsius"]),
-      unified: gpu["unified"] === true,
-      migParent: text(gpu["mig_parent"]),
-      ageMs: number(gpu["age_ms"]),
-    })),
-    isPinned: list(worker["engines"]).some((engine) => texts(engine["gpus"]).length > 0),
-    gpuProblem: text(worker["gpu_problem"]),
-  };
-}
-
 /** A worker's GPUs in some words: "8 GPUs 61% 412/640 GiB"; empty where there are none. */
-export function gpuText({ gpus, isPinned, gpuProblem }: HardwareView): string {
+export function gpuText(worker: Hardware): string {
+  const { gpus, gpu_problem: problem } = worker;
   if (gpus.length === 0) {
     // A machine without GPUs is no news.
-    const hasNone = gpuProblem === null || gpuProblem.startsWith("there is no ");
-    return hasNone ? "" : `? (${cleanLine(gpuProblem, 60)})`;
+    const hasNone = problem === null || problem.startsWith("there is no ");
+    return hasNone ? "" : `? (${cleanLine(problem, 60)})`;
   }
-  const own = ownGpus(gpus, isPinned);
+  const own = ownGpus(worker);
   const what = own.length === 1 ? shortName(own[0]?.name ?? "") : `${own.length} GPUs`;
-  const busy = average(own.map((gpu) => gpu.utilizationPercent));
+  const busy = average(own.map((gpu) => gpu.util_pct));
   // GPUs that share the machine's memory share the same.
   const counted = own.some((gpu) => gpu.unified) ? own.slice(0, 1) : own;
-  const used = sum(counted.map((gpu) => gpu.memoryUsedBytes));
-  const total = sum(counted.map((gpu) => gpu.memoryTotalBytes));
-  const ageMs = Math.max(...own.map((gpu) => gpu.ageMs ?? 0));
+  const used = sum(counted.map((gpu) => gpu.mem_used_bytes));
+  const total = sum(counted.map((gpu) => gpu.mem_total_bytes));
+  const ageMs = Math.max(...own.map((gpu) => gpu.age_ms));
   return [
     what,
     busy === null ? "?%" : `${Math.round(busy)}%`,
     memoryText(used, total),
     ...(own.some((gpu) => gpu.unified) ? ["shared"] : []),
     ...(ageMs > OLD_MS ? [`(${formatDuration(ageMs)} old)`] : []),
-    ...(gpuProblem === null ? [] : ["(not all)"]),
+    ...(problem === null ? [] : ["(not all)"]),
   ].join(" ");
 }
 
-export interface NamedHardware {
-  name: string;
-  hardware: HardwareView;
-}
+type Hardware = Pick<WorkerDetail, "gpus" | "gpu_problem" | "engines">;
 
 /** A header and its rows. */
 export type Table = readonly [header: string[], rows: string[][]];
 
 /** All that is known, one row a machine and one a GPU. */
-export function hardwareTables(workers: readonly NamedHardware[]): Table[] {
-  const hosts = workers.flatMap(({ name, hardware: { host } }) =>
-    host === null ? [] : [[name, ...hostRow(host)]],
+export function hardwareTables(
+  workers: readonly Pick<WorkerDetail, "name" | "host" | "gpus" | "gpu_problem">[],
+): Table[] {
+  const hosts = workers.flatMap(({ name, host }) =>
+    host === null ? [] : [[name, ...hostCells(host)]],
   );
-  const gpus = workers.flatMap(({ name, hardware }) => [
-    ...hardware.gpus.map((gpu) => [name, ...gpuRow(gpu), ""]),
-    ...(hardware.gpuProblem === null
-      ? []
-      : [[name, "-", "-", "-", "-", "-", "-", "-", "-", hardware.gpuProblem]]),
+  const gpus = workers.flatMap(({ name, gpus: all, gpu_problem: problem }) => [
+    ...all.map((gpu) => [name, ...gpuCells(gpu), ""]),
+    ...(problem === null ? [] : [[name, "-", "-", "-", "-", "-", "-", "-", "-", problem]]),
   ]);
   return [
     [["WORKER", "CPU", "MEMORY", "DISK FREE", "NET IN", "NET OUT", "AGE"], hosts],
@@ -130,30 +58,30 @@ export function hardwareTables(workers: readonly NamedHardware[]): Table[] {
   ];
 }
 
-function hostRow(host: HostView): string[] {
+function hostCells(host: HostRow): string[] {
   const rate = (bytes: number | null) => (bytes === null ? "?" : `${formatBytes(bytes)}/s`);
   return [
-    percent(host.cpuPercent),
-    memoryText(host.memoryUsedBytes, host.memoryBytes),
-    host.diskFreeBytes === null ? "?" : formatBytes(host.diskFreeBytes),
-    rate(host.netRxBytesPerS),
-    rate(host.netTxBytesPerS),
-    age(host.ageMs),
+    percent(host.cpu_pct),
+    memoryText(host.mem_used_bytes, host.mem_total_bytes),
+    host.disk_free_bytes === null ? "?" : formatBytes(host.disk_free_bytes),
+    rate(host.net_rx_bytes_per_s),
+    rate(host.net_tx_bytes_per_s),
+    formatDuration(host.age_ms),
   ];
 }
 
-function gpuRow(gpu: GpuView): string[] {
-  const { powerWatts, powerLimitWatts, temperatureCelsius, engineMemoryBytes } = gpu;
-  const limit = powerLimitWatts === null ? "" : `/${Math.round(powerLimitWatts)}`;
+function gpuCells(gpu: GpuDetail): string[] {
+  const { power_w, power_limit_w, temp_c, engine_mem_bytes } = gpu;
+  const limit = power_limit_w === null ? "" : `/${Math.round(power_limit_w)}`;
   return [
-    gpu.migParent === null ? String(gpu.index ?? "?") : `${gpu.index ?? "?"} MIG`,
+    gpu.mig_parent === null ? String(gpu.index) : `${gpu.index} MIG`,
     gpu.name,
-    percent(gpu.utilizationPercent),
-    `${memoryText(gpu.memoryUsedBytes, gpu.memoryTotalBytes)}${gpu.unified ? " shared" : ""}`,
-    engineMemoryBytes === null ? "-" : formatBytes(engineMemoryBytes),
-    powerWatts === null ? "?" : `${Math.round(powerWatts)}${limit} W`,
-    temperatureCelsius === null ? "?" : `${Math.round(temperatureCelsius)} C`,
-    age(gpu.ageMs),
+    percent(gpu.util_pct),
+    `${memoryText(gpu.mem_used_bytes, gpu.mem_total_bytes)}${gpu.unified ? " shared" : ""}`,
+    engine_mem_bytes === null ? "-" : formatBytes(engine_mem_bytes),
+    power_w === null ? "?" : `${Math.round(power_w)}${limit} W`,
+    temp_c === null ? "?" : `${Math.round(temp_c)} C`,
+    formatDuration(gpu.age_ms),
   ];
 }
 
@@ -161,10 +89,11 @@ function gpuRow(gpu: GpuView): string[] {
  * Those that the worker's engine was given, else those that it is on, if that is known; MIG
  * instances instead of their GPU.
  */
-function ownGpus(gpus: readonly GpuView[], isPinned: boolean): readonly GpuView[] {
-  const parents = new Set(gpus.map((gpu) => gpu.migParent));
+function ownGpus({ gpus, engines }: Hardware): readonly GpuDetail[] {
+  const parents = new Set(gpus.map((gpu) => gpu.mig_parent));
   const whole = gpus.filter((gpu) => !parents.has(gpu.uuid));
-  const used = whole.filter((gpu) => gpu.engineMemoryBytes !== null);
+  const used = whole.filter((gpu) => gpu.engine_mem_bytes !== null);
+  const isPinned = engines.some(({ gpu_uuids }) => gpu_uuids.length > 0);
   return used.length > 0 && !isPinned ? used : whole;
 }
 
@@ -196,8 +125,4 @@ function average(values: readonly (number | null)[]): number | null {
 
 function percent(value: number | null): string {
   return value === null ? "?" : `${Math.round(value)}%`;
-}
-
-function age(ms: number | null): string {
-  return ms === null ? "?" : formatDuration(ms);
 }

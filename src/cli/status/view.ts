@@ -1,254 +1,156 @@
-/** The screen of `llmnode status`, and the judgement of `status --check`, from the API's JSON. */
+/** The screen of `llmnode status`, and the judgement of `status --check`, from the rows of the head. */
 
+import type { StatusJson } from "../../protocol/watch-json.ts";
+import type { EngineRow, ReplicaRow, WorkerDetail } from "../../protocol/watch-rows.ts";
 import { cleanLine, count } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
-import { type Fields, fields, list, number, text, texts } from "../base/json-fields.ts";
-import { briefly } from "./brief.ts";
-import { orderReason } from "./drain.ts";
-import { failureLines, type FailedEngine } from "./failures.ts";
-import { gpuText, hardwareTables, type HardwareView, readHardware } from "./hardware.ts";
-import { type ProcessView, processTable, readProcess } from "./processes.ts";
 import { cut, textTable } from "../base/table.ts";
-
-/** The parts of `llmnode.status/1` that are shown; what is missing or of another kind is null. */
-export interface StatusView {
-  headVersion: string | null;
-  workers: WorkerView[];
-  models: ModelView[];
-  services: ModelView[];
-}
-
-export interface WorkerView {
-  name: string;
-  state: string;
-  reason: string | null;
-  via: string | null;
-  ageMs: number | null;
-  hardware: HardwareView;
-  engines: EngineView[];
-}
-
-export interface EngineView extends FailedEngine {
-  kind: string;
-  phase: string | null;
-  phaseMs: number | null;
-  load: LoadView | null;
-  process: ProcessView;
-  replicas: ReplicaView[];
-}
-
-/** What an engine says itself about its load. */
-export interface LoadView {
-  running: number | null;
-  waiting: number | null;
-  /** 0 to 1. */
-  kvUsage: number | null;
-}
-
-export interface ReplicaView {
-  /** Or the service. */
-  model: string;
-  state: string;
-  reason: string | null;
-  inFlight: number | null;
-}
-
-export interface ModelView {
-  name: string;
-  ready: number | null;
-  replicas: number | null;
-  inFlight: number | null;
-}
-
-/** Reads the API's JSON; unknown fields are ignored. Null when it is no status at all. */
-export function readStatus(json: unknown): StatusView | null {
-  const root = fields(json);
-  const schema = text(root["schema"]);
-  if (schema === null || !schema.startsWith("llmnode.status/")) return null;
-  return {
-    headVersion: text(fields(root["head"])["version"]),
-    workers: list(root["workers"]).map(readWorker),
-    models: list(root["models"]).map(readModel),
-    services: list(root["services"]).map(readModel),
-  };
-}
-
-function readModel(entry: Fields): ModelView {
-  return {
-    name: text(entry["name"]) ?? "?",
-    ready: number(entry["ready"]),
-    replicas: number(entry["replicas"]),
-    inFlight: number(entry["in_flight"]),
-  };
-}
+import { clockTime } from "../drain/view.ts";
+import { briefly } from "./brief.ts";
+import { failureLines, processTable, stateWord } from "./engines.ts";
+import { gpuText, hardwareTables } from "./hardware.ts";
 
 /** The lines for stdout. */
 export function statusLines(
-  status: StatusView,
+  status: StatusJson,
   { url, columns, verbose = false }: { url: string; columns: number | null; verbose?: boolean },
 ): string[] {
-  const version = status.headVersion === null ? "" : `   llmnode ${status.headVersion}`;
-  const ready = status.models.filter((model) => (model.ready ?? 0) > 0).length;
-  const summary = `${count(status.workers.length, "worker")}, ${ready} of ${count(status.models.length, "model")} ready`;
-  const lines = [cut(cleanLine(`head ${url}${version}   ${summary}`), columns)];
-  const { shown: seen, more } = verbose ? { shown: status, more: [] } : briefly(status);
+  const models = ownModels(status);
+  const ready = models.filter((model) => model.ready > 0).length;
+  const summary = `${count(status.workers.length, "worker")}, ${ready} of ${count(models.length, "model")} ready`;
+  const head = `head ${url}   llmnode ${status.head.version}   ${summary}`;
+  const lines = [cut(cleanLine(head), columns)];
+  const all = { workers: status.workers, models };
+  const { shown, more } = verbose ? { shown: all, more: [] } : briefly(all);
   const add = (header: readonly string[], rows: string[][]) => {
     if (rows.length > 0) lines.push("", ...textTable(header, rows, columns));
   };
   for (const [title, offers] of [
-    ["MODEL", seen.models],
+    ["MODEL", shown.models],
     ["SERVICE", status.services],
   ] as const) {
     add(
       [title, "READY", "INFL"],
-      offers.map(({ name, ready, replicas, inFlight }) => [
-        name,
-        `${shown(ready)}/${shown(replicas)}`,
-        shown(inFlight),
-      ]),
+      offers.map((row) => [row.name, `${row.ready}/${row.replicas}`, String(row.in_flight)]),
     );
   }
   add(
-    ["WORKER", "STATE", "VIA", "SEEN", "GPU", "REASON"],
-    seen.workers.map((worker) => [
+    ["WORKER", "STATE", "ROUTE", "SEEN", "GPU", "REASON"],
+    shown.workers.map((worker) => [
       worker.name,
       worker.state,
-      worker.via ?? "-",
-      worker.ageMs === null ? "?" : `${formatDuration(worker.ageMs)} ago`,
-      gpuText(worker.hardware),
-      worker.reason ?? "",
+      worker.route ?? "-",
+      `${formatDuration(worker.seen_ms)} ago`,
+      gpuText(worker),
+      reasonOf(worker) ?? "",
     ]),
   );
-  add(["ENGINE", "KIND", "STATE", "MODEL", "REPLICA", "INFL", "LOAD", "REASON"], engineRows(seen));
+  const engines = shown.workers.flatMap((worker) => worker.engines);
+  add(
+    ["ENGINE", "KIND", "STATE", "MODEL", "REPLICA", "INFL", "LOAD", "REASON"],
+    engines.flatMap(engineCells),
+  );
   if (more.length > 0) lines.push("", ...more);
   if (verbose) for (const [header, rows] of hardwareTables(status.workers)) add(header, rows);
-  const engines = seen.workers.flatMap((worker) => worker.engines);
   if (verbose) add(...processTable(engines));
   return [...lines, ...failureLines(engines, verbose)];
 }
 
 /** What is wrong, in words; empty when every model and every worker is as it should be. */
-export function problems(status: StatusView): string[] {
+export function problems(status: StatusJson): string[] {
   const found: string[] = [];
-  const offers = [...status.models, ...status.services];
-  if (!offers.some(({ ready }) => (ready ?? 0) > 0)) found.push("no model is ready");
-  for (const model of status.models) {
+  const models = ownModels(status);
+  const offers = [...models, ...status.services];
+  if (!offers.some(({ ready }) => ready > 0)) found.push("no model is ready");
+  for (const model of models) {
     if (model.ready === 0) found.push(`model ${model.name} has no ready replica`);
   }
   for (const service of status.services) {
     if (service.ready === 0) found.push(`service ${service.name} has no ready replica`);
   }
   for (const worker of status.workers) {
-    const why = worker.reason === null ? "" : ` (${worker.reason})`;
     if (["stale", "lost"].includes(worker.state)) {
-      found.push(`worker ${worker.name} is ${worker.state}${why}`);
+      found.push(`worker ${worker.name} is ${worker.state}${because(worker.reason)}`);
     }
     for (const engine of worker.engines) found.push(...engineProblems(engine));
   }
   return found.map((line) => cleanLine(line, 300));
 }
 
-function engineProblems(engine: EngineView): string[] {
-  const why = engine.reason === null ? "" : ` (${engine.reason})`;
-  if (["suspect", "unhealthy", "backoff", "failed"].includes(engine.state)) {
-    return [`engine ${engine.id} is ${engine.state}${why}`];
-  }
-  return engine.replicas
-    .filter(({ state }) => ["unreachable", "overloaded", "excluded"].includes(state))
-    .map((replica) => {
-      const reason = replica.reason ?? engine.reason;
-      const cause = reason === null ? "" : ` (${reason})`;
-      return `${replica.model} on ${engine.id} is ${replica.state}${cause}`;
-    });
+/** An alias is ready as its model is. */
+function ownModels({ models }: StatusJson): StatusJson["models"] {
+  return models.filter(({ alias_of }) => alias_of === null);
 }
 
-/** "load 40%, 2m10s": how far it is, and for how long it has been there. */
-function phaseOf({ phase, phaseMs }: EngineView): string {
-  return phaseMs === null ? (phase ?? "") : `${phase}, ${formatDuration(phaseMs)}`;
+function engineProblems(engine: EngineRow): string[] {
+  const state = stateWord(engine);
+  if (["suspect", "unhealthy", "backoff", "failed"].includes(state)) {
+    return [`engine ${engine.name} is ${state}${because(engine.reason)}`];
+  }
+  return engine.replicas
+    .filter((replica) => ["unreachable", "overloaded", "excluded"].includes(replica.state))
+    .map(
+      (replica) => `${replica.name} on ${engine.name} is ${replica.state}${because(engine.reason)}`,
+    );
+}
+
+function because(reason: string | null): string {
+  return reason === null ? "" : ` (${reason})`;
+}
+
+/** What an operator ordered, or what is wrong and its engines do not say themselves. */
+function reasonOf(worker: WorkerDetail): string | null {
+  const { reason } = worker;
+  const isShown = worker.engines.some((engine) => engine.reason === reason);
+  return orderReason(worker) ?? (isShown ? null : reason);
+}
+
+/** Null where no operator ordered it, or something else says more about the worker now. */
+function orderReason({ drain, state }: WorkerDetail): string | null {
+  if (drain === null || ["stale", "lost", "left"].includes(state)) return null;
+  const parts = [
+    `${drain.purpose} by ${drain.who}`,
+    `since ${clockTime(drain.since)}`,
+    ...(state === "draining" && drain.deadline !== null
+      ? [`deadline ${clockTime(drain.deadline)}`]
+      : []),
+    ...(drain.stage === "queued" ? ["waits for its turn"] : []),
+    ...(drain.stage === "restarting" ? ["its engine starts again"] : []),
+    ...(drain.message === null ? [] : [drain.message]),
+  ];
+  return cleanLine(parts.join(", "), 300);
 }
 
 /** One row a replica; an engine that serves nothing yet still has its row. */
-function engineRows(status: StatusView): string[][] {
-  return status.workers.flatMap((worker) =>
-    worker.engines.flatMap((engine) => {
-      const state = engine.phase === null ? engine.state : `${engine.state} (${phaseOf(engine)})`;
-      const own = [engine.id, engine.kind, state];
-      if (engine.replicas.length === 0) return [[...own, "-", "-", "-", "", engine.reason ?? ""]];
-      return engine.replicas.map((replica) => [
-        ...own,
-        replica.model,
-        replica.state,
-        shown(replica.inFlight),
-        loadText(engine.load),
-        replica.reason ?? engine.reason ?? "",
-      ]);
-    }),
-  );
-}
-
-function readWorker(entry: Record<string, unknown>): WorkerView {
-  const name = text(entry["name"]) ?? "?";
-  return {
+function engineCells(engine: EngineRow): string[][] {
+  const own = [engine.name, engine.kind, stateText(engine)];
+  const reason = engine.reason ?? "";
+  if (engine.replicas.length === 0) return [[...own, "-", "-", "-", "", reason]];
+  return engine.replicas.map(({ name, state, in_flight }: ReplicaRow) => [
+    ...own,
     name,
-    state: text(entry["state"]) ?? "?",
-    reason: orderReason(entry) ?? text(entry["reason"]),
-    via: text(entry["via"]),
-    ageMs: number(entry["age_ms"]),
-    hardware: readHardware(entry),
-    engines: list(entry["engines"]).map((engine, i) => ({
-      id: text(engine["id"]) ?? `${name}/${i + 1}`,
-      kind: text(engine["kind"]) ?? "?",
-      state: text(engine["state"]) ?? "?",
-      phase: text(engine["phase"]),
-      phaseMs: number(engine["phase_ms"]),
-      reason: text(engine["reason"]),
-      failure: text(engine["failure"]),
-      hint: text(engine["hint"]),
-      evidence: texts(engine["evidence"]),
-      load: readLoad(engine["load"]),
-      process: readProcess(engine),
-      replicas: [
-        ...list(engine["replicas"]).map((replica) => readReplica(replica, "model")),
-        // Null for an engine with models.
-        ...(engine["service"] ? [readReplica(fields(engine["service"]), "name")] : []),
-      ],
-    })),
-  };
+    state,
+    String(in_flight),
+    loadText(engine),
+    reason,
+  ]);
 }
 
-function readReplica(entry: Fields, name: "model" | "name"): ReplicaView {
-  return {
-    model: text(entry[name]) ?? "?",
-    state: text(entry["state"]) ?? "?",
-    reason: text(entry["reason"]),
-    inFlight: number(entry["in_flight"]),
-  };
-}
-
-function readLoad(value: unknown): LoadView | null {
-  const load = fields(value);
-  const figures = {
-    running: number(load["running"]),
-    waiting: number(load["waiting"]),
-    kvUsage: number(load["kv_usage"]),
-  };
-  return Object.values(figures).every((figure) => figure === null) ? null : figures;
+/** "starting (load 40%, 2m10s)": how far it is, and for how long it has been there. */
+function stateText(engine: EngineRow): string {
+  const { phase, phase_ms } = engine;
+  const state = stateWord(engine);
+  if (phase === null) return state;
+  return `${state} (${phase_ms === null ? phase : `${phase}, ${formatDuration(phase_ms)}`})`;
 }
 
 /** "12 run, 3 wait, cache 40%", without what is not known. */
-function loadText(load: LoadView | null): string {
-  if (load === null) return "";
-  const { running, waiting, kvUsage } = load;
+function loadText({ running, queue, kv_pct }: EngineRow): string {
   return [
     running === null ? [] : `${running} run`,
-    waiting === null ? [] : `${waiting} wait`,
-    kvUsage === null ? [] : `cache ${Math.round(kvUsage * 100)}%`,
+    queue === null ? [] : `${queue} wait`,
+    kv_pct === null ? [] : `cache ${Math.round(kv_pct)}%`,
   ]
     .flat()
     .join(", ");
-}
-
-/** Unknown is shown as unknown. */
-function shown(value: number | null): string {
-  return value === null ? "?" : String(value);
 }

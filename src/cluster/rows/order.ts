@@ -1,14 +1,8 @@
 /** Which rows are shown, and in which order: filters and sorts over their fields. */
 
 import { type FieldValue, type FilterFields, parseFilter } from "../../protocol/filter.ts";
-import {
-  type EventRow,
-  type ModelRow,
-  type RequestRow,
-  type View,
-  WATCH_ROW_FIELDS,
-  type WorkerRow,
-} from "../../protocol/watch-rows.ts";
+import { WATCH_ROW_FIELDS } from "../../protocol/row-fields.ts";
+import type { EventRow, ModelRow, RequestRow, View, WorkerRow } from "../../protocol/watch-rows.ts";
 import { badness } from "./state.ts";
 
 export type Row = WorkerRow | ModelRow | RequestRow | EventRow;
@@ -89,9 +83,9 @@ function isNamed(item: unknown): item is { name: string } {
 
 /** What a person sees in a row. */
 const TEXTS: Readonly<Record<View, readonly string[]>> = {
-  workers: ["name", "state", "state_detail", "models", "reason", "address", "labels", "via"],
+  workers: ["name", "state", "state_detail", "models", "reason", "address", "labels", "route"],
   models: ["name", "alias_of", "state", "kinds", "workers"],
-  requests: ["id", "phase", "model", "worker", "key", "route"],
+  requests: ["id", "phase", "model", "worker", "key", "path"],
   events: ["level", "kind", "worker", "model", "text"],
 };
 

@@ -8,7 +8,7 @@ import {
   type WorkerRow,
 } from "../../protocol/watch-rows.ts";
 import { badness } from "./state.ts";
-import type { Throughput } from "./rows.ts";
+import type { Throughput } from "./context.ts";
 
 /** What passes through all of it, and what rows do not tell. */
 export interface ClusterThroughput extends Throughput {

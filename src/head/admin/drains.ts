@@ -2,7 +2,8 @@
 
 import type { LastReplica } from "../../cluster/liveness/drains.ts";
 import type { ClusterState, Worker } from "../../cluster/state/state.ts";
-import { drainJson, type DrainJson } from "../../cluster/rows/snapshot-drain.ts";
+import { drainRow } from "../../cluster/rows/workers.ts";
+import type { DrainRow } from "../../protocol/watch-rows.ts";
 import { type Body, flag, number, optionalText, texts } from "../http/body.ts";
 import type { DrainWish, Ordered, Outcome } from "../drains/wish.ts";
 import type { Drains, EndedOrder } from "../drains/drains.ts";
@@ -36,7 +37,7 @@ export function drainRoutes({ state, drains }: DrainRoutesOptions): AdminRoute[]
       workers: found.map(({ worker, order }) => ({
         name: worker?.name ?? order?.workerName ?? null,
         ...placeJson(worker),
-        drain: order && drainJson(order),
+        drain: order && drainRow(order),
       })),
     };
   };
@@ -76,7 +77,7 @@ function orderedJson(
 ): PlaceJson & {
   id: string;
   name: string;
-  drain: DrainJson;
+  drain: DrainRow;
   was_ordered: boolean;
   /** Of the engine that is to start anew. */
   engine_state: string | null;
@@ -88,7 +89,7 @@ function orderedJson(
     id: order.workerId,
     name: worker?.name ?? order.workerName,
     ...placeJson(worker),
-    drain: drainJson(order),
+    drain: drainRow(order),
     was_ordered: isOld,
     engine_state: engine?.report.state ?? null,
     engine_phase: engine?.report.phase ?? null,
@@ -96,7 +97,7 @@ function orderedJson(
 }
 
 function endedJson({ order, outcome, reason }: EndedOrder): object {
-  return { name: order.workerName, drain: drainJson(order), outcome, reason };
+  return { name: order.workerName, drain: drainRow(order), outcome, reason };
 }
 
 function lastJson(state: ClusterState, { workerId, name }: LastReplica): object {

@@ -1,6 +1,5 @@
 /** What the head answers itself to clients and to what watches over it: health, lists, status, metrics. */
 
-import { statusJson } from "../../cluster/rows/snapshot.ts";
 import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import type { Caller } from "../../protocol/caller.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
@@ -91,7 +90,7 @@ function modelRoutes({ catalog, aliases, ollamaLists }: OwnRoutesOptions): HeadR
 
 /** They tell names and addresses of machines. */
 function statusRoutes(options: OwnRoutesOptions): HeadRoute[] {
-  const { state, catalog, head, now, logs, metrics } = options;
+  const { state, head, now, logs, metrics } = options;
   const forViewers = { methods: READ, audience: "viewer" } as const;
   return [
     { ...forViewers, path: "/metrics", openedBy: "metrics", handle: metrics },
@@ -99,12 +98,6 @@ function statusRoutes(options: OwnRoutesOptions): HeadRoute[] {
       ...forViewers,
       path: "/v1/dnt/table",
       handle: () => Response.json(dntTable(state, head, now())),
-    },
-    {
-      ...forViewers,
-      path: "/api/v1/status",
-      openedBy: "status",
-      handle: () => Response.json(statusJson({ state, catalog: catalog() }, head, now())),
     },
     {
       methods: ["GET"],

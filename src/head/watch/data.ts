@@ -2,22 +2,19 @@
 
 import { queueDepths } from "../../cluster/state/queue.ts";
 import { findWorker } from "../../cluster/state/named.ts";
-import {
-  modelDetail,
-  modelRows,
-  type RowContext,
-  workerDetail,
-  workerRow,
-} from "../../cluster/rows/rows.ts";
+import type { RowContext } from "../../cluster/rows/context.ts";
+import { modelDetail, modelRows, serviceRows } from "../../cluster/rows/models.ts";
+import { workerDetail, workerDetails, workerRow } from "../../cluster/rows/workers.ts";
 import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import { attentionOf, stripOf, totalsOf } from "../../cluster/rows/totals.ts";
 import type {
   HistoryJson,
   HistoryPoint,
+  StatusJson,
   TotalsJson,
   WatchFrame,
 } from "../../protocol/watch-json.ts";
-import type { ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-rows.ts";
+import type { ModelRow, RequestRow, WorkerDetail, WorkerRow } from "../../protocol/watch-rows.ts";
 import type { ListedAliases } from "../store/aliases.ts";
 import type { Rates } from "./rates.ts";
 import type { RequestsTable } from "./requests-table.ts";
@@ -45,15 +42,17 @@ export interface WatchData {
   totals: TotalsJson;
   strip: string;
   attention: WatchFrame["attention"];
-  head: { cpu_percent: number | null; memory_bytes: number | null };
+  head: Pick<WatchFrame["head"], "cpu_pct" | "mem_used_bytes">;
 }
 
 export interface WatchSource extends Disposable {
   data(): WatchData;
   requests(): readonly RequestRow[];
   /** With engines; null where there is none of that name. */
-  worker(name: string): WorkerRow | null;
+  worker(name: string): WorkerDetail | null;
   model(name: string): ModelRow | null;
+  /** All of it, with every detail. */
+  status(): Pick<StatusJson, "workers" | "models" | "services">;
   history: History;
 }
 
@@ -100,6 +99,10 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
       const row = this.data().models.find((one) => one.name === name);
       return row ? modelDetail(contextOf(options), row) : null;
     },
+    status() {
+      const at = contextOf(options);
+      return { workers: workerDetails(at), models: modelRows(at), services: serviceRows(at) };
+    },
     [Symbol.dispose]: () => clearInterval(timer),
   };
 }
@@ -133,7 +136,7 @@ function dataNow(options: WatchDataOptions, cpuPercent: number | null): WatchDat
     }),
     strip: stripOf(workers),
     attention: attentionOf(workers, models),
-    head: { cpu_percent: cpuPercent, memory_bytes: process.memoryUsage.rss() },
+    head: { cpu_pct: cpuPercent, mem_used_bytes: process.memoryUsage.rss() },
   };
 }
 

@@ -88,7 +88,7 @@ function rowOf({ record, watch }: LiveRequest, now: number): RequestRow {
     id: record.id,
     age_ms: Math.max(0, Math.round(now - record.startedAt)),
     phase,
-    route: record.route,
+    path: record.route,
     model: record.model,
     worker: phase === "queued" ? null : (last?.worker ?? null),
     engine: phase === "queued" || !last ? null : `${last.worker}/${last.engine}`,

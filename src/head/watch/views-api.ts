@@ -22,6 +22,13 @@ export function viewRoutes(views: Views): HeadRoute[] {
     },
     {
       ...forViewers,
+      methods: ["GET", "HEAD"],
+      path: "/api/v1/status",
+      openedBy: "status",
+      handle: () => json(views.status()),
+    },
+    {
+      ...forViewers,
       path: WATCH,
       openedBy: "status",
       staysClosed: showsMore,

@@ -3,7 +3,13 @@
 import { chooseRows, orderRows } from "../../cluster/rows/order.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { FilterError } from "../../protocol/filter.ts";
-import type { EventsJson, HeadFacts, RequestsJson } from "../../protocol/watch-json.ts";
+import {
+  type EventsJson,
+  type HeadFacts,
+  type RequestsJson,
+  STATUS_SCHEMA,
+  type StatusJson,
+} from "../../protocol/watch-json.ts";
 import type { LiveRequest } from "../../proxy/record/recording.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Events } from "../events/events.ts";
@@ -29,6 +35,8 @@ export interface Views extends Disposable {
   watch(words: URLSearchParams, viewer: Viewer): Response;
   /** `POST /api/v1/watch/<id>`: another query for that stream. */
   ask(id: string, body: Record<string, unknown>): void;
+  /** `GET /api/v1/status` */
+  status(): StatusJson;
   /** `GET /api/v1/requests` */
   requests(words: URLSearchParams): RequestsJson;
   /** `GET /api/v1/events` */
@@ -66,6 +74,14 @@ export function createViews(options: ViewsOptions): Views {
     },
     watch: (words, viewer) => watch.open(readWatchWords(words), viewer),
     ask: (id, body) => watch.ask(id, readWatchQuery(body)),
+    status() {
+      const { version, uptime_ms } = options.head();
+      return {
+        schema: STATUS_SCHEMA,
+        head: { ...stamp(), version, uptime_ms },
+        ...source.status(),
+      };
+    },
     requests(words) {
       const query = readWatchWords(words);
       const rows = source.requests();

@@ -1,6 +1,12 @@
 /** The pages of one worker, one model, one request. */
 
-import type { EngineRow, ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-rows.ts";
+import type {
+  DrainRow,
+  EngineRow,
+  ModelRow,
+  RequestRow,
+  WorkerRow,
+} from "../../protocol/watch-rows.ts";
 import { formatDuration } from "../../util/units.ts";
 import { bar } from "../text/bars.ts";
 import { cutEnd, fitText } from "../text/columns.ts";
@@ -28,7 +34,7 @@ export function workerDetail(
     .join(" ");
   const facts = [
     worker.address,
-    worker.via ?? "",
+    worker.route ?? "",
     `llmnode ${worker.version}`,
     `heard ${formatDuration(worker.seen_ms)} ago`,
     worker.uptime_ms === null ? "" : `up ${formatDuration(worker.uptime_ms)}`,
@@ -45,11 +51,10 @@ export function workerDetail(
   return lines;
 }
 
-function drainText(drain: NonNullable<WorkerRow["drain"]>): string {
+function drainText(drain: DrainRow): string {
   const deadline = drain.deadline === null ? "" : `, until ${drain.deadline}`;
-  const by = drain.by === null ? "" : ` by ${clean(drain.by, 60)}`;
   const message = drain.message === null ? "" : `: ${clean(drain.message, 200)}`;
-  return `drained${by} since ${drain.since}${deadline}${message}`;
+  return `drained by ${clean(drain.who, 60)} since ${drain.since}${deadline}${message}`;
 }
 
 /** The order in which an engine starts; what its log has shown is behind it. */
@@ -91,9 +96,10 @@ function loadLines(
   engine: EngineRow,
   { width, charset }: DrawOptions & { width: number },
 ): DrawnLine[] {
-  const at = PHASES.findIndex((phase) => phase === engine.phase);
+  const [phaseNow] = engine.phase?.split(" ") ?? [];
+  const at = PHASES.findIndex((phase) => phase === phaseNow);
   if (at < 0) {
-    const since = formatDuration(engine.phase_ms ?? engine.since_ms);
+    const since = formatDuration(engine.phase_ms ?? engine.state_ms);
     return [drawnText(`[>] ${clean(engine.phase ?? "starting", 60)} ${since}`, width, "changing")];
   }
   return PHASES.slice(Math.min(at, 1)).map((phase) => {
@@ -102,7 +108,7 @@ function loadLines(
     const sign = isNow ? "[>]" : index < at ? "[x]" : "[ ]";
     const spans: Span[] = [span(`${sign} ${phase.padEnd(10)}`, isNow ? "changing" : "dim")];
     if (isNow) {
-      spans.push(span(formatDuration(engine.phase_ms ?? engine.since_ms).padEnd(8)));
+      spans.push(span(formatDuration(engine.phase_ms ?? engine.state_ms).padEnd(8)));
       if (engine.progress_pct !== null) {
         spans.push(
           span(bar(engine.progress_pct / 100, 22, charset), "changing"),
@@ -206,7 +212,7 @@ export function requestDetail(request: RequestRow | null, width: number): DrawnL
   if (request === null) return [drawnText("this request has ended", width, "dim")];
   const facts = [
     `${request.phase} for ${formatDuration(request.age_ms)}`,
-    request.route,
+    request.path,
     `model ${clean(request.model ?? UNKNOWN)}`,
     `worker ${clean(request.worker ?? UNKNOWN)}`,
     `key ${clean(request.key ?? UNKNOWN, 60)}`,

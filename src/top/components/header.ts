@@ -31,9 +31,9 @@ export function titleLine(state: TopState, width: number): DrawnLine {
   const up = uptime === null ? [] : [GAP, span(`up ${formatDuration(uptime)}`)];
   const facts: Span[] = [];
   if (width >= 120 && frame) {
-    const { cpu_percent, memory_bytes } = frame.head;
-    const cpu = cpu_percent === null ? "-" : `${Math.round(cpu_percent)}%`;
-    const memory = memory_bytes === null ? "-" : `${Math.round(memory_bytes / 1024 ** 2)}M`;
+    const { cpu_pct, mem_used_bytes } = frame.head;
+    const cpu = cpu_pct === null ? "-" : `${Math.round(cpu_pct)}%`;
+    const memory = mem_used_bytes === null ? "-" : `${Math.round(mem_used_bytes / 1024 ** 2)}M`;
     facts.push(GAP, span(`head cpu ${cpu} rss ${memory}`));
     if (hello) facts.push(GAP, span(`llmnode ${clean(hello.head.version, 40)}`));
   }

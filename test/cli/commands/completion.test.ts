@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { runProcess } from "../../helpers/process.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";
 import { waitFor } from "../../helpers/wait.ts";
+import { detailOf, model, worker } from "../../top/sample.ts";
 import { type ListHead, run, startListHead } from "../lists/list-head.ts";
 
 const MAIN = resolve(import.meta.dir, "../../../src/main.ts");
@@ -16,11 +17,8 @@ beforeAll(() => {
   dir = tempDir();
   head = startListHead({
     status: {
-      workers: [{ name: "gpu-01", state: "ready", engines: [] }],
-      models: [
-        { name: "org/big:70b", ready: 1, replicas: 1 },
-        { name: "org/big:7b", ready: 1, replicas: 1 },
-      ],
+      workers: [detailOf(worker("gpu-01"))],
+      models: [model("org/big:70b"), model("org/big:7b")],
       services: [],
     },
   });

@@ -5,7 +5,7 @@ import { commandTable } from "../../../src/cli/commands.ts";
 import { type Candidate, complete, type LiveKind } from "../../../src/cli/complete/complete.ts";
 import { liveNames } from "../../../src/cli/complete/names.ts";
 import { tempDir } from "../../helpers/temp.ts";
-import { cluster, request } from "../../top/sample.ts";
+import { cluster, detailOf, engine, model, request, worker } from "../../top/sample.ts";
 import { type ListHead, run, startListHead } from "../lists/list-head.ts";
 
 const NAMES: Record<LiveKind, string[]> = {
@@ -78,12 +78,10 @@ describe("names that the head knows", () => {
     ...cluster(),
     status: {
       workers: [
-        { name: "gpu-01", state: "ready", engines: [{ id: "gpu-01/1", replicas: [] }] },
-        { name: "$(reboot)", state: "ready", engines: [] },
-        { name: "a b", state: "ready", engines: [] },
-        { name: "-rf", state: "ready", engines: [] },
+        detailOf(worker("gpu-01"), { engines: [engine("gpu-01/1", { models: [] })] }),
+        ...["$(reboot)", "a b", "-rf"].map((name) => detailOf(worker(name))),
       ],
-      models: [{ name: "org/A:7b", ready: 1, replicas: 2 }, { name: "`x`\n\u001b[2J" }],
+      models: [model("org/A:7b", { ready: 1, replicas: 2 }), model("`x`\n\u001b[2J")],
       services: [],
     },
   });

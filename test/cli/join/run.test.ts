@@ -51,7 +51,7 @@ function engine(model: string): string[] {
 
 interface WorkerJson {
   name: string;
-  engines: { replicas: { model: string; state: string }[] }[];
+  engines: { replicas: { name: string; state: string }[] }[];
 }
 
 async function readyWorkers(model: string): Promise<string[]> {
@@ -60,7 +60,7 @@ async function readyWorkers(model: string): Promise<string[]> {
   return workers
     .filter(({ engines }) =>
       engines.some(({ replicas }) =>
-        replicas.some((replica) => replica.model === model && replica.state === "ready"),
+        replicas.some((replica) => replica.name === model && replica.state === "ready"),
       ),
     )
     .map(({ name }) => name);

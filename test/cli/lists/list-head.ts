@@ -3,6 +3,7 @@
 import { chooseRows, orderRows, type Row } from "../../../src/cluster/rows/order.ts";
 import { runCli } from "../../../src/cli/run.ts";
 import { createOutput, type Terminal } from "../../../src/cli/base/terminal.ts";
+import type { StatusJson } from "../../../src/protocol/watch-json.ts";
 import type {
   EventRow,
   ModelRow,
@@ -17,7 +18,7 @@ export interface Told {
   requests: RequestRow[];
   events: EventRow[];
   /** As `GET /api/v1/status`, without its schema and head. */
-  status: { workers: object[]; models: object[]; services: object[] };
+  status: Pick<StatusJson, "workers" | "models" | "services">;
 }
 
 export function nothing(): Told {
@@ -57,7 +58,7 @@ export function startListHead(told: Partial<Told> = {}): ListHead {
         case "/api/v1/watch":
           return watch(self.told, searchParams);
         case "/api/v1/status":
-          return Response.json({ schema: "llmnode.status/1", head: HEAD, ...self.told.status });
+          return Response.json({ schema: "llmnode.status/2", head: HEAD, ...self.told.status });
         case "/api/v1/requests": {
           const rows = chosen("requests", self.told.requests, searchParams);
           const total = self.told.requests.length;
@@ -119,7 +120,7 @@ function watch(told: Told, words: URLSearchParams): Response {
   const model = told.models.find((row) => row.name === name);
   const sent = {
     ...frame({ workers: told.workers, models: told.models, requests: [], events: [] }, { view }),
-    head: { id: HEAD.id, uptime_ms: 1000, cpu_percent: null, memory_bytes: null },
+    head: { id: HEAD.id, uptime_ms: 1000, cpu_pct: null, mem_used_bytes: null },
     time: HEAD.time,
     total: all.length,
     matching: rows.length,

@@ -4,10 +4,12 @@ import { EVENTS } from "../../../src/cli/lists/events.ts";
 import { MODELS } from "../../../src/cli/lists/models.ts";
 import { REQUESTS } from "../../../src/cli/lists/requests.ts";
 import { WORKERS } from "../../../src/cli/lists/workers.ts";
+import { showReport, unknownReport } from "../../../src/protocol/engine-report.ts";
+import type { EngineRow, WorkerRow } from "../../../src/protocol/watch-rows.ts";
 import {
   cluster,
+  detailOf,
   engine,
-  gpus,
   loading,
   manyWorkers,
   model,
@@ -27,28 +29,14 @@ const SCHEMAS = [
   { words: ["events"], listing: EVENTS, kinds: EVENT },
 ] as const;
 
-function statusOf(workers: readonly { name: string; state: string }[]): Told["status"] {
+function unknownEngine(name: string): EngineRow {
+  const unknown = { queue: null, kv_pct: null, output_tokens_per_s: null, ttft_ms: null };
+  return engine(name, { ...showReport(unknownReport(0), 0), ...unknown, models: [], route: null });
+}
+
+function statusOf(workers: readonly WorkerRow[]): Told["status"] {
   return {
-    workers: workers.map(({ name, state }) => ({
-      name,
-      state,
-      reason: state === "lost" ? "silent for 15s" : null,
-      gpus: gpus(4).map(({ index, uuid }) => ({ index, uuid })),
-      engines: [
-        {
-          id: `${name}/1`,
-          kind: "vllm",
-          state: "ready",
-          state_ms: 61_000,
-          phase: null,
-          gpus: ["GPU-0", "GPU-1", "GPU-3"],
-          restarts: 0,
-          pid: 17,
-          replicas: [{ model: "Qwen/Qwen3-8B", state: "ready", in_flight: 3 }],
-          service: null,
-        },
-      ],
-    })),
+    workers: workers.map((row) => detailOf(row, { engines: [engine(`${row.name}/1`)] })),
     models: [],
     services: [],
   };
@@ -63,19 +51,23 @@ const CLUSTERS: Record<string, Told> = {
   "with details and nothing known": {
     workers: [
       worker("gpu-a", { engines: [engine("gpu-a/1"), loading("gpu-a/2")], sparkline: [1, null] }),
-      worker("gpu-b", { state: "left", ttft_ms: null, uptime_ms: null, via: null, gpus: [] }),
+      worker("gpu-b", { state: "left", ttft_ms: null, uptime_ms: null, route: null, gpus: [] }),
     ],
     models: [model("m", { engines: replicas("m"), context: null, kinds: [], workers: [] })],
     requests: [request("r1", { model: null, worker: null, engine: null, timeline: [] })],
     events: [],
-    status: { workers: [{ name: "gpu-a", engines: [{}] }], models: [], services: [] },
+    status: {
+      workers: [detailOf(worker("gpu-a"), { engines: [unknownEngine("gpu-a/1")] })],
+      models: [],
+      services: [],
+    },
   },
   "that means no good": {
     workers: [worker(HOSTILE, { reason: HOSTILE, labels: { [HOSTILE]: HOSTILE } })],
     models: [model(HOSTILE, { workers: [HOSTILE] })],
     requests: [request(HOSTILE, { model: HOSTILE })],
     events: [{ ...cluster().events[0]!, text: HOSTILE, worker: HOSTILE }],
-    status: statusOf([{ name: HOSTILE, state: "ready" }]),
+    status: statusOf([worker(HOSTILE, { reason: HOSTILE })]),
   },
 };
 

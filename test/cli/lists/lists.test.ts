@@ -1,6 +1,16 @@
 import { describe, expect, test } from "bun:test";
 import { resolve } from "node:path";
-import { cluster, engine, gpus, loading, model, replicas, worker } from "../../top/sample.ts";
+import {
+  cluster,
+  detailOf,
+  DRAIN,
+  engine,
+  gpus,
+  loading,
+  model,
+  replicas,
+  worker,
+} from "../../top/sample.ts";
 import { runProcess } from "../../helpers/process.ts";
 import { type ListHead, refusal, run, startListHead } from "./list-head.ts";
 
@@ -19,7 +29,7 @@ function detailed(): Partial<ListHead["told"]> {
     id: "a17cffff",
     state: "starting",
     state_detail: "load 62%",
-    drain: { since: "2026-02-03T14:00:02.000Z", deadline: null, by: "ops", message: "driver" },
+    drain: { ...DRAIN, since: "2026-02-03T14:00:02.000Z", message: "driver" },
     engines: [{ ...loading("gpu-b/1"), reason: "exit 1", hint: "look", evidence: ["OOM"] }],
   });
   const left = worker("gpu-c", { id: "c0ffee00", state: "left", engines: [] });
@@ -83,40 +93,39 @@ describe("words and what they give", () => {
       ...SAMPLE,
       status: {
         workers: [
-          {
-            name: "gpu-01",
-            state: "ready",
-            gpus: [0, 1, 2, 3, 5].map((index) => ({ index, uuid: `GPU-${index}` })),
+          detailOf(worker("gpu-01"), {
             engines: [
-              {
-                id: "gpu-01/1",
-                kind: "vllm",
-                state: "ready",
+              engine("gpu-01/1", {
                 state_ms: 61_000,
-                gpus: ["GPU-0", "GPU-1", "GPU-5"],
-                replicas: [
-                  { model: "A", in_flight: 2 },
-                  { model: "B", in_flight: 1 },
-                ],
-              },
+                gpus: [0, 1, 5],
+                in_flight: 3,
+                models: ["A", "B"],
+              }),
             ],
-          },
-          {
-            name: "gpu-02",
-            state: "lost",
-            reason: "silent for 15s",
-            gpus: [0, 1, 2, 3].map((index) => ({ index, uuid: `GPU-${index}` })),
-            engines: [{ id: "gpu-02/1", state: "ready", service: { name: "ocr", in_flight: 4 } }],
-          },
+          }),
+          detailOf(worker("gpu-02"), {
+            engines: [
+              engine("gpu-02/1", {
+                state: "lost",
+                state_detail: "20s",
+                reason: "silent for 15s",
+                state_ms: 3000,
+                gpus: [0, 1, 2, 3],
+                in_flight: 4,
+                service: "ocr",
+                models: ["ocr"],
+              }),
+            ],
+          }),
         ],
         models: [],
         services: [],
       },
     });
     expect((await run(head, ["ps"])).stdout.split("\n")).toEqual([
-      "ENGINE     MODEL         WORKER   STATE   GPUS    INFL   UP      REASON",
-      "gpu-01/1   A, B          gpu-01   ready   0-1,5   3      1m01s",
-      "gpu-02/1   service ocr   gpu-02   lost    0-3     4      -       silent for 15s",
+      "ENGINE     MODEL         WORKER   STATE      GPUS    INFL   SINCE   REASON",
+      "gpu-01/1   A, B          gpu-01   ready      0-1,5   3      1m01s",
+      "gpu-02/1   service ocr   gpu-02   lost 20s   0-3     4      3.0s    silent for 15s",
       "",
     ]);
     expect((await run(head, ["ps", "gpu-02", "-q"])).stdout).toBe("gpu-02/1\n");

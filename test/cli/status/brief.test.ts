@@ -1,26 +1,22 @@
 import { expect, test } from "bun:test";
-import { readStatus, statusLines } from "../../../src/cli/status/view.ts";
+import { statusLines } from "../../../src/cli/status/view.ts";
+import type { RowState } from "../../../src/protocol/watch-rows.ts";
+import { engine, model, replica, status as statusOf, worker } from "./rows.ts";
 
 /** A head's status of so many workers, one of which in `states` is not ready. */
-function status(count: number, states: Record<number, string>, models = 1) {
-  const view = readStatus({
-    schema: "llmnode.status/1",
-    head: { version: "1" },
-    workers: Array.from({ length: count }, (_, i) => ({
-      name: `w${i}`,
-      state: states[i] ?? "ready",
-      engines: [{ kind: "vllm", state: "ready", replicas: [{ model: "m", state: "ready" }] }],
-    })),
-    models: Array.from({ length: models }, (_, i) => ({
-      name: `m${i}`,
-      ready: i === 30 ? 0 : 1,
-      replicas: 1,
-      in_flight: 0,
-    })),
-    services: [],
-  });
-  if (view === null) throw new Error("it is no status");
-  return view;
+function status(count: number, states: Record<number, RowState>, models = 1) {
+  return statusOf(
+    Array.from({ length: count }, (_, i) =>
+      worker(`w${i}`, {
+        state: states[i] ?? "ready",
+        route: null,
+        engines: [engine(`w${i}/1`, { replicas: [replica("m")] })],
+      }),
+    ),
+    Array.from({ length: models }, (_, i) =>
+      model(`m${i}`, { ready: i === 30 ? 0 : 1, replicas: 1, in_flight: 0 }),
+    ),
+  );
 }
 
 const NARROW = { url: "http://h", columns: null };
@@ -48,7 +44,8 @@ test("of many those in trouble are, in the order of all, and the rest is counted
 });
 
 test("where more are in trouble than there is room, the rest is not called ready", () => {
-  const lost = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [i, "lost"]));
+  const lost: Record<number, RowState> = {};
+  for (let i = 0; i < 40; i += 1) lost[i] = "lost";
   expect(statusLines(status(60, lost), NARROW).at(-1)).toBe("and 40 more workers: llmnode workers");
 });
 

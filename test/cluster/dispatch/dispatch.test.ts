@@ -13,7 +13,8 @@ import {
 } from "../../../src/cluster/state/registry.ts";
 import { type ClusterState, type Lease } from "../../../src/cluster/state/state.ts";
 import type { WireEngineReport } from "../../../src/protocol/engine-report.ts";
-import { statusJson } from "../../../src/cluster/rows/snapshot.ts";
+import { modelRows } from "../../../src/cluster/rows/models.ts";
+import { workerDetails } from "../../../src/cluster/rows/workers.ts";
 import type { ReplicaRequest } from "../../../src/protocol/replica-request.ts";
 import {
   accepted,
@@ -27,6 +28,7 @@ import {
   T0,
   tryJoin,
   request,
+  rowContext,
 } from "../fixtures.ts";
 
 function asker(state: ClusterState, random: () => number = Math.random) {
@@ -193,11 +195,12 @@ test("status shows workers, engines and models as the schema says", () => {
     expectedModels: ["n"],
   } satisfies Partial<WireEngineReport>;
   reportEngine(state, { worker: b.worker, report: report(phase) }, T0);
-  const catalog = createCatalogReader(state)();
-  const status = statusJson({ state, catalog }, { id: "h", version: "1" }, T0 + 40);
+  const context = rowContext(state, { now: T0 + 40 });
+  const status = { workers: workerDetails(context), models: modelRows(context) };
   const UNKNOWN_ENGINE = {
     phase_ms: null,
-    gpus: [],
+    gpus: null,
+    gpu_uuids: [],
     failure: null,
     hint: null,
     evidence: [],
@@ -206,13 +209,12 @@ test("status shows workers, engines and models as the schema says", () => {
     adopted: false,
     max_in_flight: null,
     gpus_wanted: null,
-    load: null,
+    running: null,
+    load_age_ms: null,
   };
   const UNKNOWN_HARDWARE = { host: null, gpus: [], gpu_problem: null };
   // What further fields hold has tests where it comes from.
   expect(status).toMatchObject({
-    schema: "llmnode.status/1",
-    head: { id: "h", version: "1", time: new Date(T0 + 40).toISOString() },
     workers: [
       {
         ...UNKNOWN_HARDWARE,
@@ -220,17 +222,17 @@ test("status shows workers, engines and models as the schema says", () => {
         name: "a",
         state: "ready",
         reason: null,
-        via: "direct",
-        age_ms: 40,
+        route: "direct",
+        seen_ms: 40,
         engines: [
           {
             ...UNKNOWN_ENGINE,
-            id: "a/1",
+            name: "a/1",
             kind: "vllm",
             state: "ready",
             phase: null,
             reason: null,
-            replicas: [{ model: "m", state: "ready", in_flight: 1 }],
+            replicas: [{ name: "m", state: "ready", in_flight: 1 }],
           },
         ],
       },
@@ -238,20 +240,20 @@ test("status shows workers, engines and models as the schema says", () => {
         ...UNKNOWN_HARDWARE,
         id: "worker-bbbb",
         name: "b",
-        state: "ready",
+        state: "starting",
         reason: null,
-        via: null,
-        age_ms: 40,
+        route: null,
+        seen_ms: 40,
         engines: [
           {
             ...UNKNOWN_ENGINE,
             phase_ms: 40,
-            id: "b/1",
+            name: "b/1",
             kind: "vllm",
             state: "starting",
             phase: "load 40%",
             reason: null,
-            replicas: [{ model: "n", state: "starting", in_flight: 0 }],
+            replicas: [{ name: "n", state: "starting", in_flight: 0 }],
           },
         ],
       },

@@ -2,11 +2,12 @@ import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { reportLoads } from "../../../src/cluster/state/load.ts";
 import { reportEngine } from "../../../src/cluster/state/registry.ts";
-import { statusJson } from "../../../src/cluster/rows/snapshot.ts";
+import { modelRows } from "../../../src/cluster/rows/models.ts";
+import { workerDetails } from "../../../src/cluster/rows/workers.ts";
 import { leaveSuspect, stallTick } from "../../../src/cluster/dispatch/stall.ts";
 import type { ClusterState, Engine, Lease, Worker } from "../../../src/cluster/state/state.ts";
 import type { EngineLoad } from "../../../src/protocol/messages.ts";
-import { addWorker, cluster, report, T0, request } from "../fixtures.ts";
+import { addWorker, cluster, report, T0, request, rowContext } from "../fixtures.ts";
 
 interface Place {
   state: ClusterState;
@@ -360,10 +361,10 @@ test("people see it, and new requests go elsewhere", () => {
   expect(read().get("m")).toMatchObject([{ state: "ready" }]);
   stallTick(at.state, T0 + 20_000);
   expect(read().get("m")).toMatchObject([{ state: "excluded" }]);
-  const shown = statusJson({ state: at.state, catalog: read() }, { id: "h", version: "1" }, T0);
+  const context = rowContext(at.state);
   const reason = "no output for 20s, with 1 request waiting";
-  expect(shown.workers[0]?.engines[0]).toMatchObject({ state: "suspect", reason });
-  expect(shown.models).toMatchObject([{ name: "m", ready: 0, replicas: 1 }]);
+  expect(workerDetails(context)[0]?.engines[0]).toMatchObject({ state: "suspect", reason });
+  expect(modelRows(context)).toMatchObject([{ name: "m", ready: 0, replicas: 1 }]);
 });
 
 test("restarts are counted by the word for why the engine had ended", () => {

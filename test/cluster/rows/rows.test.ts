@@ -1,42 +1,14 @@
 import { expect, test } from "bun:test";
-import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { reportLoads } from "../../../src/cluster/state/load.ts";
 import { updateLiveness } from "../../../src/cluster/liveness/liveness.ts";
 import { disconnect, reportEngine } from "../../../src/cluster/state/registry.ts";
 import { chooseRows, orderRows } from "../../../src/cluster/rows/order.ts";
-import {
-  modelDetail,
-  modelRows,
-  type Throughput,
-  type RowContext,
-  workerDetail,
-  workerRow,
-} from "../../../src/cluster/rows/rows.ts";
-import type { ClusterState } from "../../../src/cluster/state/state.ts";
+import { modelDetail, modelRows } from "../../../src/cluster/rows/models.ts";
+import { workerDetail, workerDetails, workerRow } from "../../../src/cluster/rows/workers.ts";
 import { withTelemetry } from "../../../src/cluster/state/telemetry.ts";
 import { attentionOf, stripOf, totalsOf } from "../../../src/cluster/rows/totals.ts";
-import { addWorker, cluster, report, T0 } from "../fixtures.ts";
-
-const NOTHING: Throughput = {
-  requestsPerS: null,
-  outputTokensPerS: null,
-  ttftMs: null,
-  itlMs: null,
-  errorRatio: null,
-};
-
-function contextOf(state: ClusterState, more: Partial<RowContext> = {}): RowContext {
-  return {
-    state,
-    catalog: createCatalogReader(state)(),
-    now: T0,
-    ofWorker: () => NOTHING,
-    ofModel: () => NOTHING,
-    outputHistory: () => [null, 5],
-    aliases: [],
-    ...more,
-  };
-}
+import { ENGINE_ROW_FIELDS } from "../../../src/protocol/row-fields.ts";
+import { addWorker, cluster, NOTHING, report, rowContext, T0 } from "../fixtures.ts";
 
 function gpu(uuid: string, more: object = {}) {
   return { uuid, index: 0, name: "NVIDIA H200", unified: false, migParent: "", ageMs: 0, ...more };
@@ -45,7 +17,7 @@ function gpu(uuid: string, more: object = {}) {
 test("what is unknown stays unknown, and what is known is added up", () => {
   const state = cluster();
   const { worker } = addWorker(state, "a", { models: ["m", "n"] });
-  const before = workerRow(contextOf(state), worker);
+  const before = workerRow(rowContext(state), worker);
   expect(before).toMatchObject({
     name: "a",
     state: "ready",
@@ -60,7 +32,7 @@ test("what is unknown stays unknown, and what is known is added up", () => {
     queue: null,
     kv_pct: null,
     requests_per_s: null,
-    via: "direct",
+    route: "direct",
     engines: null,
   });
   const gpus = [
@@ -74,7 +46,7 @@ test("what is unknown stays unknown, and what is known is added up", () => {
   ];
   worker.hardware = withTelemetry(worker.hardware, { sequence: 1, gpus }, T0);
   reportLoads(worker, [{ engine: "1", waiting: 3, kvUsage: 0.5, sampleAgeMs: 0 }], T0);
-  expect(workerRow(contextOf(state), worker)).toMatchObject({
+  expect(workerRow(rowContext(state), worker)).toMatchObject({
     gpu_util_pct: 60,
     gpu_mem_used_bytes: 10,
     gpu_mem_total_bytes: 20,
@@ -90,7 +62,7 @@ test("the state of a worker is that of its worst engine, in the words of its log
   const { worker } = addWorker(state, "a", { models: ["m"] });
   const words = (more: object) => {
     reportEngine(state, { worker, report: report({ run: "r2", ...more }) }, T0);
-    const { state: word, state_detail } = workerRow(contextOf(state), worker);
+    const { state: word, state_detail } = workerRow(rowContext(state), worker);
     return [word, state_detail];
   };
   expect(words({ state: "STARTING", phase: "load 62%" })).toEqual(["starting", "load 62%"]);
@@ -103,12 +75,12 @@ test("the state of a worker is that of its worst engine, in the words of its log
     "gpu oom x5",
   ]);
   expect(words({ state: "FAILED" })).toEqual(["failed", "exit"]);
-  const detail = workerDetail(contextOf(state), worker);
-  expect(detail.engines?.map(({ name, state: word }) => [name, word])).toEqual([["a/1", "failed"]]);
+  const detail = workerDetail(rowContext(state), worker);
+  expect(detail.engines.map(({ name, state: word }) => [name, word])).toEqual([["a/1", "failed"]]);
   expect(detail.sparkline).toEqual([null, 5]);
   disconnect(state, worker);
   updateLiveness(state, worker, T0 + 20_000);
-  const lost = workerRow(contextOf(state, { now: T0 + 20_000 }), worker);
+  const lost = workerRow(rowContext(state, { now: T0 + 20_000 }), worker);
   expect([lost.state, lost.state_detail, lost.uptime_ms]).toEqual(["lost", "20s", null]);
 });
 
@@ -125,7 +97,7 @@ test("models count their replicas, and aliases stand for them", () => {
     { name: "fast", models: ["gone", "m"] },
     { name: "never", models: ["gone"] },
   ];
-  const context = contextOf(state, { aliases });
+  const context = rowContext(state, { aliases });
   const rows = modelRows(context);
   expect(
     rows.map(({ name, alias_of, state: word, ready, replicas }) => [
@@ -153,8 +125,8 @@ test("rows are chosen and ordered by what people type", () => {
   a.worker.inFlight = 5;
   b.worker.inFlight = 9;
   b.worker.labels = { zone: "b7" };
-  const lost = { ...workerRow(contextOf(state), c.worker), state: "lost" as const };
-  const context = contextOf(state);
+  const lost = { ...workerRow(rowContext(state), c.worker), state: "lost" as const };
+  const context = rowContext(state);
   const rows = [workerRow(context, a.worker), workerRow(context, b.worker), lost];
   const names = (list: readonly { name: string }[]) => list.map(({ name }) => name).join("");
   expect(names(chooseRows("workers", rows, "model:qwen"))).toBe("ac");
@@ -177,7 +149,7 @@ test("rows are chosen and ordered by what people type", () => {
 test("the totals count each worker once, and what needs a person is named", () => {
   const state = cluster();
   for (const id of ["a", "b", "c", "d"]) addWorker(state, id, { models: [`m-${id}`] });
-  const context = contextOf(state);
+  const context = rowContext(state);
   const rows = [...state.workers.values()].map((worker) => workerRow(context, worker));
   const as = (i: number, change: object) => Object.assign(rows[i] ?? {}, change);
   as(1, { state: "lost", state_detail: "42s" });
@@ -216,4 +188,58 @@ test("the totals count each worker once, and what needs a person is named", () =
     "c failed (gpu oom x5): CUDA out of memory",
     "m-b has no ready replica",
   ]);
+});
+
+test("details are every field of an engine, its machine and its GPUs", () => {
+  const state = cluster();
+  const { worker, engine: before } = addWorker(state, "a", { models: ["m"] });
+  const { run } = before.report;
+  reportEngine(state, { worker, report: report({ run, gpus: ["B"], sinceMs: 500 }) }, T0);
+  const beat = {
+    sequence: 1,
+    host: { cpuPercent: 0, ageMs: 200 },
+    gpus: [gpu("A"), gpu("B", { index: 1, utilizationPercent: 0, ageMs: 100 })],
+  };
+  worker.hardware = withTelemetry(worker.hardware, beat, T0);
+  reportLoads(worker, [{ engine: "1", running: 2, kvUsage: 0.25, sampleAgeMs: 10 }], T0);
+  const [row] = workerDetails(rowContext(state, { now: T0 + 2000 }));
+  expect(row?.host).toEqual({
+    cpu_pct: 0,
+    mem_used_bytes: null,
+    mem_total_bytes: null,
+    disk_free_bytes: null,
+    net_rx_bytes_per_s: null,
+    net_tx_bytes_per_s: null,
+    age_ms: 2200,
+  });
+  expect(row?.gpus[1]).toEqual({
+    uuid: "B",
+    index: 1,
+    name: "NVIDIA H200",
+    util_pct: 0,
+    mem_used_bytes: null,
+    mem_total_bytes: null,
+    temp_c: null,
+    power_w: null,
+    power_limit_w: null,
+    engine_mem_bytes: null,
+    unified: false,
+    mig_parent: null,
+    age_ms: 2100,
+  });
+  const [engine] = row?.engines ?? [];
+  expect(Object.keys(engine ?? {}).sort()).toEqual([...ENGINE_ROW_FIELDS].sort());
+  expect(engine).toMatchObject({
+    name: "a/1",
+    worker: "a",
+    engine_state: "ready",
+    state_ms: 2500,
+    gpu_uuids: ["B"],
+    gpus: [1],
+    running: 2,
+    queue: null,
+    kv_pct: 25,
+    load_age_ms: 2010,
+    replicas: [{ name: "m", state: "ready", in_flight: 0 }],
+  });
 });

@@ -1,9 +1,8 @@
 import { expect, test } from "bun:test";
-import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { loadOf, reportLoads } from "../../../src/cluster/state/load.ts";
 import { reportEngine } from "../../../src/cluster/state/registry.ts";
-import { statusJson } from "../../../src/cluster/rows/snapshot.ts";
-import { addWorker, cluster, report, T0 } from "../fixtures.ts";
+import { workerDetails } from "../../../src/cluster/rows/workers.ts";
+import { addWorker, cluster, report, T0, rowContext } from "../fixtures.ts";
 
 test("what an engine says holds for 5 s from when it said so; unknown is null, never 0", () => {
   const state = cluster();
@@ -69,19 +68,19 @@ test("another run of the engine begins with nothing known; the status shows all 
   say("one");
   reportLoads(worker, [{ engine: "1", running: 2, sampleAgeMs: 0 }], T0);
   say("one");
-  const shown = () => {
-    const catalog = createCatalogReader(state)();
-    return statusJson({ state, catalog }, { id: "h", version: "1" }, T0 + 10).workers[0]
-      ?.engines[0];
-  };
+  const shown = () => workerDetails(rowContext(state, { now: T0 + 10 }))[0]?.engines[0];
   expect(engine.report.hostHeader).toBe("h:1");
   expect(shown()).toMatchObject({
     max_in_flight: 320,
     gpus_wanted: 2,
-    load: { running: 2, waiting: null, kv_usage: null, prefix_hit_tokens: null, age_ms: 10 },
+    running: 2,
+    queue: null,
+    kv_pct: null,
+    prefix_hit_tokens: null,
+    load_age_ms: 10,
   });
   say("two");
-  expect(shown()).toMatchObject({ max_in_flight: 320, load: null });
+  expect(shown()).toMatchObject({ max_in_flight: 320, running: null, load_age_ms: null });
   reportEngine(state, { worker, report: report({ run: "two" }) }, T0);
   expect(shown()).toMatchObject({ max_in_flight: null, gpus_wanted: null });
 });

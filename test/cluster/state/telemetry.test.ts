@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { hardwareJson, NO_HARDWARE, withTelemetry } from "../../../src/cluster/state/telemetry.ts";
+import { NO_HARDWARE, withTelemetry } from "../../../src/cluster/state/telemetry.ts";
 import type { GpuTelemetry } from "../../../src/protocol/messages.ts";
 
 const gpu = (uuid: string, more: Partial<GpuTelemetry> = {}): GpuTelemetry => ({
@@ -22,34 +22,33 @@ test("figures keep the time at which they were measured; unknown is null", () =>
     },
     10_000,
   );
-  const json = hardwareJson(known, 12_000);
-  expect(json.host).toEqual({
-    cpu_percent: 0,
-    memory_used_bytes: null,
-    memory_bytes: null,
-    disk_free_bytes: null,
-    net_rx_bytes_per_s: null,
-    net_tx_bytes_per_s: null,
-    age_ms: 2200,
+  expect(known.host).toEqual({
+    cpuPercent: 0,
+    memoryUsedBytes: null,
+    memoryBytes: null,
+    diskFreeBytes: null,
+    netRxBytesPerS: null,
+    netTxBytesPerS: null,
+    at: 9800,
   });
-  expect(json.gpus).toEqual([
+  expect(known.gpus).toEqual([
     {
       uuid: "GPU-1",
       index: 0,
       name: "GPU",
-      utilization_percent: 0,
-      memory_used_bytes: null,
-      memory_total_bytes: null,
-      engine_memory_bytes: null,
-      power_watts: null,
-      power_limit_watts: null,
-      temperature_celsius: null,
+      utilizationPercent: 0,
+      memoryUsedBytes: null,
+      memoryTotalBytes: null,
+      engineMemoryBytes: null,
+      powerWatts: null,
+      powerLimitWatts: null,
+      temperatureCelsius: null,
       unified: false,
-      mig_parent: null,
-      age_ms: 2100,
+      migParent: null,
+      at: 9900,
     },
   ]);
-  expect(json.gpu_problem).toBeNull();
+  expect(known.gpuProblem).toBeNull();
 });
 
 test("a heartbeat that says nothing of them changes nothing", () => {

@@ -395,8 +395,8 @@ test("a service is no model, and a model no service; one that starts says so", a
   const { models, workers } = await head.status();
   expect(models).toEqual([]);
   expect(workers[0]?.engines[0]).toMatchObject({
-    replicas: [],
-    service: { name: "tts", state: "starting", in_flight: 0 },
+    replicas: [{ name: "tts", state: "starting", in_flight: 0 }],
+    service: "tts",
   });
   const list = (await (await fetch(`${head.url}/v1/models`)).json()) as { data: unknown[] };
   expect(list.data).toEqual([]);

@@ -275,7 +275,7 @@ test("a restart that fails is the last of its command", async () => {
     { name: "b", outcome: "failed", reason: "not tried, since the restart of a failed" },
   ]);
   expect(events).toEqual(["a stops", "a FAILED"]);
-  expect((await head.status()).workers.map(({ state }) => state)).toEqual(["ready", "ready"]);
+  expect((await head.status()).workers.map(({ state }) => state)).toEqual(["failed", "ready"]);
 });
 
 test("a restart waits for what runs, is refused for a last replica, and can be taken back", async () => {

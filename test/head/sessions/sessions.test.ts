@@ -209,7 +209,7 @@ test("why an engine cannot be reached is shown", async () => {
   const reason = (id: string) =>
     waitFor(async () => {
       const row = await rowOf(head, id);
-      return row?.via === "unreachable" ? row.engines[0]?.reason : null;
+      return row?.route === "unreachable" ? row.engines[0]?.reason : null;
     });
   expect(await reason(far.id)).toBe(
     "the engine listens on loopback only: start it with --host 0.0.0.0",
@@ -231,7 +231,7 @@ test("an engine that becomes reachable is found without anybody saying so", asyn
   engine.kill();
   await using head = await startTestHead(FAST);
   await using worker = fakeWorker(head, { port, models: ["m"] });
-  await waitFor(async () => (await rowOf(head, worker.id))?.via === "unreachable");
+  await waitFor(async () => (await rowOf(head, worker.id))?.route === "unreachable");
   await using _ = Bun.serve({
     hostname: "127.0.0.1",
     port,
@@ -250,7 +250,7 @@ test("a session message above 16 KiB ends that session and no other", async () =
   bad.models("x".repeat(20_000));
   await bad.closed;
   await inState(head, bad.id, "stale");
-  expect((await rowOf(head, good.id))?.state).toBe("ready");
+  expect((await rowOf(head, good.id))?.state).toBe("starting");
 });
 
 test("names from a worker cannot reach a terminal as escapes", async () => {

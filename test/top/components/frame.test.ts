@@ -13,6 +13,7 @@ import {
   request,
   type SampleCluster,
   worker,
+  detailOf,
 } from "../sample.ts";
 import { ASCII, painted, play, press, screen, stage, START, UTF8, wait } from "../show.ts";
 
@@ -64,7 +65,7 @@ function evil(): SampleCluster {
         model: text,
         worker: text,
         key: text,
-        route: text,
+        path: text,
         timeline: [{ at_ms: -1, text }],
       }),
     ],
@@ -174,10 +175,9 @@ function happens(what: string, sample: SampleCluster, view: (typeof VIEWS)[numbe
     case "frame": {
       const detail = first
         ? {
-            worker: {
-              ...first,
+            worker: detailOf(first, {
               engines: [engine("w/1", { reason: EVIL, evidence: [EVIL], hint: EVIL })],
-            },
+            }),
           }
         : null;
       return [
