@@ -42,10 +42,15 @@ export interface ClientSideOptions {
   events: Events;
   notes: EventNotes;
   usage: Usage;
+  phase: Phase;
+}
+
+/** How far the head is on its way out. */
+export interface Phase {
   /** What `/health/ready` says. */
-  ready: () => boolean;
+  isReady: boolean;
   /** Whether inference requests are refused: the head is about to stop. */
-  draining: () => boolean;
+  isDraining: boolean;
 }
 
 export interface ClientSide extends AsyncDisposable {
@@ -58,72 +63,31 @@ export interface ClientSide extends AsyncDisposable {
 }
 
 export async function createClientSide(side: ClientSideOptions): Promise<ClientSide> {
-  const { options, settings, state, head, now, workers, aliases } = side;
-  const { dispatch, lanes } = workers;
-  const { log } = options;
+  const { options, settings, state, head, now, workers, aliases, phase } = side;
+  const { catalog, affinity } = workers.dispatch;
+  const { log, version } = options;
   await using stack = new AsyncDisposableStack();
   const metrics = stack.use(
-    createMetrics({
-      version: options.version,
-      bun: Bun.version,
-      state,
-      catalog: dispatch.catalog,
-      affinity: dispatch.affinity,
-      now,
-    }),
+    createMetrics({ version, bun: Bun.version, state, catalog, affinity, now }),
   );
-  const requestLog = options.requestLog
-    ? stack.use(createRequestLog({ ...options.requestLog, log }))
-    : null;
-  const tracing = options.otlp
-    ? stack.use(
-        await (
-          await import("./metrics/tracing.ts")
-        ).startTracing({ url: options.otlp, version: options.version, log }),
-      )
-    : null;
+  const observers = await startObservers(options, stack);
   const addressLimit = createAddressLimit(settings.maxRequestsPerAddress);
   const startedAt = now();
   const views = stack.use(
     createViews({
-      state,
-      catalog: dispatch.catalog,
-      aliases,
+      ...{ state, catalog, aliases, now },
       events: side.events,
       head: () => ({
         ...head,
         uptime_ms: Math.round(now() - startedAt),
         session_port: workers.sessionAddress.port,
       }),
-      now,
     }),
   );
-  const logs = createLogs({
-    state,
-    now,
-    upstream: (worker, engineNumber) =>
-      lanes.upstream({ workerId: worker.id, workerRun: worker.run, engineNumber }),
-    timeoutMs: settings.logTimeoutMs,
-    maxReaders: settings.maxLogReaders,
-  });
+  const logs = logsOf(side);
   const proxyOptions: ProxyOptions = {
-    ...PROXY_DEFAULTS,
-    infoHeaders: options.infoHeaders ?? true,
-    logBodies: options.logBodies ?? false,
-    resume: { ...RESUME_DEFAULTS, mode: options.resume ?? "auto" },
-    ...settings.proxy,
-    now,
-    acquire: dispatch.acquire,
-    mayRetry: dispatch.mayRetry,
-    prefixMatters: dispatch.prefixMatters,
-    aliases: aliases.resolve,
-    origins: createResponseOrigins({ state, now }),
-    body: {
-      maxBytes: settings.maxBodyBytes,
-      budget: createBodyBudget(settings.maxHeldBytes),
-      timeoutMs: settings.bodyTimeoutMs,
-    },
-    traced: tracing !== null,
+    ...proxySettings(side),
+    traced: observers.tracing !== null,
     admit: createAdmit({
       now,
       usedToday: side.usage.today(),
@@ -139,14 +103,95 @@ export async function createClientSide(side: ClientSideOptions): Promise<ClientS
       if (record.model !== null) record.modelKnown ||= isKnownModel(state, record.model, now());
       metrics.observe(record);
       side.usage.note(record);
-      requestLog?.onRecord(record);
-      tracing?.onRecord(record);
+      observers.requestLog?.onRecord(record);
+      observers.tracing?.onRecord(record);
     },
   };
-  const ollamaLists = createOllamaLists({
+  const apiOptions: ApiOptions = {
+    log,
+    idleTimeoutS: settings.idleTimeoutS,
+    draining: () => phase.isDraining,
+    corsOrigin: options.corsOrigin ?? null,
+    access: side.access,
+    addressLimit,
+    routesAt: createRouteTable([
+      ...ownRoutes({
+        ...{ state, catalog, aliases, logs, head, now },
+        ollamaLists: ollamaListsOf(side),
+        metrics: async () =>
+          new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
+        ready: () => phase.isReady,
+      }),
+      ...viewRoutes(views),
+      ...side.operatorRoutes,
+    ]),
+    proxy: createProxy(proxyOptions),
+    services: createServiceProxy(proxyOptions),
+  };
+  const running = stack.move();
+  return {
+    api: createApi(apiOptions, options.adminListen ? "clients" : "all"),
+    adminApi: createApi(apiOptions, "operators"),
+    logs,
+    views,
+    keyMetrics: metrics.keys,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+/** What writes finished requests down elsewhere, as far as it was asked for. */
+async function startObservers(options: HeadOptions, stack: AsyncDisposableStack) {
+  const { requestLog, otlp, version, log } = options;
+  return {
+    requestLog: requestLog ? stack.use(createRequestLog({ ...requestLog, log })) : null,
+    tracing: otlp
+      ? stack.use(
+          await (await import("./metrics/tracing.ts")).startTracing({ url: otlp, version, log }),
+        )
+      : null,
+  };
+}
+
+/** How requests are relayed; who is told of them is the caller's. */
+function proxySettings({ options, settings, state, now, workers, aliases }: ClientSideOptions) {
+  const { acquire, mayRetry, prefixMatters } = workers.dispatch;
+  return {
+    ...PROXY_DEFAULTS,
+    infoHeaders: options.infoHeaders ?? true,
+    logBodies: options.logBodies ?? false,
+    resume: { ...RESUME_DEFAULTS, mode: options.resume ?? "auto" },
+    ...settings.proxy,
+    now,
+    acquire,
+    mayRetry,
+    prefixMatters,
+    aliases: aliases.resolve,
+    origins: createResponseOrigins({ state, now }),
+    body: {
+      maxBytes: settings.maxBodyBytes,
+      budget: createBodyBudget(settings.maxHeldBytes),
+      timeoutMs: settings.bodyTimeoutMs,
+    },
+  };
+}
+
+function logsOf({ settings, state, now, workers }: ClientSideOptions): Logs {
+  return createLogs({
+    state,
+    now,
+    upstream: (worker, engineNumber) =>
+      workers.lanes.upstream({ workerId: worker.id, workerRun: worker.run, engineNumber }),
+    timeoutMs: settings.logTimeoutMs,
+    maxReaders: settings.maxLogReaders,
+  });
+}
+
+function ollamaListsOf({ options, settings, state, aliases, workers }: ClientSideOptions) {
+  const { lanes } = workers;
+  return createOllamaLists({
     state,
     aliases,
-    log,
+    log: options.log,
     upstream: (worker, { route, number }) => {
       if (route.via === "direct") return directUpstream(route.url);
       const target = { workerId: worker.id, workerRun: worker.run, engineNumber: number };
@@ -155,41 +200,4 @@ export async function createClientSide(side: ClientSideOptions): Promise<ClientS
     timeoutMs: settings.listTimeoutMs,
     maxAgeMs: 1000,
   });
-  const apiOptions: ApiOptions = {
-    log,
-    idleTimeoutS: settings.idleTimeoutS,
-    draining: side.draining,
-    corsOrigin: options.corsOrigin ?? null,
-    access: side.access,
-    addressLimit,
-    routesAt: createRouteTable([
-      ...ownRoutes({
-        state,
-        catalog: dispatch.catalog,
-        aliases,
-        ollamaLists,
-        logs,
-        metrics: async () =>
-          new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
-        head,
-        now,
-        ready: side.ready,
-      }),
-      ...viewRoutes(views),
-      ...side.operatorRoutes,
-    ]),
-    proxy: createProxy(proxyOptions),
-    services: createServiceProxy(proxyOptions),
-  };
-  const api = createApi(apiOptions, options.adminListen ? "clients" : "all");
-  const adminApi = createApi(apiOptions, "operators");
-  const running = stack.move();
-  return {
-    api,
-    adminApi,
-    logs,
-    views,
-    keyMetrics: metrics.keys,
-    [Symbol.asyncDispose]: () => running.disposeAsync(),
-  };
 }

@@ -2,32 +2,26 @@
 
 import path from "node:path";
 import { isKnownModel } from "../cluster/state/registry.ts";
-import { createCluster } from "../cluster/state/state.ts";
+import { type ClusterState, createCluster } from "../cluster/state/state.ts";
 import { ownerText } from "../protocol/admin-token.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
-import { writeFrontNote } from "../protocol/front-note.ts";
 import { blockList } from "../util/address-ranges.ts";
-import { formatHostPort, type HostPort } from "../util/host-port.ts";
+import type { HostPort } from "../util/host-port.ts";
+import { openGuard } from "./access/guard.ts";
 import { operatorRoutes } from "./admin/routes.ts";
-import { createAliases } from "./store/aliases.ts";
+import { type ClientSide, createClientSide, type Phase } from "./client-side.ts";
+import { startDrains } from "./drains/drains.ts";
+import { loadDrains } from "./drains/store.ts";
 import { createEventNotes } from "./events/notes.ts";
 import { createEvents } from "./events/events.ts";
-import { createClientSide } from "./client-side.ts";
-import {
-  type ClientServer,
-  type ClientServerOptions,
-  startClientServer,
-} from "./api/client-server.ts";
-import { loadDrains } from "./drains/store.ts";
-import { startDrains } from "./drains/drains.ts";
-import { openGuard } from "./access/guard.ts";
-import { keepKnownModels, loadKnownModels } from "./store/known-models.ts";
+import { type Front, startFront } from "./front.ts";
 import type { AuthFailure } from "./metrics/keys.ts";
-import { openMembership } from "./sessions/membership.ts";
-import { HEAD_DEFAULTS, type HeadOptions } from "./options.ts";
-import { namingOwner } from "./port-owner.ts";
+import { HEAD_DEFAULTS, type HeadOptions, type HeadSettings } from "./options.ts";
 import { startUsage } from "./quota/usage.ts";
-import { startWorkerSide } from "./worker-side.ts";
+import { openMembership } from "./sessions/membership.ts";
+import { createAliases } from "./store/aliases.ts";
+import { startKnownModels } from "./store/known-models.ts";
+import { startWorkerSide, type WorkerSide } from "./worker-side.ts";
 
 export interface Head extends AsyncDisposable {
   /** Names this life of the head. */
@@ -41,7 +35,7 @@ export interface Head extends AsyncDisposable {
   readonly sessionAddress: HostPort;
   /** The first join token; null when it was revoked. */
   joinToken(): string | null;
-  /** Reads the certificate and the key for clients anew, where there are any. Never rejects. */
+  /** Reads the certificate and the key for clients again, where there are any. Never rejects. */
   reloadTls(): Promise<void>;
   /** Lets running requests end, within `stopTimeoutMs` or until `force`; engines run on. */
   stop(options?: { force?: AbortSignal }): Promise<void>;
@@ -50,52 +44,36 @@ export interface Head extends AsyncDisposable {
 /** Throws `port_in_use`, `address_unusable`, `data_dir_unusable`; `usage` also for TLS files. */
 export async function startHead(options: HeadOptions): Promise<Head> {
   const settings = { ...HEAD_DEFAULTS, ...options.settings };
-  const { log } = options;
+  const { log, dataDir, version } = options;
   // Before anything is opened: it may be what the command line got wrong.
   checkRanges([...(options.allowAdvertise ?? []), ...(options.trustedProxies ?? [])]);
   await using stack = new AsyncDisposableStack();
-  const membership = stack.use(await openMembership(options));
-  const { timeOrigin } = performance;
-  const now = () => timeOrigin + performance.now();
-  const head = { id: crypto.randomUUID(), version: options.version };
+  const now = () => performance.timeOrigin + performance.now();
+  const head = { id: crypto.randomUUID(), version };
   const state = createCluster(now(), settings.cluster);
+  const membership = stack.use(await openMembership(options));
   const { store } = membership;
   const onFailure = (reason: AuthFailure) => clients.keyMetrics.authFailed(reason);
   const guard = stack.use(openGuard({ ...options, store, onFailure }));
   const usage = stack.use(
-    startUsage({ dir: path.join(options.dataDir, "head"), log, now, settings: settings.usage }),
+    startUsage({ dir: path.join(dataDir, "head"), log, now, settings: settings.usage }),
   );
   // Before the first worker is let in.
   loadDrains(state, { store, log });
-  loadKnownModels(state, { store, now: now() });
-  stack.use(
-    keepKnownModels({
-      state,
-      store,
-      now,
-      everyMs: settings.knownModelsMs,
-      refreshMs: settings.knownModelsAgeMs,
-    }),
-  );
+  stack.use(startKnownModels({ state, store, now, settings }));
   const events = createEvents({ now });
   const notes = stack.use(createEventNotes(events));
   const workers = stack.use(
     await startWorkerSide({ options, settings, membership, state, head, now, notes }),
   );
   const { dispatch, sessions } = workers;
-  const aliases = stack.use(
-    createAliases({
-      store: membership.store,
-      catalog: dispatch.catalog,
-      isKnown: (model) => isKnownModel(state, model, now()),
-      random: Math.random,
-      log,
-    }),
-  );
+  const { catalog } = dispatch;
+  const isKnown = (model: string) => isKnownModel(state, model, now());
+  const aliases = stack.use(createAliases({ store, catalog, isKnown, random: Math.random, log }));
   const drains = stack.use(
     startDrains({
       state,
-      catalog: dispatch.catalog,
+      catalog,
       store,
       now,
       log,
@@ -104,131 +82,78 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       repeatMs: settings.drainRepeatMs,
     }),
   );
-  let signal = false;
-  let draining = false;
+  const phase: Phase = { isReady: true, isDraining: false };
+  const operators = operatorRoutes({
+    ...{ state, guard, membership, sessions, aliases, drains, usage, now },
+    backup: () => ({ store, dataDir, version, now: Date.now() }),
+    models: () => [...catalog().keys(), ...aliases.names()],
+    cancel: (id) => clients.views.cancel(id),
+  });
   const clients = stack.use(
     await createClientSide({
-      options,
-      settings,
-      state,
-      head,
-      now,
-      workers,
-      aliases,
-      events,
-      notes,
+      ...{ options, settings, state, head, now, workers, aliases, events, notes, usage, phase },
       access: guard.access,
-      usage,
-      operatorRoutes: operatorRoutes({
-        state,
-        guard,
-        membership,
-        sessions,
-        aliases,
-        drains,
-        usage,
-        backup: () => ({
-          store,
-          dataDir: options.dataDir,
-          version: options.version,
-          now: Date.now(),
-        }),
-        models: () => [...dispatch.catalog().keys(), ...aliases.names()],
-        cancel: (id) => clients.views.cancel(id),
-        now,
-      }),
-      ready: () => !signal,
-      draining: () => draining,
+      operatorRoutes: operators,
     }),
   );
-  let certificate: string | null = null;
-  let url: string | null = null;
-  const note = () => {
-    if (url === null) return;
-    try {
-      const { dataDir } = options;
-      writeFrontNote(dataDir, certificate === null ? null : { url, certificate });
-    } catch (error) {
-      log.warn("commands on this machine may need --ca", { error: messageOf(error) });
-    }
-  };
-  const serve = (how: Pick<ClientServerOptions, "listen" | "flag" | "api" | "onCertificate">) =>
-    namingOwner(how.listen.port, () =>
-      startClientServer({
-        ...how,
-        tls: options.tls ?? null,
-        log,
-        idleTimeoutS: settings.idleTimeoutS,
-        tlsPollMs: settings.tlsPollMs,
-      }),
-    );
-  const server = stack.use(
-    await serve({
-      listen: options.listen,
-      flag: "listen",
-      api: clients.api,
-      onCertificate(pem) {
-        certificate = pem;
-        note();
-      },
-    }),
-  );
-  url = urlOf(server, options.listen);
-  note();
-  const adminListen = options.adminListen ?? null;
-  const adminServer =
-    adminListen &&
-    stack.use(await serve({ listen: adminListen, flag: "admin-listen", api: clients.adminApi }));
-  const adminUrl = adminServer && adminListen && urlOf(adminServer, adminListen);
-  stack.defer(() => writeFrontNote(options.dataDir, null));
+  const front = stack.use(await startFront({ options, settings, ...clients }));
+  const { url, adminUrl, name } = front;
   membership.noteOwner(ownerText({ url, adminUrl }));
   events.record({
     level: "info",
     kind: "head",
-    text: `the head has started, llmnode ${options.version}`,
+    text: `the head has started, llmnode ${version}`,
   });
   const running = stack.move();
-  let stopped: Promise<void> | null = null;
-
   const stop = async (force?: AbortSignal) => {
-    signal = true;
-    // A balancer in front is to look elsewhere before requests are refused here.
-    await until(() => false, { timeoutMs: settings.shutdownDelayMs, force });
-    draining = true;
-    // They may go on for ever, and can be read on later.
-    clients.logs.endAll();
-    clients.views.endAll();
-    // They dial again as soon as their sessions end, whoever is there then.
-    const text = "it is stopping; engines run on, and its next life is waited for";
-    for (const worker of state.workers.values()) {
-      sessions.send(worker, {
-        message: "notice",
-        notice: { code: "shutting_down", text, hint: "" },
-      });
-    }
-    const busy = () => server.pendingRequests > 0;
-    await until(() => !busy(), { timeoutMs: settings.stopTimeoutMs, force });
-    if (busy()) {
-      dispatch.endAll();
-      await until(() => !busy(), { timeoutMs: 1000, force: undefined });
-    }
+    await leave({ settings, phase, state, clients, workers, front, force });
     await running.disposeAsync();
   };
+  let stopped: Promise<void> | null = null;
   return {
     id: head.id,
     url,
     adminUrl,
-    name: server.name,
+    name,
     sessionAddress: workers.sessionAddress,
-    joinToken: membership.joinTokens.first,
-    async reloadTls() {
-      await Promise.all([server.reloadTls(), adminServer?.reloadTls()]);
-    },
+    joinToken: () => membership.joinTokens.first(),
+    reloadTls: () => front.reloadTls(),
     stop: ({ force } = {}) => (stopped ??= stop(force)),
-    async [Symbol.asyncDispose]() {
-      await (stopped ??= stop(AbortSignal.abort()));
-    },
+    [Symbol.asyncDispose]: () => (stopped ??= stop(AbortSignal.abort())),
   };
+}
+
+interface Leaving {
+  settings: Pick<HeadSettings, "shutdownDelayMs" | "stopTimeoutMs">;
+  phase: Phase;
+  state: ClusterState;
+  clients: Pick<ClientSide, "logs" | "views">;
+  workers: Pick<WorkerSide, "dispatch" | "sessions">;
+  front: Pick<Front, "isBusy">;
+  force: AbortSignal | undefined;
+}
+
+/** Lets running requests end, and ends those that do not in time. */
+async function leave(head: Leaving): Promise<void> {
+  const { settings, phase, state, clients, workers, front, force } = head;
+  phase.isReady = false;
+  // A balancer in front is to look elsewhere before requests are refused here.
+  await until(() => false, { timeoutMs: settings.shutdownDelayMs, force });
+  phase.isDraining = true;
+  // They may go on for ever, and can be read on later.
+  clients.logs.endAll();
+  clients.views.endAll();
+  // They dial again as soon as their sessions end, whichever head is there then.
+  const text = "the head is stopping; engines run on, and the worker reconnects when it is back";
+  const notice = { code: "shutting_down", text, hint: "" } as const;
+  for (const worker of state.workers.values()) {
+    workers.sessions.send(worker, { message: "notice", notice });
+  }
+  const isQuiet = () => !front.isBusy();
+  await until(isQuiet, { timeoutMs: settings.stopTimeoutMs, force });
+  if (isQuiet()) return;
+  workers.dispatch.endAll();
+  await until(isQuiet, { timeoutMs: 1000, force: undefined });
 }
 
 /** Throws `usage` for the first that is none. */
@@ -238,16 +163,6 @@ function checkRanges(ranges: readonly string[]): void {
   } catch (error) {
     throw new LlmnodeError("usage", messageOf(error), { cause: error });
   }
-}
-
-function urlOf({ scheme, port }: ClientServer, { host }: HostPort): string {
-  return `${scheme}://${formatHostPort({ host: nearHost(host), port })}`;
-}
-
-/** Where a process on this machine reaches what listens on `host`. */
-function nearHost(host: string): string {
-  if (host === "0.0.0.0") return "127.0.0.1";
-  return host === "::" ? "::1" : host;
 }
 
 /** Waits for a condition that nothing announces; polls, since it is needed at the end only. */
