@@ -1,5 +1,6 @@
 /** Asks the head's HTTP API, with errors that say what was tried and what to try next. */
 
+import { readUpTo } from "../../util/bytes.ts";
 import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
 import { formatHostPort, isLoopback, parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -253,15 +254,9 @@ async function connect(client: HeadClient, { path, body, endless }: Question): P
 }
 
 async function readBounded(response: Response): Promise<string> {
-  const decoder = new TextDecoder();
-  let text = "";
-  let bytes = 0;
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > MAX_ANSWER_BYTES) throw new LlmnodeError("bad_message", "the answer never ends");
-    text += decoder.decode(chunk, { stream: true });
-  }
-  return text + decoder.decode();
+  const { bytes, isWhole } = await readUpTo(response.body, MAX_ANSWER_BYTES);
+  if (!isWhole) throw new LlmnodeError("bad_message", "the answer never ends");
+  return new TextDecoder().decode(bytes);
 }
 
 /** What an OpenAI-style error body says; nulls when it is none. */

@@ -5,7 +5,7 @@ import { findWorker } from "../state/named.ts";
 import { formatDuration } from "../../util/units.ts";
 import { type CandidateContext, fits, replicasFor } from "../state/candidates.ts";
 import { isKnownModel } from "../state/registry.ts";
-import { serviceCatalog } from "../state/services.ts";
+import { serviceCatalog } from "../state/catalog.ts";
 import type { ClusterState, Engine, Replica } from "../state/state.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 

@@ -3,9 +3,8 @@
 import { showReport } from "../../protocol/engine-report.ts";
 import type { EngineRow, ReplicaRow } from "../../protocol/watch-rows.ts";
 import { effectiveState } from "../state/candidates.ts";
-import { replicasOf } from "../state/catalog.ts";
+import { replicasOf, serviceReplicaOf } from "../state/catalog.ts";
 import { loadOf } from "../state/load.ts";
-import { serviceReplicaOf } from "../state/services.ts";
 import type { ClusterState, Engine, Worker } from "../state/state.ts";
 import { ageOf, percent, type RowContext } from "./context.ts";
 import { badness, engineState, progressOf, workerState } from "./state.ts";

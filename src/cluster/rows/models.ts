@@ -3,7 +3,7 @@
 import type { ModelRow, RowState } from "../../protocol/watch-rows.ts";
 import { effectiveState } from "../state/candidates.ts";
 import { queueDepths } from "../state/queue.ts";
-import { serviceCatalog } from "../state/services.ts";
+import { serviceCatalog } from "../state/catalog.ts";
 import type { Catalog, ClusterState, Replica, ReplicaState } from "../state/state.ts";
 import { most, type RowContext } from "./context.ts";
 import { engineRows } from "./engines.ts";

@@ -3,9 +3,8 @@
 import { heartbeatPlan } from "./limits.ts";
 import { isCalled } from "./named.ts";
 import { admits } from "../faults/breaker.ts";
-import { findReplicas } from "./catalog.ts";
+import { findReplicas, serviceCatalog } from "./catalog.ts";
 import { isBusy, isOverloaded } from "./overload.ts";
-import { serviceCatalog } from "./services.ts";
 import type { Catalog, ClusterState, Engine, Offers, Replica, ReplicaState } from "./state.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 

@@ -40,11 +40,27 @@ export function findReplicas(catalog: Catalog, model: string): readonly Replica[
 }
 
 export function buildCatalog(state: ClusterState): Catalog {
+  return catalogOf(state, replicasOf);
+}
+
+/** Every service of a worker that is there, by name: HTTP servers that serve no models. */
+export function serviceCatalog(state: ClusterState): Catalog {
+  return catalogOf(state, (worker, engine) => {
+    const replica = serviceReplicaOf(worker, engine);
+    return replica === null ? [] : [replica];
+  });
+}
+
+/** By name, what the engines of all workers offer that are there, in a stable order. */
+function catalogOf(
+  state: ClusterState,
+  offersOf: (worker: Worker, engine: Engine) => readonly Replica[],
+): Catalog {
   const catalog = new Map<string, Replica[]>();
   for (const worker of state.workers.values()) {
     if (worker.state === "left" || worker.state === "lost") continue;
     for (const engine of worker.engines.values()) {
-      for (const replica of replicasOf(worker, engine)) {
+      for (const replica of offersOf(worker, engine)) {
         const list = catalog.get(replica.card.id);
         if (list) list.push(replica);
         else catalog.set(replica.card.id, [replica]);
@@ -54,17 +70,27 @@ export function buildCatalog(state: ClusterState): Catalog {
   return catalog;
 }
 
+/** What nothing is known of but its name. */
+const UNKNOWN_CARD = { parent: null, maxModelLen: null, loaded: null, extra: {} };
+
 /** The models that one engine offers, or will offer once it is ready; none for a service. */
 export function replicasOf(worker: Worker, engine: Engine): Replica[] {
   const { state, reason } = replicaState(worker, engine);
   return cardsOf(engine).map((card) => ({ worker, engine, card, state, reason }));
 }
 
+/** The one replica that an engine is of its service; null for an engine with models. */
+export function serviceReplicaOf(worker: Worker, engine: Engine): Replica | null {
+  const { service } = engine.report;
+  if (service === null) return null;
+  const card = { id: service, ...UNKNOWN_CARD };
+  return { worker, engine, card, ...replicaState(worker, engine) };
+}
+
 function cardsOf(engine: Engine): readonly ModelCard[] {
   if (engine.report.service !== null) return [];
   if (engine.models.length > 0) return engine.models;
-  const unknown = { parent: null, maxModelLen: null, loaded: null, extra: {} };
-  return engine.report.expectedModels.map((id) => ({ id, ...unknown }));
+  return engine.report.expectedModels.map((id) => ({ id, ...UNKNOWN_CARD }));
 }
 
 export function replicaState(

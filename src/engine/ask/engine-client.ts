@@ -1,5 +1,6 @@
 /** Asks an engine over HTTP, bounded in time and size. */
 
+import { readUpTo } from "../../util/bytes.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
@@ -113,19 +114,10 @@ function requestHeaders(apiKey: string | null): Record<string, string> {
 }
 
 async function readText(response: Response, maxBytes: number): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  if (response.body === null) return "";
-  // Leaving the loop early cancels the rest of the answer.
-  for await (const chunk of response.body) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) {
-      const message = `its answer is larger than ${formatBytes(maxBytes)}`;
-      throw new LlmnodeError("upstream_broken", message);
-    }
-    chunks.push(chunk);
-  }
-  return new TextDecoder().decode(Buffer.concat(chunks));
+  const { bytes, isWhole } = await readUpTo(response.body, maxBytes);
+  if (isWhole) return new TextDecoder().decode(bytes);
+  const message = `its answer is larger than ${formatBytes(maxBytes)}`;
+  throw new LlmnodeError("upstream_broken", message);
 }
 
 function toFailure(

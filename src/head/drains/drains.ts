@@ -11,7 +11,7 @@ import type { DrainOrder } from "../../cluster/state/drain-order.ts";
 import { updateLiveness, type Transition } from "../../cluster/liveness/liveness.ts";
 import { isCalled, workerNamed } from "../../cluster/state/named.ts";
 import { nextStep } from "../../cluster/liveness/restarts.ts";
-import { serviceCatalog } from "../../cluster/state/services.ts";
+import { serviceCatalog } from "../../cluster/state/catalog.ts";
 import type { Catalog, ClusterState, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";

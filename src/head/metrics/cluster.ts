@@ -4,7 +4,7 @@ import { admits, breakerAt } from "../../cluster/faults/breaker.ts";
 import type { Router } from "../../cluster/routing/routing.ts";
 import { queueDepths } from "../../cluster/state/queue.ts";
 import { isKnownModel } from "../../cluster/state/registry.ts";
-import { serviceCatalog } from "../../cluster/state/services.ts";
+import { serviceCatalog } from "../../cluster/state/catalog.ts";
 import type { Catalog, ClusterState, WorkerState } from "../../cluster/state/state.ts";
 import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import type { LabelGuard } from "./labels.ts";

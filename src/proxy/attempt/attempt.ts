@@ -2,6 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
+import { readUpTo } from "../../util/bytes.ts";
 import { type Trace, traceparentOf } from "../../util/traceparent.ts";
 import { type Abandon, nameFor } from "./abandon.ts";
 import type { ModelTarget } from "../request/aliases.ts";
@@ -141,7 +142,7 @@ async function failureOf(
   options: AttemptOptions,
   route: Route,
 ): Promise<AttemptFailure> {
-  const bytes = await readSome(response, options.errorBodyBytes);
+  const { bytes } = await readUpTo(response.body, options.errorBodyBytes);
   return statusFailure(
     { status: response.status, headers: response.headers, bytes },
     route.dialect,
@@ -259,17 +260,6 @@ function wholeAnswer(
   // Most often the very bytes that came, which need no copy.
   const body = parts[0] === bytes ? bytes : Buffer.concat(parts);
   return { kind: "answer", response: new Response(body, init) };
-}
-
-async function readSome(response: Response, maxBytes: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of response.body ?? []) {
-    chunks.push(chunk);
-    length += chunk.byteLength;
-    if (length >= maxBytes) break;
-  }
-  return Buffer.concat(chunks).subarray(0, maxBytes);
 }
 
 function breakReason({ request }: AttemptJob, scope: AttemptScope): LlmnodeError {

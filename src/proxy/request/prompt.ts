@@ -6,29 +6,6 @@ import { lastMember, type Member, scanObject, type Span } from "./json-scan.ts";
 import type { PromptFacts } from "../../protocol/replica-request.ts";
 import type { Route } from "./routes.ts";
 
-/** The members of a body that tell of its prompt, beside those of `payload.ts`. */
-export const PROMPT_MEMBERS: readonly string[] = [
-  "tools",
-  "system",
-  "instructions",
-  "messages",
-  "prompt",
-  "input",
-  "inputs",
-  "text",
-  "cache_salt",
-  "lora_path",
-  "session_id",
-  "user",
-  "max_tokens",
-  "max_completion_tokens",
-  "max_output_tokens",
-  "n_predict",
-  "options",
-  "parameters",
-  "sampling_params",
-];
-
 /** The members whose elements are messages: one more may be all that a later request adds. */
 export const MESSAGE_LISTS: ReadonlySet<string> = new Set(["messages", "input"]);
 
@@ -46,6 +23,21 @@ const SECTIONS = [
 
 /** What changes the meaning of a prompt for an engine's cache. */
 const SEEDS = ["lora_path", "cache_salt"] as const;
+
+/** The members of a body that tell of its prompt, beside those of `payload.ts`. */
+export const PROMPT_MEMBERS: readonly string[] = [
+  ...SECTIONS,
+  ...SEEDS,
+  "session_id",
+  "user",
+  "max_tokens",
+  "max_completion_tokens",
+  "max_output_tokens",
+  "n_predict",
+  "options",
+  "parameters",
+  "sampling_params",
+];
 
 /** Where else a limit of the answer may be: Ollama's, TGI's, SGLang's. */
 const NESTED_LIMITS: readonly (readonly [member: string, key: string])[] = [

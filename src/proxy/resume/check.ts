@@ -1,5 +1,6 @@
 /** Asks an engine whether it would go on exactly where an answer stopped, and how long that answer is. */
 
+import { readUpTo } from "../../util/bytes.ts";
 import { tokenizeBodies, type ResumableBody } from "./body.ts";
 import { isRecord, type JsonRecord, parseJson } from "../../util/json.ts";
 
@@ -64,12 +65,6 @@ async function textOf(ask: Ask, body: JsonRecord): Promise<string | null> {
 }
 
 async function read(response: Response | null): Promise<unknown> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of response?.body ?? []) {
-    chunks.push(chunk);
-    length += chunk.byteLength;
-    if (length > MAX_ANSWER_BYTES) return undefined;
-  }
-  return parseJson(new TextDecoder().decode(Buffer.concat(chunks)));
+  const { bytes, isWhole } = await readUpTo(response?.body, MAX_ANSWER_BYTES);
+  return isWhole ? parseJson(new TextDecoder().decode(bytes)) : undefined;
 }
