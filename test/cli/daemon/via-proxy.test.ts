@@ -88,7 +88,7 @@ test("join goes through the proxy if told to only, and shows its credentials to 
   const session = `127.0.0.1:${head.head.sessionAddress.port}`;
   const join = (dir: string, flags: string[], env: Record<string, string>) =>
     spawnProcess(
-      [...SELF, "join", ...flags, session, "--attach", url, "--data-dir", dir, "--data=lane"],
+      [...SELF, "join", ...flags, session, "--attach", url, "--data-dir", dir, "--transport=lane"],
       { env: { ...env, LLMNODE_TOKEN: head.head.joinToken() ?? "" } },
     );
   const named = { HTTPS_PROXY: proxy.url, https_proxy: proxy.url, ALL_PROXY: proxy.url };
