@@ -59,6 +59,17 @@ describe.each(PAGES)("%s", (page) => {
   });
 });
 
+test("metrics, variables and headers of ours that the documents name are in the source", () => {
+  const source = [...new Bun.Glob("**/*.{ts,tsx}").scanSync(path.join(ROOT, "src"))]
+    .map((file) => readPage(`src/${file}`))
+    .join("\n");
+  const names = PAGES.flatMap((page) => [
+    ...readPage(page).matchAll(/\b(llmnode_[a-z_]+|LLMNODE_[A-Z_]+|x-llmnode-[a-z-]+)/g),
+  ]).map(([name]) => name.replace(/^LLMNODE_SET_.*/, "LLMNODE_SET_"));
+  expect([...new Set(names)].filter((name) => !source.includes(name))).toEqual([]);
+  expect(names.length).toBeGreaterThan(25);
+});
+
 test("the map names every room, and no other", () => {
   const folders = (of: string) =>
     readdirSync(path.join(ROOT, "src", of), { withFileTypes: true })
