@@ -25,7 +25,7 @@ export interface KeysOptions {
   maxKeys?: number;
 }
 
-export interface KeyWish {
+export interface KeyRequest {
   name: string;
   role: KeyRole;
   /** Names of models or aliases, with `*`; null: any. */
@@ -57,7 +57,7 @@ export interface Keys extends Disposable {
   /** How many there are, those that have ended included. */
   readonly size: number;
   /** The key itself is told this once. Throws `refused` when there are too many. */
-  create(wish: KeyWish): Promise<{ key: string; info: KeyInfo }>;
+  create(request: KeyRequest): Promise<{ key: string; info: KeyInfo }>;
   /** With `purge` it is forgotten as well. Throws `not_found`. */
   revoke(id: string, how: { purge: boolean }): Promise<KeyInfo>;
   /** The oldest first. */
@@ -145,17 +145,17 @@ export function openKeys(options: KeysOptions): Keys {
     get size() {
       return kept.size;
     },
-    async create(wish) {
+    async create(request) {
       await makeRoom();
       const { id, secret } = newKeyText();
       const stored: Stored = {
-        name: wish.name,
+        name: request.name,
         hash: hashOf(secret),
-        role: wish.role,
-        models: wish.models,
-        limits: wish.limits,
+        role: request.role,
+        models: request.models,
+        limits: request.limits,
         created_at: now(),
-        expires_at: wish.expiresInMs === null ? null : now() + wish.expiresInMs,
+        expires_at: request.expiresInMs === null ? null : now() + request.expiresInMs,
         revoked_at: null,
       };
       await store.put(PREFIX + id, stored, { durable: true });

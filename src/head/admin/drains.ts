@@ -5,7 +5,7 @@ import type { ClusterState, Worker } from "../../cluster/state/state.ts";
 import { drainRow } from "../../cluster/rows/workers.ts";
 import type { DrainRow } from "../../protocol/watch-rows.ts";
 import { type Body, flag, number, optionalText, texts } from "../http/body.ts";
-import type { DrainWish, Ordered, Outcome } from "../drains/wish.ts";
+import type { DrainRequest, Ordered, Outcome } from "../drains/request.ts";
 import type { Drains, EndedOrder } from "../drains/drains.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
 
@@ -29,8 +29,8 @@ export function drainRoutes({ state, drains }: DrainRoutesOptions): AdminRoute[]
     ),
     ended: drains.ended().map(endedJson),
   });
-  const drain: AdminHandler = async (body) => outcomeJson(await drains.drain(wishOf(body)));
-  const restart: AdminHandler = async (body) => outcomeJson(await drains.restart(wishOf(body)));
+  const drain: AdminHandler = async (body) => outcomeJson(await drains.drain(requestOf(body)));
+  const restart: AdminHandler = async (body) => outcomeJson(await drains.restart(requestOf(body)));
   const undrain: AdminHandler = async (body) => {
     const found = await drains.undrain(texts(body, "workers", MAX_WORKERS));
     return {
@@ -49,7 +49,7 @@ export function drainRoutes({ state, drains }: DrainRoutesOptions): AdminRoute[]
   ];
 }
 
-function wishOf(body: Body): DrainWish {
+function requestOf(body: Body): DrainRequest {
   return {
     workers: texts(body, "workers", MAX_WORKERS),
     who: optionalText(body, "who") ?? "an operator",

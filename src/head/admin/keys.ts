@@ -5,7 +5,7 @@ import { KEY_ROLES, type KeyRole } from "../../protocol/caller.ts";
 import { globMatcher } from "../../util/glob.ts";
 import { cleanLine } from "../../util/text.ts";
 import { type Body, flag, number, optionalText, text, texts } from "../http/body.ts";
-import type { KeyInfo, Keys, KeyWish } from "../access/keys.ts";
+import type { KeyInfo, Keys, KeyRequest } from "../access/keys.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 const MAX_MODELS = 200;
@@ -28,9 +28,9 @@ export interface KeyRoutesOptions {
 export function keyRoutes({ keys, models }: KeyRoutesOptions): AdminRoute[] {
   const list = async () => ({ keys: keys.list().map(infoJson) });
   const create: AdminHandler = async (body) => {
-    const wish = wishOf(body);
-    const { key, info } = await keys.create(wish);
-    const warnings = absent(wish, [...models()]);
+    const request = requestOf(body);
+    const { key, info } = await keys.create(request);
+    const warnings = absent(request, [...models()]);
     return { key, api_key: infoJson(info), keys: keys.size, warnings };
   };
   const revoke: AdminHandler = async (body) => {
@@ -46,13 +46,13 @@ export function keyRoutes({ keys, models }: KeyRoutesOptions): AdminRoute[] {
 }
 
 /** A key may be made before its models are there. */
-function absent({ models }: KeyWish, known: readonly string[]): string[] {
+function absent({ models }: KeyRequest, known: readonly string[]): string[] {
   return (models ?? [])
     .filter((pattern) => !known.some(globMatcher(pattern)))
     .map((pattern) => `no worker has a model ${cleanLine(pattern, 200)} now`);
 }
 
-function wishOf(body: Body): KeyWish {
+function requestOf(body: Body): KeyRequest {
   return {
     name: optionalText(body, "name") ?? "",
     role: roleOf(body),

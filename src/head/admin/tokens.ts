@@ -1,13 +1,13 @@
 /** Operators' requests about join tokens. */
 
 import { type Body, number, optionalText, text } from "../http/body.ts";
-import type { JoinTokenInfo, JoinTokens, JoinTokenWish } from "../store/join-tokens.ts";
+import type { JoinTokenInfo, JoinTokens, JoinTokenRequest } from "../store/join-tokens.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 export function tokenRoutes(joinTokens: JoinTokens): AdminRoute[] {
   const list = async () => ({ join_tokens: joinTokens.list().map(infoJson) });
   const create: AdminHandler = async (body) => {
-    const { token, info } = await joinTokens.create(wishOf(body));
+    const { token, info } = await joinTokens.create(requestOf(body));
     return { token, join_token: infoJson(info) };
   };
   const first = async () => ({ token: joinTokens.first() });
@@ -24,7 +24,7 @@ export function tokenRoutes(joinTokens: JoinTokens): AdminRoute[] {
   ];
 }
 
-function wishOf(body: Body): JoinTokenWish {
+function requestOf(body: Body): JoinTokenRequest {
   return {
     expiresInMs: number(body, "expires_in_ms"),
     uses: number(body, "uses"),

@@ -18,7 +18,7 @@ import type { HeadMessage } from "../../protocol/messages.ts";
 import type { Log } from "../../util/log.ts";
 import { keyOf } from "./store.ts";
 import { restartTarget, type Target } from "./targets.ts";
-import { type DrainWish, lastReplicaRefused, ordersFor, type Outcome } from "./wish.ts";
+import { type DrainRequest, lastReplicaRefused, ordersFor, type Outcome } from "./request.ts";
 import type { Store } from "../store/store.ts";
 
 export interface DrainsOptions {
@@ -44,8 +44,8 @@ export interface EndedOrder {
 
 export interface Drains extends Disposable {
   /** Throws `worker_not_found`, `not_found`, `refused`, `last_replica`; then nothing has changed. */
-  drain(wish: DrainWish): Promise<Outcome>;
-  restart(wish: DrainWish): Promise<Outcome>;
+  drain(request: DrainRequest): Promise<Outcome>;
+  restart(request: DrainRequest): Promise<Outcome>;
   /** Takes orders back; null for a worker that has none. Throws `worker_not_found`. */
   undrain(
     workers: readonly string[],
@@ -110,16 +110,16 @@ export function startDrains(options: DrainsOptions): Drains {
 
   /** Orders a command's workers at once, or refuses all of them. */
   const order = async (
-    wish: DrainWish,
+    request: DrainRequest,
     targets: readonly Target[],
     { together }: { together: boolean },
   ): Promise<Outcome> => {
-    const orders = ordersFor(state, { wish, targets, now: now() });
+    const orders = ordersFor(state, { request, targets, now: now() });
     const fresh = orders.flatMap((one) => (one.isOld ? [] : [one.order]));
     const ids = fresh.map(({ workerId }) => workerId);
     const last = lastReplicas([options.catalog(), serviceCatalog(state)], ids, { together });
-    if (wish.dryRun) return { orders, last };
-    if (last.length > 0 && !wish.force) throw lastReplicaRefused(fresh, last);
+    if (request.dryRun) return { orders, last };
+    if (last.length > 0 && !request.force) throw lastReplicaRefused(fresh, last);
     await Promise.all(fresh.map(save));
     for (const one of fresh) {
       log.info(`${one.purpose} ordered`, {
@@ -196,8 +196,8 @@ export function startDrains(options: DrainsOptions): Drains {
   const timer = setInterval(() => void look(), state.limits.tickIntervalMs);
 
   return {
-    async drain(wish) {
-      const targets = wish.workers.map((name) => ({
+    async drain(request) {
+      const targets = request.workers.map((name) => ({
         worker: workerNamed(state, name),
         engine: null,
       }));
@@ -206,12 +206,12 @@ export function startDrains(options: DrainsOptions): Drains {
         const hint = `let it end first: llmnode undrain ${worker.name}`;
         throw new LlmnodeError("refused", `${worker.name} is being restarted; ${hint}`);
       }
-      return order(wish, targets, { together: true });
+      return order(request, targets, { together: true });
     },
-    async restart(wish) {
-      const targets = wish.workers.map((name) => restartTarget(state, name));
-      const outcome = await order(wish, targets, { together: false });
-      if (!wish.dryRun) await look();
+    async restart(request) {
+      const targets = request.workers.map((name) => restartTarget(state, name));
+      const outcome = await order(request, targets, { together: false });
+      if (!request.dryRun) await look();
       return outcome;
     },
     async undrain(names) {

@@ -18,7 +18,7 @@ export interface JoinTokensOptions {
   maxTokens?: number;
 }
 
-export interface JoinTokenWish {
+export interface JoinTokenRequest {
   /** Milliseconds from now; null: for ever. */
   expiresInMs: number | null;
   /** How many workers may join with it; null: any number. */
@@ -50,7 +50,7 @@ export type JoinTokenCheck =
 
 export interface JoinTokens {
   /** The token is told this once. Throws `refused` when there are too many. */
-  create(wish: JoinTokenWish): Promise<{ token: string; info: JoinTokenInfo }>;
+  create(request: JoinTokenRequest): Promise<{ token: string; info: JoinTokenInfo }>;
   /** The first token, whole; null when it was revoked. */
   first(): string | null;
   /** Revokes the first token and makes another. */
@@ -78,7 +78,7 @@ interface Kept {
 }
 
 const PREFIX = "join-tokens/";
-const FOR_EVER: JoinTokenWish = { expiresInMs: null, uses: null, models: null, note: "" };
+const FOR_EVER: JoinTokenRequest = { expiresInMs: null, uses: null, models: null, note: "" };
 
 /** Makes the first join token where there never was one. Throws `data_dir_unusable`. */
 export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTokens> {
@@ -103,7 +103,7 @@ export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTo
     }
     await store.delete(PREFIX + ended.id, { durable: true });
   };
-  const create = async (wish: JoinTokenWish, first: boolean) => {
+  const create = async (request: JoinTokenRequest, first: boolean) => {
     await makeRoom();
     const secret = newSecret();
     const id = newSecret().slice(0, 8);
@@ -111,11 +111,11 @@ export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTo
       hash: digest(secret).toString("hex"),
       first,
       createdAt: now(),
-      expiresAt: wish.expiresInMs === null ? null : now() + wish.expiresInMs,
-      usesMax: wish.uses,
+      expiresAt: request.expiresInMs === null ? null : now() + request.expiresInMs,
+      usesMax: request.uses,
       used: 0,
-      models: wish.models,
-      note: wish.note,
+      models: request.models,
+      note: request.note,
       revokedAt: null,
     };
     await keep(id, kept);
@@ -167,8 +167,8 @@ export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTo
   }
 
   return {
-    create: async (wish) => {
-      const { token, info } = await create(wish, false);
+    create: async (request) => {
+      const { token, info } = await create(request, false);
       return { token, info };
     },
     first: () =>

@@ -2,14 +2,14 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import path from "node:path";
 import fc from "fast-check";
 import { formatKey, newKeyText, parseKey } from "../../../src/head/access/key-text.ts";
-import { type Keys, type KeyWish, openKeys } from "../../../src/head/access/keys.ts";
+import { type Keys, type KeyRequest, openKeys } from "../../../src/head/access/keys.ts";
 import { openStore, type Store } from "../../../src/head/store/store.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { NO_LIMITS } from "../../../src/protocol/caller.ts";
 import { memoryLog } from "../../helpers/cluster.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";
 
-const WISH: KeyWish = {
+const WISH: KeyRequest = {
   name: "alice",
   role: "user",
   models: null,

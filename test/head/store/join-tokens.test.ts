@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import path from "node:path";
 import {
   type JoinTokens,
-  type JoinTokenWish,
+  type JoinTokenRequest,
   openJoinTokens,
 } from "../../../src/head/store/join-tokens.ts";
 import { openStore } from "../../../src/head/store/store.ts";
@@ -12,7 +12,7 @@ import { silentLog } from "../../../src/util/log.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";
 
 const FINGERPRINT = "f".repeat(43);
-const wish = (more: Partial<JoinTokenWish> = {}): JoinTokenWish => ({
+const wish = (more: Partial<JoinTokenRequest> = {}): JoinTokenRequest => ({
   expiresInMs: null,
   uses: null,
   models: null,
@@ -111,7 +111,7 @@ test("expired, used up, revoked and unknown ones are told apart, with when", asy
   using dir = tempDir();
   await using opened = await open(dir);
   const { tokens, clock } = opened;
-  const make = async (more: Partial<JoinTokenWish>) => {
+  const make = async (more: Partial<JoinTokenRequest>) => {
     const { token, info } = await tokens.create(wish(more));
     return { secret: secretOf(token), id: info.id };
   };

@@ -6,7 +6,7 @@ import type { ClusterState } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Target } from "./targets.ts";
 
-export interface DrainWish {
+export interface DrainRequest {
   /** Names or ids; for a restart also `worker/1`. */
   workers: readonly string[];
   who: string;
@@ -34,7 +34,7 @@ export interface Outcome {
 /** One order for each target: the one that its worker has, or a new one. Nothing is entered yet. */
 export function ordersFor(
   state: ClusterState,
-  { wish, targets, now }: { wish: DrainWish; targets: readonly Target[]; now: number },
+  { request, targets, now }: { request: DrainRequest; targets: readonly Target[]; now: number },
 ): Ordered[] {
   const batch = crypto.randomUUID();
   // A worker may have been named twice, by its name and by its id.
@@ -50,13 +50,13 @@ export function ordersFor(
       workerName: worker.name,
       purpose: isDrain ? "drain" : "restart",
       stage: isDrain ? "draining" : "queued",
-      who: wish.who,
-      message: wish.message,
+      who: request.who,
+      message: request.message,
       since: now,
       place,
-      patienceMs: wish.patienceMs,
-      deadline: isDrain ? now + wish.patienceMs : null,
-      force: wish.force,
+      patienceMs: request.patienceMs,
+      deadline: isDrain ? now + request.patienceMs : null,
+      force: request.force,
       engine: engine?.number ?? null,
       engineRun: null,
       cutOff: 0,
