@@ -11,7 +11,7 @@ import { openGuard } from "./access/guard.ts";
 import { operatorRoutes } from "./admin/routes.ts";
 import { type ClientSide, createClientSide, type Phase } from "./client-side.ts";
 import { startDrains } from "./drains/drains.ts";
-import { loadDrains } from "./drains/store.ts";
+import { loadDrains } from "./drains/orders.ts";
 import { createEventNotes } from "./events/notes.ts";
 import { createEvents } from "./events/events.ts";
 import { type Front, startFront } from "./front.ts";

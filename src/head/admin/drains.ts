@@ -6,7 +6,8 @@ import { drainRow } from "../../cluster/rows/workers.ts";
 import type { DrainRow } from "../../protocol/watch-rows.ts";
 import { type Body, flag, number, optionalText, texts } from "../http/body.ts";
 import type { DrainRequest, Ordered, Outcome } from "../drains/request.ts";
-import type { Drains, EndedOrder } from "../drains/drains.ts";
+import type { Drains } from "../drains/drains.ts";
+import type { EndedOrder } from "../drains/orders.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 /** Workers of one command. */

@@ -1,45 +1,20 @@
 /** Carries out what operators order of workers: drains, their end, and restarts one after the other. */
 
-import {
-  activeOrder,
-  dropOrder,
-  lastReplicas,
-  orderText,
-  setOrder,
-} from "../../cluster/liveness/drains.ts";
+import { lastReplicas } from "../../cluster/liveness/drains.ts";
 import type { DrainOrder } from "../../cluster/state/drain-order.ts";
-import { updateLiveness, type Transition } from "../../cluster/liveness/liveness.ts";
 import { isCalled, workerNamed } from "../../cluster/state/named.ts";
-import { nextStep } from "../../cluster/liveness/restarts.ts";
 import { serviceCatalog } from "../../cluster/state/catalog.ts";
-import type { Catalog, ClusterState, Worker } from "../../cluster/state/state.ts";
-import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
-import type { HeadMessage } from "../../protocol/messages.ts";
-import type { Log } from "../../util/log.ts";
-import { keyOf } from "./store.ts";
-import { restartTarget, type Target } from "./targets.ts";
+import type { Catalog, Worker } from "../../cluster/state/state.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { type EndedOrder, Orders, type OrdersOptions } from "./orders.ts";
 import { type DrainRequest, lastReplicaRefused, ordersFor, type Outcome } from "./request.ts";
-import type { Store } from "../store/store.ts";
+import { Restarts } from "./restarts.ts";
+import { restartTarget, type Target } from "./targets.ts";
 
-export interface DrainsOptions {
-  state: ClusterState;
+export interface DrainsOptions extends OrdersOptions {
   catalog: () => Catalog;
-  store: Store;
-  now: () => number;
-  log: Log;
-  /** Says something to a worker; false: it cannot be told now. */
-  tell: (worker: Worker, message: HeadMessage) => boolean;
-  /** A worker's state changed. */
-  onTransition: (transition: Transition) => void;
   /** After how long a worker that shows no sign of it is told again to restart its engine. */
   repeatMs: number;
-}
-
-/** An order that is no more. */
-export interface EndedOrder {
-  order: DrainOrder;
-  outcome: "undrained" | "restarted" | "failed";
-  reason: string | null;
 }
 
 export interface Drains extends Disposable {
@@ -50,168 +25,26 @@ export interface Drains extends Disposable {
   undrain(
     workers: readonly string[],
   ): Promise<{ worker: Worker | null; order: DrainOrder | null }[]>;
-  /** Nobody waits for this worker any more. */
+  /** Drops the order of a worker that does not belong to the cluster any more. */
   forget(workerId: string): Promise<void>;
   /** Those that ended lately, the latest last. */
   ended(): readonly EndedOrder[];
 }
 
-/** Ended orders that are remembered for the commands that watch them. */
-const MAX_ENDED = 256;
-
-/** The orders themselves are in the state, from `loadDrains` on. */
 export function startDrains(options: DrainsOptions): Drains {
-  const { state, store, now, log } = options;
-  const ended: EndedOrder[] = [];
-  /** When the worker of an order was told last to restart its engine. */
-  const toldAt = new Map<string, number>();
-  /** Orders that are being taken out of the store. */
-  const ending = new Set<string>();
-  const durable = { durable: true };
-
-  const settleNow = (workerId: string) => {
-    const worker = state.workers.get(workerId);
-    const transition = worker ? updateLiveness(state, worker, now()) : null;
-    if (transition) options.onTransition(transition);
-  };
-  const announce = (order: DrainOrder, active: boolean) => {
-    const worker = state.workers.get(order.workerId);
-    const reason = active ? orderText(order) : "";
-    if (worker) options.tell(worker, { message: "drain", drain: { active, reason } });
-  };
-  const save = (order: DrainOrder) => store.put(keyOf(order.workerId), order, durable);
-  const enter = (order: DrainOrder) => {
-    const wasActive = activeOrder(state, order.workerId) !== null;
-    setOrder(state, order);
-    if (order.stage === "queued") return;
-    if (!wasActive) announce(order, true);
-    settleNow(order.workerId);
-  };
-  const isHeld = (order: DrainOrder) => state.drainOrders.get(order.workerId)?.id === order.id;
-  const end = async (order: DrainOrder, how: Omit<EndedOrder, "order">) => {
-    // Whoever else ends it or takes it a step on meanwhile comes too late.
-    if (ending.has(order.id) || !isHeld(order)) return;
-    ending.add(order.id);
-    try {
-      await store.delete(keyOf(order.workerId), durable);
-    } finally {
-      ending.delete(order.id);
-    }
-    toldAt.delete(order.id);
-    ended.push({ order, ...how });
-    if (ended.length > MAX_ENDED) ended.shift();
-    dropOrder(state, order.workerId);
-    if (order.stage !== "queued") announce(order, false);
-    settleNow(order.workerId);
-    const fields = { worker: order.workerName, by: order.who, reason: how.reason ?? undefined };
-    if (how.outcome === "failed") log.warn("restart failed", fields);
-    else log.info(how.outcome === "restarted" ? "engine restarted" : "drain taken back", fields);
-  };
-
-  /** Orders a command's workers at once, or refuses all of them. */
-  const order = async (
-    request: DrainRequest,
-    targets: readonly Target[],
-    { together }: { together: boolean },
-  ): Promise<Outcome> => {
-    const orders = ordersFor(state, { request, targets, now: now() });
-    const fresh = orders.flatMap((one) => (one.isOld ? [] : [one.order]));
-    const ids = fresh.map(({ workerId }) => workerId);
-    const last = lastReplicas([options.catalog(), serviceCatalog(state)], ids, { together });
-    if (request.dryRun) return { orders, last };
-    if (last.length > 0 && !request.force) throw lastReplicaRefused(fresh, last);
-    await Promise.all(fresh.map(save));
-    for (const one of fresh) {
-      log.info(`${one.purpose} ordered`, {
-        worker: one.workerName,
-        by: one.who,
-        message: one.message ?? undefined,
-      });
-      enter(one);
-    }
-    return { orders, last };
-  };
-
-  const fail = async (failed: DrainOrder, reason: string) => {
-    await end(failed, { outcome: "failed", reason });
-    // What broke one engine may break the next one: the rest of the command is left alone.
-    for (const other of [...state.drainOrders.values()]) {
-      if (other.batch !== failed.batch || other.stage !== "queued") continue;
-      const why = `not tried, since the restart of ${failed.workerName} failed`;
-      await end(other, { outcome: "failed", reason: why });
-    }
-  };
-
-  const advance = async (current: DrainOrder): Promise<void> => {
-    const offers = [options.catalog(), serviceCatalog(state)];
-    const step = nextStep(state, { order: current, offers }, now());
-    const change = async (more: Partial<DrainOrder>) => {
-      const next = { ...current, ...more };
-      await save(next);
-      if (isHeld(current)) enter(next);
-    };
-    switch (step.do) {
-      case "wait":
-        return;
-      case "drain":
-        await change({ stage: "draining", deadline: now() + current.patienceMs });
-        return;
-      case "restart": {
-        if (current.stage === "draining") {
-          // Before the worker is told: a head that ends now must not have it done twice.
-          await change({ stage: "restarting", engineRun: step.engine.report.run });
-        }
-        if (!isHeld(current)) return;
-        if (now() - (toldAt.get(current.id) ?? Number.NEGATIVE_INFINITY) < options.repeatMs) return;
-        const worker = state.workers.get(current.workerId);
-        const restartEngine = { engine: step.engine.number, reason: orderText(current) };
-        if (worker && options.tell(worker, { message: "restartEngine", restartEngine })) {
-          toldAt.set(current.id, now());
-        }
-        return;
-      }
-      case "done":
-        return end(current, { outcome: "restarted", reason: null });
-      case "fail":
-        return fail(current, step.reason);
-    }
-  };
-
-  let advancing = false;
-  const look = async () => {
-    if (advancing) return;
-    advancing = true;
-    try {
-      for (const current of [...state.drainOrders.values()]) {
-        if (current.purpose !== "restart" || ending.has(current.id)) continue;
-        // What was done for an earlier one may have changed it.
-        if (state.drainOrders.get(current.workerId) === current) await advance(current);
-      }
-    } catch (error) {
-      log.error("restarts cannot go on; trying again", { error: messageOf(error) });
-    } finally {
-      advancing = false;
-    }
-  };
-  const timer = setInterval(() => void look(), state.limits.tickIntervalMs);
-
+  const { state } = options;
+  const orders = new Orders(options);
+  const restarts = new Restarts({ ...options, orders });
+  const timer = setInterval(() => void restarts.advance(), state.limits.tickIntervalMs);
   return {
     async drain(request) {
-      const targets = request.workers.map((name) => ({
-        worker: workerNamed(state, name),
-        engine: null,
-      }));
-      for (const { worker } of targets) {
-        if (state.drainOrders.get(worker.id)?.purpose !== "restart") continue;
-        const hint = `let it end first: llmnode undrain ${worker.name}`;
-        throw new LlmnodeError("refused", `${worker.name} is being restarted; ${hint}`);
-      }
-      return order(request, targets, { together: true });
+      const targets = request.workers.map((name) => drainTarget(options, name));
+      return order(options, { orders, request, targets });
     },
     async restart(request) {
       const targets = request.workers.map((name) => restartTarget(state, name));
-      const outcome = await order(request, targets, { together: false });
-      if (!request.dryRun) await look();
+      const outcome = await order(options, { orders, request, targets });
+      if (!request.dryRun) await restarts.advance();
       return outcome;
     },
     async undrain(names) {
@@ -219,20 +52,54 @@ export function startDrains(options: DrainsOptions): Drains {
         const held = [...state.drainOrders.values()].find(({ workerId, workerName }) =>
           isCalled({ id: workerId, name: workerName }, name),
         );
-        // A worker that is away can be told from its order.
+        // The order is enough to name a worker that is away.
         const worker = held ? state.workers.get(held.workerId) : workerNamed(state, name);
         return { worker: worker ?? null, order: held ?? null };
       });
       for (const one of found) {
-        if (one.order) await end(one.order, { outcome: "undrained", reason: null });
+        if (one.order) await orders.end(one.order, { outcome: "undrained", reason: null });
       }
       return found;
     },
     async forget(workerId) {
       const held = state.drainOrders.get(workerId);
-      if (held) await end(held, { outcome: "undrained", reason: "the worker was sent away" });
+      const reason = "the worker was sent away";
+      if (held) await orders.end(held, { outcome: "undrained", reason });
     },
-    ended: () => ended,
+    ended: () => orders.ended,
     [Symbol.dispose]: () => clearInterval(timer),
   };
+}
+
+/** Throws `worker_not_found`; `refused` for a worker that is being restarted. */
+function drainTarget({ state }: DrainsOptions, name: string): Target {
+  const worker = workerNamed(state, name);
+  if (state.drainOrders.get(worker.id)?.purpose === "restart") {
+    const hint = `let it end first: llmnode undrain ${worker.name}`;
+    throw new LlmnodeError("refused", `${worker.name} is being restarted; ${hint}`);
+  }
+  return { worker, engine: null };
+}
+
+/** Orders a command's workers at once, or refuses all of them. */
+async function order(
+  { state, catalog, log, now }: DrainsOptions,
+  command: { orders: Orders; request: DrainRequest; targets: readonly Target[] },
+): Promise<Outcome> {
+  const { orders, request, targets } = command;
+  const ordered = ordersFor(state, { request, targets, now: now() });
+  const fresh = ordered.flatMap((one) => (one.isOld ? [] : [one.order]));
+  const ids = fresh.map(({ workerId }) => workerId);
+  // Workers are drained all at once, and restarted one after the other.
+  const together = targets.every(({ engine }) => engine === null);
+  const last = lastReplicas([catalog(), serviceCatalog(state)], ids, { together });
+  if (request.dryRun) return { orders: ordered, last };
+  if (last.length > 0 && !request.force) throw lastReplicaRefused(fresh, last);
+  await Promise.all(fresh.map((one) => orders.save(one)));
+  for (const one of fresh) {
+    const { purpose, workerName: worker, who: by, message } = one;
+    log.info(`${purpose} ordered`, { worker, by, message: message ?? undefined });
+    orders.enter(one);
+  }
+  return { orders: ordered, last };
 }
