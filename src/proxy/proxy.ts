@@ -172,15 +172,15 @@ async function run(options: ProxyOptions, job: Job): Promise<Response> {
       record.modelKnown = true;
     } catch (error) {
       if (responseId !== null && isNowhere(error)) throw noResponse(responseId);
-      const told = record.alias ? aliasError(error, record.model) : error;
-      return finish(options, job, retry.refused(told));
+      const cause = record.alias ? aliasError(error, record.model) : error;
+      return finish(options, job, retry.refused(cause));
     } finally {
       record.queueMs += options.now() - askedAt;
     }
-    const tried = beginAttempt(options, record, lease);
+    const attemptRecord = beginAttempt(options, record, lease);
     const result = await attempt(options, attemptJob(options, job, { lease, wanted }), {
       lease,
-      record: tried,
+      record: attemptRecord,
     });
     if (result.kind === "answer") return withInfo(options, record, result.response);
     if (result.kind === "moved") {
@@ -207,9 +207,9 @@ function isNowhere(error: unknown): boolean {
 }
 
 function beginAttempt(options: ProxyOptions, record: RequestRecord, lease: Lease): AttemptRecord {
-  const tried = startAttempt(options, { lease, trace: record.trace });
-  record.attempts.push(tried);
-  return tried;
+  const attemptRecord = startAttempt(options, { lease, trace: record.trace });
+  record.attempts.push(attemptRecord);
+  return attemptRecord;
 }
 
 function attemptJob(
@@ -248,8 +248,8 @@ function attemptJob(
       const id = call.route.path === RESPONSES_PATH ? responseMade(first) : null;
       if (id !== null) options.origins.note(id, lease);
       record.firstByteMs = now - record.startedAt;
-      const tried = record.attempts.at(-1);
-      if (tried) tried.firstByteAt = now;
+      const attemptRecord = record.attempts.at(-1);
+      if (attemptRecord) attemptRecord.firstByteAt = now;
     },
     onWatch(watch) {
       job.live.watch = watch;

@@ -25,7 +25,7 @@ const MAX_PATH = 8;
  * Reads `<name>=<target>[:<weight>][,...]`, a target being `<model>[?<key>=<value>[&...]]`. Keys
  * are nested by dots; values are JSON, or else strings. Commas, `?`, `&`, `.` and a `:<number>` at
  * a target's end that belong to names or values are written with a percent sign. Throws
- * `bad_request`, in words for whoever wrote it.
+ * `bad_request`, in words for its author.
  */
 export function parseAlias(spec: string, limits: AliasLimits = ALIAS_LIMITS): Alias {
   const mark = spec.indexOf("=");

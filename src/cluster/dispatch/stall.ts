@@ -9,7 +9,7 @@ import type { ClusterState, Engine, Lease, Worker } from "../state/state.ts";
 export interface Examination {
   worker: Worker;
   engine: Engine;
-  look: boolean;
+  inspect: boolean;
   ask: boolean;
 }
 
@@ -63,7 +63,8 @@ export function stallTick(state: ClusterState, now: number): StallTick {
         suspicions.push({ ...at, ...found.suspicion });
         state.revision += 1;
       }
-      if (found.look || found.ask) examinations.push({ ...at, look: found.look, ask: found.ask });
+      if (found.inspect || found.ask)
+        examinations.push({ ...at, inspect: found.inspect, ask: found.ask });
     }
   }
   return { suspicions, examinations };
@@ -122,7 +123,7 @@ function waitingRequests(state: ClusterState, now: number): Map<Engine, Waiting>
 
 interface Judged {
   suspicion: { isSuspect: boolean; reason: string } | null;
-  look: boolean;
+  inspect: boolean;
   ask: boolean;
 }
 
@@ -137,9 +138,9 @@ function judge(
     const { suspect } = engine;
     if (waiting) suspect.heldAt = now;
     const over = whyOver({ state, engine, isRunning, movedAt }, now);
-    if (over === null) return { suspicion: null, look: true, ask: true };
+    if (over === null) return { suspicion: null, inspect: true, ask: true };
     engine.suspect = null;
-    return { suspicion: { isSuspect: false, reason: over }, look: false, ask: false };
+    return { suspicion: { isSuspect: false, reason: over }, inspect: false, ask: false };
   }
   if (!waiting || !isRunning) return NOTHING;
   // What came while the worker was away was not to be seen.
@@ -153,14 +154,14 @@ function judge(
   if (counted > 0 && quietMs >= limitMs) {
     const reason = `no output for ${formatDuration(quietMs)}, with ${count(counted, "request")} waiting`;
     engine.suspect = { since: quietSince, reason, heldAt: now };
-    return { suspicion: { isSuspect: true, reason }, look: true, ask: true };
+    return { suspicion: { isSuspect: true, reason }, inspect: true, ask: true };
   }
   const ask = counted > 0 && quietMs >= limitMs - state.limits.examineAheadMs;
-  const look = !all && now - Math.max(floor, waiting.since) >= limitMs;
-  return { suspicion: null, look, ask: ask && !look };
+  const inspect = !all && now - Math.max(floor, waiting.since) >= limitMs;
+  return { suspicion: null, inspect, ask: ask && !inspect };
 }
 
-const NOTHING: Judged = { suspicion: null, look: false, ask: false };
+const NOTHING: Judged = { suspicion: null, inspect: false, ask: false };
 
 /** Why an engine is not suspect any more; null: it still is. */
 function whyOver(
@@ -171,7 +172,7 @@ function whyOver(
   if (!suspect) return null;
   if (!on.isRunning) return `it is ${on.engine.report.state}`;
   if (on.movedAt > suspect.since) return "it produces tokens again";
-  // Nobody asks it anything, and its worker cannot, or does not know how to: only a request can tell.
+  // No client asks it anything, and its worker cannot, or does not know how to: only a request can tell.
   const isAsked = (load?.failedGenerations ?? 0) > 0;
   if (isAsked || now - suspect.heldAt < on.state.limits.suspectForgetMs) return null;
   return `no request for ${formatDuration(now - suspect.heldAt)}`;

@@ -76,7 +76,7 @@ export function noteCrash(
   return killers;
 }
 
-/** Whether an engine has died while it had this body, whoever of those that it had killed it. */
+/** Whether an engine has died while it had this body, whichever of its requests killed it. */
 export function isSuspect(
   poison: Poison,
   hash: string,

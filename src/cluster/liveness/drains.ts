@@ -9,7 +9,7 @@ export function activeOrder(state: ClusterState, workerId: string): DrainOrder |
   return order === undefined || order.stage === "queued" ? null : order;
 }
 
-/** Why a worker takes no new requests, whoever says so; null: it takes some. */
+/** Why a worker takes no new requests, by an order or by its own word; null: it takes some. */
 export function drainReason(state: ClusterState, worker: Worker): string | null {
   const order = activeOrder(state, worker.id);
   return worker.drain ?? (order && orderText(order));

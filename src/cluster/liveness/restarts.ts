@@ -1,4 +1,4 @@
-/** The next step of a restart that an operator ordered: drain, start the engine anew, be ready. */
+/** The next step of a restart that an operator ordered: drain, start the engine again, be ready. */
 
 import { lastReplicas } from "./drains.ts";
 import type { DrainOrder } from "../state/drain-order.ts";
@@ -8,7 +8,7 @@ export type RestartStep =
   | { do: "wait" }
   /** Its turn has come: no new requests from now on. */
   | { do: "drain" }
-  /** Nothing runs there any more: its worker is to start the engine anew. */
+  /** Nothing runs there any more: its worker is to start the engine again. */
   | { do: "restart"; engine: Engine }
   | { do: "done" }
   | { do: "fail"; reason: string };
@@ -54,7 +54,7 @@ export function nextStep(
   }
 }
 
-/** One at a time, whoever ordered them: each takes a replica away for a while. */
+/** One at a time, of all operators' orders: each takes a replica away for a while. */
 function isTurnOf(state: ClusterState, order: DrainOrder): boolean {
   for (const other of state.drainOrders.values()) {
     if (other === order || other.purpose !== "restart") continue;

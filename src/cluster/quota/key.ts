@@ -78,7 +78,7 @@ interface KeyState {
 }
 
 const DAY_MS = 86_400_000;
-/** Below this nobody looks for keys that nothing need be remembered of. */
+/** With fewer keys none is dropped of which nothing need be remembered. */
 const MIN_SWEEP = 1024;
 
 /** `now` is in milliseconds since 1970, and does not go back. */

@@ -16,7 +16,7 @@ import type { Lease, Replica } from "../state/state.ts";
 export interface Affinity {
   /** Sent where the most of it was. */
   hit: number;
-  /** Nobody who could be picked had any of it. */
+  /** No replica that could be picked had any of it. */
   miss: number;
   /** Sent elsewhere, since too much was to do there. */
   overridden: number;

@@ -30,7 +30,7 @@ export interface RouteSettings {
 
 export const ROUTE_SETTINGS: RouteSettings = { policy: "auto", rules: [], tuning: SCORE_TUNING };
 
-/** Models whose policy is remembered; of more, the rules are read anew. */
+/** Models whose policy is remembered; of more, the rules are read again. */
 const MAX_REMEMBERED = 4096;
 
 export function policyFinder({ policy, rules }: RouteSettings): (model: string) => Policy {

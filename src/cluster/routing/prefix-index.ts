@@ -1,12 +1,12 @@
 /** Which engines probably hold which prompts in their caches: a table of bounded size. */
 
-/** Names a replica in one run of its engine: 1 to 65,535; 0 is nobody. */
+/** Names a replica in one run of its engine: 1 to 65,535; 0 is none. */
 export type Holder = number;
 
 export interface HolderIds {
   /** The id that was free for the longest time, or 0: none is free for long enough. */
   take(now: number): Holder;
-  /** Gives an id back; nobody may be looked for under it any more. */
+  /** Gives an id back; no replica may be looked for under it any more. */
   retire(holder: Holder, now: number): void;
 }
 

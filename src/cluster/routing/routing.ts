@@ -18,7 +18,7 @@ export interface Choice {
   /** Tokens of the prompt, and those of them that its cache is not reckoned to hold. */
   promptTokens: number;
   missTokens: number;
-  /** Why this one, in a line for a header; null where nobody wants to know. */
+  /** Why this one, in a line for a header; null where it is not asked for. */
   explanation: string | null;
 }
 

@@ -21,7 +21,7 @@ export const SCORE_TUNING: ScoreTuning = { g: 0.1, k: 8 };
 export interface ScoreInput {
   /** Prompt tokens sent to the engine that are not cached and whose first byte is not back. */
   pendingTokens: number;
-  /** Requests that run on the engine, whoever sent them. */
+  /** Requests that run on the engine, from any sender. */
   active: number;
   /** How fast the engine reads prompts. */
   tokensPerS: number;

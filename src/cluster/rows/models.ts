@@ -122,7 +122,7 @@ function leasesByModel(state: ClusterState): Map<string, number> {
   return counts;
 }
 
-/** One that is overloaded is picked where nobody else is free. */
+/** One that is overloaded is picked where no other is free. */
 function isPickable(state: ReplicaState): boolean {
   return state === "ready" || state === "overloaded";
 }

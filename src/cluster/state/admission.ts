@@ -173,7 +173,7 @@ function nameFor(state: ClusterState, hello: Hello): string | null {
     return hello.name;
   }
   if (hello.nameChosen) return null;
-  // The same worker gets the same name again, whoever else has come or gone.
+  // The same worker gets the same name again, whichever others have come or gone.
   for (let length = 4; length <= hello.workerId.length; length += 4) {
     const name = `${hello.name}-${hello.workerId.slice(0, length)}`;
     if (!taken.has(name)) return name;

@@ -126,8 +126,8 @@ function roomOf({ limits }: ClusterState, { report: { maxInFlight }, route }: En
 }
 
 /**
- * What the request may need of a context, in tokens, by the roughest of estimates: nobody is refused
- * for it. 0: nothing is known.
+ * What the request may need of a context, in tokens, by the roughest of estimates: no request is
+ * refused for it. 0: nothing is known.
  */
 function tokensOf({ prompt }: ReplicaRequest): number {
   if (prompt === null || prompt.maxTokens === null) return 0;

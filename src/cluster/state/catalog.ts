@@ -15,7 +15,7 @@ interface Cached {
   catalog: Catalog;
 }
 
-/** The catalog of a cluster, built anew only when something changed. */
+/** The catalog of a cluster, built again only when something changed. */
 export function createCatalogReader(state: ClusterState): () => Catalog {
   let cached: Cached | null = null;
   return () => {

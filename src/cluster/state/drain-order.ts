@@ -7,11 +7,11 @@ export interface DrainOrder {
   batch: string;
   workerId: string;
   workerName: string;
-  /** `drain`: no requests until it is taken back. `restart`: until its engine has started anew. */
+  /** `drain`: no requests until it is taken back. `restart`: until its engine has started again. */
   purpose: "drain" | "restart";
   /**
    * `queued`: a restart that waits for those before it; the worker serves meanwhile.
-   * `draining`: it takes no new requests. `restarting`: nor does its engine, which starts anew.
+   * `draining`: it takes no new requests. `restarting`: nor does its engine, which starts again.
    */
   stage: "queued" | "draining" | "restarting";
   /** Who ordered it, and what for, in their own words. */
@@ -26,7 +26,7 @@ export interface DrainOrder {
   deadline: number | null;
   /** Whether a model may be without a ready replica meanwhile. */
   force: boolean;
-  /** The engine that is to start anew, and its run from before; null until it is told to. */
+  /** The engine that is to start again, and its run from before; null until it is told to. */
   engine: string | null;
   engineRun: string | null;
   /** Requests that were ended at the deadline. */

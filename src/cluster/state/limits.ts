@@ -20,7 +20,7 @@ export interface ClusterLimits extends QueueLimits {
   examineAheadMs: number;
   /** What is added while an engine loads a model that a request waits for. */
   modelLoadMs: number;
-  /** How long an engine stays suspect that nobody asks anything any more. */
+  /** How long an engine stays suspect that gets no requests any more. */
   suspectForgetMs: number;
   /** How often a worker is told again what to examine. */
   examineRepeatMs: number;

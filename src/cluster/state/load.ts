@@ -10,7 +10,7 @@ export function reportLoads(worker: Worker, loads: readonly EngineLoad[], now: n
     const engine = worker.engines.get(load.engine);
     if (!engine) continue;
     const before = engine.load;
-    const said = {
+    const reported = {
       running: figure(load.running),
       waiting: figure(load.waiting),
       kvUsage: figure(load.kvUsage, 1),
@@ -20,10 +20,10 @@ export function reportLoads(worker: Worker, loads: readonly EngineLoad[], now: n
       failedGenerations: figure(load.failedGenerations),
       sampledAt: now - (figure(load.sampleAgeMs) ?? 0),
     };
-    engine.load = said;
+    engine.load = reported;
     // The worker's own generations are not a part of the sample, and may be newer.
-    if (said.failedGenerations === 0 && before?.failedGenerations !== 0) engine.flowedAt = now;
-    else if (before !== null && hasMoved(before, said)) engine.flowedAt = said.sampledAt;
+    if (reported.failedGenerations === 0 && before?.failedGenerations !== 0) engine.flowedAt = now;
+    else if (before !== null && hasMoved(before, reported)) engine.flowedAt = reported.sampledAt;
   }
 }
 

@@ -1,4 +1,4 @@
-/** Which worker a word means: the one rule, whoever asks. */
+/** Which worker a word means: the one rule for all commands and routes. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";

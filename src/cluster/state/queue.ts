@@ -19,7 +19,7 @@ export const QUEUE_LIMITS: QueueLimits = {
 export interface Waiter {
   readonly id: number;
   readonly request: ReplicaRequest;
-  /** Since when it waits. Written by whoever moves all deadlines. */
+  /** Since when it waits. Written where all deadlines are moved. */
   since: number;
   /** What it waits for: a model, a service, a worker's share of them. */
   readonly group: string;
@@ -47,7 +47,7 @@ export function newQueue(): Queue {
   return { groups: new Map(), size: 0, nextId: 1 };
 }
 
-/** Whether somebody waits for the same: then nobody goes past them. */
+/** Whether others wait for the same: then no request goes past them. */
 export function hasWaiting({ size, groups }: Queue, request: ReplicaRequest): boolean {
   return size > 0 && groups.has(groupOf(request));
 }

@@ -97,7 +97,7 @@ export interface Engine {
 
 /** What it says about its load; null: it does not say. */
 export interface LoadFigures {
-  /** Requests that it runs, and that wait inside it, whoever sent them. */
+  /** Requests that it runs, and that wait inside it, from any sender. */
   running: number | null;
   waiting: number | null;
   /** The share of its cache that is taken, 0 to 1. */

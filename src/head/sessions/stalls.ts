@@ -37,9 +37,9 @@ export function startStallWatch(options: StallWatchOptions): Disposable {
       ordered.delete(engine);
       send(worker, { ...examine, look: false, ask: false });
     }
-    for (const { worker, engine, look: looks, ask: asks } of examinations) {
+    for (const { worker, engine, inspect, ask } of examinations) {
       const before = ordered.get(engine);
-      const examine = { engine: engine.number, look: looks, ask: asks };
+      const examine = { engine: engine.number, look: inspect, ask };
       const isOld = !before || at - before.at >= state.limits.examineRepeatMs;
       if (!isOld && Bun.deepEquals(before.examine, examine)) continue;
       if (send(worker, examine)) ordered.set(engine, { worker, examine, at });

@@ -54,8 +54,8 @@ export function connectionFailure(error: unknown, subject: "engine" | "service")
       ? "No engine with this model could be reached."
       : "The service could not be reached."
     : `The ${subject} closed the connection before it answered.`;
-  const told = new LlmnodeError("upstream_unreachable", message, { cause: error });
-  const failure = failureOf(told, refused ? "unreachable" : "broken");
+  const unreachable = new LlmnodeError("upstream_unreachable", message, { cause: error });
+  const failure = failureOf(unreachable, refused ? "unreachable" : "broken");
   return { ...failure, remedy: "another", message: messageOf(error) };
 }
 
@@ -85,9 +85,9 @@ export function statusFailure(
 /** What an engine said in place of an answer, by the status that it gave or would have given. */
 export function engineFailure(
   error: EngineError,
-  said: { status: number; retryAfter: string | null; dialect: Dialect },
+  given: { status: number; retryAfter: string | null; dialect: Dialect },
 ): AttemptFailure {
-  const { status, retryAfter } = said;
+  const { status, retryAfter } = given;
   const { message } = error;
   const found = { ...meaningOf(status, error), status, message };
   if (found.outcome === "auth") {
@@ -95,7 +95,7 @@ export function engineFailure(
     const respond = () => new LlmnodeError("upstream_auth", refused);
     return { ...found, retryAfterMs: null, respond };
   }
-  // Nobody who asks an API follows a redirect to an address of the engine's own.
+  // No API client follows a redirect to an address of the engine's own.
   const shown = status < 400 ? 502 : status;
   return {
     ...found,
@@ -103,7 +103,7 @@ export function engineFailure(
     respond() {
       const headers = new Headers({ "content-type": "application/json" });
       if (retryAfter !== null) headers.set("retry-after", retryAfter);
-      return new Response(engineErrorBody(said.dialect, error, shown), { status: shown, headers });
+      return new Response(engineErrorBody(given.dialect, error, shown), { status: shown, headers });
     },
   };
 }

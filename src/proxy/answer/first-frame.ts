@@ -39,10 +39,10 @@ export function errorIn(
   if (!isRecord(value)) return null;
   const isFlat = value["object"] === "error" || value["type"] === "error";
   const given = value["error"] ?? (isFlat ? value : null);
-  const said = given === null ? null : readEngineError(value);
-  if (!said) return null;
-  const status = statusOf(isRecord(given) ? given["code"] : undefined, said.type);
-  return engineFailure(said, { status, retryAfter: null, dialect });
+  const reported = given === null ? null : readEngineError(value);
+  if (!reported) return null;
+  const status = statusOf(isRecord(given) ? given["code"] : undefined, reported.type);
+  return engineFailure(reported, { status, retryAfter: null, dialect });
 }
 
 /** The status that the engine would have answered with, had it not begun its answer already. */

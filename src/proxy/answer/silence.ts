@@ -69,7 +69,7 @@ function early(answering: Promise<Response>, options: KeepAliveOptions): Respons
       },
       async cancel() {
         clearInterval(timer);
-        // An answer that comes all the same is for nobody.
+        // An answer that comes all the same has no client.
         await (await reading)?.cancel();
       },
     },

@@ -1,4 +1,4 @@
-/** Tells SGLang that nobody waits for an answer: it does not always notice a connection that has gone. */
+/** Tells SGLang that no client waits for an answer: it does not always notice a connection that has gone. */
 
 import type { Lease } from "../request/lease.ts";
 import type { Payload } from "../request/payload.ts";
@@ -13,7 +13,7 @@ export interface AbandonLimits {
 
 export const ABANDON_LIMITS: AbandonLimits = { timeoutMs: 2000, maxCalls: 256 };
 
-/** Best effort: never throws, and nobody waits for it. */
+/** Best effort: never throws, and is not waited for. */
 export type Abandon = (lease: Lease, name: string) => void;
 
 /** The routes at which SGLang takes a request's name from the body's `rid`. */

@@ -57,7 +57,7 @@ export interface AttemptJob {
   trace: Trace | null;
   /** Engine runs that do not know `stream_options`. */
   refusesUsage: Set<string>;
-  /** Tells the engine that nobody waits, where it is not sure to notice. */
+  /** Tells the engine that no client waits, where it is not sure to notice. */
   abandon: Abandon;
   /** What lets the answer go on elsewhere if this engine breaks off; null: nothing does. */
   resume: (here: BegunAnswer) => Resumable | null;
@@ -90,10 +90,10 @@ export async function attempt(
     let sent = job.payload.content({ target: job.target, askUsage, name });
     let response = await send(lease, upstream(sent), job.payload);
     let failure = isGood(response) ? null : await failureOf(response, options, job.route);
-    let asked = askUsage;
+    let askedUsage = askUsage;
     if (failure && askUsage && refusesStreamOptions(failure)) {
       job.refusesUsage.add(lease.engineRun);
-      asked = false;
+      askedUsage = false;
       sent = job.payload.content({ target: job.target, askUsage: false, name });
       response = await send(lease, upstream(sent), job.payload);
       failure = isGood(response) ? null : await failureOf(response, options, job.route);
@@ -103,7 +103,7 @@ export async function attempt(
       scope.done(failure.outcome, { retryAfterMs: failure.retryAfterMs });
       return { kind: "failure", failure };
     }
-    return await answer({ options, job, lease, scope, response, sent, dropUsage: asked });
+    return await answer({ options, job, lease, scope, response, sent, dropUsage: askedUsage });
   } catch (error) {
     return scope.failed(error);
   }
@@ -215,7 +215,7 @@ async function answer(on: Answering): Promise<Attempted> {
       const { scope } = source();
       const outcome = outcomeOf(end, job.request.signal, scope);
       scope.done(outcome, { usage: watch.facts().usage });
-      // Whatever the engine still does for this request is for nobody.
+      // What the engine still does for this request is of no use.
       if (end !== "ok") scope.abort();
       job.onEnd(outcome, watch);
     },

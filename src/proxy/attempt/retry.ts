@@ -29,7 +29,7 @@ export const RETRY_DEFAULTS: RetryOptions = {
 /** Refusals that stand, whatever engines have said before. */
 const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["engine_crashed", "shutting_down"]);
 
-/** Engines that one request may end before nobody else is asked to try it. */
+/** Engines that one request may end before it is not sent to another. */
 const MAX_DEATHS = 2;
 
 interface Failed {

@@ -18,7 +18,7 @@ export type Attempted =
 export interface AttemptScope {
   /** Aborts with the client, a reschedule or the deadline. */
   readonly signal: AbortSignal;
-  /** Whatever is still being done for this attempt is for nobody. */
+  /** Ends what is still being done for this attempt. */
   abort(): void;
   /** Whether the request has taken longer than it may. */
   isLate(): boolean;
@@ -66,7 +66,7 @@ export interface ScopeOptions {
   totalTimeoutMs: number | null;
   /** What is asked, in words for the client. */
   subject: "engine" | "service";
-  /** Called once when the engine may still be at work on what nobody waits for. */
+  /** Called once when the engine may still be at work on an answer that no client waits for. */
   onAbandoned?: (() => void) | undefined;
 }
 
@@ -118,7 +118,7 @@ export function startScope(options: ScopeOptions): AttemptScope {
       }
       const failure = connectionFailure(error, options.subject);
       done(failure.outcome);
-      // A connection that is still being made, or a body that is still being sent, is for nobody.
+      // A connection that is still being made, or a body that is still being sent, is no longer needed.
       controller.abort();
       return { kind: "failure", failure };
     },

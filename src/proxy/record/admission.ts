@@ -28,7 +28,7 @@ export interface Admission {
 /** Takes what the request needs at once, or nothing. Never throws. */
 export type Admit = (caller: Caller, facts: AdmissionFacts) => Admission;
 
-/** Where nobody has limits. */
+/** Where there are no limits. */
 export const NO_ADMISSION: Admission = { refusal: null, headers: {}, end() {} };
 
 export function withAdmission(response: Response, { headers }: Admission): Response {
@@ -37,12 +37,12 @@ export function withAdmission(response: Response, { headers }: Admission): Respo
 }
 
 export function factsOf(
-  asked: { call: { route: { operation: string } }; payload: Payload },
+  context: { call: { route: { operation: string } }; payload: Payload },
   { prefixMatters }: { prefixMatters: (model: string) => boolean },
 ): AdmissionFacts {
-  const { model, prompt, length } = asked.payload;
+  const { model, prompt, length } = context.payload;
   return {
-    operation: asked.call.route.operation,
+    operation: context.call.route.operation,
     bytes: length,
     // As it will be read for the router: once.
     prompt: () => prompt.read(model !== null && prefixMatters(model)),

@@ -35,7 +35,7 @@ export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
   upstream_auth: { status: 502, type: "upstream_error", code: "upstream_auth" },
   upstream_timeout: { status: 504, type: "timeout", code: "upstream_timeout" },
   cancelled: { status: 503, type: "service_unavailable", code: "cancelled" },
-  // Nobody reads this answer; the number is for the log.
+  // No client reads this answer; the number is for the log.
   client_gone: { status: 499, type: INVALID, code: "client_gone" },
   name_in_use: { status: 409, type: INVALID, code: "name_in_use" },
   worker_in_use: { status: 409, type: INVALID, code: "worker_in_use" },
@@ -72,7 +72,7 @@ export const HTTP_MEANING: Record<ErrorCode, HttpMeaning> = {
 /** SDKs would ask again otherwise, for nothing. */
 const FINAL: readonly ErrorCode[] = ["engine_crashed", "quota_exceeded"];
 
-/** An error in the terms of OpenAI's API, whoever made it. */
+/** An error in the terms of OpenAI's API, ours or the engine's. */
 interface ErrorFields {
   message: string;
   type: string;

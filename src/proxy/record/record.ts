@@ -19,7 +19,7 @@ export interface AttemptRecord {
   outcome: LeaseOutcome;
   /** The engine's status; null when it gave none. */
   status: number | null;
-  /** Why this replica, in a line; null where nobody wanted to know. */
+  /** Why this replica, in a line; null where it was not asked for. */
   explanation: string | null;
   /** Its span; null while nothing is traced. */
   spanId: string | null;
@@ -65,7 +65,7 @@ export interface RequestRecord {
   /** From the request's arrival to the engine's first data; null when none came. */
   firstByteMs: number | null;
   bytesIn: number;
-  /** Of what becomes tokens of a prompt; null: there is none, or nobody looked. */
+  /** Of what becomes tokens of a prompt; null: there is none, or it was not read. */
   promptBytes: number | null;
   bytesOut: number;
   /** Pieces of the answer that were passed on. */

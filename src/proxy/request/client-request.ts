@@ -17,7 +17,7 @@ export interface CancelSignal {
 export interface ClientRequest {
   readonly method: string;
   readonly headers: Headers;
-  /** Aborts when nobody waits for an answer any more. */
+  /** Aborts when no client waits for an answer any more. */
   readonly signal: CancelSignal;
 }
 
@@ -87,7 +87,7 @@ export function abortSignalOf(signal: CancelSignal): AbortSignal {
   return controller.signal;
 }
 
-/** Why nobody waits for an answer any more. */
+/** Why no client waits for an answer any more. */
 export function goneBecause({ reason }: CancelSignal): LlmnodeError {
   return reason instanceof LlmnodeError ? reason : clientGone();
 }

@@ -1,4 +1,4 @@
-/** What the proxy needs of whoever gives out replicas. */
+/** What the proxy needs of the part that gives out replicas. */
 
 import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { CancelSignal } from "./client-request.ts";
@@ -20,7 +20,7 @@ export interface Lease {
   readonly hostHeader: string | null;
   /** The longest context that it takes, in tokens; null: not known. */
   readonly maxModelLen: number | null;
-  /** Why this replica, in a line; null where nobody wanted to know. */
+  /** Why this replica, in a line; null where it was not asked for. */
   readonly explanation: string | null;
   /** Set by the holder; called when the head takes the request away from this replica. */
   onReschedule: ((kind: "move" | "fail") => void) | null;

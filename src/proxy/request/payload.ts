@@ -66,7 +66,7 @@ const WANTED: ReadonlySet<string> = new Set([
   "previous_response_id",
   ...PROMPT_MEMBERS,
 ]);
-/** Longer names are nobody's; they would only fill logs. */
+/** No model has a longer name; it would only fill logs. */
 const MAX_MODEL_CHARS = 512;
 /** A form of known length up to this is held, so that it can be sent again. */
 const HELD_FORM_BYTES = 1024 * 1024;

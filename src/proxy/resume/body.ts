@@ -119,7 +119,7 @@ function only(...values: readonly unknown[]): Rule {
 /**
  * The fields that a resumable request may have, `null` always among their values; any other field
  * forbids it. What is listed with one value changes what engines write, or how it is to be read, when
- * it has another: a second engine would begin to count, to look for a stop or to draw anew.
+ * it has another: a second engine would begin to count, to look for a stop or to draw again.
  */
 const FIELDS: ReadonlyMap<string, Rule> = new Map([
   ["model", isText],

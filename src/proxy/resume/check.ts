@@ -41,9 +41,12 @@ export async function checkContinuation(
   const produced = both.length - prompt.length;
   if (request.kind === "chat") {
     if (!prompt.every((token, i) => both[i] === token)) return { kind: "never" };
-    const said = await textOf(ask, { model: before["model"], tokens: both.slice(prompt.length) });
+    const decoded = await textOf(ask, {
+      model: before["model"],
+      tokens: both.slice(prompt.length),
+    });
     // Some tokenizers take the space before the first word for their own.
-    if (said?.trimStart() !== text.trimStart()) return { kind: "unsure" };
+    if (decoded?.trimStart() !== text.trimStart()) return { kind: "unsure" };
   }
   if (produced <= 0) return { kind: "unsure" };
   return { kind: "ok", measure: { prompt: prompt.length, produced } };
@@ -60,8 +63,8 @@ async function tokensOf(ask: Ask, body: JsonRecord): Promise<number[] | null> {
 async function textOf(ask: Ask, body: JsonRecord): Promise<string | null> {
   const answer = await read(await ask("/detokenize", body));
   if (!isRecord(answer)) return null;
-  const said = answer["prompt"] ?? answer["text"];
-  return typeof said === "string" ? said : null;
+  const decoded = answer["prompt"] ?? answer["text"];
+  return typeof decoded === "string" ? decoded : null;
 }
 
 async function read(response: Response | null): Promise<unknown> {

@@ -104,7 +104,7 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
     const onScope = (scope: AttemptScope | null) => {
       trying = scope;
     };
-    // Whoever counts the engines that a request has ended knows it before the next one gets it.
+    // The engines that a request has ended are counted before the next one gets it.
     await broken.lease.died();
     const next = await search({
       ...shared,

@@ -73,8 +73,8 @@ export function closingFrames(
   const frames: JsonRecord[] = [];
   if (!answer.isFinished) {
     const isChat = head["object"] === "chat.completion.chunk";
-    const said = isChat ? { delta: {} } : { text: "" };
-    const choice = { index: 0, ...said, logprobs: null, finish_reason: "length" };
+    const content = isChat ? { delta: {} } : { text: "" };
+    const choice = { index: 0, ...content, logprobs: null, finish_reason: "length" };
     frames.push({ ...head, choices: [choice] });
   }
   if (wantsUsage && !answer.hasUsage) {

@@ -122,7 +122,7 @@ async function answer(
     onEnd(end) {
       const outcome = outcomeOf(end, job.request.signal, scope);
       scope.done(outcome);
-      // Whatever the service still does for this request is for nobody.
+      // What the service still does for this request is of no use.
       if (end !== "ok") scope.abort();
       job.onEnd({ status, outcome, watch });
     },
@@ -131,7 +131,7 @@ async function answer(
 }
 
 // RFC 9110, 7.6.1, and what clients and servers of old send. `content-length` and `host` are set
-// by whoever sends the request on; `expect` is answered by the head's own server.
+// by the sender; `expect` is answered by the head's own server.
 const HOP_BY_HOP: readonly string[] = [
   "connection",
   "keep-alive",

@@ -129,8 +129,8 @@ async function run(options: ServiceOptions, job: Job): Promise<Response> {
       record.queueMs += options.now() - askedAt;
     }
     record.modelKnown = true;
-    const tried = startAttempt(options, { lease, trace: record.trace });
-    record.attempts.push(tried);
+    const attemptRecord = startAttempt(options, { lease, trace: record.trace });
+    record.attempts.push(attemptRecord);
     const result = await attemptService(
       options,
       {
@@ -147,14 +147,14 @@ async function run(options: ServiceOptions, job: Job): Promise<Response> {
         onAnswer() {
           const now = options.now();
           record.firstByteMs = now - record.startedAt;
-          tried.firstByteAt = now;
+          attemptRecord.firstByteAt = now;
         },
         onEnd({ status, outcome, watch }) {
           const left = outcome === "client_gone" || outcome === "slow_client";
           end(left ? 499 : status, outcome === "ok" ? null : outcome, watch);
         },
       },
-      { lease, record: tried },
+      { lease, record: attemptRecord },
     );
     if (result.kind === "answer") return withInfo(options, record, result.response);
     if (result.kind === "moved") {

@@ -78,7 +78,7 @@ test("a stream out of which nothing comes for 20 s makes its engine suspect", ()
   expect(suspicions).toMatchObject([
     { isSuspect: true, reason: "no output for 20s, with 1 request waiting" },
   ]);
-  expect(examinations).toMatchObject([{ look: true, ask: true }]);
+  expect(examinations).toMatchObject([{ inspect: true, ask: true }]);
   expect(stallTick(at.state, T0 + 20_250).suspicions).toEqual([]);
 });
 
@@ -161,7 +161,7 @@ test("a request that is no stream is silent by nature", () => {
   expect(suspectAfter(at)).toBeNull();
   // What it may be is looked at all the same: a stopped process is one for certain.
   const { examinations } = stallTick(at.state, T0 + 301_000);
-  expect(examinations).toMatchObject([{ look: true, ask: false }]);
+  expect(examinations).toMatchObject([{ inspect: true, ask: false }]);
 });
 
 test("its engine's own figures tell all the same, if they move with every token", () => {
@@ -247,7 +247,9 @@ test("the worker asks for a token a while before the limit, so that it knows soo
   const at = place();
   send(at);
   expect(stallTick(at.state, T0 + 9999).examinations).toEqual([]);
-  expect(stallTick(at.state, T0 + 10_000).examinations).toMatchObject([{ look: false, ask: true }]);
+  expect(stallTick(at.state, T0 + 10_000).examinations).toMatchObject([
+    { inspect: false, ask: true },
+  ]);
   expect(at.engine.suspect).toBeNull();
 });
 
