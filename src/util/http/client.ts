@@ -149,7 +149,7 @@ function exchange(
   };
   connection.user = {
     data: (bytes) => attempt(() => reader.push(bytes)),
-    broke: (error) => (error === null ? attempt(reader.finish) : fail(error)),
+    broke: (error) => (error === null ? attempt(() => reader.finish()) : fail(error)),
   };
   signal.addEventListener("abort", abort);
   writeRequest(connection, request, () => isOver).then((isWhole) => {
