@@ -1,4 +1,4 @@
-/** Holds an engine's status and tells its changes, each once and in order. */
+/** Holds an engine's status and reports its changes, each once and in order. */
 
 import { messageOf } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
@@ -33,12 +33,12 @@ export function createReport(
     phaseSince: null,
   };
   const changes: EngineStatus[] = [];
-  let isTelling = false;
+  let isNotifying = false;
 
-  // A callback may cause the next change: it is told after the callback has returned.
-  const tell = () => {
-    if (isTelling) return;
-    isTelling = true;
+  // A callback may cause the next change: it is reported after the callback has returned.
+  const notify = () => {
+    if (isNotifying) return;
+    isNotifying = true;
     for (let change = changes.shift(); change; change = changes.shift()) {
       try {
         onChange(change);
@@ -46,7 +46,7 @@ export function createReport(
         log.error(`a listener for engine changes failed: ${messageOf(error)}`);
       }
     }
-    isTelling = false;
+    isNotifying = false;
   };
   const apply = (next: EngineCondition, facts: Partial<EngineFacts>) => {
     const stateSince = next.state === condition.state ? status.stateSince : Date.now();
@@ -64,7 +64,7 @@ export function createReport(
     if (Bun.deepEquals(changed, status)) return;
     status = changed;
     changes.push(changed);
-    tell();
+    notify();
   };
 
   return {

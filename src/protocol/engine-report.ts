@@ -30,7 +30,7 @@ interface Kind<V, W, S = V> {
 }
 
 interface Fact<V, W, S, J extends string | null, N extends string | null> extends Kind<V, W, S> {
-  /** Its name in the rows of engines; null: nobody is shown it. */
+  /** Its name in the rows of engines; null: it is not shown. */
   json: J;
   /** Its name on the wire, where that is another one. */
   wire: N;
@@ -194,9 +194,9 @@ export const ENGINE_FACTS = {
     ),
     "gpu_uuids",
   ),
-  /** Requests that it should have at once; null until its command or its own word tells. */
+  /** Requests that it should have at once; null until its command or its own answer says it. */
   maxInFlight: fact(optional<number>(), "max_in_flight"),
-  /** GPUs that its command asks for; null where it does not tell. */
+  /** GPUs that its command asks for; null where it names no number. */
   gpusWanted: fact(ordinal(UINT32), "gpus_wanted"),
   /** The `Host` that requests to it must have; null: any. It goes into a request as it stands. */
   hostHeader: fact(
@@ -223,7 +223,7 @@ export type WireEngineReport = {
   [K in keyof Facts as Facts[K]["wire"] extends string ? Facts[K]["wire"] : K]: WireOf<Facts[K]>;
 };
 
-/** What everybody who may look at engines is shown of it. */
+/** What viewers are shown of it. */
 export type ShownReport = {
   [K in keyof Facts as Facts[K]["json"] extends string ? Facts[K]["json"] : never]: ShownOf<
     Facts[K]

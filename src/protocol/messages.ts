@@ -54,7 +54,7 @@ export interface Heartbeat {
   gpuProblem?: string;
 }
 
-/** What the machine does not tell is absent. */
+/** What the machine does not report is absent. */
 export interface HostTelemetry {
   cpuPercent?: number;
   memoryUsedBytes?: number;
@@ -65,7 +65,7 @@ export interface HostTelemetry {
   ageMs: number;
 }
 
-/** What the driver does not tell is absent. */
+/** What the driver does not report is absent. */
 export interface GpuTelemetry {
   uuid: string;
   index: number;

@@ -1,4 +1,4 @@
-/** What the head tells those who look at the cluster: `GET /api/v1/watch`, `status`, `requests`, `events`. */
+/** What the head answers to viewers of the cluster: `GET /api/v1/watch`, `status`, `requests`, `events`. */
 
 // One shape for `llmnode top`, the commands and the status page. Names are snake_case with their
 // units, unknown is null, and later versions only add.
@@ -16,7 +16,7 @@ import type {
 export const WATCH_SCHEMA = "llmnode.watch/1";
 export const STATUS_SCHEMA = "llmnode.status/2";
 
-/** What one viewer looks at. */
+/** What one viewer asks for. */
 export interface WatchQuery {
   view: View;
   /** A row's field, `-` in front for descending; `problems` puts what needs a person first. */

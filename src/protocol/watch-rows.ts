@@ -1,4 +1,4 @@
-/** One row each of what there is to look at: workers, models, requests, events. */
+/** The public shape of the cluster: one row each for workers, engines, models, requests and events. */
 
 import type { ShownReport } from "./engine-report.ts";
 

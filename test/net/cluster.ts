@@ -34,7 +34,7 @@ export interface Status {
     id: string;
     name: string;
     state: string;
-    engines: { via?: string | null; replicas: { in_flight: number }[] }[];
+    engines: { route: string | null; replicas: { in_flight: number }[] }[];
   }[];
   models: { name: string; ready: number; in_flight: number }[];
 }

@@ -197,7 +197,7 @@ test.each([
   const answer = await head.post("/v1/chat/completions", { model: "recorded-model", messages: [] });
   expect(answer.status).toBe(200);
   const row = async () => (await head.status()).workers[0];
-  expect(await row()).toMatchObject({ name: "recorded", state: "ready", via: "lane" });
+  expect(await row()).toMatchObject({ name: "recorded", state: "ready", route: "lane" });
   await waitFor(() => received.some(({ message }) => message === "heartbeatAck"));
   tell("up-goodbye");
   await waitFor(async () => (await row())?.state === "left");

@@ -1,34 +1,20 @@
 import { expect, test } from "bun:test";
 import type { EngineStatus } from "../../src/engine/status.ts";
+import { unknownReport } from "../../src/protocol/engine-report.ts";
 import { MAX_MESSAGE_BYTES } from "../../src/protocol/messages.ts";
 import { loadService } from "../../src/protocol/schema.ts";
 import { createReporter } from "../../src/worker/report.ts";
 
 const status = (more: Partial<EngineStatus> = {}): EngineStatus => ({
+  ...unknownReport(1000),
   kind: "vllm",
+  failure: null,
   run: "r1",
   state: "ready",
-  phase: null,
-  reason: null,
-  stateSince: 1000,
   pid: 1,
   port: 8000,
   url: "http://127.0.0.1:8000",
-  loopbackOnly: null,
-  restarts: 0,
-  adopted: false,
   models: [],
-  expectedModels: [],
-  failure: null,
-  hint: null,
-  evidence: [],
-  phaseSince: null,
-  container: null,
-  maxInFlight: null,
-  gpus: [],
-  gpusWanted: null,
-  hostHeader: null,
-  service: null,
   ...more,
 });
 

@@ -180,26 +180,26 @@ function refusalOf(
   { path, status, body }: { path: string; status: number; body: string },
   own: readonly ErrorCode[],
 ): LlmnodeError {
-  const { message: told, code, subject } = errorOf(body);
+  const { message, code, subject } = errorOf(body);
   const known = own.find((one) => one === code);
-  if (told !== null && known !== undefined) {
-    return new LlmnodeError(known, told, subject === null ? {} : { subject });
+  if (message !== null && known !== undefined) {
+    return new LlmnodeError(known, message, subject === null ? {} : { subject });
   }
   if (status === 401 || status === 403) {
     return new LlmnodeError(
       "forbidden",
-      `the head at ${client.url} does not allow this: ${told ?? `status ${status}`}`,
-      { hints: [...NEXT], ...(told !== null && { reason: told }) },
+      `the head at ${client.url} does not allow this: ${message ?? `status ${status}`}`,
+      { hints: [...NEXT], ...(message !== null && { reason: message }) },
     );
   }
-  if (status < 300 || status === 404 || told === null) {
+  if (status < 300 || status === 404 || message === null) {
     return new LlmnodeError(
       "bad_message",
       `what answers at ${client.url} is not an llmnode head (${path}: status ${status})`,
       { hints: ["other address?   llmnode --head <url> ..."] },
     );
   }
-  return new LlmnodeError("bad_message", `the head at ${client.url} answers: ${told}`);
+  return new LlmnodeError("bad_message", `the head at ${client.url} answers: ${message}`);
 }
 
 function sayIfSlow({ url, timeoutMs, progress }: HeadClient): Disposable {

@@ -1,4 +1,4 @@
-/** Reads what the head tells of its cluster: rows of a schema that this version knows, or nothing. */
+/** The one reader of the head's JSON: rows of a schema that this version knows, or an error. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import {

@@ -1,4 +1,4 @@
-/** What a command trusts when it talks to a head by https: never more than a person said. */
+/** What a command trusts when it talks to a head by https: never more than was configured. */
 
 import { usage } from "../base/messages.ts";
 import { X509Certificate } from "node:crypto";
@@ -32,7 +32,7 @@ export function trustFor(url: string, { ca, dataDir }: TrustOptions): HeadTls | 
   return { ca: [...new Set([...getCACertificates("default"), ...getCACertificates("system")])] };
 }
 
-/** Whether the head on this machine that listens there does so by TLS, as far as it has said. */
+/** Whether the head on this machine that listens there does so by TLS, as far as is known. */
 export function isTlsHere(url: string, dataDir: string | null): boolean {
   return localNote(url.replace(/^http:/, "https:"), dataDir) !== null;
 }
@@ -84,17 +84,17 @@ export function tlsFailure(error: unknown): { reason: string; hint: string } | n
     case "UNABLE_TO_GET_ISSUER_CERT_LOCALLY":
     case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":
       return {
-        reason: "its certificate is from nobody who is trusted here",
+        reason: "its certificate is not trusted by this machine",
         hint: "trust its authority:   llmnode --ca <file> ...   (or LLMNODE_CA=<file>)",
       };
     case "CERT_HAS_EXPIRED":
       return {
         reason: "its certificate has expired",
-        hint: "renew it: the head reads --tls-cert and --tls-key anew by itself",
+        hint: "renew it: the head reads --tls-cert and --tls-key again by itself",
       };
     case "CERT_NOT_YET_VALID":
       return {
-        reason: "its certificate does not hold yet",
+        reason: "its certificate is not valid yet",
         hint: "is this machine's clock right?",
       };
     case "ERR_TLS_CERT_ALTNAME_INVALID":

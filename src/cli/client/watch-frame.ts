@@ -1,4 +1,4 @@
-/** Looks at the cluster once: one frame of what the head tells those who watch it. */
+/** Reads one frame of what the head streams to viewers. */
 
 import { usage } from "../base/messages.ts";
 import { isField } from "../../cluster/rows/order.ts";

@@ -81,7 +81,7 @@ function modelsText({ models, service }: EngineRow): string {
   return service === null ? models.join(", ") || "-" : `service ${service}`;
 }
 
-/** "0-3", "0,2": as engines are told them. */
+/** "0-3", "0,2": as `--gpus` has them. */
 function gpusText(gpus: readonly number[] | null): string {
   if (gpus === null) return "-";
   const sorted = [...gpus].sort((a, b) => a - b);

@@ -58,7 +58,7 @@ export function choiceOptions(example: string, sort: string): readonly OptionSpe
 
 export interface ListedRows<R> {
   rows: readonly R[];
-  /** The head that told of them. */
+  /** The head that answered. */
   head: { id: string; time: string };
   /** How old it is by now. */
   ageMs: number;
@@ -66,7 +66,7 @@ export interface ListedRows<R> {
   total: number;
   /** Whether the head has more of them than it gives at once. */
   isPart: boolean;
-  /** What a person is told where there is none. */
+  /** What is printed where there is none. */
   none: string;
 }
 

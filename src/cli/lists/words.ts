@@ -34,9 +34,9 @@ export function factLines(
   facts: ReadonlyArray<readonly [string, string | null]>,
   columns: number | null,
 ): string[] {
-  const told = facts.flatMap(([name, text]) => (text === null ? [] : [[name, text] as const]));
-  const width = told.reduce((widest, [name]) => Math.max(widest, name.length), 0);
-  return told.map(([name, text]) =>
+  const known = facts.flatMap(([name, text]) => (text === null ? [] : [[name, text] as const]));
+  const width = known.reduce((widest, [name]) => Math.max(widest, name.length), 0);
+  return known.map(([name, text]) =>
     cut(`  ${name.padEnd(width)}   ${cleanLine(text, 10_000)}`, columns),
   );
 }

@@ -1,4 +1,4 @@
-/** Engines as those see them who look: one row each. */
+/** Engines as viewers see them: one row each. */
 
 import { showReport } from "../../protocol/engine-report.ts";
 import type { EngineRow, ReplicaRow } from "../../protocol/watch-rows.ts";

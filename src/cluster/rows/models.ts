@@ -1,4 +1,4 @@
-/** Models and services as those see them who look: one row each. */
+/** Models and services as viewers see them: one row each. */
 
 import type { ModelRow, RowState } from "../../protocol/watch-rows.ts";
 import { effectiveState } from "../state/candidates.ts";

@@ -10,7 +10,7 @@ import {
 import { badness } from "./state.ts";
 import type { Throughput } from "./context.ts";
 
-/** What passes through all of it, and what rows do not tell. */
+/** What passes through all of it, and what rows do not hold. */
 export interface ClusterThroughput extends Throughput {
   inputTokensPerS: number | null;
   retries: number;

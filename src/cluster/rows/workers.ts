@@ -1,4 +1,4 @@
-/** Workers as those see them who look: one row each. */
+/** Workers as viewers see them: one row each. */
 
 import type { DrainRow, WorkerDetail, WorkerRow } from "../../protocol/watch-rows.ts";
 import type { DrainOrder } from "../state/drain-order.ts";

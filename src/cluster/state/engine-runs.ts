@@ -39,7 +39,7 @@ export function noteRun(
   const { report: before } = engine;
   const isSame = before.run === report.run;
   const hasProcess = before.pid !== null && before.run !== "";
-  // One that was stopped on purpose was "stopping" first. What has no process here cannot be told.
+  // One that was stopped on purpose was "stopping" first. Without a process here this is not known.
   const ended = hasProcess && UP.has(before.state) && (!isSame || DOWN.has(report.state));
   const context = { now, limits: limits.breaker, mayOpen: () => true };
   if (ended) engine.breaker = transition(engine.breaker, { type: "crashed" }, context);

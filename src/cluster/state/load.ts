@@ -1,4 +1,4 @@
-/** What engines say about their load, as their workers pass it on. */
+/** What engines report about their load, as their workers pass it on. */
 
 import { heartbeatPlan } from "./limits.ts";
 import type { EngineLoad } from "../../protocol/messages.ts";

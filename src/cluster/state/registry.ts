@@ -1,4 +1,4 @@
-/** What each worker said last; the session layer feeds it. */
+/** What each worker reported last; the session layer feeds it. */
 
 import {
   type EngineReport,
@@ -26,7 +26,7 @@ export function heard(worker: Worker, now: number): void {
   worker.lastHeardAt = now;
 }
 
-/** The session ended, in whatever way. */
+/** The session ended, for any reason. */
 export function disconnect(state: ClusterState, worker: Worker): void {
   worker.connected = false;
   state.revision += 1;
@@ -214,7 +214,7 @@ function cardOf(model: Model): Engine["models"][number] {
 }
 
 const MAX_CARD_CHARS = 2048;
-/** Reasons that its restarts are told apart by. */
+/** Reasons that its restarts are counted by. */
 const MAX_RESTART_REASONS = 32;
 
 function extraOf(card: string): Record<string, unknown> {

@@ -59,7 +59,7 @@ export interface Engine {
   number: string;
   /** What its worker reported last. Written by registry. */
   report: EngineReport;
-  /** What it said last about its load; `loadOf` tells whether it still holds. Written by load. */
+  /** What it reported last about its load; `loadOf` tells whether it still holds. Written by load. */
   load: LoadFigures | null;
   models: ModelCard[];
   /** Pages of a list that is not complete yet. */
@@ -85,7 +85,7 @@ export interface Engine {
   breaker: Breaker;
   /** Lets others go first while it is overloaded. Written by overload and engine-runs. */
   overload: Overload;
-  /** Set where this life of it refuses the key that the worker gave. Written by dispatch. */
+  /** Set where this run of it refuses the key that the worker gave. Written by dispatch. */
   refusesKey: string | null;
   /** Since when it starts; null: it does not. Written, as the next two, by engine-runs. */
   startingSince: number | null;

@@ -59,7 +59,7 @@ const ask = async (
 test("a certificate from nobody known is refused, with the next step", async () => {
   using server = startHttps(await testPair());
   expect(await ask(server.url)).toBe(
-    `tls_mismatch: cannot talk to the head at ${server.url}: its certificate is from nobody who is trusted here | trust its authority:   llmnode --ca <file> ...   (or LLMNODE_CA=<file>)`,
+    `tls_mismatch: cannot talk to the head at ${server.url}: its certificate is not trusted by this machine | trust its authority:   llmnode --ca <file> ...   (or LLMNODE_CA=<file>)`,
   );
 });
 
@@ -73,7 +73,7 @@ test("--ca trusts its authorities, for their names, and nobody else", async () =
   using other = startHttps(await testPair());
   expect(await ask(good.url, { ca })).toBe('{"fine":true}');
   expect(await ask(named.url, { ca })).toMatch(/its certificate is for another name \| call it by/);
-  expect(await ask(other.url, { ca })).toContain("from nobody who is trusted here");
+  expect(await ask(other.url, { ca })).toContain("not trusted by this machine");
   expect(await ask(good.url, { ca: path.join(dir.path, "none") })).toMatch(
     /^usage: --ca .*none cannot be read/,
   );
@@ -108,7 +108,7 @@ test("the head on this machine is trusted by the file it leaves, whatever its na
   using other = startHttps(await testPair({ issuer: authority.authority }));
   writeFrontNote(dataDir, { url: other.url, certificate: pair.cert });
   expect(await ask(other.url, { dataDir })).toMatch(
-    /^tls_mismatch: .*(nobody who is trusted|shows another)/,
+    /^tls_mismatch: .*(not trusted by this machine|shows another)/,
   );
 });
 
@@ -165,7 +165,7 @@ test("a head by TLS from its command line: banner, status, doctor, SIGHUP, and i
   expect(doctor.stdout).toContain("streams come through at once");
   const elsewhere = await run({ LLMNODE_DATA: dir.path }, "status", "--head", url);
   expect(elsewhere.code).toBe(1);
-  expect(elsewhere.stderr).toContain("from nobody who is trusted here");
+  expect(elsewhere.stderr).toContain("not trusted by this machine");
   const plain = await run({ LLMNODE_DATA: data }, "status", "--head", url.replace("https", "http"));
   expect(plain.stderr).toContain("it speaks TLS");
 
