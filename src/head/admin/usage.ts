@@ -2,7 +2,8 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { hasRole, type Caller } from "../../protocol/caller.ts";
-import { HOUR_MS, noUsage, SUMS, type Usage, type UsageQuestion } from "../quota/usage.ts";
+import { HOUR_MS, SUMS, type Usage, type UsageQuestion } from "../quota/usage.ts";
+import { noUsage } from "../quota/usage-buffer.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
 import { USAGE_BY, type UsageBy, type UsageGroup, type UsageSums } from "../quota/usage-file.ts";
 

@@ -1,19 +1,11 @@
 /** Counts what keys use by hour and model: in memory at once, in a file soon after. */
 
-import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
+import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Log } from "../../util/log.ts";
-import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
-import {
-  isDamaged,
-  openUsageFile,
-  setAside,
-  type UsageBy,
-  type UsageFile,
-  type UsageGroup,
-  type UsageRow,
-  type UsageSums,
-} from "./usage-file.ts";
+import { UsageBuffer } from "./usage-buffer.ts";
+import type { UsageBy, UsageGroup } from "./usage-file.ts";
 import { tokensOf } from "./usage-tokens.ts";
 
 export interface UsageOptions {
@@ -73,109 +65,30 @@ export interface Usage extends AsyncDisposable {
 }
 
 export const HOUR_MS = 3_600_000;
-/** What stands for keys and models where there is no room for more. */
-const OTHER = "other";
-/** Rows that are written without a turn for the streams in between. */
-const WRITTEN_AT_ONCE = 1000;
-
 export function startUsage(options: UsageOptions): Usage {
   const settings = { ...USAGE_DEFAULTS, ...options.settings };
   const { dir, log, now } = options;
-  /** By hour, key and model: what is not in the file yet. */
-  const pending = new Map<string, UsageRow>();
-  /** The one of those that was counted in last: most often the next request is for it too. */
-  let latest: UsageRow | null = null;
-  let file: UsageFile | null = null;
+  const hourNow = () => Math.floor(now() / HOUR_MS);
+  const buffer = new UsageBuffer({ ...settings, dir, log, hour: hourNow });
   let timer: ReturnType<typeof setTimeout> | null = null;
-  let complainedAt = Number.NEGATIVE_INFINITY;
-  let droppedAt = Number.NEGATIVE_INFINITY;
   let closed = false;
 
-  const hourNow = () => Math.floor(now() / HOUR_MS);
-  const failed = (error: unknown): void => {
-    file?.[Symbol.dispose]();
-    file = null;
-    let aside: string | null = null;
-    try {
-      if (isDamaged(error)) aside = setAside(dir);
-    } catch (moving) {
-      log.error("a damaged usage file cannot be moved away", { error: messageOf(moving) });
-    }
-    if (aside !== null) log.error("the usage file is damaged; a new one is begun", { old: aside });
-    const at = performance.now();
-    if (aside !== null || at - complainedAt < settings.complainMs) return;
-    complainedAt = at;
-    log.error("usage cannot be written and is kept in memory; trying again", {
-      error: messageOf(error),
-    });
-  };
-  /** What `action` gives, or null when the file cannot be used now. */
-  const withFile = <T>(action: (file: UsageFile) => T): T | null => {
-    try {
-      return action((file ??= openUsageFile(dir)));
-    } catch (error) {
-      failed(error);
-      return null;
-    }
-  };
-  /** Whether there may be more to write. */
-  const writeSome = (): boolean => {
-    const rows = [...pending.entries().take(WRITTEN_AT_ONCE)];
-    const written = withFile((open) => {
-      open.add(rows.map(([, row]) => row));
-      for (const [name] of rows) pending.delete(name);
-      latest = null;
-      if (hourNow() !== droppedAt) {
-        open.dropBefore(hourNow() - settings.keepHours);
-        droppedAt = hourNow();
-      }
-      return true;
-    });
-    return written === true && pending.size > 0;
+  /** In turns: streams wait while this writes. */
+  const flushNow = () => {
+    if (closed) return;
+    if (buffer.writeSome()) setImmediate(flushNow);
+    else if (buffer.size > 0) flushLater();
   };
   const flushLater = () => {
     timer ??= setTimeout(() => {
       timer = null;
-      // In turns: streams wait while this writes.
-      const hasMore = writeSome();
-      if (hasMore) setImmediate(flushNow);
-      else if (pending.size > 0 && !closed) flushLater();
+      flushNow();
     }, settings.flushMs);
-  };
-  const flushNow = () => {
-    if (closed) return;
-    if (writeSome()) setImmediate(flushNow);
-    else if (pending.size > 0) flushLater();
-  };
-  const rowFor = (hour: number, key: string, model: string): UsageRow => {
-    if (latest?.hour === hour && latest.key === key && latest.model === model) return latest;
-    latest = findRow(hour, key, model);
-    return latest;
-  };
-  const findRow = (hour: number, key: string, model: string): UsageRow => {
-    const name = `${hour}\0${key}\0${model}`;
-    const found = pending.get(name);
-    if (found) return found;
-    if (pending.size >= settings.maxPending && key !== OTHER) return findRow(hour, OTHER, OTHER);
-    const row = { hour, key, model, ...noUsage() };
-    pending.set(name, row);
-    return row;
-  };
-  const groupsNow = (question: UsageQuestion, span: { from: number; until: number }) => {
-    const { key, model, by } = question;
-    const groups = withFile((open) => open.sums(by, { ...span, key, model })) ?? [];
-    for (const row of pending.values()) {
-      if (row.hour < span.from || row.hour >= span.until) continue;
-      if (key !== null && row.key !== key) continue;
-      if (model !== null && row.model !== model) continue;
-      groups.push(groupOf(row, by));
-    }
-    return groups;
   };
 
   return {
     note(record) {
-      const row = rowFor(hourNow(), record.key?.id ?? "", modelOf(record));
+      const row = buffer.rowFor(record.key?.id ?? "", modelOf(record));
       const { input, cachedInput, output, estimated } = tokensOf(record);
       row.requests += 1;
       if (record.status !== 499 && (record.status >= 400 || record.error !== null)) row.errors += 1;
@@ -188,18 +101,19 @@ export function startUsage(options: UsageOptions): Usage {
     today() {
       const hour = hourNow();
       const where = { from: hour - (hour % 24), until: hour + 1, key: null, model: null };
-      const sums = withFile((open) => open.sums(["key"], where)) ?? [];
+      const sums = buffer.written(["key"], where);
       return new Map(sums.map(({ key, input, output }) => [key ?? "", input + output]));
     },
-    async report(question) {
+    async report({ by, since, key, model }) {
       const until = hourNow() + 1;
       const oldest = until - settings.keepHours;
-      const first = Math.max(oldest, Math.floor(question.since / HOUR_MS));
+      const first = Math.max(oldest, Math.floor(since / HOUR_MS));
       const merged = new Map<string, UsageGroup>();
       // A day at a time, with turns for the streams in between.
       for (let from = first; from < until;) {
         const next = Math.min(until, from - (from % 24) + 24);
-        for (const group of groupsNow(question, { from, until: next })) merge(merged, group);
+        const where = { from, until: next, key, model };
+        for (const group of buffer.sums(by, where)) merge(merged, group);
         if (merged.size > settings.maxRows) throw tooMany(settings.maxRows);
         from = next;
         await new Promise((resolve) => setImmediate(resolve));
@@ -211,10 +125,7 @@ export function startUsage(options: UsageOptions): Usage {
       if (closed) return;
       closed = true;
       if (timer !== null) clearTimeout(timer);
-      while (pending.size > 0 && writeSome());
-      if (pending.size > 0) log.error("usage could not be written", { rows: pending.size });
-      file?.[Symbol.dispose]();
-      file = null;
+      buffer.close();
     },
   };
 }
@@ -222,17 +133,6 @@ export function startUsage(options: UsageOptions): Usage {
 /** The name that was asked for, where it is one: clients may send any text. */
 function modelOf(record: RequestRecord): string {
   return (record.modelKnown ? record.model : null) ?? UNRESOLVED;
-}
-
-function groupOf(row: UsageRow, by: readonly UsageBy[]): UsageGroup {
-  const { hour, key, model } = row;
-  return {
-    ...row,
-    hour: by.includes("hour") ? hour : null,
-    day: by.includes("day") ? Math.floor(hour / 24) : null,
-    key: by.includes("key") ? key : null,
-    model: by.includes("model") ? model : null,
-  };
 }
 
 function merge(groups: Map<string, UsageGroup>, group: UsageGroup): void {
@@ -244,11 +144,6 @@ function merge(groups: Map<string, UsageGroup>, group: UsageGroup): void {
     return;
   }
   for (const sum of SUMS) found[sum] += group[sum];
-}
-
-/** Nothing used. */
-export function noUsage(): UsageSums {
-  return { requests: 0, errors: 0, input: 0, cachedInput: 0, output: 0, estimated: 0 };
 }
 
 export const SUMS = ["requests", "errors", "input", "cachedInput", "output", "estimated"] as const;
