@@ -69,3 +69,30 @@ export function cut(line: string, columns: number | null, mark = "…"): string 
 export function asciiText(text: string): string {
   return text.replaceAll("…", "...").replace(/[^\u0020-\u007e]/gu, "?");
 }
+
+/** Columns of a page of help. */
+export const HELP_WIDTH = 96;
+
+/** Two columns, the second wrapped under itself. */
+export function columns(rows: ReadonlyArray<[string, string]>): string[] {
+  const left = Math.max(...rows.map(([name]) => name.length)) + 4;
+  return rows.flatMap(([name, text]) => {
+    return wrap(text, HELP_WIDTH - left).map((line, i) => {
+      return `${(i === 0 ? `  ${name}` : "").padEnd(left)}${line}`;
+    });
+  });
+}
+
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === "" ? word : `${line} ${word}`;
+    }
+  }
+  return [...lines, line];
+}

@@ -4,10 +4,9 @@ import { usage } from "../base/messages.ts";
 import { createLog } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
 import { EXIT } from "../base/exit-codes.ts";
-import { columns } from "../parse/help.ts";
 import { runDaemon } from "../daemon/shutdown.ts";
 import type { CommandSpec } from "../base/spec.ts";
-import { FAULTS } from "../sim/faults.ts";
+import { faultLines } from "../sim/faults.ts";
 import { readSim, SIM_OPTIONS } from "../sim/options.ts";
 
 export const simCommand: CommandSpec = {
@@ -57,13 +56,3 @@ export const simCommand: CommandSpec = {
     });
   },
 };
-
-/** Each with the form of its value, and its default where that says something. */
-function faultLines(): string[] {
-  return columns(
-    FAULTS.map(({ flag, value, defaultNote, summary }) => [
-      value === undefined ? flag : `${flag}=${value}`,
-      defaultNote === undefined ? summary : `${summary} [default: ${defaultNote}]`,
-    ]),
-  );
-}

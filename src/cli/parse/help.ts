@@ -3,8 +3,9 @@
 import type { Command } from "cac";
 import { type CommandSpec, GLOBAL_OPTIONS } from "../base/spec.ts";
 import { buildCac } from "./line.ts";
+import { columns, HELP_WIDTH, wrap } from "../base/table.ts";
 
-const WIDTH = 96;
+export const GLOBAL_TITLE = "Options of every command (more: llmnode help options)";
 
 /** The page of one command, or of `llmnode help`: every command in one line. */
 export function helpPage(
@@ -37,7 +38,7 @@ export function helpPage(
       ...(command?.aliases ? [{ body: `Also: ${command.aliases.join(", ")}` }] : []),
       ...(command?.details ? [{ body: command.details.join("\n") }] : []),
       ...others.filter(({ title }) => title !== "Examples"),
-      { title: "Options of every command (more: llmnode help options)", body: globalLines() },
+      { title: GLOBAL_TITLE, body: globalLines() },
       ...others.filter(({ title }) => title === "Examples"),
       ...(command === null ? [{ title: "First steps", body: FIRST_STEPS }] : []),
     ];
@@ -80,7 +81,7 @@ function globalLines(): string {
     const letter = short === undefined ? "" : `-${short}, `;
     return `${letter}--${flag}${value === undefined ? "" : ` ${value}`}`.replaceAll(" ", "\u00a0");
   });
-  return wrap(names.join("   "), WIDTH - 2)
+  return wrap(names.join("   "), HELP_WIDTH - 2)
     .map((line) => `  ${line.replaceAll("\u00a0", " ").trim()}`)
     .join("\n");
 }
@@ -96,28 +97,4 @@ function printed(print: () => void): string {
     console.info = info;
   }
   return page;
-}
-
-/** Two columns, the second wrapped under itself. */
-export function columns(rows: ReadonlyArray<[string, string]>): string[] {
-  const left = Math.max(...rows.map(([name]) => name.length)) + 4;
-  return rows.flatMap(([name, text]) => {
-    return wrap(text, WIDTH - left).map((line, i) => {
-      return `${(i === 0 ? `  ${name}` : "").padEnd(left)}${line}`;
-    });
-  });
-}
-
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === "" ? word : `${line} ${word}`;
-    }
-  }
-  return [...lines, line];
 }

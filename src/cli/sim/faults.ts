@@ -13,6 +13,7 @@ import {
   type SourcedText,
 } from "../base/options.ts";
 import { suggest } from "../base/suggest.ts";
+import { columns } from "../base/table.ts";
 
 const TOKENS = { min: 1, max: Number.MAX_SAFE_INTEGER };
 
@@ -213,4 +214,14 @@ function unknownFault(name: string, source: string): LlmnodeError {
   );
   const advice = meant === null ? "; see: llmnode sim faults" : `: did you mean "${meant}"?`;
   return usage(`${source}: there is no fault "${cleanLine(name, 80)}"${advice}`);
+}
+
+/** Each with the form of its value, and its default where that says something. */
+export function faultLines(): string[] {
+  return columns(
+    FAULTS.map(({ flag, value, defaultNote, summary }) => [
+      value === undefined ? flag : `${flag}=${value}`,
+      defaultNote === undefined ? summary : `${summary} [default: ${defaultNote}]`,
+    ]),
+  );
 }
