@@ -48,7 +48,7 @@ export function openKeyring(options: KeyringOptions): Keyring {
   if (options.joinToken !== null && given === null) {
     throw new LlmnodeError(
       "usage",
-      "the join token is not whole: it has 48 characters, a dot and 43 characters",
+      "the join token is incomplete: it has 48 characters, a dot and 43 characters",
       { hints: ["take it again: on the head, llmnode join-token show"] },
     );
   }

@@ -82,7 +82,7 @@ describe("failures", () => {
     [
       ["join", "a/b", "--", "x"],
       2,
-      'error: join: "a/b" is no address: host, host:port or [v6]:port\n',
+      'error: join: "a/b" is not an address: host, host:port or [v6]:port\n',
     ],
     [
       ["join", "127.0.0.1", "--label", "x", "--", "y"],
@@ -115,7 +115,7 @@ describe("failures", () => {
     const cut = await llmnode(["join", "10.0.0.5", "--", "true"], { LLMNODE_TOKEN: "abc.d" });
     expect([cut.code, cut.stderr.split("\n")[0]]).toEqual([
       2,
-      "error: the join token is not whole: it has 48 characters, a dot and 43 characters",
+      "error: the join token is incomplete: it has 48 characters, a dot and 43 characters",
     ]);
     const file = ["join", "10.0.0.5", "--token-file", "/no/such/file", "--", "true"];
     expect((await llmnode(file)).stderr).toStartWith("error: --token-file /no/such/file cannot");

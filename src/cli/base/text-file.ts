@@ -25,7 +25,7 @@ export function readTextFile(path: string, options: TextFileOptions): string {
     try {
       const info = fstatSync(file);
       if (info.isDirectory()) throw wrong("is a folder");
-      if (options.isReadTwice === true && !info.isFile()) throw wrong("is no regular file");
+      if (options.isReadTwice === true && !info.isFile()) throw wrong("is not a regular file");
       for (let count = -1; count !== 0; length += count) {
         count = readSync(file, bytes, length, bytes.length - length, null);
       }
@@ -40,7 +40,7 @@ export function readTextFile(path: string, options: TextFileOptions): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(0, length));
   } catch {
-    throw wrong("is no UTF-8 text");
+    throw wrong("is not UTF-8 text");
   }
 }
 

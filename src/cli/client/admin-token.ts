@@ -35,7 +35,7 @@ export function credentialFor(source: CredentialSource): string | null {
   if (given === null) return null;
   const credential = given.trim();
   if (!/^[\x21-\x7e]{1,4096}$/.test(credential)) {
-    throw usage("the admin token or API key is no text of visible characters");
+    throw usage("the admin token or API key contains characters that are not visible text");
   }
   if (
     isAdminToken(credential) &&

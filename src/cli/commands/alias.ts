@@ -178,5 +178,5 @@ function field(answer: string, name: string): unknown {
     const found = Object.entries(value).find(([key]) => key === name);
     if (found) return found[1];
   }
-  throw new LlmnodeError("bad_message", "what the head answers is nothing that this version knows");
+  throw new LlmnodeError("bad_message", "this version does not understand the head's answer");
 }

@@ -24,7 +24,7 @@ export const auditCommand: CommandSpec = {
       short: "n",
       value: "<count>",
       default: "100",
-      summary: "the latest ones, at most so many",
+      summary: "at most this many, the latest ones",
     },
     { flag: "json", summary: "print the head's JSON as it is" },
   ],

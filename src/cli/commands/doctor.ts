@@ -23,7 +23,7 @@ import { type CommandSpec, DATA_DIR_OPTION, type Invocation } from "../base/spec
 export const doctorCommand: CommandSpec = {
   name: "doctor",
   usage: "doctor [<head>] [options]",
-  summary: "check the way from this machine to a head, and this machine, and say what to mend",
+  summary: "check this machine and its connection to a head, and say what to fix",
   details: [
     "<head> is the same as for `llmnode join`: host, host:port or [v6]:port of its worker address.",
     "Clients' port is looked for at 8092 of that host unless --head says otherwise; without <head>",
@@ -95,7 +95,7 @@ function sessionAddress(word: string | undefined, url: string): HostPort {
   if (word === undefined) return { host, port: DEFAULT_SESSION_PORT };
   const address = parseHostPort(word, { port: DEFAULT_SESSION_PORT });
   if (address !== null && address.port !== 0) return address;
-  throw usage(`doctor: "${cleanLine(word, 80)}" is no address: host, host:port or [v6]:port`);
+  throw usage(`doctor: "${cleanLine(word, 80)}" is not an address: host, host:port or [v6]:port`);
 }
 
 /** The usual port of that machine, by TLS where it speaks that. */

@@ -13,7 +13,7 @@ export const drainCommand: CommandSpec = {
   details: [
     "Requests that have not begun move to other workers; what still runs at the deadline is ended,",
     "and goes on elsewhere where it can. It lasts until `llmnode undrain`, also when the head or the",
-    "worker starts anew. Exit code 124: requests had not ended by the deadline.",
+    "worker starts again. Exit code 124: requests had not ended by the deadline.",
   ],
   argument: { name: "worker", required: true, repeats: true },
   options: [

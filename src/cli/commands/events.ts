@@ -23,7 +23,7 @@ export const eventsCommand: CommandSpec = {
   usage: "events [--since <duration>] [--tail <events>] [-f] [--filter <words>] [--json]",
   summary: "show what has happened: who joined, was lost, crashed, drained, what was retried",
   details: [
-    "The head keeps the last 10,000 in memory, until it starts anew. With -f --json: one JSON object a",
+    "The head keeps the last 10,000 in memory, until it restarts. With -f --json: one JSON object a",
     "line.",
   ],
   options: [
@@ -172,5 +172,5 @@ export async function freshEvents(client: HeadClient, last: EventRow | null): Pr
     return { rows, note: `${first.id - last.id - 1} events were dropped: they came too fast` };
   }
   const anew = await askEvents(client, { after: 0, sinceMs: null, limit: null });
-  return { rows: anew.rows, note: "the head has started anew" };
+  return { rows: anew.rows, note: "the head has restarted" };
 }

@@ -11,7 +11,7 @@ export const forgetCommand: CommandSpec = {
   summary: "send a worker away: its credential no longer lets it in",
   details: [
     "<worker> is a name or an id of `llmnode status`; one that is gone is meant too. Whoever has a",
-    "join token can start it anew: rotate the join token as well where that must not be.",
+    "join token can start it again: rotate the join token as well where that must not be.",
   ],
   argument: { name: "worker", required: true },
   options: [],
@@ -20,7 +20,7 @@ export const forgetCommand: CommandSpec = {
     const worker = invocation.words[0] ?? "";
     await postJson(headClient(invocation), "/api/v1/workers/forget", { worker });
     terminal.err.write(
-      `${cleanLine(worker, 80)}: sent away (back again: start its join anew with a join token)\n`,
+      `${cleanLine(worker, 80)}: sent away (to bring it back: start its join again with a join token)\n`,
     );
     return EXIT.ok;
   },

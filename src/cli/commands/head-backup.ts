@@ -31,7 +31,7 @@ const ACTIONS: Record<string, Action> = {
     const pieces = await take(invocation, terminal);
     const bytes = await writeWhole(file, pieces, (text) => void readBackup(text, "what came"));
     terminal.err.write(
-      `${shown}: ${count(bytes, "byte")}; whoever has this file can be the head: keep it safe\n`,
+      `${shown}: ${count(bytes, "byte")}; anyone who has this file can impersonate the head: keep it safe\n`,
     );
   },
 

@@ -33,7 +33,7 @@ export const HEAD_OPTIONS: OptionSpec[] = [
     value: "<pem>",
     env: "LLMNODE_TLS_CERT",
     isPath: true,
-    summary: "serve clients by TLS with this certificate, read anew when it changes or on SIGHUP",
+    summary: "serve clients by TLS with this certificate, read again when it changes or on SIGHUP",
   },
   {
     flag: "tls-key",
@@ -108,7 +108,7 @@ export const HEAD_OPTIONS: OptionSpec[] = [
     value: "<duration>",
     env: "LLMNODE_QUEUE_TIMEOUT",
     default: "60s",
-    summary: "how long they wait; for an engine that starts, so long after its usual time",
+    summary: "how long they wait; for an engine that starts, this long after its usual time",
   },
   {
     flag: "settle-time",
@@ -129,7 +129,7 @@ export const HEAD_OPTIONS: OptionSpec[] = [
     value: "<duration>",
     env: "LLMNODE_SHUTDOWN_DELAY",
     default: "0",
-    summary: "when stopped, not ready but serving for so long; 10s behind a load balancer",
+    summary: "when stopped, not ready but serving for this long; 10s behind a load balancer",
   },
   {
     flag: "no-info-headers",

@@ -29,14 +29,16 @@ const ACTIONS: Record<string, (job: HeadJob) => Promise<void>> = {
     const answer = await postJson(job.client, PATH, wishOf(job.invocation.options));
     printAnswer(job, answer, String(field(answer, "token")));
     if (!job.invocation.options.isOn("json")) {
-      job.terminal.err.write("shown this once; whoever has it can join a worker\n");
+      job.terminal.err.write("shown this once; anyone who has it can join a worker\n");
     }
   },
   async rotate(job) {
     const answer = await postJson(job.client, `${PATH}/rotate`, {});
     printAnswer(job, answer, String(field(answer, "token")));
     if (!job.invocation.options.isOn("json")) {
-      job.terminal.err.write("the one before no longer lets anybody in; workers stay\n");
+      job.terminal.err.write(
+        "the previous one no longer lets workers in; those that are in stay\n",
+      );
     }
   },
   async list(job) {
@@ -135,5 +137,5 @@ function field(answer: string, name: string): unknown {
     const found = Object.entries(value).find(([key]) => key === name);
     if (found) return found[1];
   }
-  throw new LlmnodeError("bad_message", "what the head answers is nothing that this version knows");
+  throw new LlmnodeError("bad_message", "this version does not understand the head's answer");
 }

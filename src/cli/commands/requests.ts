@@ -21,7 +21,7 @@ import { ALL_ROWS, checkWords } from "../client/watch-frame.ts";
 export const requestsCommand: CommandSpec = {
   name: "requests",
   usage: "requests [<request>...] [--filter <words>] [--sort <field>] [--wide] [-q] [--json]",
-  summary: "list the requests that run now, or show the way of some",
+  summary: "list the requests that run now, or show the history of some",
   details: [
     "<request> is an id, or the beginning of one. PHASE is queued, prefill, decode, or retry with how often. Never",
     "shown: what is asked and what is answered. `llmnode cancel` ends one.",

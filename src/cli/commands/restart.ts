@@ -10,7 +10,7 @@ import type { CommandSpec } from "../base/spec.ts";
 export const restartCommand: CommandSpec = {
   name: "restart",
   usage: "restart <worker>... [--yes|--no-input] [--deadline <duration>] [--no-wait] [-m <text>]",
-  summary: "drain a worker, start its engine anew, and give it requests again",
+  summary: "drain a worker, restart its engine, and give it requests again",
   details: [
     "Several workers: one after the other, and no further where one fails. The head does it: it goes",
     "on when this command or the head itself ends; `llmnode undrain` stops it. Requests for a model",

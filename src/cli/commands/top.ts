@@ -20,7 +20,7 @@ export const topCommand: CommandSpec = {
   summary: "watch the cluster live",
   details: [
     "Keys are shown by ?. Without a terminal, in CI or with TERM=dumb it prints one snapshot and ends.",
-    "A process that is killed by SIGKILL leaves the terminal as it was: `reset` mends that.",
+    "A process that is killed by SIGKILL leaves the terminal as it was: `reset` repairs it.",
   ],
   options: [
     {

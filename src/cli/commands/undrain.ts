@@ -34,10 +34,10 @@ function afterwards(stage: string | null, state: string | null): string {
   const isReady = state === "ready";
   if (stage === null) {
     if (isReady) return "was not drained";
-    return `was not drained by anybody (it is ${state ?? "not here"})`;
+    return `was not drained (it is ${state ?? "not here"})`;
   }
   if (stage === "queued") return "will not be restarted";
-  const engine = stage === "restarting" ? "its engine is still starting anew" : null;
+  const engine = stage === "restarting" ? "its engine is still starting again" : null;
   if (isReady) return `takes requests again${engine === null ? "" : `, ${engine}`}`;
   return `not drained any more (it is ${state ?? "not here"})`;
 }

@@ -18,7 +18,7 @@ export const usageCommand: CommandSpec = {
   summary: "show what API keys have used, in requests and tokens",
   details: [
     "Whole hours are counted, in UTC, and kept for 90 days. Tokens are the engines' own figures; what",
-    "no engine said is estimated, and EST says how much of a line that is. Models that nobody has are",
+    "no engine said is estimated, and EST says how much of a line that is. Models that no engine has are",
     "counted as `unresolved`. A user's key shows its own usage.",
   ],
   options: [

@@ -108,12 +108,12 @@ async function examineLink(subject: Examination) {
   }
   if (!trusted) {
     const why = "it is well-formed, but shown only to a head whose key is trusted";
-    return { tls, token: notChecked("join token", why, "mend tls first"), told: null };
+    return { tls, token: notChecked("join token", why, "fix TLS first"), told: null };
   }
   const told = await knock(target, trusted);
   return { tls, token: tokenVerdict(told, trusted), told };
 }
 
 function skipped(): Check {
-  return notChecked("head", "its name leads nowhere", "mend the name, then look again");
+  return notChecked("head", "its name cannot be resolved", "fix the name, then run this again");
 }

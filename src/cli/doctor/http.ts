@@ -56,7 +56,7 @@ export function clock(date: string | null, here: number): Check {
 }
 
 function clockSkipped(why: string): Check {
-  return notChecked("clock", why, "mend what failed above, then look again");
+  return notChecked("clock", why, "fix what failed above, then run this again");
 }
 
 /** The head's own version, which it tells on its own machine only; null when it does not tell. */
@@ -92,7 +92,7 @@ export async function checkStream(head: HttpHead): Promise<Check> {
     const arrived = await arrivals(response);
     return streamVerdict(arrived);
   } catch (error) {
-    return notChecked(name, reason(error, head), "mend what failed above, then look again");
+    return notChecked(name, reason(error, head), "fix what failed above, then run this again");
   }
 }
 

@@ -30,7 +30,7 @@ export async function checkTls(
   if (insecure) {
     const check = warning(
       name,
-      "--insecure: nothing is encrypted, whoever answers is believed",
+      "--insecure: nothing is encrypted, and whatever answers is trusted",
       "start head and workers without --insecure, unless the network is closed",
     );
     return { check, trusted: shown[0] ?? null };
@@ -110,7 +110,7 @@ export async function knock(target: LinkTarget, shown: Shown): Promise<Told> {
 export function tokenVerdict(told: Told, shown: Shown): Check {
   const name = "join token";
   const what = shown.workerId === null ? "join token" : "credential of a worker here";
-  if ("silence" in told) return notChecked(name, told.silence, "mend what failed above");
+  if ("silence" in told) return notChecked(name, told.silence, "fix what failed above");
   const { code, reason, hint } = told.refusal;
   if (code === "bad_message") return ok(name, `the head accepts the ${what}`);
   if (code === "version_unsupported") {

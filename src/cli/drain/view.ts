@@ -43,7 +43,7 @@ export interface OrdersView {
 export function readOrders(body: string): OrdersView {
   const root = fields(JSON.parse(body));
   if (!Array.isArray(root["workers"])) {
-    const message = "what the head answers is nothing that this version knows";
+    const message = "this version does not understand the head's answer";
     throw new LlmnodeError("bad_message", message);
   }
   return {

@@ -127,7 +127,7 @@ const WORKER_OPTIONS: readonly OptionSpec[] = [
     flag: "service",
     value: "<name>",
     env: "LLMNODE_SERVICE",
-    summary: "offer an HTTP server that is no engine, at /v1/service/<name>/ of the head",
+    summary: "offer an HTTP server that is not an engine, at /v1/service/<name>/ of the head",
   },
   {
     flag: "until",
@@ -177,7 +177,7 @@ const WORKER_OPTIONS: readonly OptionSpec[] = [
   {
     flag: "insecure",
     env: "LLMNODE_INSECURE",
-    summary: "the head runs with --insecure: nothing is encrypted, whoever answers is believed",
+    summary: "the head runs with --insecure: nothing is encrypted, and whatever answers is trusted",
   },
 ];
 

@@ -34,7 +34,7 @@ export function readWorker({ words, rest, isRestFromFile, options }: Invocation)
   const shown = cleanLine(word, 200);
   const head = parseHostPort(word, { port: DEFAULT_SESSION_PORT });
   if (head === null || head.port === 0) {
-    throw usage(`join: "${cleanLine(word, 80)}" is no address: host, host:port or [v6]:port`);
+    throw usage(`join: "${cleanLine(word, 80)}" is not an address: host, host:port or [v6]:port`);
   }
   const target = readEngine(shown, { rest, isRestFromFile, options });
   if ("attach" in target) refuseOwnEngineOptions(options);

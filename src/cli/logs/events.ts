@@ -22,7 +22,7 @@ export async function* readLogEvents(
     const lines = (rest + decoder.decode(piece, { stream: true })).split("\n");
     rest = lines.pop() ?? "";
     if (rest.length > MAX_EVENT_CHARS) {
-      throw new LlmnodeError("bad_message", "what comes is no log of an engine");
+      throw new LlmnodeError("bad_message", "what the head sent is not the log of an engine");
     }
     yield lines.flatMap((line) => readEvent(line) ?? []);
   }

@@ -22,7 +22,7 @@ export const FAULTS: readonly OptionSpec[] = [
   {
     flag: "crash-after",
     value: "<tokens>",
-    summary: "die when one request has produced so many tokens",
+    summary: "die when one request has produced this many tokens",
   },
   {
     flag: "crash-on-text",
@@ -32,7 +32,7 @@ export const FAULTS: readonly OptionSpec[] = [
   {
     flag: "die-mid-stream",
     value: "<tokens>",
-    summary: "cut each stream's connection after so many tokens",
+    summary: "cut each stream's connection after this many tokens",
   },
   {
     flag: "error-rate",
@@ -43,13 +43,13 @@ export const FAULTS: readonly OptionSpec[] = [
   {
     flag: "error-in-stream",
     value: "<tokens>",
-    summary: "end each stream with an error event after so many tokens",
+    summary: "end each stream with an error event after this many tokens",
   },
   {
     flag: "silence",
     value: "<duration>",
     defaultNote: "0",
-    summary: "fall silent for so long after each answer's first token",
+    summary: "pause for this long after each answer's first token",
   },
   {
     flag: "no-done",
@@ -64,7 +64,7 @@ export const FAULTS: readonly OptionSpec[] = [
     flag: "slow-health",
     value: "<duration>",
     defaultNote: "1s like sglang, else 0",
-    summary: "take so long to answer a health check",
+    summary: "take this long to answer a health check",
   },
   {
     flag: "exit-code",
@@ -75,7 +75,7 @@ export const FAULTS: readonly OptionSpec[] = [
   {
     flag: "exit-after",
     value: "<duration>",
-    summary: "die so long after it was ready",
+    summary: "die this long after it became ready",
   },
   {
     flag: "fail",
@@ -85,7 +85,7 @@ export const FAULTS: readonly OptionSpec[] = [
   {
     flag: "hang-after",
     value: "<duration|requests>",
-    summary: "so long after it was ready, or after so many requests, answer nothing any more",
+    summary: "stop answering, this long after it became ready or after this many requests",
   },
   {
     flag: "health-lies",
@@ -94,19 +94,19 @@ export const FAULTS: readonly OptionSpec[] = [
   {
     flag: "spam-log",
     value: "<size[/s]>",
-    summary: "print so much senseless log, in all (100MB) or each second (10MB/s)",
+    summary: "print this much meaningless log, in all (100MB) or each second (10MB/s)",
   },
   {
     flag: "bind-late",
     value: "<duration>",
     defaultNote: "0",
-    summary: "leave the port alone for so long after it would be opened",
+    summary: "open the port this much later than it would",
   },
   {
     flag: "bound-not-listening",
     value: "<duration>",
     defaultNote: "0",
-    summary: "find the port free at the start, but refuse connections for so long after the load",
+    summary: "find the port free at the start, but refuse connections for this long after the load",
   },
   {
     flag: "reset-while-loading",
@@ -115,7 +115,7 @@ export const FAULTS: readonly OptionSpec[] = [
   {
     flag: "idle-close",
     value: "<seconds>",
-    summary: "close connections that have been idle for so many seconds; uvicorn: 5",
+    summary: "close connections that have been idle for this many seconds; uvicorn: 5",
   },
   {
     flag: "fork-child",

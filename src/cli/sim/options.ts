@@ -103,7 +103,7 @@ export const SIM_OPTIONS: readonly OptionSpec[] = [
     value: "<duration>",
     env: "LLMNODE_SIM_KEEP_ALIVE",
     defaultNote: "30s like llama-server, 15s like tgi, else never",
-    summary: "send a comment in a stream that was silent for so long; 0 is never",
+    summary: "send a comment in a stream that was silent for this long; 0 is never",
   },
   {
     flag: "fault",

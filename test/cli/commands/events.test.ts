@@ -32,21 +32,15 @@ test.each([
     [9, 10],
     "3 events were dropped: they came too fast",
   ],
-  [
-    "a new life with less",
-    events([5])[0],
-    events([1, 2], "10"),
-    [1, 2],
-    "the head has started anew",
-  ],
+  ["a new life with less", events([5])[0], events([1, 2], "10"), [1, 2], "the head has restarted"],
   [
     "a new life with more",
     events([5])[0],
     events([1, 2, 3, 4, 5, 6], "10"),
     [1, 2, 3, 4, 5, 6],
-    "the head has started anew",
+    "the head has restarted",
   ],
-  ["a new life with nothing", events([5])[0], [], [], "the head has started anew"],
+  ["a new life with nothing", events([5])[0], [], [], "the head has restarted"],
 ] as [string, EventRow | null, EventRow[], number[], string | null][])(
   "%s",
   async (_, last, all, expected, note) => {

@@ -235,8 +235,8 @@ test("a file that cannot be read is told in one line", () => {
   };
   expect(of("/no/such.toml")).toBe("usage: /no/such.toml cannot be read: there is no such file");
   expect(of(dir.path)).toBe(`usage: ${dir.path} is a folder`);
-  expect(of("/dev/zero")).toBe("usage: /dev/zero is no regular file");
-  expect(failure(new Uint8Array([0xff, 0xfe, 0x61]))).toBe("worker.toml is no UTF-8 text");
+  expect(of("/dev/zero")).toBe("usage: /dev/zero is not a regular file");
+  expect(failure(new Uint8Array([0xff, 0xfe, 0x61]))).toBe("worker.toml is not UTF-8 text");
   expect(failure("a".repeat(64 * 1024 + 1))).toBe("worker.toml is larger than 65536 bytes");
 });
 

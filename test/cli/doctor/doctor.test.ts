@@ -350,7 +350,7 @@ describe("the command", () => {
   test("what is no address, and a file that is not there, are usage errors", async () => {
     expect(await run(["a/b"], null)).toMatchObject({
       code: 2,
-      stderr: 'error: doctor: "a/b" is no address: host, host:port or [v6]:port\n',
+      stderr: 'error: doctor: "a/b" is not an address: host, host:port or [v6]:port\n',
     });
     const { code, stderr } = await run(["--token-file", "/no/such/file"], null);
     expect([code, stderr.split(" cannot")[0]]).toEqual([2, "error: --token-file /no/such/file"]);
