@@ -90,7 +90,7 @@ test.each(["", "x", whole(A).slice(1), `${whole(A)}x`, A.secret, `${A.secret}.`,
   "%p is no join token",
   (joinToken) => {
     using dir = tempDir();
-    expect(() => openKeyring(options(dir, { joinToken }))).toThrow("the join token is not whole");
+    expect(() => openKeyring(options(dir, { joinToken }))).toThrow("the join token is incomplete");
   },
 );
 

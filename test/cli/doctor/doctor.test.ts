@@ -207,7 +207,9 @@ describe("a good head", () => {
         detail: "the head accepts the credential of a worker here",
       },
     );
-    expect((await other.status()).workers).toMatchObject([{ name: "kept", state: "ready" }]);
+    expect((await other.status()).workers).toMatchObject([
+      { name: "kept", state: "starting", state_detail: "no engine yet" },
+    ]);
   });
 
   test("without a join token its key and the token are not checked, which fails nothing", async () => {
@@ -343,7 +345,7 @@ describe("the command", () => {
     expect(JSON.parse(good.stdout)).toMatchObject({ schema: "llmnode.doctor/1" });
     const bad = await run([address(), "--head", head.url, ...lane()], "abc.d");
     expect(bad.code).toBe(1);
-    expect(bad.stdout).toMatch(/^FAILED +join token +the join token is not whole/m);
+    expect(bad.stdout).toMatch(/^FAILED +join token +the join token is incomplete/m);
     expect(bad.stdout).toMatch(/\d+ ok, \d+ warnings?, 1 failed\n$/);
   });
 
