@@ -5,7 +5,6 @@ import { type Abandon, ABANDON_LIMITS, createAbandon } from "./attempt/abandon.t
 import type { Admission, Admit } from "./record/admission.ts";
 import { factsOf, NO_ADMISSION, withAdmission } from "./record/admission.ts";
 import { aliasError, type Aliases, targetAt } from "./request/aliases.ts";
-import { requireAllowed } from "./request/allowed.ts";
 import { type AttemptJob, attempt } from "./attempt/attempt.ts";
 import { cancellable, clientGone, goneBecause } from "./request/client-request.ts";
 import type { AttemptFailure } from "./answer/failure.ts";
@@ -41,7 +40,7 @@ import { withKeepAlive } from "./answer/silence.ts";
 import { createRetryState, RETRY_DEFAULTS } from "./attempt/retry.ts";
 import { replicaRequestOf } from "./attempt/replica-request.ts";
 import type { ServiceOptions } from "./service/service.ts";
-import type { RequestContext, ProxyCall } from "./request/context.ts";
+import { type ProxyCall, type RequestContext, requireAllowed } from "./request/context.ts";
 
 export interface ProxyOptions extends ServiceOptions {
   /** Whether it matters what the prompts for a model begin with; false spares reading them. */

@@ -21,7 +21,7 @@ export interface SpeedLimits {
   shortTokens: number;
 }
 
-export const SPEED_LIMITS: SpeedLimits = {
+const SPEED_LIMITS: SpeedLimits = {
   initial: 15_000,
   min: 500,
   max: 200_000,
@@ -100,7 +100,7 @@ export interface LoadTime {
   observe(ms: number): void;
 }
 
-export const INITIAL_LOAD_S = 30;
+const INITIAL_LOAD_S = 30;
 
 export function createLoadTime(initialS = INITIAL_LOAD_S): LoadTime {
   let seconds = initialS;

@@ -87,7 +87,7 @@ export interface MemoryLimits {
   maxModels: number;
 }
 
-export const MEMORY_LIMITS: MemoryLimits = { maxEngines: 8192, maxModels: 4096 };
+const MEMORY_LIMITS: MemoryLimits = { maxEngines: 8192, maxModels: 4096 };
 
 /** `restMs`: how long the index may still speak of an engine that is gone. */
 export function createRoutingMemory(

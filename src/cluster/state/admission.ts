@@ -12,7 +12,7 @@ const MAX_LABELS = 32;
 const MAX_TEXT = 512;
 
 /** Names of workers, as people type them and as metrics and logs carry them. */
-export const WORKER_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
+const WORKER_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
 const WORKER_ID = /^[0-9a-z-]{8,64}$/;
 
 /** A session that is not accepted. */

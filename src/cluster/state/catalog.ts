@@ -93,7 +93,7 @@ function cardsOf(engine: Engine): readonly ModelCard[] {
   return engine.report.expectedModels.map((id) => ({ id, ...UNKNOWN_CARD }));
 }
 
-export function replicaState(
+function replicaState(
   worker: Worker,
   engine: Engine,
 ): { state: ReplicaState; reason: string | null } {

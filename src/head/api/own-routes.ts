@@ -3,7 +3,7 @@
 import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import type { Caller } from "../../protocol/caller.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { noSuchModel } from "../../proxy/request/allowed.ts";
+import { noSuchModel } from "../../proxy/request/context.ts";
 import { stopping } from "../http/errors.ts";
 import { decode } from "../http/paths.ts";
 import type { HeadRoute } from "../http/route-table.ts";

@@ -22,6 +22,7 @@ import {
 import { readServiceBody, type ServiceBody } from "./body.ts";
 import { createRetryState, type RetryOptions } from "../attempt/retry.ts";
 
+/** What a request needs that is passed on, to a service or an engine. */
 export interface ServiceOptions extends AttemptOptions, RecordingOptions, RetryOptions {
   acquire: Acquire;
   /** Asked once for each request that could be read, before it asks for a replica. */
