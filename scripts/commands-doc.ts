@@ -1,7 +1,7 @@
 /**
  * Writes `docs/commands.md` from the command table.
  *
- *   bun scripts/commands-doc.ts
+ *   scripts/run.sh commands-doc
  */
 
 import { writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ export function commandsDoc(): string {
   const index = commands.map(({ name, summary }) => `- [${name}](#llmnode-${name}): ${summary}`);
   return [
     "# Commands",
-    "Written by `bun scripts/commands-doc.ts` from the command table; `llmnode help <command>` shows the same. How values are taken from variables and files: [configuration](configuration.md).",
+    "Written by `scripts/run.sh commands-doc` from the command table; `llmnode help <command>` shows the same. How values are taken from variables and files: [configuration](configuration.md).",
     index.join("\n"),
     "## Options of every command",
     block("text", globalOptionsPage().split("\n").slice(1).join("\n")),

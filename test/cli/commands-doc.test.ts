@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { COMMANDS_DOC, commandsDoc } from "../../scripts/commands-doc.ts";
 import { commandTable } from "../../src/cli/commands.ts";
 
-test("docs/commands.md is what the command table says: bun scripts/commands-doc.ts", () => {
+test("docs/commands.md is what the command table says: scripts/run.sh commands-doc", () => {
   expect(readFileSync(COMMANDS_DOC, "utf8")).toBe(commandsDoc());
 });
 
