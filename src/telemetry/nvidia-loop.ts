@@ -166,17 +166,17 @@ async function live({ program, fields, options, signal }: Life): Promise<End> {
     if (killedFor === null) watchdog = silent(settings.silentMs);
   };
   try {
-    const [, told] = await Promise.all([
+    const [, errorLine] = await Promise.all([
       eachLine(child.stdout, onLine, onText),
       firstLineOf(child.stderr),
     ]);
     await child.exited;
-    const said = told ?? (odd as { line: string } | null)?.line ?? describeEnd(child);
+    const reported = errorLine ?? (odd as { line: string } | null)?.line ?? describeEnd(child);
     return {
-      reason: killedFor ?? said,
+      reason: killedFor ?? reported,
       isMute: isMute && killedFor !== null,
       // Source: nvidia-smi: `Field "x" is not a valid field to query.`
-      isFieldUnknown: /is not a valid field/i.test(said),
+      isFieldUnknown: /is not a valid field/i.test(reported),
     };
   } catch (error) {
     killGroup(child.pid);

@@ -80,8 +80,8 @@ export async function readTool(
         if (child.signalCode !== null) {
           return { outcome: "failed", reason: `ended by ${child.signalCode}` };
         }
-        const told = linesOf(err)[0] ?? linesOf(out)[0] ?? `exit code ${code}`;
-        return { outcome: "failed", reason: told };
+        const reported = linesOf(err)[0] ?? linesOf(out)[0] ?? `exit code ${code}`;
+        return { outcome: "failed", reason: reported };
       },
     );
     return await Promise.race([late.promise, answer]);

@@ -21,15 +21,15 @@ export interface LoadReport {
 
 export function createLoadReport(options: LoadReportOptions): LoadReport {
   const { engine, latest, failedGenerations, repeatMs } = options;
-  type Said = Omit<EngineLoad, "engine" | "sampleAgeMs">;
-  let last: { load: Said; at: number } | null = null;
+  type Figures = Omit<EngineLoad, "engine" | "sampleAgeMs">;
+  let last: { load: Figures; at: number } | null = null;
   return {
     next() {
       const sample = latest();
       const failed = failedGenerations();
       if (sample === null && failed === null) return [];
       const flow = sample?.flow ?? null;
-      const load: Said = {
+      const load: Figures = {
         ...sample?.load,
         ...(flow !== null && { flow }),
         ...(failed !== null && { failedGenerations: failed }),

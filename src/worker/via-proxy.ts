@@ -160,12 +160,12 @@ function carry({ local, upstream, target, proxy, settings, set }: Carried): void
     if (!match) return `what answers at ${at} is no HTTP proxy`;
     const status = Number(match[1]);
     if (status >= 200 && status < 300) return null;
-    const said = `${status}${cleanLine(match[2] ?? "", 100)}`;
+    const answered = `${status}${cleanLine(match[2] ?? "", 100)}`;
     if (status === 407) {
       const what = proxy.username === "" ? "wants credentials" : "does not accept the credentials";
-      return `the proxy ${at} ${what} (${said}): --via-proxy http://<user>:<password>@<host>:<port>`;
+      return `the proxy ${at} ${what} (${answered}): --via-proxy http://<user>:<password>@<host>:<port>`;
     }
-    return `the proxy ${at} refuses a connection to ${to} (${said})`;
+    return `the proxy ${at} refuses a connection to ${to} (${answered})`;
   };
   // What is on its way still arrives, at a side that takes it.
   const finish = (socket: Socket) => {

@@ -255,7 +255,7 @@ export const FAST: Partial<HeadSettings> = {
     heartbeatIntervalMs: 100,
     staleAfterMs: 500,
     lostAfterMs: 1500,
-    takeoverAfterMs: 500,
+    replaceRunAfterMs: 500,
     endedGraceMs: 200,
     tickIntervalMs: 25,
     settleMs: 0,

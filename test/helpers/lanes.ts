@@ -23,7 +23,7 @@ export async function link(
   const { log } = memoryLog();
   let lanes: Lanes | null = null;
   const pool = new LanePool({
-    wantMore: (count) => lanes?.add(count),
+    requestMore: (count) => lanes?.add(count),
     parkedAtFirst: 4,
     maxLanes: 64,
     mayGrow: () => true,

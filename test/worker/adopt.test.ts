@@ -18,7 +18,7 @@ const ask = (extra: object = {}) => ({
   ...extra,
 });
 // So long that only a worker that proves what it follows comes in at once.
-const PATIENT = { ...FAST, cluster: { ...FAST.cluster, takeoverAfterMs: 60_000 } };
+const PATIENT = { ...FAST, cluster: { ...FAST.cluster, replaceRunAfterMs: 60_000 } };
 
 for (const data of ["direct", "lane"] as const) {
   test(`after a release the same engine answers, for the same worker (${data})`, async () => {

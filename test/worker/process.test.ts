@@ -13,7 +13,7 @@ const ask = (extra: object = {}) => ({
   ...extra,
 });
 // So long that only a worker that proves what it follows comes in at once.
-const PATIENT = { ...FAST, cluster: { ...FAST.cluster, takeoverAfterMs: 60_000 } };
+const PATIENT = { ...FAST, cluster: { ...FAST.cluster, replaceRunAfterMs: 60_000 } };
 const SIM = ["llmnode", "sim", "--model", "m", "--port", "0", "--itl", "20ms"];
 
 interface JoinMore {

@@ -42,7 +42,7 @@ export function join(
   const { hello, address } = request;
   const known = state.workers.get(hello.workerId);
   const refusal =
-    refuseVersion(hello) ?? refuseForm(hello) ?? refuseTakeover(state, { hello, known }, now);
+    refuseVersion(hello) ?? refuseForm(hello) ?? refuseSecondRun(state, { hello, known }, now);
   if (refusal) return { accepted: false, refusal };
   if (!known && state.workers.size >= state.limits.maxWorkers && !dropGone(state)) {
     const reason = `this head already has ${state.limits.maxWorkers} workers`;
@@ -132,7 +132,7 @@ export function refuseVersion(hello: Hello): RefusedJoin | null {
   return null;
 }
 
-function refuseTakeover(
+function refuseSecondRun(
   state: ClusterState,
   both: { hello: Hello; known: Worker | undefined },
   now: number,
@@ -149,7 +149,7 @@ function refuseTakeover(
     };
   }
   const silentMs = now - known.lastHeardAt;
-  if (silentMs >= state.limits.takeoverAfterMs) return null;
+  if (silentMs >= state.limits.replaceRunAfterMs) return null;
   return {
     code: "worker_in_use",
     reason:

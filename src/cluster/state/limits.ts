@@ -25,7 +25,7 @@ export interface ClusterLimits extends QueueLimits {
   /** How often a worker is told again what to examine. */
   examineRepeatMs: number;
   /** How long another run with the same id is refused after the old one was last heard. */
-  takeoverAfterMs: number;
+  replaceRunAfterMs: number;
   /** How long a request may go on after its process was reported to have ended: what the process
    * sent last may still be on its way. */
   endedGraceMs: number;
@@ -68,7 +68,7 @@ export const CLUSTER_LIMITS: ClusterLimits = {
   modelLoadMs: 600_000,
   suspectForgetMs: 60_000,
   examineRepeatMs: 5000,
-  takeoverAfterMs: 5000,
+  replaceRunAfterMs: 5000,
   endedGraceMs: 2000,
   forgetAfterMs: 600_000,
   settleMs: 30_000,

@@ -29,7 +29,7 @@ const PROMPT = "a";
 /** One token, or one embedding, is far below it. */
 const ANSWER_MAX_BYTES = 4 * 1024 * 1024;
 /** What a model of another kind, or another version of the engine, answers: then the next way is tried. */
-const NOT_THIS_WAY = new Set([400, 404, 405, 422, 424, 501]);
+const UNSUPPORTED = new Set([400, 404, 405, 422, 424, 501]);
 
 /** Tries the ways of its kind in turn until one is not refused. Throws only if `signal` is aborted. */
 export async function generateOne(
@@ -53,9 +53,9 @@ export async function generateOne(
       if (status >= 200 && status < 300) return { outcome: "token" };
       reason = `POST ${path} answers ${status}`;
       // Full, or not for us: neither tells whether tokens flow.
-      if (status < 500 && !NOT_THIS_WAY.has(status)) return { outcome: "unknown", reason };
+      if (status < 500 && !UNSUPPORTED.has(status)) return { outcome: "unknown", reason };
       if (status === 503) return { outcome: "unknown", reason };
-      if (!NOT_THIS_WAY.has(status)) return { outcome: "failed", reason };
+      if (!UNSUPPORTED.has(status)) return { outcome: "failed", reason };
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof LlmnodeError) return { outcome: "failed", reason: error.message };

@@ -46,19 +46,19 @@ export function writesTokens(operation: string): boolean {
 export function tokensOf(record: RequestRecord): UsageTokens {
   const { usage, operation, usageEstimated } = record;
   const worked = hasWorked(record);
-  const saidInput = soundCount(usage?.input);
-  const saidOutput = soundCount(usage?.output);
+  const reportedInput = soundCount(usage?.input);
+  const reportedOutput = soundCount(usage?.output);
   const guessedInput =
     worked && READING.has(operation) ? estimatedTokens(record.promptBytes ?? record.bytesIn) : 0;
   const guessedOutput = worked && record.stream && WRITING.has(operation) ? record.chunks : 0;
-  const input = saidInput ?? guessedInput;
-  const output = saidOutput ?? guessedOutput;
-  const estimatedOutput = saidOutput === null || usageEstimated ? output : 0;
+  const input = reportedInput ?? guessedInput;
+  const output = reportedOutput ?? guessedOutput;
+  const estimatedOutput = reportedOutput === null || usageEstimated ? output : 0;
   return {
     input,
     cachedInput: Math.min(input, soundCount(usage?.cachedInput) ?? 0),
     output,
-    estimated: (saidInput === null ? input : 0) + estimatedOutput,
+    estimated: (reportedInput === null ? input : 0) + estimatedOutput,
   };
 }
 

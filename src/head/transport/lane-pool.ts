@@ -6,7 +6,7 @@ import { Lane, type LaneSocket } from "./lane.ts";
 
 export interface LanePoolOptions {
   /** Asks the worker for more lanes. */
-  wantMore: (count: number) => void;
+  requestMore: (count: number) => void;
   /** Lanes that are kept free. */
   parkedAtFirst: number;
   maxLanes: number;
@@ -106,11 +106,11 @@ export class LanePool {
   }
 
   #ask(count: number): void {
-    const { maxLanes, mayGrow, wantMore } = this.#options;
+    const { maxLanes, mayGrow, requestMore } = this.#options;
     const room = Math.min(count, maxLanes - this.#all.size - this.#coming);
     if (room <= 0 || this.#closed || !mayGrow()) return;
     this.#coming += room;
-    wantMore(room);
+    requestMore(room);
   }
 
   #park(lane: Lane): void {

@@ -80,7 +80,7 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
         parkedAtFirst: isNear ? 0 : limits.parkedAtFirst,
         maxLanes: limits.maxLanesPerWorker,
         mayGrow: () => total() < limits.maxLanes,
-        wantMore: (count) => entry.send({ message: "openLanes", openLanes: { count } }),
+        requestMore: (count) => entry.send({ message: "openLanes", openLanes: { count } }),
       }),
     };
     return entry;

@@ -23,7 +23,7 @@ export interface AnswerContext {
 }
 
 /** What is asked and how it is to be written. */
-export interface Asked {
+export interface GenerationJob {
   generation: GenerationRequest;
   wire: Wire;
 }
@@ -32,7 +32,7 @@ export interface Asked {
  * A stream. The status line goes out with the first bytes: `Bun.serve` sends no head without body
  * bytes, where the engines send it before the prefill.
  */
-export function streamAnswer(asked: Asked, context: AnswerContext): Response {
+export function streamAnswer(asked: GenerationJob, context: AnswerContext): Response {
   let generation: Generation | null = null;
   const gone = () => generation?.abort();
   const body = new ReadableStream<Uint8Array>({
@@ -53,7 +53,7 @@ export function streamAnswer(asked: Asked, context: AnswerContext): Response {
 
 /** A whole answer as one JSON body, sent when its last token is made. */
 export async function wholeAnswer(
-  { generation, wire }: Asked,
+  { generation, wire }: GenerationJob,
   context: AnswerContext,
 ): Promise<Response> {
   const { outcome, summary } = await settled(generation, context);
@@ -118,7 +118,7 @@ function finished(choice: Choice, produced: number, outcome: Outcome): FinishedC
 }
 
 function streamOutput(
-  { generation, wire }: Asked,
+  { generation, wire }: GenerationJob,
   controller: ReadableStreamDirectController,
   { engine, signal }: AnswerContext,
 ): Output {

@@ -1,6 +1,6 @@
 /** Route handlers that dialects share: read the body, let faults strike, answer. */
 
-import { streamAnswer, wholeAnswer, type Asked, type AnswerContext } from "./answer.ts";
+import { streamAnswer, wholeAnswer, type GenerationJob, type AnswerContext } from "./answer.ts";
 import { readBody, type JsonObject } from "../core/body.ts";
 import { maybeFail } from "../core/faults.ts";
 import type { Route, Served } from "./dialect.ts";
@@ -63,7 +63,7 @@ export function inferenceRoute<T>(
 /** A route that generates text, streamed or whole as asked. */
 export function generationRoute(
   served: Served,
-  read: (received: Received) => Asked,
+  read: (received: Received) => GenerationJob,
   options: HandleOptions = {},
 ): Route {
   return inferenceRoute(
@@ -78,7 +78,10 @@ export function generationRoute(
   );
 }
 
-export function respond(asked: Asked, context: AnswerContext): Response | Promise<Response> {
+export function respond(
+  asked: GenerationJob,
+  context: AnswerContext,
+): Response | Promise<Response> {
   return asked.generation.stream ? streamAnswer(asked, context) : wholeAnswer(asked, context);
 }
 
@@ -88,7 +91,7 @@ export function openAiRoute(
   { kind, style }: { kind: AnswerKind; style: OpenAiStyle },
   options: HandleOptions = {},
 ): Route {
-  const read = ({ body, id }: Received): Asked => {
+  const read = ({ body, id }: Received): GenerationJob => {
     const request = readGeneration(kind, { body, id: style.id(kind, id) }, served.serving);
     return {
       generation: request.generation,

@@ -1,6 +1,6 @@
 /** Anthropic's Messages API: requests, whole answers and named events. */
 
-import type { Asked } from "./answer.ts";
+import type { GenerationJob } from "./answer.ts";
 import { flag, integer, modelOf, type JsonObject } from "../core/body.ts";
 import { generationRoute, jsonRoute, type HandleOptions, type Received } from "./handle.ts";
 import type { RouteTable, Served } from "./dialect.ts";
@@ -45,7 +45,7 @@ export function messagesRoutes(
   };
 }
 
-function read({ body, id }: Received, { serving }: Served, nameOf: ErrorName): Asked {
+function read({ body, id }: Received, { serving }: Served, nameOf: ErrorName): GenerationJob {
   const { named, model } = modelOf(body, serving);
   const prompt = promptOf(body);
   const atMost = integer(body, "max_tokens");

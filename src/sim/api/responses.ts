@@ -1,6 +1,6 @@
 /** OpenAI's Responses API: requests, whole answers and numbered events. */
 
-import type { Asked } from "./answer.ts";
+import type { GenerationJob } from "./answer.ts";
 import { flag, integer, isObject, modelOf, type JsonObject } from "../core/body.ts";
 import { generationRoute, type HandleOptions, type Received } from "./handle.ts";
 import type { Route, Served } from "./dialect.ts";
@@ -14,7 +14,7 @@ export function responsesRoute(served: Served, options: HandleOptions = {}): Rou
   return generationRoute(served, (received) => read(received, served), options);
 }
 
-function read({ body, id }: Received, { serving }: Served): Asked {
+function read({ body, id }: Received, { serving }: Served): GenerationJob {
   const { named, model } = modelOf(body, serving);
   const prompt = chatPrompt({ messages: messagesOf(body) });
   const maxTokens = integer(body, "max_output_tokens");

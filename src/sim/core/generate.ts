@@ -92,7 +92,7 @@ export function generate(
     pacer.cancel(step);
     engine.running.delete(generation);
     if (admittedAt > 0) metrics.kvTokens -= kvCounted * (promptTokens + total);
-    ticket.leave(saidText);
+    ticket.leave(outputText);
     metrics.finished[reason] += 1;
     if (reason === "stop" || reason === "length") observeFinished();
     output.end(outcome, summary());
@@ -108,7 +108,7 @@ export function generate(
   });
 
   /** What the next request of this conversation begins with, if it is as simple as that. */
-  const saidText = (): string | null => {
+  const outputText = (): string | null => {
     const [prompt, ...more] = prompts;
     const [choice, ...others] = choices;
     if (!prompt || !choice || more.length + others.length + choice.lead.length > 0) return null;

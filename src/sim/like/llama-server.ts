@@ -1,7 +1,7 @@
 /** llama.cpp's server: it binds first and says "Loading model", and tells its timings. */
 
 import { cleanLine } from "../../util/text.ts";
-import type { Asked } from "../api/answer.ts";
+import type { GenerationJob } from "../api/answer.ts";
 import { flag, integer, modelOf, text } from "../core/body.ts";
 import { embed, readEmbedding } from "../api/embed.ts";
 import {
@@ -135,7 +135,7 @@ function tokenize({ body }: Received): object {
 }
 
 /** `n_predict` is taken at its word; below 0 or without it the answer ends by itself. */
-function readCompletion({ body }: Received, { serving }: Served): Asked {
+function readCompletion({ body }: Received, { serving }: Served): GenerationJob {
   const { named, model } = modelOf(body, serving);
   const prompts = promptList(body["prompt"], "prompt").slice(0, 1);
   const limit = integer(body, "n_predict", -2) ?? -1;

@@ -1,7 +1,7 @@
 /** SGLang: its routes, its log, its flat errors and its slow health check. */
 
 import { cleanLine } from "../../util/text.ts";
-import type { Asked } from "../api/answer.ts";
+import type { GenerationJob } from "../api/answer.ts";
 import { flag, integer, modelOf, objectIn, type JsonObject } from "../core/body.ts";
 import {
   emptyAnswer,
@@ -132,7 +132,7 @@ function detokenize(body: JsonObject): object {
 }
 
 /** `/generate`: `text` or `input_ids`, one or several; `max_new_tokens` is taken at its word. */
-function readGenerate({ body, id }: Received, { serving }: Served): Asked {
+function readGenerate({ body, id }: Received, { serving }: Served): GenerationJob {
   const { model } = modelOf({}, serving);
   const given = body["text"] ?? body["input_ids"];
   const prompts = promptList(given, "text");

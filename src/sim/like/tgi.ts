@@ -1,6 +1,6 @@
 /** Text Generation Inference: its routes, its log, its errors with an `error_type`. */
 
-import type { Asked } from "../api/answer.ts";
+import type { GenerationJob } from "../api/answer.ts";
 import { flag, integer, modelOf, objectIn, text } from "../core/body.ts";
 import {
   emptyAnswer,
@@ -115,7 +115,7 @@ function readGenerate(
   { body }: Received,
   { serving }: Served,
   { stream, listed }: GenerateRoute,
-): Asked {
+): GenerationJob {
   const { model } = modelOf({}, serving);
   const prompt = textPrompt(text(body, "inputs"));
   const parameters = objectIn(body, "parameters");

@@ -203,8 +203,10 @@ function readJson<T extends object>(data: string, parts: readonly (keyof T & str
   const value = JSON.parse(data) as Record<string, unknown>;
   const schema = value["schema"];
   if (schema !== WATCH_SCHEMA) {
-    const said = typeof schema === "string" ? cleanLine(schema, 60) : "something else";
-    throw new Error(`the head speaks ${said}, this llmnode ${WATCH_SCHEMA}: update the older one`);
+    const spoken = typeof schema === "string" ? cleanLine(schema, 60) : "something else";
+    throw new Error(
+      `the head speaks ${spoken}, this llmnode ${WATCH_SCHEMA}: update the older one`,
+    );
   }
   const missing = parts.find(
     (part) => typeof value[part] !== (part === "watch" ? "string" : "object"),

@@ -59,10 +59,10 @@ function hostOf(url: string): string {
 /** By the head's clock, going on from when the frame came. */
 function clock(state: TopState): string {
   const frame = shownFrame(state);
-  const told = frame?.time ?? state.hello?.head.time;
-  if (told === undefined) return "--:--:--";
+  const headTime = frame?.time ?? state.hello?.head.time;
+  if (headTime === undefined) return "--:--:--";
   const isStill = state.frozen !== null;
-  return timeOfDay(Date.parse(told) + (isStill ? 0 : state.now - state.frameAt));
+  return timeOfDay(Date.parse(headTime) + (isStill ? 0 : state.now - state.frameAt));
 }
 
 /** `14:02:31`, in this machine's time zone. */

@@ -104,22 +104,22 @@ export function dialogBox(state: TopState, options: DrawOptions, width: number):
     return box("Sort by", rows, { width: Math.min(30, wide), options });
   }
   if (dialog?.kind !== "confirm") return [];
-  const told = [...confirmLines(dialog)];
+  const shown = [...confirmLines(dialog)];
   if (freshness(state) === "slow") {
     const age = formatDuration(state.now - state.frameAt);
-    told.unshift(line(`! The data are ${age} old.`, "changing"));
+    shown.unshift(line(`! The data are ${age} old.`, "changing"));
   }
-  return box(clean(dialog.title), told, { width: wide, options });
+  return box(clean(dialog.title), shown, { width: wide, options });
 }
 
 function confirmLines({ lines, needed, typed, focus }: Confirm): Line[] {
-  const told = lines.map((text) =>
+  const shown = lines.map((text) =>
     line(clean(text, 300), text.startsWith("!") ? "broken" : "plain"),
   );
   if (needed === null) {
     const isGo = focus === "go";
     return [
-      ...told,
+      ...shown,
       line(""),
       [
         span("[ Cancel (Esc) ]", isGo ? "plain" : "chosen"),
@@ -130,7 +130,7 @@ function confirmLines({ lines, needed, typed, focus }: Confirm): Line[] {
   }
   const isWhole = typed === needed;
   return [
-    ...told,
+    ...shown,
     line(""),
     [span(`Type ${clean(needed, 100)} to confirm: `), span(`${clean(typed, 100)}_`, "strong")],
     line(""),

@@ -36,8 +36,8 @@ export function stateSpans(
   width: number,
 ): Line {
   const { state, state_detail } = row;
-  const told = state_detail ? clean(state_detail, 60) : "";
-  const detail = state === "draining" ? told.replace(/ left$/, "") : told;
+  const stated = state_detail ? clean(state_detail, 60) : "";
+  const detail = state === "draining" ? stated.replace(/ left$/, "") : stated;
   const words = [clean(shortWord(state, detail), 20), detail].filter((part) => part !== "");
   const { mark, tone } = looksOf(state);
   return [

@@ -67,7 +67,8 @@ export function bottomLine(state: TopState, width: number): DrawnLine {
   if (editing) {
     const sign = editing.what === "filter" ? "/" : "search: ";
     const problem = editing.what === "filter" ? filterProblem(state.view, editing.text) : null;
-    const told = editing.what === "filter" ? (state.frame?.filter_problem?.message ?? null) : null;
+    const problemOfHead =
+      editing.what === "filter" ? (state.frame?.filter_problem?.message ?? null) : null;
     const chars = [...clean(editing.text, 600)];
     const spans: Span[] = [
       span(sign, "strong"),
@@ -75,7 +76,7 @@ export function bottomLine(state: TopState, width: number): DrawnLine {
       span(chars[editing.cursor] ?? " ", "chosen"),
       span(chars.slice(editing.cursor + 1).join("")),
     ];
-    const wrong = problem ?? told;
+    const wrong = problem ?? problemOfHead;
     if (wrong !== null) spans.push(span(`   ${clean(wrong)}`, "broken"));
     return drawn(keepEnd(spans, width), width);
   }

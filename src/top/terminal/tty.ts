@@ -64,12 +64,12 @@ export function openTty(path = "/dev/tty"): Tty {
 
 /** Its size; what it does not tell is taken from the environment, at last 80 by 24. */
 export function terminalSize(
-  told: { columns?: number | undefined; rows?: number | undefined },
+  reported: { columns?: number | undefined; rows?: number | undefined },
   env: Record<string, string | undefined>,
 ): { columns: number; rows: number } {
   return {
-    columns: sound(told.columns) ?? sound(Number(env["COLUMNS"])) ?? 80,
-    rows: sound(told.rows) ?? sound(Number(env["LINES"])) ?? 24,
+    columns: sound(reported.columns) ?? sound(Number(env["COLUMNS"])) ?? 80,
+    rows: sound(reported.rows) ?? sound(Number(env["LINES"])) ?? 24,
   };
 }
 

@@ -177,11 +177,11 @@ async function writeRequest(
     if (length !== null && sentBytes > length) break;
     // An empty one would end the body.
     if (chunk.length === 0) continue;
-    const framed =
+    const chunked =
       length === null
         ? Buffer.concat([Buffer.from(`${chunk.length.toString(16)}\r\n`), chunk, CRLF])
         : chunk;
-    if (!(await connection.write(framed))) return false;
+    if (!(await connection.write(chunked))) return false;
   }
   if (length === null) return await connection.write(LAST_CHUNK);
   if (sentBytes !== length) throw new Error(`a body of ${length} bytes was to be sent`);

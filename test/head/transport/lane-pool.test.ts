@@ -10,7 +10,7 @@ function pool(options: Partial<LanePoolOptions> = {}) {
   const closed: number[] = [];
   let lanes = 0;
   const made = new LanePool({
-    wantMore: (count) => asked.push(count),
+    requestMore: (count) => asked.push(count),
     parkedAtFirst: 4,
     maxLanes: 16,
     mayGrow: () => true,
