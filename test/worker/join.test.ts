@@ -80,7 +80,7 @@ test("a refused join ends with the reason and the fix, and its engine with it", 
   const error = await worker.worker.ended;
   expect([error?.code, error?.message, error?.hints]).toEqual([
     "join_failed",
-    "the head refuses this worker: the join token was for 1 worker, who joined already",
+    "the head refuses this worker: the join token was for 1 worker, which joined already",
     ["get a new one on the head: llmnode join-token show"],
   ]);
   await used[Symbol.asyncDispose]();

@@ -43,81 +43,26 @@ export interface Access {
 }
 
 export function createAccess(options: AccessOptions): Access {
-  const { keys, mode } = options;
-  /** Whether API keys tell people apart: without any, all that a client may do needs none. */
-  const hasKeys = () => mode === "keys" || keys.size > 0;
-
-  const mayGoWithout = (address: string): boolean => {
-    if (mode === "open") return true;
-    if (mode === "keys" || (mode === "auto" && keys.size > 0)) return false;
-    return isNearby(address);
-  };
-
-  const client: Access["client"] = ({ caller, problem }, { pinned, explained }) => {
-    if (caller.role === "none" && !mayGoWithout(caller.address)) {
-      if (!hasKeys()) return missing(NO_KEY_YET);
-      return problem?.error ?? missing(mode === "private" ? KEY_FROM_OUTSIDE : KEY_NEEDED);
-    }
-    if (!(pinned || explained) || !hasKeys() || hasRole(caller, "operator")) return null;
-    const what = pinned ? "Choosing a worker" : "An explanation of the route";
-    const message = `${what} needs an operator's API key.`;
-    return caller.role === "none" ? (problem?.error ?? missing(message)) : forbidden(message);
-  };
-
-  const viewer = (identity: Identity, role: "user" | "viewer"): LlmnodeError | null => {
-    const { caller, problem } = identity;
-    const { isAtHome, isForeignPage } = identity.circumstances();
-    if (isForeignPage) return foreign();
-    if (hasRole(caller, role)) return null;
-    if (problem !== null && (problem.isOurs || hasKeys())) return problem.error;
-    if (isAtHome) return null;
-    if (caller.role !== "none") return forbidden(`This needs a ${role}'s API key.`);
-    if (hasKeys())
-      return missing(`This needs a ${role}'s API key: Authorization: Bearer sk-ln-...`);
-    return forbidden("This is answered on the head's own machine only.");
-  };
-
-  const operator = (identity: Identity): LlmnodeError | null => {
-    const { caller, problem } = identity;
-    const { isAtHome, isForeignPage, isPrivate } = identity.circumstances();
-    if (isForeignPage) return foreign();
-    if (!isPrivate && !options.insecure) {
-      return forbidden(
-        "This is not answered to other machines by plain HTTP, where others can read along: " +
-          "use https (--tls-cert), or the head's own machine.",
-      );
-    }
-    if (hasRole(caller, "operator")) return null;
-    if (caller.role !== "none") return forbidden("This needs an operator's API key.");
-    if (problem !== null) return problem.error;
-    const message =
-      "This needs the admin token or an operator's API key (LLMNODE_ADMIN_TOKEN, LLMNODE_API_KEY).";
-    return isAtHome ? missing(message) : forbidden(message);
-  };
-
   const refusals: Record<Audience, (identity: Identity) => LlmnodeError | null> = {
     everyone: () => null,
-    client: (identity) => client(identity, { pinned: false, explained: false }),
-    user: (identity) => viewer(identity, "user"),
-    viewer: (identity) => viewer(identity, "viewer"),
-    operator,
+    client: (identity) => refuseClient(options, identity, { pinned: false, explained: false }),
+    user: (identity) => refuseViewer(options, identity, "user"),
+    viewer: (identity) => refuseViewer(options, identity, "viewer"),
+    operator: (identity) => refuseOperator(options, identity),
   };
-
   const counted = (error: LlmnodeError | null, { problem }: Identity): LlmnodeError | null => {
     if (error === null) return null;
     const reason = error === problem?.error ? problem.reason : null;
     options.onFailure?.(reason ?? (error.code === "key_missing" ? "missing" : "not_allowed"));
     return error;
   };
-
   const audienceOf = ({ audience, openedBy, staysClosed }: Guarded, search: string): Audience => {
     const isOpened = openedBy !== undefined && options.public[openedBy];
     return isOpened && staysClosed?.(search) !== true ? "everyone" : audience;
   };
-
   return {
     identify: (request, peer) => identify(options, request, peer),
-    client: (identity, asks) => counted(client(identity, asks), identity),
+    client: (identity, asks) => counted(refuseClient(options, identity, asks), identity),
     own: (identity, route, search) =>
       counted(refusals[audienceOf(route, search)](identity), identity),
     isServedAt(part, route, search) {
@@ -136,6 +81,69 @@ export function createAccess(options: AccessOptions): Access {
       );
     },
   };
+}
+
+type Rules = Pick<AccessOptions, "keys" | "mode" | "insecure">;
+
+/** Whether API keys tell people apart: without any, all that a client may do needs none. */
+function hasKeys({ keys, mode }: Rules): boolean {
+  return mode === "keys" || keys.size > 0;
+}
+
+function mayGoWithout({ keys, mode }: Rules, address: string): boolean {
+  if (mode === "open") return true;
+  if (mode === "keys" || (mode === "auto" && keys.size > 0)) return false;
+  return isNearby(address);
+}
+
+function refuseClient(
+  rules: Rules,
+  { caller, problem }: Identity,
+  { pinned, explained }: { pinned: boolean; explained: boolean },
+): LlmnodeError | null {
+  if (caller.role === "none" && !mayGoWithout(rules, caller.address)) {
+    if (!hasKeys(rules)) return missing(NO_KEY_YET);
+    return problem?.error ?? missing(rules.mode === "private" ? KEY_FROM_OUTSIDE : KEY_NEEDED);
+  }
+  if (!(pinned || explained) || !hasKeys(rules) || hasRole(caller, "operator")) return null;
+  const what = pinned ? "Choosing a worker" : "An explanation of the route";
+  const message = `${what} needs an operator's API key.`;
+  return caller.role === "none" ? (problem?.error ?? missing(message)) : forbidden(message);
+}
+
+function refuseViewer(
+  rules: Rules,
+  identity: Identity,
+  role: "user" | "viewer",
+): LlmnodeError | null {
+  const { caller, problem } = identity;
+  const { isAtHome, isForeignPage } = identity.circumstances();
+  if (isForeignPage) return foreign();
+  if (hasRole(caller, role)) return null;
+  if (problem !== null && (problem.isOurs || hasKeys(rules))) return problem.error;
+  if (isAtHome) return null;
+  if (caller.role !== "none") return forbidden(`This needs a ${role}'s API key.`);
+  if (hasKeys(rules))
+    return missing(`This needs a ${role}'s API key: Authorization: Bearer sk-ln-...`);
+  return forbidden("This is answered on the head's own machine only.");
+}
+
+function refuseOperator(rules: Rules, identity: Identity): LlmnodeError | null {
+  const { caller, problem } = identity;
+  const { isAtHome, isForeignPage, isPrivate } = identity.circumstances();
+  if (isForeignPage) return foreign();
+  if (!isPrivate && !rules.insecure) {
+    return forbidden(
+      "This is not answered to other machines by plain HTTP, where others can read along: " +
+        "use https (--tls-cert), or the head's own machine.",
+    );
+  }
+  if (hasRole(caller, "operator")) return null;
+  if (caller.role !== "none") return forbidden("This needs an operator's API key.");
+  if (problem !== null) return problem.error;
+  const message =
+    "This needs the admin token or an operator's API key (LLMNODE_ADMIN_TOKEN, LLMNODE_API_KEY).";
+  return isAtHome ? missing(message) : forbidden(message);
 }
 
 const KEY_NEEDED = "An API key is needed: Authorization: Bearer sk-ln-...";

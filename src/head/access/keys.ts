@@ -56,7 +56,7 @@ export type KeyCheck =
 export interface Keys extends Disposable {
   /** How many there are, those that have ended included. */
   readonly size: number;
-  /** The key itself is told this once. Throws `refused` when there are too many. */
+  /** The key itself is shown this once. Throws `refused` when there are too many. */
   create(request: KeyRequest): Promise<{ key: string; info: KeyInfo }>;
   /** With `purge` it is forgotten as well. Throws `not_found`. */
   revoke(id: string, how: { purge: boolean }): Promise<KeyInfo>;
@@ -104,7 +104,7 @@ export function openKeys(options: KeysOptions): Keys {
       kept.set(id, { stored, caller: callerOf(id, stored) });
     } catch (error) {
       kept.delete(id);
-      log.warn("an API key in the store cannot be read; it lets nobody in", {
+      log.warn("an API key in the store cannot be read; it is not accepted", {
         key: id,
         reason: messageOf(error),
       });
@@ -113,32 +113,16 @@ export function openKeys(options: KeysOptions): Keys {
   for (const { key, value } of store.list(PREFIX)) take(key, value);
   const unwatch = store.watch(PREFIX, ({ key, value }) => take(key, value));
 
-  const stateOf = ({ revoked_at, expires_at }: Stored): KeyState => {
-    if (revoked_at !== null) return "revoked";
-    return expires_at !== null && now() >= expires_at ? "expired" : "active";
-  };
-  const infoOf = (id: string, stored: Stored): KeyInfo => ({
-    id,
-    state: stateOf(stored),
-    name: stored.name,
-    role: stored.role,
-    models: stored.models,
-    limits: stored.limits,
-    createdAt: stored.created_at,
-    expiresAt: stored.expires_at,
-    revokedAt: stored.revoked_at,
-  });
+  const infoOf = (id: string, stored: Stored) => infoAt(id, stored, now());
   const makeRoom = async () => {
     if (kept.size < max) return;
-    const [ended] = [...kept]
-      .filter(([, { stored }]) => stateOf(stored) !== "active")
-      .sort(([, a], [, b]) => a.stored.created_at - b.stored.created_at);
-    if (!ended) {
+    const ended = oldestEnded(kept, now());
+    if (ended === null) {
       throw new LlmnodeError("refused", `there are ${kept.size} API keys already`, {
         hints: ["revoke some:   llmnode key list"],
       });
     }
-    await store.delete(PREFIX + ended[0], { durable: true });
+    await store.delete(PREFIX + ended, { durable: true });
   };
 
   return {
@@ -174,27 +158,57 @@ export function openKeys(options: KeysOptions): Keys {
       [...kept]
         .map(([id, { stored }]) => infoOf(id, stored))
         .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
-    check(text) {
-      const parts = parseKey(text);
-      if (!parts) return refused("unknown", "This is no API key of this head.");
-      const { id, secret } = parts;
-      const found = kept.get(id);
-      if (!found) {
-        const message = `This head does not know the API key ${id}: another head's?`;
-        return refused("unknown", message);
-      }
-      const { stored, caller } = found;
-      if (!timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(stored.hash))) {
-        return refused("wrong", `The API key ${id} is not whole or not right.`);
-      }
-      const state = stateOf(stored);
-      if (state === "active") return { ok: true, key: caller };
-      const at = state === "expired" ? stored.expires_at : stored.revoked_at;
-      const verb = state === "expired" ? "expired" : "was revoked";
-      return refused(state, `The API key ${id} ${verb} at ${instant(at)}.`);
-    },
+    check: (text) => checkKey(kept, text, now),
     [Symbol.dispose]: unwatch,
   };
+}
+
+function stateOf({ revoked_at, expires_at }: Stored, now: number): KeyState {
+  if (revoked_at !== null) return "revoked";
+  return expires_at !== null && now >= expires_at ? "expired" : "active";
+}
+
+function infoAt(id: string, stored: Stored, now: number): KeyInfo {
+  return {
+    id,
+    state: stateOf(stored, now),
+    name: stored.name,
+    role: stored.role,
+    models: stored.models,
+    limits: stored.limits,
+    createdAt: stored.created_at,
+    expiresAt: stored.expires_at,
+    revokedAt: stored.revoked_at,
+  };
+}
+
+/** The id of the oldest key that has ended; null where all are active. */
+function oldestEnded(kept: ReadonlyMap<string, Kept>, now: number): string | null {
+  const [ended] = [...kept]
+    .filter(([, { stored }]) => stateOf(stored, now) !== "active")
+    .sort(([, a], [, b]) => a.stored.created_at - b.stored.created_at);
+  return ended?.[0] ?? null;
+}
+
+/** One look-up and, where the id is known, one hash. */
+function checkKey(kept: ReadonlyMap<string, Kept>, text: string, now: () => number): KeyCheck {
+  const parts = parseKey(text);
+  if (!parts) return refused("unknown", "This is no API key of this head.");
+  const { id, secret } = parts;
+  const found = kept.get(id);
+  if (!found) {
+    const message = `This head does not know the API key ${id}: another head's?`;
+    return refused("unknown", message);
+  }
+  const { stored, caller } = found;
+  if (!timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(stored.hash))) {
+    return refused("wrong", `The API key ${id} is not whole or not right.`);
+  }
+  const state = stateOf(stored, now());
+  if (state === "active") return { ok: true, key: caller };
+  const at = state === "expired" ? stored.expires_at : stored.revoked_at;
+  const verb = state === "expired" ? "expired" : "was revoked";
+  return refused(state, `The API key ${id} ${verb} at ${instant(at)}.`);
 }
 
 function refused(

@@ -52,15 +52,15 @@ export async function startClientServer(options: ClientServerOptions): Promise<C
   const port = server.port ?? 0;
   const earlier = new Set<Server>();
   let problem: string | null = null;
-  let warnedOf: TlsPair | null = null;
-  let looking: Promise<void> | null = null;
+  const warnOfEnd = createEndWarning(log);
+  let polling: Promise<void> | null = null;
 
   /**
    * Bun cannot change the certificate of a server. A second server on the same port takes every new
    * connection from the moment at which the first one stops listening; that one serves what it has
    * to its end.
    */
-  const takeOver = async (fresh: TlsPair) => {
+  const replaceServer = async (fresh: TlsPair) => {
     const former = server;
     server = serve({ ...options, listen: { ...options.listen, port } }, fresh);
     pair = fresh;
@@ -70,11 +70,8 @@ export async function startClientServer(options: ClientServerOptions): Promise<C
     options.onCertificate?.(fresh.cert);
   };
   const failed = (reason: string) => {
-    if (reason !== problem) {
-      log.warn(`the certificate for clients stays as it is: ${reason}`, {
-        ends: pair.notAfter.toISOString(),
-      });
-    }
+    const ends = pair.notAfter.toISOString();
+    if (reason !== problem) log.warn(`the certificate for clients stays: ${reason}`, { ends });
     problem = reason;
   };
   const load = async (seen: string, isAsked: boolean) => {
@@ -84,31 +81,29 @@ export async function startClientServer(options: ClientServerOptions): Promise<C
     } else if (earlier.size >= MAX_EARLIER) {
       return failed(`requests still run under ${earlier.size} earlier ones`);
     } else {
-      await takeOver(fresh);
+      await replaceServer(fresh);
       log.info("clients are shown a new certificate", { ends: fresh.notAfter.toISOString() });
     }
     problem = null;
     stamp = seen;
   };
-  const look = async (isAsked: boolean) => {
+  const poll = async (isAsked: boolean) => {
     const seen = await stampOf(tls);
     // After a failure it is tried each time: a file may have been written half then.
     if (isAsked || problem !== null || seen !== stamp) {
       await load(seen, isAsked).catch((error: unknown) => failed(messageOf(error)));
     }
-    if (warnedOf === pair || pair.notAfter.getTime() - Date.now() > EXPIRES_SOON_MS) return;
-    warnedOf = pair;
-    log.warn("the certificate for clients ends soon", { ends: pair.notAfter.toISOString() });
+    warnOfEnd(pair);
   };
-  const lookOnce = async (isAsked: boolean) => {
-    while (isAsked && looking !== null) await looking;
-    await (looking ??= look(isAsked).finally(() => {
-      looking = null;
+  const pollOnce = async (isAsked: boolean) => {
+    while (isAsked && polling !== null) await polling;
+    await (polling ??= poll(isAsked).finally(() => {
+      polling = null;
     }));
   };
 
-  await lookOnce(false);
-  const timer = setInterval(() => void lookOnce(false), options.tlsPollMs);
+  await pollOnce(false);
+  const timer = setInterval(() => void pollOnce(false), options.tlsPollMs);
   return {
     port,
     scheme: "https",
@@ -118,24 +113,34 @@ export async function startClientServer(options: ClientServerOptions): Promise<C
     get pendingRequests() {
       return [server, ...earlier].reduce((sum, one) => sum + one.pendingRequests, 0);
     },
-    reloadTls: () => lookOnce(true),
+    reloadTls: () => pollOnce(true),
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
-      await looking;
+      await polling;
       await Promise.all([server, ...earlier].map((one) => one.stop(true)));
     },
   };
 }
 
-/** How often it is looked whether no connection waits to be accepted. */
-const QUIET_LOOKS = 200;
+/** One line for each certificate that is about to end. */
+function createEndWarning(log: Log): (pair: TlsPair) => void {
+  let warnedOf: TlsPair | null = null;
+  return (pair) => {
+    if (warnedOf === pair || pair.notAfter.getTime() - Date.now() > EXPIRES_SOON_MS) return;
+    warnedOf = pair;
+    log.warn("the certificate for clients ends soon", { ends: pair.notAfter.toISOString() });
+  };
+}
+
+/** How often the queue of connections that wait to be accepted is polled. */
+const QUIET_POLLS = 200;
 
 /**
  * A listener that closes resets the connections that wait in its queue. Returns in a moment without
  * any, or after a while of steady rush: then the few of that moment are lost.
  */
 async function untilQuiet(port: number): Promise<void> {
-  for (let i = 0; i < QUIET_LOOKS && (waitingConnections(port) ?? 0) > 0; i += 1) {
+  for (let i = 0; i < QUIET_POLLS && (waitingConnections(port) ?? 0) > 0; i += 1) {
     await new Promise(setImmediate);
   }
 }

@@ -33,7 +33,7 @@ export interface AliasInfo {
   alias: Alias;
   /** Milliseconds since 1970. */
   setAt: number;
-  /** Whether there is or was a model of that name, which nobody gets by it. */
+  /** Whether there is or was a model of that name, which no client gets by it. */
   hidesModel: boolean;
   /** The models that it leads to, the heaviest and first one first. */
   models: readonly string[];
@@ -103,23 +103,15 @@ export function createAliases(options: AliasesOptions): HeadAliases {
       withAlias(table, alias, limits);
       const { name, text } = alias;
       const hides = isHere(name) || options.isKnown(name);
-      if (hides && !force) {
-        throw new LlmnodeError(
-          "refused",
-          `${cleanLine(name, 80)} is a model: nobody could ask for it while an alias has its name (--force sets it all the same)`,
-        );
-      }
+      if (hides && !force) throw hidesModel(name);
       const setAt = Date.now();
       await store.put(`${PREFIX}${name}`, { text, set_at: setAt }, { durable: true });
-      // Whoever forced it knows.
+      // Setting it by force needs no further warning.
       if (hides) warned.add(name);
       const info = infoOf({ alias, setAt });
       log.info("alias set", { alias: name, targets: cleanLine(text, 200) });
       const absent = info.models.filter((model) => !isHere(model));
-      const warnings = absent.map(
-        (model) => `no worker has the model ${cleanLine(model, 200)} now`,
-      );
-      return { info, warnings };
+      return { info, warnings: absent.map(absentWarning) };
     },
     async remove(name) {
       if (!store.get(`${PREFIX}${name}`)) {
@@ -127,11 +119,8 @@ export function createAliases(options: AliasesOptions): HeadAliases {
       }
       await store.delete(`${PREFIX}${name}`, { durable: true });
       log.info("alias removed", { alias: name });
-      const left = [...table.values()].filter(({ targets }) =>
-        targets.some(({ model }) => model === name),
-      );
-      const shown = left.map((alias) => cleanLine(alias.name, 200));
-      return { warnings: shown.map((other) => `${other} leads to ${name}, now as to a model`) };
+      const leaders = leadersTo(table, name);
+      return { warnings: leaders.map((other) => `${other} leads to ${name}, now as to a model`) };
     },
     resolve(name) {
       const alias = findAlias(table, name);
@@ -149,6 +138,24 @@ export function createAliases(options: AliasesOptions): HeadAliases {
     },
     [Symbol.dispose]: unwatch,
   };
+}
+
+function hidesModel(name: string): LlmnodeError {
+  const message =
+    `${cleanLine(name, 80)} is a model: no client could ask for it while an alias has its name ` +
+    "(--force sets it all the same)";
+  return new LlmnodeError("refused", message);
+}
+
+function absentWarning(model: string): string {
+  return `no worker has the model ${cleanLine(model, 200)} now`;
+}
+
+/** The aliases that have a name among their targets. */
+function leadersTo(table: ReadonlyMap<string, Alias>, name: string): string[] {
+  return [...table.values()]
+    .filter(({ targets }) => targets.some(({ model }) => model === name))
+    .map((alias) => cleanLine(alias.name, 200));
 }
 
 /** Throws where it is nothing that `set` has written. */

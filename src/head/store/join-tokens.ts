@@ -49,7 +49,7 @@ export type JoinTokenCheck =
   | { ok: false; id: string | null; models: string | null; code: ErrorCode; reason: string };
 
 export interface JoinTokens {
-  /** The token is told this once. Throws `refused` when there are too many. */
+  /** The token is shown this once. Throws `refused` when there are too many. */
   create(request: JoinTokenRequest): Promise<{ token: string; info: JoinTokenInfo }>;
   /** The first token, whole; null when it was revoked. */
   first(): string | null;
@@ -82,29 +82,79 @@ const FOR_EVER: JoinTokenRequest = { expiresInMs: null, uses: null, models: null
 
 /** Makes the first join token where there never was one. Throws `data_dir_unusable`. */
 export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTokens> {
-  const { store, fingerprint, now, file } = options;
-  const all = () =>
-    store.list(PREFIX).map(({ key, value }) => ({
+  const { fingerprint, file } = options;
+  const records = new Records(options);
+  const tokenOf = (secret: string) => formatJoinToken({ secret, fingerprint });
+  const makeFirst = async () => {
+    const before = records.all().filter(({ kept }) => isFirst(kept));
+    const { secret } = await records.create(FOR_EVER, true);
+    writeFirst(file, tokenOf(secret));
+    firstSecret = secret;
+    for (const { id } of before) await records.end(id);
+    return tokenOf(secret);
+  };
+
+  let firstSecret = readFirst(file);
+  if (firstSecret !== null && records.check(firstSecret).ok) {
+    // The head may have another key than when this was written.
+    writeFirst(file, tokenOf(firstSecret));
+  } else {
+    firstSecret = null;
+    const known = records.all();
+    const wasMade = known.some(({ kept }) => kept.first);
+    const isLost = known.some(({ kept }) => isFirst(kept));
+    if (!wasMade || isLost) await makeFirst();
+    else rmSync(file, { force: true });
+  }
+
+  return {
+    create: async (request) => {
+      const { secret, info } = await records.create(request, false);
+      return { token: tokenOf(secret), info };
+    },
+    first: () => (firstSecret === null ? null : tokenOf(firstSecret)),
+    rotate: makeFirst,
+    async revoke(id) {
+      const info = await records.end(id);
+      if (firstSecret !== null && !records.check(firstSecret).ok) {
+        rmSync(file, { force: true });
+        firstSecret = null;
+      }
+      return info;
+    },
+    list: () => records.list(),
+    check: (secret) => records.check(secret),
+    use: (id) => records.use(id),
+  };
+}
+
+/** The tokens in the store, without their secrets. */
+class Records {
+  readonly #options: JoinTokensOptions;
+
+  constructor(options: JoinTokensOptions) {
+    this.#options = options;
+  }
+
+  all(): { id: string; kept: Kept }[] {
+    return this.#options.store.list(PREFIX).map(({ key, value }) => ({
       id: key.slice(PREFIX.length),
       kept: value as Kept,
     }));
-  const keep = (id: string, kept: Kept) => store.put(PREFIX + id, kept, { durable: true });
+  }
 
-  const makeRoom = async () => {
-    const known = all();
-    if (known.length < (options.maxTokens ?? 1000)) return;
-    const ended = known
-      .filter(({ kept }) => stateOf(kept, now()) !== "active")
-      .sort((a, b) => a.kept.createdAt - b.kept.createdAt)[0];
-    if (!ended) {
-      throw new LlmnodeError("refused", `there are ${known.length} join tokens already`, {
-        hints: ["revoke some:   llmnode join-token list"],
-      });
-    }
-    await store.delete(PREFIX + ended.id, { durable: true });
-  };
-  const create = async (request: JoinTokenRequest, first: boolean) => {
-    await makeRoom();
+  list(): JoinTokenInfo[] {
+    return this.all()
+      .map(({ id, kept }) => this.#infoOf(id, kept))
+      .sort((a, b) => a.createdAt - b.createdAt);
+  }
+
+  async create(
+    request: JoinTokenRequest,
+    first: boolean,
+  ): Promise<{ secret: string; info: JoinTokenInfo }> {
+    await this.#makeRoom();
+    const { now } = this.#options;
     const secret = newSecret();
     const id = newSecret().slice(0, 8);
     const kept: Kept = {
@@ -118,29 +168,28 @@ export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTo
       note: request.note,
       revokedAt: null,
     };
-    await keep(id, kept);
-    return { secret, token: formatJoinToken({ secret, fingerprint }), info: infoOf(id, kept) };
-  };
-  const end = async (id: string) => {
-    const found = all().find((one) => one.id === id);
+    await this.#keep(id, kept);
+    return { secret, info: this.#infoOf(id, kept) };
+  }
+
+  async end(id: string): Promise<JoinTokenInfo> {
+    const found = this.#find(id);
     if (!found) throw new LlmnodeError("not_found", `there is no join token ${id.slice(0, 40)}`);
-    const kept = { ...found.kept, revokedAt: found.kept.revokedAt ?? now() };
-    await keep(id, kept);
-    return infoOf(id, kept);
-  };
-  const makeFirst = async () => {
-    const before = all().filter(({ kept }) => kept.first && kept.revokedAt === null);
-    const { secret, token } = await create(FOR_EVER, true);
-    writeFirst(file, token);
-    firstSecret = secret;
-    for (const { id } of before) await end(id);
-    return token;
-  };
-  const check = (secret: string): JoinTokenCheck => {
+    const kept = { ...found, revokedAt: found.revokedAt ?? this.#options.now() };
+    await this.#keep(id, kept);
+    return this.#infoOf(id, kept);
+  }
+
+  async use(id: string): Promise<void> {
+    const kept = this.#find(id);
+    if (kept) await this.#keep(id, { ...kept, used: kept.used + 1 });
+  }
+
+  check(secret: string): JoinTokenCheck {
     const hash = digest(secret);
     let found: { id: string; kept: Kept } | null = null;
     // All are compared, each in constant time.
-    for (const one of all()) {
+    for (const one of this.all()) {
       if (timingSafeEqual(hash, Buffer.from(one.kept.hash, "hex"))) found = one;
     }
     if (!found) {
@@ -148,55 +197,42 @@ export async function openJoinTokens(options: JoinTokensOptions): Promise<JoinTo
       return { ok: false, id: null, models: null, code: "join_token_wrong", reason };
     }
     const { id, kept } = found;
-    const state = stateOf(kept, now());
+    const state = stateOf(kept, this.#options.now());
     if (state === "active") return { ok: true, id, models: kept.models };
     return { ok: false, id, models: kept.models, ...REFUSALS[state](kept) };
-  };
-
-  let firstSecret = readFirst(file);
-  const known = firstSecret === null ? null : check(firstSecret);
-  const wasMade = all().some(({ kept }) => kept.first);
-  const isLost = all().some(({ kept }) => kept.first && kept.revokedAt === null);
-  if (firstSecret !== null && known?.ok) {
-    // The head may have another key than when this was written.
-    writeFirst(file, formatJoinToken({ secret: firstSecret, fingerprint }));
-  } else {
-    firstSecret = null;
-    if (!wasMade || isLost) await makeFirst();
-    else rmSync(file, { force: true });
   }
 
-  return {
-    create: async (request) => {
-      const { token, info } = await create(request, false);
-      return { token, info };
-    },
-    first: () =>
-      firstSecret === null ? null : formatJoinToken({ secret: firstSecret, fingerprint }),
-    rotate: makeFirst,
-    async revoke(id) {
-      const info = await end(id);
-      if (firstSecret !== null && !check(firstSecret).ok) {
-        rmSync(file, { force: true });
-        firstSecret = null;
-      }
-      return info;
-    },
-    list: () =>
-      all()
-        .map(({ id, kept }) => infoOf(id, kept))
-        .sort((a, b) => a.createdAt - b.createdAt),
-    check,
-    async use(id) {
-      const kept = all().find((one) => one.id === id)?.kept;
-      if (kept) await keep(id, { ...kept, used: kept.used + 1 });
-    },
-  };
+  #find(id: string): Kept | null {
+    return this.all().find((one) => one.id === id)?.kept ?? null;
+  }
 
-  function infoOf(id: string, kept: Kept): JoinTokenInfo {
+  #keep(id: string, kept: Kept): Promise<void> {
+    return this.#options.store.put(PREFIX + id, kept, { durable: true });
+  }
+
+  async #makeRoom(): Promise<void> {
+    const { store, now, maxTokens = 1000 } = this.#options;
+    const known = this.all();
+    if (known.length < maxTokens) return;
+    const ended = known
+      .filter(({ kept }) => stateOf(kept, now()) !== "active")
+      .sort((a, b) => a.kept.createdAt - b.kept.createdAt)[0];
+    if (!ended) {
+      throw new LlmnodeError("refused", `there are ${known.length} join tokens already`, {
+        hints: ["revoke some:   llmnode join-token list"],
+      });
+    }
+    await store.delete(PREFIX + ended.id, { durable: true });
+  }
+
+  #infoOf(id: string, kept: Kept): JoinTokenInfo {
     const { hash: _hash, revokedAt: _revokedAt, ...rest } = kept;
-    return { id, state: stateOf(kept, now()), ...rest };
+    return { id, state: stateOf(kept, this.#options.now()), ...rest };
   }
+}
+
+function isFirst({ first, revokedAt }: Kept): boolean {
+  return first && revokedAt === null;
 }
 
 const REFUSALS: Record<
@@ -209,7 +245,7 @@ const REFUSALS: Record<
   }),
   used_up: ({ usesMax }) => ({
     code: "join_token_used_up",
-    reason: `the join token was for ${usesMax} worker${usesMax === 1 ? "" : "s"}, who joined already`,
+    reason: `the join token was for ${usesMax} worker${usesMax === 1 ? "" : "s"}, which joined already`,
   }),
   revoked: ({ revokedAt }) => ({
     code: "join_token_revoked",

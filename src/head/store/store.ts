@@ -47,32 +47,20 @@ export function openStore(options: StoreOptions): Store {
   prepareFolder(dir);
   const database = openFile(dir);
   const entries = new Map<string, Entry>();
-  const watchers = new Set<{ prefix: string; listener: (change: Change) => void }>();
+  const watchers = createWatchers();
   /** The latest change of each key that is not on disk yet. */
   const pending = new Map<string, Change>();
   let timer: ReturnType<typeof setTimeout> | undefined;
   let closed = false;
   let revision = loadEntries(dir, database, entries);
-  /** Whether the last attempt to write failed. */
-  let failing = false;
-  const noteFailure = (error: unknown) => {
-    if (!failing) {
-      const what = "the head's store cannot be written; requests go on, and changes are refused";
-      log.error(what, { dir, error: messageOf(error) });
-    }
-    failing = true;
-  };
-  const noteSuccess = () => {
-    if (failing) log.info("the head's store can be written again", { dir });
-    failing = false;
-  };
+  const note = createWriteNotes(options);
 
   const flush = (): void => {
     clearTimeout(timer);
     timer = undefined;
     if (pending.size === 0) return;
     writeChanges(database, { changes: pending.values(), revision });
-    noteSuccess();
+    note.success();
     pending.clear();
   };
   const flushLater = () => {
@@ -81,7 +69,7 @@ export function openStore(options: StoreOptions): Store {
       try {
         flush();
       } catch (error) {
-        noteFailure(error);
+        note.failure(error);
         if (!closed) flushLater();
       }
     }, options.writeBehindMs ?? 1000);
@@ -95,10 +83,10 @@ export function openStore(options: StoreOptions): Store {
         const changes = [...[...pending.values()].filter((one) => one.key !== key), next];
         writeChanges(database, { changes, revision: next.revision });
       } catch (error) {
-        noteFailure(error);
+        note.failure(error);
         throw unusable(dir, `cannot write there: ${messageOf(error)}`, error);
       }
-      noteSuccess();
+      note.success();
       pending.clear();
     } else {
       pending.set(key, next);
@@ -107,7 +95,7 @@ export function openStore(options: StoreOptions): Store {
     revision = next.revision;
     if (value === undefined) entries.delete(key);
     else entries.set(key, next);
-    for (const { prefix, listener } of [...watchers]) if (key.startsWith(prefix)) listener(next);
+    watchers.notify(next);
   };
 
   return {
@@ -115,19 +103,12 @@ export function openStore(options: StoreOptions): Store {
       return revision;
     },
     get: (key) => entries.get(key) ?? null,
-    list: (prefix) =>
-      [...entries.values()]
-        .filter(({ key }) => key.startsWith(prefix))
-        .sort((a, b) => (a.key < b.key ? -1 : 1)),
+    list: (prefix) => listed(entries, prefix),
     put: (key, value, how) => change(key, structuredClone(value), how),
     delete: async (key, how) => {
       if (entries.has(key)) await change(key, undefined, how);
     },
-    watch(prefix, listener) {
-      const watcher = { prefix, listener };
-      watchers.add(watcher);
-      return () => void watchers.delete(watcher);
-    },
+    watch: watchers.add,
     async [Symbol.asyncDispose]() {
       if (closed) return;
       closed = true;
@@ -138,6 +119,46 @@ export function openStore(options: StoreOptions): Store {
         log.error("the head's last changes could not be written", { error: messageOf(error) });
       }
       database.close();
+    },
+  };
+}
+
+function listed(entries: ReadonlyMap<string, Entry>, prefix: string): Entry[] {
+  return [...entries.values()]
+    .filter(({ key }) => key.startsWith(prefix))
+    .sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+/** One line when writing begins to fail, and one when it works again. */
+function createWriteNotes({ dir, log }: StoreOptions) {
+  let isFailing = false;
+  return {
+    failure(error: unknown): void {
+      if (!isFailing) {
+        const what = "the head's store cannot be written; requests go on, and changes are refused";
+        log.error(what, { dir, error: messageOf(error) });
+      }
+      isFailing = true;
+    },
+    success(): void {
+      if (isFailing) log.info("the head's store can be written again", { dir });
+      isFailing = false;
+    },
+  };
+}
+
+function createWatchers() {
+  const watchers = new Set<{ prefix: string; listener: (change: Change) => void }>();
+  return {
+    add(prefix: string, listener: (change: Change) => void): () => void {
+      const watcher = { prefix, listener };
+      watchers.add(watcher);
+      return () => void watchers.delete(watcher);
+    },
+    notify(change: Change): void {
+      for (const { prefix, listener } of [...watchers]) {
+        if (change.key.startsWith(prefix)) listener(change);
+      }
     },
   };
 }

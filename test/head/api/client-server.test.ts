@@ -190,7 +190,7 @@ test("a bad pair keeps the old one and is told once, a good one after it is take
   await waitFor(() => linesWith(one.lines, "there is no such file").length > 0);
   for (let i = 0; i < 3; i += 1) await one.server.reloadTls();
   expect(await shownBy(one.server.port)).toBe(printOf(first));
-  expect(linesWith(one.lines, "stays as it is")).toHaveLength(2);
+  expect(linesWith(one.lines, "for clients stays:")).toHaveLength(2);
   writeFileSync(files.key, second.key);
   await shows(one.server.port, second);
 });

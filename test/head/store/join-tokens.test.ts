@@ -130,7 +130,7 @@ test("expired, used up, revoked and unknown ones are told apart, with when", asy
   await tokens.use(twice.id);
   expect(tokens.check(twice.secret)).toMatchObject({
     code: "join_token_used_up",
-    reason: "the join token was for 2 workers, who joined already",
+    reason: "the join token was for 2 workers, which joined already",
   });
   expect(await tokens.revoke(gone.id)).toMatchObject({ id: gone.id, state: "revoked" });
   expect(tokens.check(gone.secret)).toMatchObject({
