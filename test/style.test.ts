@@ -30,6 +30,7 @@ const ROOMS: Record<string, string[]> = {
     "cli/doctor cli/drain cli/logs cli/parse",
     "cli/lists cli/status",
     "cli/complete",
+    "cli/resources",
     "cli/commands",
     "cli",
     ".",

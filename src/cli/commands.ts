@@ -1,7 +1,7 @@
 /** The command table: every command there is, in the order in which help lists them. */
 
-import { aliasCommand } from "./commands/alias.ts";
-import { auditCommand } from "./commands/audit.ts";
+import { aliasCommand } from "./resources/alias.ts";
+import { auditCommand } from "./resources/audit.ts";
 import { cancelCommand } from "./commands/cancel.ts";
 import { completeCommand, completionCommand } from "./commands/completion.ts";
 import { configCommand } from "./commands/config.ts";
@@ -12,8 +12,8 @@ import { headCommand } from "./commands/head.ts";
 import { forgetCommand } from "./commands/forget.ts";
 import { helpCommand } from "./commands/help.ts";
 import { joinCommand } from "./commands/join.ts";
-import { joinTokenCommand } from "./commands/join-token.ts";
-import { keyCommand } from "./commands/key.ts";
+import { joinTokenCommand } from "./resources/join-token.ts";
+import { keyCommand } from "./resources/key.ts";
 import { logsCommand } from "./commands/logs.ts";
 import { modelsCommand } from "./commands/models.ts";
 import { psCommand } from "./commands/ps.ts";
@@ -23,7 +23,7 @@ import { simCommand } from "./commands/sim.ts";
 import { statusCommand } from "./commands/status.ts";
 import { topCommand } from "./commands/top.ts";
 import { undrainCommand } from "./commands/undrain.ts";
-import { usageCommand } from "./commands/usage.ts";
+import { usageCommand } from "./resources/usage.ts";
 import { versionCommand } from "./commands/version.ts";
 import { waitCommand } from "./commands/wait.ts";
 import { workersCommand } from "./commands/workers.ts";
