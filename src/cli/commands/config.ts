@@ -3,9 +3,8 @@
 import { usage } from "../base/messages.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { actionNamed } from "../parse/actions.ts";
+import { actionNamed, refuseOptions } from "../parse/parse.ts";
 import { readLine } from "../parse/line.ts";
-import { refuseOptions } from "../parse/parse.ts";
 import { checkConfig, commandOf } from "../parse/config-check.ts";
 import type { Finding } from "../config/file.ts";
 import { configSources, gatherConfig, isShared, openSource } from "../config/layers.ts";

@@ -6,7 +6,7 @@ import { readLocalAdmin } from "../../protocol/admin-token.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { createLog } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";
-import { actionNamed } from "../parse/actions.ts";
+import { actionNamed } from "../parse/parse.ts";
 import { type HeadClient, headClient, postStream } from "../client/api.ts";
 import { shellWord } from "../base/shell-word.ts";
 import { dataDirectory } from "../daemon/daemon.ts";

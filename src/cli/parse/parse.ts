@@ -109,6 +109,24 @@ export function unknownCommand(word: string, commands: readonly CommandSpec[]): 
   );
 }
 
+/** The action of that name. Throws `usage`, with the one that was meant or with all there are. */
+export function actionNamed<A>(
+  command: string,
+  actions: Readonly<Record<string, A>>,
+  word: string,
+): A {
+  const found = Object.hasOwn(actions, word) ? actions[word] : undefined;
+  if (found !== undefined) return found;
+  const names = Object.keys(actions);
+  const meant = suggest(word, names);
+  const what = `${command} has no action "${cleanLine(word, 80)}"`;
+  throw usage(
+    meant === null
+      ? `${what}; there are: ${names.join(", ")}`
+      : `${what}: did you mean "${meant}"?`,
+  );
+}
+
 function extraWords(
   command: CommandSpec,
   { words, wordsAt }: Line,

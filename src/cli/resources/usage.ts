@@ -2,17 +2,14 @@
 
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
-import { getJson, headClient } from "../client/api.ts";
-import { EXIT } from "../base/exit-codes.ts";
-import { fields, type Fields, list, number, text } from "../base/json-fields.ts";
+import { fields, type Fields, number, text } from "../base/json-fields.ts";
 import type { Options } from "../base/options.ts";
-import type { CommandSpec } from "../base/spec.ts";
 import { textTable } from "../base/table.ts";
+import { minuteOf, resourceCommand, rowsOf } from "./resource.ts";
 
-const PATH = "/api/v1/usage";
 const BY = ["hour", "day", "key", "model"] as const;
 
-export const usageCommand: CommandSpec = {
+export const usageCommand = resourceCommand({
   name: "usage",
   usage: "usage [--key <id>] [--model <name>] [--since <duration>] [--by <what>] [--json]",
   summary: "show what API keys have used, in requests and tokens",
@@ -36,33 +33,29 @@ export const usageCommand: CommandSpec = {
       default: "key,model",
       summary: "what lines are kept apart by: hour, day, key, model, or some of them",
     },
-    { flag: "json", summary: "print the head's JSON as it is" },
   ],
   examples: [
     "llmnode usage",
     "llmnode usage --since 30d --by day",
     "llmnode usage --key k7f3q9ab --by hour,model",
   ],
-  async run(invocation, terminal) {
-    const { options } = invocation;
-    const { query, by, sinceMs } = questionOf(options);
-    const answer = await getJson(headClient(invocation), `${PATH}?${query}`);
-    if (options.isOn("json")) {
-      terminal.out.write(`${answer.trimEnd()}\n`);
-      return EXIT.ok;
-    }
-    const told = fields(JSON.parse(answer));
-    const rows = list(told["rows"]);
-    if (rows.length === 0) {
-      terminal.err.write(`no requests in the last ${formatDuration(sinceMs)}\n`);
-      return EXIT.ok;
-    }
-    terminal.out.write(
-      `${tableOf(rows, { by, total: fields(told["total"]), columns: terminal.columns }).join("\n")}\n`,
-    );
-    return EXIT.ok;
+  path: "/api/v1/usage",
+  actions: {
+    only: {
+      ask: ({ options }) => ({ path: `?${questionOf(options).query}` }),
+      lines(answer, { options }, columns) {
+        const rows = rowsOf(answer, "rows");
+        if (rows.length === 0) return [];
+        const { by } = questionOf(options);
+        return tableOf(rows, { by, total: fields(answer["total"]), columns });
+      },
+      notes(answer, { options }) {
+        if (rowsOf(answer, "rows").length > 0) return [];
+        return [`no requests in the last ${formatDuration(questionOf(options).sinceMs)}`];
+      },
+    },
   },
-};
+});
 
 type By = (typeof BY)[number];
 
@@ -118,7 +111,7 @@ function placeOf(row: Fields, by: By): string {
   const value = text(row[by]);
   switch (by) {
     case "hour":
-      return (value ?? "").slice(0, 16).replace("T", " ");
+      return minuteOf(value) ?? "";
     case "key": {
       if (value === null) return "(no key)";
       const name = text(row["key_name"]);
