@@ -33,9 +33,9 @@ export interface DialOptions {
   head: HostPort;
   /** Where to connect instead, such as a relay to the head; messages speak of the head. */
   dialAt?: HostPort;
-  /** False: whoever answers is told everything in the clear. */
+  /** False: the head is not authenticated, and nothing is encrypted. */
   tls: boolean;
-  /** Without TLS the first one counts, whoever answers. */
+  /** Without TLS the first one is used. */
   keys: readonly HeadKey[];
   onMessage: (message: HeadMessage | UnknownMessage) => void;
   /** The head is who it should be; its certificate is all that lanes to it may trust. */
@@ -47,7 +47,7 @@ export interface DialOptions {
   onClose: (reason: string, refusal: Refusal | null) => void;
   keepaliveMs?: number;
   keepaliveTimeoutMs?: number;
-  /** How long the look at the head's certificate may take. */
+  /** How long reading the head's certificate may take. */
   verifyTimeoutMs?: number;
 }
 
@@ -70,7 +70,7 @@ const TLS_PROBE_MS = 1000;
 /** Dials the head and opens the session's stream. Never throws: failures come by `onClose`. */
 export function dial(options: DialOptions): ClientSession {
   const connecting = new AbortController();
-  /** Said before the connection was there: a hello, or a test's few words. */
+  /** Sent before the connection was there. */
   const early: WorkerMessage[] = [];
   let open: { client: Client; call: Call } | null = null;
   let heard = false;
@@ -85,18 +85,10 @@ export function dial(options: DialOptions): ClientSession {
     options.onClose(reason, refusal);
   };
   const broke = async (text: string) => {
-    // A TLS server just hangs up on plain text: the difference is worth a second look.
-    if (!options.tls && !heard && !closed && /Failed to connect|ECONNRESET/.test(text)) {
-      if (await speaksTls(options.dialAt ?? options.head, TLS_PROBE_MS)) {
-        const error = new LlmnodeError(
-          "tls_mismatch",
-          `the worker port at ${formatHostPort(options.head)} speaks TLS`,
-          { hints: ["leave out --insecure"] },
-        );
-        return close(error.message, refusalOf(error));
-      }
-    }
-    close(plainReason(text));
+    const mayBeTls = !options.tls && !heard && !closed;
+    const error = mayBeTls ? await tlsMismatch(options, text) : null;
+    if (error) close(error.message, refusalOf(error));
+    else close(plainReason(text));
   };
   const start = (channel: ChannelCredentials, key: HeadKey | undefined) => {
     const client = new Client(
@@ -121,14 +113,9 @@ export function dial(options: DialOptions): ClientSession {
     });
     for (const message of early.splice(0)) call.write(message);
   };
-  const verify = async () => {
+  const startVerified = async () => {
     try {
-      const certificate = await verifyHead(options.head, {
-        dialAt: options.dialAt,
-        fingerprints: options.keys.map(({ fingerprint }) => fingerprint),
-        timeoutMs: options.verifyTimeoutMs ?? 5000,
-        signal: connecting.signal,
-      });
+      const certificate = await verify(options, connecting.signal);
       if (closed) return;
       options.onVerified?.(certificate);
       const key = options.keys.find(({ fingerprint }) => fingerprint === certificate.fingerprint);
@@ -140,8 +127,8 @@ export function dial(options: DialOptions): ClientSession {
   };
 
   if (options.tls && options.keys.length === 0) {
-    queueMicrotask(() => close("there is no join token yet to know the head by"));
-  } else if (options.tls) void verify();
+    queueMicrotask(() => close("there is no join token yet to recognize the head by"));
+  } else if (options.tls) void startVerified();
   else start(credentials.createInsecure(), options.keys[0]);
   return {
     // Before, grpc-js says where it wants to go.
@@ -158,6 +145,26 @@ export function dial(options: DialOptions): ClientSession {
     },
     drop: close,
   };
+}
+
+/** A TLS server just hangs up on plain text: the difference is worth a second try. */
+async function tlsMismatch(
+  { head, dialAt }: DialOptions,
+  reason: string,
+): Promise<LlmnodeError | null> {
+  if (!/Failed to connect|ECONNRESET/.test(reason)) return null;
+  if (!(await speaksTls(dialAt ?? head, TLS_PROBE_MS))) return null;
+  const message = `the worker port at ${formatHostPort(head)} speaks TLS`;
+  return new LlmnodeError("tls_mismatch", message, { hints: ["leave out --insecure"] });
+}
+
+function verify(options: DialOptions, signal: AbortSignal): Promise<HeadCertificate> {
+  return verifyHead(options.head, {
+    dialAt: options.dialAt,
+    fingerprints: options.keys.map(({ fingerprint }) => fingerprint),
+    timeoutMs: options.verifyTimeoutMs ?? 5000,
+    signal,
+  });
 }
 
 function openStream(client: Client, service: ServiceDefinition, key: HeadKey | undefined): Call {

@@ -1,14 +1,14 @@
-/** Knows the GPUs of this machine: gathers what their tools say and forgets what got old. */
+/** Knows the GPUs of this machine: gathers what their tools report and forgets what got old. */
 
 import { readFile } from "node:fs/promises";
 import { sleep } from "../util/sleep.ts";
 import { readAmdSmi, readRocmSmi, ROCM_SMI_ARGS } from "./amd.ts";
-import { computeProcesses } from "./compute-processes.ts";
 import type { GpuProcess, GpuSample } from "./gpu.ts";
+import { computeProcesses } from "./known-gpus.ts";
 import { NVIDIA_LOOP_DEFAULTS, type NvidiaLoopSettings, startNvidiaLoop } from "./nvidia-loop.ts";
 import { readGpuList, readMig } from "./nvidia-mig.ts";
 import type { GpuRow } from "./nvidia-query.ts";
-import { askTool, findTool, readTool } from "./tools.ts";
+import { askTool, findTool, readTool, type ToolOptions } from "./tools.ts";
 
 /** A sample and the time of its reading, by `performance.now()`. */
 export interface AgedGpu {
@@ -21,13 +21,13 @@ export interface GpuReading {
   gpus: readonly AgedGpu[];
   /** Why there are no figures, or not of all GPUs; null: all is well, or nothing is known yet. */
   problem: string | null;
-  /** Null: not known. The same list until it is read anew. */
+  /** Null: not known. The same list until it is read again. */
   processes: readonly GpuProcess[] | null;
 }
 
 export interface Gpus extends AsyncDisposable {
   read(): GpuReading;
-  /** What runs now; null where nobody can tell, at once if the driver is known to hang. */
+  /** What runs now; null where that is not known, at once if the driver is known to hang. */
   processes(): Promise<GpuProcess[] | null>;
 }
 
@@ -41,9 +41,9 @@ export interface GpuSettings {
   amdMs: number;
   /** How long one of these programs may take. */
   toolTimeoutMs: number;
-  /** How long it may take where somebody waits for it. */
+  /** How long it may take where a caller waits for it. */
   promptTimeoutMs: number;
-  /** How long a GPU is told of after its last reading, or three times its interval. */
+  /** How long a GPU is reported after its last reading, or three times its interval. */
   forgetMs: number;
   /** Where the machine's memory is read, for GPUs that share it. */
   memoryFile: string;
@@ -69,125 +69,164 @@ export interface GpusOptions {
   settings?: Partial<GpuSettings>;
 }
 
+/** What was found so far, by one kind of tool. */
+interface Vendor {
+  /** Null: not known yet. */
+  isPresent: boolean | null;
+  problem: string | null;
+}
+
+/** What the watchers below share. */
+interface Watch {
+  settings: GpuSettings;
+  asking: ToolOptions;
+  signal: AbortSignal;
+  known: Map<string, AgedGpu & { keepMs: number }>;
+  /** GPUs that are cut into MIG instances. */
+  cut: Set<string>;
+  nvidia: Vendor;
+  amd: Vendor;
+  wholeProcesses: GpuProcess[] | null;
+  migProcesses: GpuProcess[];
+  /** Both together. */
+  processes: readonly GpuProcess[] | null;
+  firstRow: PromiseWithResolvers<void>;
+  firstCut: PromiseWithResolvers<void>;
+}
+
 /** Never throws; a machine without GPUs has none, and a reason. */
-export function startGpus(options: GpusOptions = {}): Gpus {
-  const settings = { ...GPU_DEFAULTS, ...options.settings };
+export function startGpus({ path, settings: given }: GpusOptions = {}): Gpus {
+  const settings = { ...GPU_DEFAULTS, ...given };
   const loop = { ...NVIDIA_LOOP_DEFAULTS, ...settings.loop };
   const stopping = new AbortController();
-  const { signal } = stopping;
-  const { path } = options;
-  const known = new Map<string, AgedGpu & { keepMs: number }>();
-  const cut = new Set<string>();
-  let hasNvidia: boolean | null = null;
-  let nvidiaProblem: string | null = null;
-  let hasAmd: boolean | null = null;
-  let amdProblem: string | null = null;
-  let wholeProcesses: GpuProcess[] | null = null;
-  let migProcesses: GpuProcess[] = [];
-  let processes: readonly GpuProcess[] | null = null;
-  const firstRow = Promise.withResolvers<void>();
-  const firstCut = Promise.withResolvers<void>();
-  signal.addEventListener("abort", () => (firstRow.resolve(), firstCut.resolve()), { once: true });
-
-  const join = () => (processes = wholeProcesses && [...wholeProcesses, ...migProcesses]);
-  const put = (gpu: GpuSample, everyMs: number) => {
-    const keepMs = Math.max(settings.forgetMs, 3 * everyMs);
-    known.set(gpu.uuid, { gpu, at: performance.now(), keepMs });
-  };
-  const onRow = ({ gpu, mig }: GpuRow) => {
-    if (mig) {
-      cut.add(gpu.uuid);
-      firstCut.resolve();
-    } else cut.delete(gpu.uuid);
-    if (!gpu.unified) put(gpu, loop.intervalMs);
-    else
-      void withMachineMemory(gpu, settings.memoryFile).then((full) => put(full, loop.intervalMs));
-    firstRow.resolve();
-  };
-  const nvidia = startNvidiaLoop({
+  const watch = newWatch(settings, { path, signal: stopping.signal });
+  const { known, nvidia, amd, asking } = watch;
+  const nvidiaLoop = startNvidiaLoop({
     path,
     settings: loop,
-    onRow,
-    onPresence: (present) => (hasNvidia = present),
-    onProblem: (problem) => (nvidiaProblem = problem),
+    onRow: (row) => takeRow(watch, row, loop.intervalMs),
+    onPresence: (present) => (nvidia.isPresent = present),
+    onProblem: (problem) => (nvidia.problem = problem),
   });
-
-  const asking = { timeoutMs: settings.toolTimeoutMs, path, signal, maxBytes: MAX_ANSWER_BYTES };
-  const every = async (ms: number, work: () => Promise<void>) => {
-    while (!signal.aborted) {
-      await work();
-      await sleep(ms, signal);
-    }
-  };
-  const watchProcesses = async () => {
-    // Without a GPU there is nothing to ask, and a tool that is being installed is found later.
-    await firstRow.promise;
-    await every(settings.processesMs, async () => {
-      wholeProcesses = await computeProcesses(asking);
-      join();
-    });
-  };
-  const watchMig = async () => {
-    await firstCut.promise;
-    await every(settings.migMs, async () => {
-      if (cut.size === 0) return;
-      const list = await askTool(["nvidia-smi", "-L"], asking);
-      const xml = await readTool(["nvidia-smi", "-q", "-x"], asking);
-      // Old figures show their age, and go when they are too old.
-      if (list.outcome !== "answered" || xml.outcome !== "answered") return;
-      const reading = readMig(xml.text, readGpuList(list.lines));
-      for (const gpu of reading.instances) put(gpu, settings.migMs);
-      migProcesses = reading.processes;
-      join();
-    });
-  };
-  const watchAmd = () =>
-    every(settings.amdMs, async () => {
-      const gpus = await askAmd(asking);
-      hasAmd = gpus !== null;
-      if (gpus === null) return;
-      amdProblem = typeof gpus === "string" ? gpus : null;
-      if (typeof gpus === "string") return;
-      for (const gpu of gpus) put(gpu, settings.amdMs);
-      if (gpus.length > 0) firstRow.resolve();
-    });
-  const watching = Promise.all([watchProcesses(), watchMig(), watchAmd()]);
+  const watching = Promise.all([watchProcesses(watch), watchMig(watch), watchAmd(watch)]);
 
   return {
     read() {
       const now = performance.now();
       for (const [uuid, { at, keepMs }] of known) if (now - at > keepMs) known.delete(uuid);
       const gpus = [...known.values()].sort(byPlace);
-      const nothing = hasNvidia === false && hasAmd === false ? NO_TOOL : null;
-      return {
-        gpus,
-        problem: (hasNvidia === true ? nvidiaProblem : null) ?? amdProblem ?? nothing,
-        processes,
-      };
+      const nothing = nvidia.isPresent === false && amd.isPresent === false ? NO_TOOL : null;
+      const problem = (nvidia.isPresent === true ? nvidia.problem : null) ?? amd.problem ?? nothing;
+      return { gpus, problem, processes: watch.processes };
     },
     async processes() {
       const answers = [...known.values()].some(({ at }) => {
         return performance.now() - at <= 3 * Math.max(loop.intervalMs, settings.amdMs);
       });
-      // Who waits for this wants to stop or start an engine: not to wait for a driver.
-      if (!answers && nvidiaProblem !== null) return null;
+      // The caller wants to stop or start an engine: not to wait for a driver.
+      if (!answers && nvidia.problem !== null) return null;
       return computeProcesses({ ...asking, timeoutMs: settings.promptTimeoutMs });
     },
     async [Symbol.asyncDispose]() {
       stopping.abort();
-      await Promise.all([nvidia[Symbol.asyncDispose](), watching]);
+      await Promise.all([nvidiaLoop[Symbol.asyncDispose](), watching]);
     },
   };
+}
+
+function newWatch(
+  settings: GpuSettings,
+  { path, signal }: { path: string | undefined; signal: AbortSignal },
+): Watch {
+  const firstRow = Promise.withResolvers<void>();
+  const firstCut = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => (firstRow.resolve(), firstCut.resolve()), { once: true });
+  return {
+    settings,
+    asking: { timeoutMs: settings.toolTimeoutMs, path, signal, maxBytes: MAX_ANSWER_BYTES },
+    signal,
+    known: new Map(),
+    cut: new Set(),
+    nvidia: { isPresent: null, problem: null },
+    amd: { isPresent: null, problem: null },
+    wholeProcesses: null,
+    migProcesses: [],
+    processes: null,
+    firstRow,
+    firstCut,
+  };
+}
+
+function put({ known, settings }: Watch, gpu: GpuSample, everyMs: number): void {
+  const keepMs = Math.max(settings.forgetMs, 3 * everyMs);
+  known.set(gpu.uuid, { gpu, at: performance.now(), keepMs });
+}
+
+function takeRow(watch: Watch, { gpu, mig }: GpuRow, everyMs: number): void {
+  const { cut, settings } = watch;
+  if (mig) {
+    cut.add(gpu.uuid);
+    watch.firstCut.resolve();
+  } else cut.delete(gpu.uuid);
+  if (!gpu.unified) put(watch, gpu, everyMs);
+  else void withMachineMemory(gpu, settings.memoryFile).then((full) => put(watch, full, everyMs));
+  watch.firstRow.resolve();
+}
+
+async function every(ms: number, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+  while (!signal.aborted) {
+    await work();
+    await sleep(ms, signal);
+  }
+}
+
+function joinProcesses(watch: Watch): void {
+  const { wholeProcesses, migProcesses } = watch;
+  watch.processes = wholeProcesses && [...wholeProcesses, ...migProcesses];
+}
+
+async function watchProcesses(watch: Watch): Promise<void> {
+  // Without a GPU there is nothing to ask, and a tool that is being installed is found later.
+  await watch.firstRow.promise;
+  await every(watch.settings.processesMs, watch.signal, async () => {
+    watch.wholeProcesses = await computeProcesses(watch.asking);
+    joinProcesses(watch);
+  });
+}
+
+async function watchMig(watch: Watch): Promise<void> {
+  const { settings, asking, cut } = watch;
+  await watch.firstCut.promise;
+  await every(settings.migMs, watch.signal, async () => {
+    if (cut.size === 0) return;
+    const list = await askTool(["nvidia-smi", "-L"], asking);
+    const xml = await readTool(["nvidia-smi", "-q", "-x"], asking);
+    // Old figures show their age, and go when they are too old.
+    if (list.outcome !== "answered" || xml.outcome !== "answered") return;
+    const reading = readMig(xml.text, readGpuList(list.lines));
+    for (const gpu of reading.instances) put(watch, gpu, settings.migMs);
+    watch.migProcesses = reading.processes;
+    joinProcesses(watch);
+  });
+}
+
+function watchAmd(watch: Watch): Promise<void> {
+  const { settings, amd } = watch;
+  return every(settings.amdMs, watch.signal, async () => {
+    const gpus = await askAmd(watch.asking);
+    amd.isPresent = gpus !== null;
+    if (gpus === null) return;
+    amd.problem = typeof gpus === "string" ? gpus : null;
+    if (typeof gpus === "string") return;
+    for (const gpu of gpus) put(watch, gpu, settings.amdMs);
+    if (gpus.length > 0) watch.firstRow.resolve();
+  });
 }
 
 const NO_TOOL = "there is no nvidia-smi, amd-smi or rocm-smi on the PATH";
 
 /** The GPUs, why they cannot be read, or null where there is no tool of AMD's. */
-async function askAmd(asking: {
-  timeoutMs: number;
-  path: string | undefined;
-  signal: AbortSignal;
-}): Promise<GpuSample[] | string | null> {
+async function askAmd(asking: ToolOptions): Promise<GpuSample[] | string | null> {
   if (findTool("amd-smi", asking.path) !== null) {
     const [metric, list, names] = [
       await readTool(["amd-smi", "metric", "--json"], asking),
@@ -200,12 +239,15 @@ async function askAmd(asking: {
       list: list.outcome === "answered" ? list.text : "",
       static: names.outcome === "answered" ? names.text : "",
     });
-    return gpus ?? "amd-smi answers in a form that this version does not know";
+    return gpus ?? "amd-smi answers in a form that this version of llmnode does not know";
   }
   const answer = await readTool(["rocm-smi", ...ROCM_SMI_ARGS], asking);
   if (answer.outcome === "absent") return null;
   if (answer.outcome === "failed") return answer.reason;
-  return readRocmSmi(answer.text) ?? "rocm-smi answers in a form that this version does not know";
+  return (
+    readRocmSmi(answer.text) ??
+    "rocm-smi answers in a form that this version of llmnode does not know"
+  );
 }
 
 /** Of a GPU that shares the machine's memory: its figures are the machine's. */

@@ -1,6 +1,5 @@
 import { expect, test } from "bun:test";
-import { computeProcesses } from "../../src/telemetry/compute-processes.ts";
-import { listGpus } from "../../src/telemetry/known-gpus.ts";
+import { computeProcesses, listGpus } from "../../src/telemetry/known-gpus.ts";
 import { printing, toolDir, writeTool } from "./fake-tools.ts";
 
 const AMD = JSON.stringify([{ gpu: 0, bdf: "0000:05:00.0", uuid: "00ff74a1-0000-1000-80dd" }]);
