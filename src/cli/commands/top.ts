@@ -2,6 +2,7 @@
 
 import { usage } from "../base/messages.ts";
 import { type View, VIEWS } from "../../protocol/watch-rows.ts";
+import type { PlainOptions } from "../../top/plain.ts";
 import { whoAmI } from "../drain/order.ts";
 import { getStream, headClient, postJson } from "../client/api.ts";
 import { EXIT } from "../base/exit-codes.ts";
@@ -81,80 +82,44 @@ export const topCommand: CommandSpec = {
   run,
 };
 
+/** What both forms of it need. */
+interface Asked {
+  view: View;
+  filter: string;
+  sort: string | null;
+  intervalMs: number | null;
+  isJson: boolean;
+  isOnce: boolean;
+  isWatch: boolean;
+  accessible: boolean;
+  draw: PlainOptions["draw"];
+}
+
 async function run(invocation: Invocation, terminal: Terminal): Promise<number> {
   const { options, env } = invocation;
-  const view = oneOf(options.text("view"), VIEWS, "view") ?? "workers";
+  const asked = readAsked(invocation);
   const theme = oneOf(options.text("theme"), THEMES, "theme") ?? "auto";
-  const intervalMs = options.durationMs("interval");
-  if (intervalMs !== null && (intervalMs < 200 || intervalMs > 60_000)) {
-    throw options.invalid("interval", "from 200ms to 60s");
-  }
   const frames = options.integer("frames", { min: 1, max: 1_000_000 });
   // It says itself what it waits for, on the screen that it draws.
   const { progress: _, ...client } = headClient(invocation);
-  const head = {
-    stream: (path: string, signal: AbortSignal) =>
-      getStream({ ...client, retryPausesMs: [] }, path, signal),
-    post: (path: string, body: object) => postJson(client, path, body),
+  const head: PlainOptions["head"] = {
+    stream: (path, signal) => getStream({ ...client, retryPausesMs: [] }, path, signal),
+    post: (path, body) => postJson(client, path, body),
   };
-  const accessible = options.isOn("accessible") || env["INK_SCREEN_READER"] === "true";
-  const ascii = options.isOn("ascii") || accessible || !speaksUtf8(env);
-  const draw = ascii
-    ? ({ charset: "ascii", graphs: "ascii" } as const)
-    : ({ charset: "utf8", graphs: env["TERM"] === "linux" ? "block" : "braille" } as const);
-  const filter = options.text("filter") ?? "";
-  const sort = options.text("sort");
-  const json = options.isOn("json");
-  const watch = options.isOn("watch") || (accessible && !options.isOn("once"));
   const { paletteOf } = await import("../../top/text/palette.ts");
   const palette = paletteOf(theme, terminal.color);
-  await checkFilter(view, filter);
+  await checkFilter(asked.view, asked.filter);
   using interrupt = awaitInterrupt();
-
-  if (json || watch || options.isOn("once") || !isInteractive(terminal, env)) {
-    const { FIRST_SORT } = await import("../../top/state/sorts.ts");
-    const { runPlain } = await import("../../top/plain.ts");
-    if (
-      terminal.outIsTty &&
-      process.stdin.isTTY !== true &&
-      !json &&
-      !watch &&
-      !options.isOn("once")
-    ) {
-      terminal.err.write("no keyboard here: --watch goes on, this is one snapshot\n");
-    }
-    await runPlain({
-      head,
-      query: {
-        view,
-        sort: sort ?? FIRST_SORT[view],
-        filter,
-        offset: 0,
-        limit: 1000,
-        interval_ms: intervalMs ?? 1000,
-        gone: false,
-        models_beside: 50,
-        detail: null,
-      },
-      frames: frames ?? (watch ? null : 1),
-      format: json ? "json" : accessible ? "changes" : "text",
-      pretty: terminal.outIsTty,
-      width: terminal.columns ?? 120,
-      palette: terminal.outIsTty ? palette : { sgr: NO_COLORS },
-      draw,
-      async write(text) {
-        terminal.out.write(text);
-        await terminal.out.flush();
-      },
-      isGone: () => terminal.out.isGone,
-      signal: interrupt.signal,
-    });
+  if (asked.isJson || asked.isWatch || asked.isOnce || !isInteractive(terminal, env)) {
+    const signal = interrupt.signal;
+    await showPlain(asked, { terminal, head, palette, frames, signal });
     return interrupt.code;
   }
   // Ink's colours come from us; what it finds in the environment must not take them away.
   process.env["FORCE_COLOR"] = "1";
   const { runTop } = await import("../../top/top.ts");
   using screen = await takeTerminal(env);
+  const { view, sort, filter, intervalMs, draw } = asked;
   const running = runTop({
     ...screen,
     options: {
@@ -174,6 +139,69 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
   });
   const end = await Promise.race([running, screen.bug]);
   return interrupt.code || (end === "gone" ? HUNG_UP : EXIT.ok);
+}
+
+function readAsked({ options, env }: Invocation): Asked {
+  const intervalMs = options.durationMs("interval");
+  if (intervalMs !== null && (intervalMs < 200 || intervalMs > 60_000)) {
+    throw options.invalid("interval", "from 200ms to 60s");
+  }
+  const accessible = options.isOn("accessible") || env["INK_SCREEN_READER"] === "true";
+  const isAscii = options.isOn("ascii") || accessible || !speaksUtf8(env);
+  const isOnce = options.isOn("once");
+  return {
+    view: oneOf(options.text("view"), VIEWS, "view") ?? "workers",
+    filter: options.text("filter") ?? "",
+    sort: options.text("sort"),
+    intervalMs,
+    isJson: options.isOn("json"),
+    isOnce,
+    isWatch: options.isOn("watch") || (accessible && !isOnce),
+    accessible,
+    draw: isAscii
+      ? { charset: "ascii", graphs: "ascii" }
+      : { charset: "utf8", graphs: env["TERM"] === "linux" ? "block" : "braille" },
+  };
+}
+
+/** As text or JSON, line after line. */
+async function showPlain(
+  { view, sort, filter, intervalMs, isJson, isWatch, isOnce, accessible, draw }: Asked,
+  where: Pick<PlainOptions, "head" | "palette" | "frames" | "signal"> & { terminal: Terminal },
+): Promise<void> {
+  const { terminal, head, palette, frames, signal } = where;
+  const { FIRST_SORT } = await import("../../top/state/sorts.ts");
+  const { runPlain } = await import("../../top/plain.ts");
+  const isKeyless = terminal.outIsTty && process.stdin.isTTY !== true;
+  if (isKeyless && !isJson && !isWatch && !isOnce) {
+    terminal.err.write("no keyboard here: --watch goes on, this is one snapshot\n");
+  }
+  await runPlain({
+    head,
+    query: {
+      view,
+      sort: sort ?? FIRST_SORT[view],
+      filter,
+      offset: 0,
+      limit: 1000,
+      interval_ms: intervalMs ?? 1000,
+      gone: false,
+      models_beside: 50,
+      detail: null,
+    },
+    frames: frames ?? (isWatch ? null : 1),
+    format: isJson ? "json" : accessible ? "changes" : "text",
+    pretty: terminal.outIsTty,
+    width: terminal.columns ?? 120,
+    palette: terminal.outIsTty ? palette : { sgr: NO_COLORS },
+    draw,
+    async write(text) {
+      terminal.out.write(text);
+      await terminal.out.flush();
+    },
+    isGone: () => terminal.out.isGone,
+    signal,
+  });
 }
 
 /** Throws `usage`: a filter that cannot be read would show nothing. */

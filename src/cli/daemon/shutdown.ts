@@ -41,109 +41,136 @@ export interface DaemonOptions<T extends Stoppable> {
   bugStopMs?: number;
 }
 
+/** What has come of a daemon so far. */
+interface Life<T extends Stoppable> {
+  running: T | null;
+  /** How often a person or program has asked it to stop, and when first. */
+  asked: number;
+  firstAt: number;
+  bugs: number;
+  force: AbortController;
+  stopAsked: PromiseWithResolvers<Ending<T> | null>;
+  bug: PromiseWithResolvers<"bug">;
+}
+
 /**
  * Runs until SIGINT, SIGTERM, SIGHUP or one of `endings`, then stops gracefully; a second SIGINT or
  * SIGTERM forces, a third leaves at once. Returns the exit code: 0 however it was stopped, 70 after an error that
  * nobody caught. Throws what `start` throws, and the error that a running thing ended with.
  */
 export async function runDaemon<T extends Stoppable>(options: DaemonOptions<T>): Promise<number> {
-  const { log } = options;
-  const force = new AbortController();
-  const stopAsked = Promise.withResolvers<Ending<T> | null>();
-  const bug = Promise.withResolvers<"bug">();
-  let bugs = 0;
-  let running: T | null = null;
-  let asked = 0;
-  let firstAt = 0;
+  const life: Life<T> = {
+    running: null,
+    asked: 0,
+    firstAt: 0,
+    bugs: 0,
+    force: new AbortController(),
+    stopAsked: Promise.withResolvers(),
+    bug: Promise.withResolvers(),
+  };
+  using _ = listen(life, options);
+  const thing = await Promise.race([startUnlessAsked(options), life.bug.promise]);
+  if (thing === "bug") return EXIT.internal;
+  if (thing === null) return EXIT.ok;
+  life.running = thing;
+  if (life.asked === 0) options.started(thing);
+  const ended = thing.ended?.then((error) => ({ error }));
+  const first = await Promise.race([
+    life.stopAsked.promise.then((ending) => ({ ending })),
+    life.bug.promise,
+    ...(ended === undefined ? [] : [ended]),
+  ]);
+  if (first === "bug") {
+    await stopBroken(thing, life.force, options.bugStopMs ?? 15_000);
+    return EXIT.internal;
+  }
+  const force = life.force.signal;
+  if ("ending" in first && first.ending !== null) await first.ending.end(thing, { force });
+  else await thing.stop({ force });
+  if ("error" in first && first.error !== null) throw first.error;
+  return life.bugs === 0 ? EXIT.ok : EXIT.internal;
+}
 
-  const onSignal = (signal: NodeJS.Signals) => {
-    if (options.ignore?.includes(signal) === true) {
-      log.info(`${signal} is ignored, as told`);
-      return;
-    }
-    const other = options.onSignal?.[signal];
-    if (other) {
-      if (running !== null) other(running);
-      return;
-    }
-    // A closing terminal sends SIGHUP twice, and service managers send it along with SIGTERM:
-    // it never counts as somebody's second thought.
-    const ending = options.endings?.[signal] ?? null;
-    if (asked > 0 && (signal === "SIGHUP" || ending !== null)) return;
-    // `timeout`, `npm run` and the like pass on a Ctrl-C that the terminal has sent here as well.
-    const now = performance.now();
-    if (asked === 1 && now - firstAt < (options.echoMs ?? 200)) return;
-    asked += 1;
-    if (asked === 1) {
-      firstAt = now;
-      const told = running === null ? "stopping once it has started" : options.farewell(running);
-      log.info(`${ending?.farewell ?? told}, Ctrl-C again to stop now`);
-      stopAsked.resolve(ending);
-      if (running === null) options.abandonStart?.abort();
-    } else if (asked === 2) {
-      log.warn("stopping now");
-      force.abort();
-    } else {
-      process.exit(EXIT.failure);
-    }
-  };
-  const onBug = (error: unknown) => {
-    const known = error instanceof Error;
-    log.error("internal error: this is a bug in llmnode", {
-      id: crypto.randomUUID().slice(0, 8),
-      error: known ? `${error.name}: ${error.message}` : String(error),
-      stack: known ? error.stack : undefined,
-    });
-    bugs += 1;
-    bug.resolve("bug");
-  };
+/** Null when it was asked to stop before it had started. */
+async function startUnlessAsked<T extends Stoppable>(options: DaemonOptions<T>): Promise<T | null> {
+  try {
+    return await options.start();
+  } catch (error) {
+    if (options.abandonStart?.signal.aborted === true) return null;
+    throw error;
+  }
+}
+
+/** What it started must not outlive it, but a broken process may not manage that either. */
+async function stopBroken(thing: Stoppable, force: AbortController, limitMs: number) {
+  force.abort();
+  const stopped = new AbortController();
+  const stop = thing.stop({ force: force.signal }).finally(() => stopped.abort());
+  await Promise.race([stop, sleep(limitMs, stopped.signal)]);
+}
+
+function listen<T extends Stoppable>(life: Life<T>, options: DaemonOptions<T>): Disposable {
   const signals: NodeJS.Signals[] = [
     ...(["SIGINT", "SIGTERM", "SIGHUP"] as const),
     ...(["SIGUSR1", "SIGUSR2"] as const).filter((signal) => options.endings?.[signal]),
   ];
+  const onSignal = (signal: NodeJS.Signals) => takeSignal(signal, life, options);
+  const onBug = (error: unknown) => {
+    const known = error instanceof Error;
+    options.log.error("internal error: this is a bug in llmnode", {
+      id: crypto.randomUUID().slice(0, 8),
+      error: known ? `${error.name}: ${error.message}` : String(error),
+      stack: known ? error.stack : undefined,
+    });
+    life.bugs += 1;
+    life.bug.resolve("bug");
+  };
   for (const signal of signals) process.on(signal, onSignal);
   process.on("uncaughtException", onBug);
   process.on("unhandledRejection", onBug);
-
-  const startUnlessAsked = async (): Promise<T | null> => {
-    try {
-      return await options.start();
-    } catch (error) {
-      if (options.abandonStart?.signal.aborted === true) return null;
-      throw error;
-    }
+  return {
+    [Symbol.dispose]() {
+      for (const signal of signals) process.off(signal, onSignal);
+      process.off("uncaughtException", onBug);
+      process.off("unhandledRejection", onBug);
+    },
   };
+}
 
-  try {
-    const thing = await Promise.race([startUnlessAsked(), bug.promise]);
-    if (thing === "bug") return EXIT.internal;
-    if (thing === null) return EXIT.ok;
-    running = thing;
-    if (asked === 0) options.started(thing);
-    const ended = thing.ended?.then((error) => ({ error }));
-    const first = await Promise.race([
-      stopAsked.promise.then((ending) => ({ ending })),
-      bug.promise,
-      ...(ended === undefined ? [] : [ended]),
-    ]);
-    if (first === "bug") {
-      // What it started must not outlive it, but a broken process may not manage that either.
-      force.abort();
-      const stopped = new AbortController();
-      const stop = thing.stop({ force: force.signal }).finally(() => stopped.abort());
-      await Promise.race([stop, sleep(options.bugStopMs ?? 15_000, stopped.signal)]);
-      return EXIT.internal;
-    }
-    if ("ending" in first && first.ending !== null) {
-      await first.ending.end(thing, { force: force.signal });
-    } else {
-      await thing.stop({ force: force.signal });
-    }
-    if ("error" in first && first.error !== null) throw first.error;
-    return bugs === 0 ? EXIT.ok : EXIT.internal;
-  } finally {
-    for (const signal of signals) process.off(signal, onSignal);
-    process.off("uncaughtException", onBug);
-    process.off("unhandledRejection", onBug);
+function takeSignal<T extends Stoppable>(
+  signal: NodeJS.Signals,
+  life: Life<T>,
+  options: DaemonOptions<T>,
+): void {
+  const { log } = options;
+  if (options.ignore?.includes(signal) === true) {
+    log.info(`${signal} is ignored, as told`);
+    return;
+  }
+  const other = options.onSignal?.[signal];
+  if (other) {
+    if (life.running !== null) other(life.running);
+    return;
+  }
+  // A closing terminal sends SIGHUP twice, and service managers send it along with SIGTERM:
+  // it never counts as somebody's second thought.
+  const ending = options.endings?.[signal] ?? null;
+  if (life.asked > 0 && (signal === "SIGHUP" || ending !== null)) return;
+  // `timeout`, `npm run` and the like pass on a Ctrl-C that the terminal has sent here as well.
+  const now = performance.now();
+  if (life.asked === 1 && now - life.firstAt < (options.echoMs ?? 200)) return;
+  life.asked += 1;
+  if (life.asked === 1) {
+    life.firstAt = now;
+    const { running } = life;
+    const told = running === null ? "stopping once it has started" : options.farewell(running);
+    log.info(`${ending?.farewell ?? told}, Ctrl-C again to stop now`);
+    life.stopAsked.resolve(ending);
+    if (running === null) options.abandonStart?.abort();
+  } else if (life.asked === 2) {
+    log.warn("stopping now");
+    life.force.abort();
+  } else {
+    process.exit(EXIT.failure);
   }
 }
