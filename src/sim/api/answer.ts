@@ -135,15 +135,9 @@ function streamOutput(
       ? { promptTokens, completionTokens: counts[choice] ?? 0, cachedTokens: null }
       : null;
 
-  const keepAlive: KeepAlive | null =
-    engine.keepAliveMs !== null && wire.contentType === SSE
-      ? createKeepAlive(engine.pacer, engine.keepAliveMs, (comment) => {
-          // A client that reads nothing needs no sign of life.
-          if (blocked) return;
-          unawaited(controller.write(comment));
-          unawaited(controller.flush());
-        })
-      : null;
+  // A client that reads nothing needs no sign of life.
+  const keepAlive =
+    wire.contentType === SSE ? keepAliveOf(engine, controller, () => !blocked) : null;
 
   return {
     open(cachedTokens) {
@@ -201,6 +195,19 @@ function streamOutput(
       controller.close();
     },
   };
+}
+
+function keepAliveOf(
+  { keepAliveMs, pacer }: Engine,
+  controller: ReadableStreamDirectController,
+  isRead: () => boolean,
+): KeepAlive | null {
+  if (keepAliveMs === null) return null;
+  return createKeepAlive(pacer, keepAliveMs, (comment) => {
+    if (!isRead()) return;
+    unawaited(controller.write(comment));
+    unawaited(controller.flush());
+  });
 }
 
 /** A write whose outcome does not matter: when it fails the client has gone, and the signal says so. */

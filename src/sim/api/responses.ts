@@ -59,9 +59,9 @@ interface ResponseHead {
   instructions: unknown;
 }
 
-function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wire {
+function responsesWire(head: ResponseHead): Wire {
   const created = Math.floor(Date.now() / 1000);
-  const itemId = `msg_${id}`;
+  const itemId = `msg_${head.id}`;
   const place = { item_id: itemId, output_index: 0, content_index: 0 };
   let written = "";
   let reason: FinishReason = "stop";
@@ -77,35 +77,8 @@ function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wi
     status,
     content,
   });
-  const response = (status: string, output: object[], summary: Summary | null) => ({
-    id: `resp_${id}`,
-    object: "response",
-    created_at: created,
-    status,
-    error: null,
-    incomplete_details: status === "incomplete" ? { reason: "max_output_tokens" } : null,
-    instructions,
-    max_output_tokens: maxTokens,
-    model,
-    output,
-    parallel_tool_calls: true,
-    previous_response_id: null,
-    temperature: 1,
-    tool_choice: "auto",
-    tools: [],
-    top_p: 1,
-    truncation: "disabled",
-    metadata: {},
-    usage: summary && {
-      input_tokens: summary.promptTokens,
-      input_tokens_details: { cached_tokens: summary.cachedTokens ?? 0 },
-      output_tokens: summary.completionTokens,
-      output_tokens_details: { reasoning_tokens: 0 },
-      total_tokens: summary.promptTokens + summary.completionTokens,
-    },
-  });
-  const statusOf = (given: FinishReason) =>
-    given === "length" ? "incomplete" : given === "abort" ? "cancelled" : "completed";
+  const response = (status: string, output: object[], summary: Summary | null) =>
+    responseObject({ ...head, created }, { status, output, summary });
 
   return {
     contentType: SSE,
@@ -147,6 +120,43 @@ function responsesWire({ id, model, maxTokens, instructions }: ResponseHead): Wi
     whole([choice], summary) {
       const status = statusOf(choice?.reason ?? "stop");
       return response(status, [item(status, [part(choice?.text ?? "")])], summary);
+    },
+  };
+}
+
+function statusOf(reason: FinishReason): string {
+  return reason === "length" ? "incomplete" : reason === "abort" ? "cancelled" : "completed";
+}
+
+function responseObject(
+  { id, model, maxTokens, instructions, created }: ResponseHead & { created: number },
+  { status, output, summary }: { status: string; output: object[]; summary: Summary | null },
+): object {
+  return {
+    id: `resp_${id}`,
+    object: "response",
+    created_at: created,
+    status,
+    error: null,
+    incomplete_details: status === "incomplete" ? { reason: "max_output_tokens" } : null,
+    instructions,
+    max_output_tokens: maxTokens,
+    model,
+    output,
+    parallel_tool_calls: true,
+    previous_response_id: null,
+    temperature: 1,
+    tool_choice: "auto",
+    tools: [],
+    top_p: 1,
+    truncation: "disabled",
+    metadata: {},
+    usage: summary && {
+      input_tokens: summary.promptTokens,
+      input_tokens_details: { cached_tokens: summary.cachedTokens ?? 0 },
+      output_tokens: summary.completionTokens,
+      output_tokens_details: { reasoning_tokens: 0 },
+      total_tokens: summary.promptTokens + summary.completionTokens,
     },
   };
 }

@@ -1,12 +1,12 @@
 /** Produces an answer token by token at its pace, keeps its figures, and lets faults strike. */
 
-import { faultOf, GPU_FAULT_LINES, isPoison } from "./faults.ts";
+import { type Fault, faultOf, GPU_FAULT_LINES, isPoison } from "./faults.ts";
 import { observe, type FinishedReason, type ModelMetrics } from "./metrics.ts";
 import type { SimOptions } from "./options.ts";
 import type { Pacer } from "./pacer.ts";
 import { tokensOf } from "./prompt.ts";
 import type { GenerationRequest } from "./request.ts";
-import type { Scheduler } from "./scheduler.ts";
+import type { Scheduler, Ticket } from "./scheduler.ts";
 import { textOf } from "./text.ts";
 import type { Summary } from "../wire/wire.ts";
 
@@ -58,198 +58,242 @@ export interface Generation {
   shutdown(): void;
 }
 
+interface RunBy {
+  engine: Engine;
+  receivedAt: number;
+}
+
 /**
  * Starts an answer. Its first token is due `ttftMs` after `receivedAt` (`performance.now()`), or
  * after its prefill where the engine has a queue or takes its time for that.
  */
-export function generate(
-  request: GenerationRequest,
-  output: Output,
-  { engine, receivedAt }: { engine: Engine; receivedAt: number },
-): Generation {
-  const { options, pacer, scheduler } = engine;
-  const { choices, prompts } = request;
-  const promptTokens = tokensOf(prompts);
-  const metrics = engine.metricsOf(request.model);
-  const fault = faultOf(options, request.stream);
-  const poison = isPoison(options, prompts);
-  const longest = Math.max(0, ...choices.map((choice) => choice.length));
-  const produced = choices.map(() => 0);
+export function generate(request: GenerationRequest, output: Output, by: RunBy): Generation {
+  return new RunningAnswer(request, output, by);
+}
+
+class RunningAnswer implements Generation {
+  readonly #request: GenerationRequest;
+  readonly #output: Output;
+  readonly #engine: Engine;
+  readonly #receivedAt: number;
+  readonly #ticket: Ticket;
+  readonly #metrics: ModelMetrics;
+  readonly #fault: Fault | null;
+  readonly #isPoison: boolean;
+  readonly #promptTokens: number;
+  /** Tokens of the longest choice. */
+  readonly #longest: number;
   /** Where the cache has no limit, the figure for it is counted here. */
-  const kvCounted = options.kvTokens === null ? 1 : 0;
-  let total = 0;
-  let made = 0; // tokens of the longest choice so far
-  let dueAt = 0;
-  let admittedAt = 0;
-  let firstAt = 0;
-  let lastAt = 0;
-  let crashAt = 0;
-  let ended = false;
+  readonly #kvCounted: number;
+  readonly #produced: number[];
+  #total = 0;
+  /** Tokens of the longest choice so far. */
+  #made = 0;
+  #dueAt = 0;
+  #admittedAt = 0;
+  #firstAt = 0;
+  #lastAt = 0;
+  #crashAt = 0;
+  #ended = false;
 
-  const end = (outcome: Outcome, reason: FinishedReason) => {
-    if (ended) return;
-    ended = true;
-    pacer.cancel(step);
-    engine.running.delete(generation);
-    if (admittedAt > 0) metrics.kvTokens -= kvCounted * (promptTokens + total);
-    ticket.leave(outputText);
+  constructor(request: GenerationRequest, output: Output, { engine, receivedAt }: RunBy) {
+    const { options } = engine;
+    const { choices, prompts, model } = request;
+    this.#request = request;
+    this.#output = output;
+    this.#engine = engine;
+    this.#receivedAt = receivedAt;
+    this.#metrics = engine.metricsOf(model);
+    this.#fault = faultOf(options, request.stream);
+    this.#isPoison = isPoison(options, prompts);
+    this.#promptTokens = tokensOf(prompts);
+    this.#longest = Math.max(0, ...choices.map((choice) => choice.length));
+    this.#kvCounted = options.kvTokens === null ? 1 : 0;
+    this.#produced = choices.map(() => 0);
+    engine.running.add(this);
+    this.#ticket = engine.scheduler.enter({
+      model,
+      metrics: this.#metrics,
+      prompts,
+      outputTokens: choices.reduce((sum, choice) => sum + choice.length, 0),
+      choices: choices.length,
+      arrivedAt: receivedAt,
+      admitted: (at) => {
+        this.#admittedAt = at;
+        this.#metrics.kvTokens += this.#kvCounted * this.#promptTokens;
+      },
+      prefilled: (at) => {
+        this.#dueAt = at + options.ttftMs;
+        engine.pacer.start(this.#step, this.#dueAt);
+      },
+    });
+  }
+
+  abort(): void {
+    this.#end("gone", "abort");
+  }
+
+  shutdown(): void {
+    this.#end("shutdown", "abort");
+  }
+
+  #end(outcome: Outcome, reason: FinishedReason): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const metrics = this.#metrics;
+    this.#engine.pacer.cancel(this.#step);
+    this.#engine.running.delete(this);
+    if (this.#admittedAt > 0)
+      metrics.kvTokens -= this.#kvCounted * (this.#promptTokens + this.#total);
+    this.#ticket.leave(() => this.#outputText());
     metrics.finished[reason] += 1;
-    if (reason === "stop" || reason === "length") observeFinished();
-    output.end(outcome, summary());
-  };
+    if (reason === "stop" || reason === "length") this.#observeFinished();
+    this.#output.end(outcome, this.#summary());
+  }
 
-  const summary = (): Summary => ({
-    promptTokens,
-    cachedTokens: ticket.cachedTokens,
-    completionTokens: total,
-    produced,
-    prefillMs: firstAt === 0 ? 0 : firstAt - receivedAt,
-    decodeMs: lastAt - firstAt,
-  });
+  #summary(): Summary {
+    return {
+      promptTokens: this.#promptTokens,
+      cachedTokens: this.#ticket.cachedTokens,
+      completionTokens: this.#total,
+      produced: this.#produced,
+      prefillMs: this.#firstAt === 0 ? 0 : this.#firstAt - this.#receivedAt,
+      decodeMs: this.#lastAt - this.#firstAt,
+    };
+  }
 
   /** What the next request of this conversation begins with, if it is as simple as that. */
-  const outputText = (): string | null => {
-    const [prompt, ...more] = prompts;
-    const [choice, ...others] = choices;
+  #outputText(): string | null {
+    const [prompt, ...more] = this.#request.prompts;
+    const [choice, ...others] = this.#request.choices;
     if (!prompt || !choice || more.length + others.length + choice.lead.length > 0) return null;
-    return prompt.text + textOf(choice.origin, made);
-  };
+    return prompt.text + textOf(choice.origin, this.#made);
+  }
 
-  const observeFinished = () => {
+  #observeFinished(): void {
+    const metrics = this.#metrics;
     const now = performance.now();
-    const began = firstAt === 0 ? now : firstAt;
-    observe(metrics.e2e, (now - receivedAt) / 1000);
-    observe(metrics.inference, (now - admittedAt) / 1000);
-    observe(metrics.queue, (admittedAt - receivedAt) / 1000);
-    observe(metrics.prefill, (began - admittedAt) / 1000);
+    const began = this.#firstAt === 0 ? now : this.#firstAt;
+    observe(metrics.e2e, (now - this.#receivedAt) / 1000);
+    observe(metrics.inference, (now - this.#admittedAt) / 1000);
+    observe(metrics.queue, (this.#admittedAt - this.#receivedAt) / 1000);
+    observe(metrics.prefill, (began - this.#admittedAt) / 1000);
     observe(metrics.decode, (now - began) / 1000);
-    if (longest > 1) observe(metrics.tpot, (lastAt - began) / (longest - 1) / 1000);
-    observe(metrics.requestPromptTokens, promptTokens);
-    observe(metrics.requestGenerationTokens, total);
-  };
+    if (this.#longest > 1)
+      observe(metrics.tpot, (this.#lastAt - began) / (this.#longest - 1) / 1000);
+    observe(metrics.requestPromptTokens, this.#promptTokens);
+    observe(metrics.requestGenerationTokens, this.#total);
+  }
 
-  const strike = (): null => {
-    end(fault?.kind === "cut" ? "cut" : "error", "error");
+  #failNow(): null {
+    this.#end(this.#fault?.kind === "cut" ? "cut" : "error", "error");
     return null;
-  };
+  }
 
   /** A step of its own: the engine dies even if this client leaves or reads no more. */
-  const crash = (now: number): number | null => {
-    if (now < crashAt) return crashAt;
-    engine.crash(`after ${options.crashAfterTokens} tokens of one request`);
+  readonly #crash = (now: number): number | null => {
+    if (now < this.#crashAt) return this.#crashAt;
+    const { options } = this.#engine;
+    this.#engine.crash(`after ${options.crashAfterTokens} tokens of one request`);
     return null;
   };
 
+  #isFaultDue(): boolean {
+    return this.#fault !== null && this.#total >= this.#fault.afterTokens;
+  }
+
   /** One token of each unfinished choice; false when the fault has to strike now. */
-  const round = (): boolean => {
+  #round(): boolean {
+    const { choices } = this.#request;
     for (let i = 0; i < choices.length; i++) {
       const length = choices[i]?.length ?? 0;
-      if (made >= length) continue;
-      output.token(i, made);
-      produced[i] = made + 1;
-      total += 1;
-      metrics.generationTokens += 1;
-      metrics.kvTokens += kvCounted;
-      if (fault && total >= fault.afterTokens) return false;
-      if (made + 1 === length) output.finish(i);
+      if (this.#made >= length) continue;
+      this.#output.token(i, this.#made);
+      this.#produced[i] = this.#made + 1;
+      this.#total += 1;
+      this.#metrics.generationTokens += 1;
+      this.#metrics.kvTokens += this.#kvCounted;
+      if (this.#isFaultDue()) return false;
+      if (this.#made + 1 === length) this.#output.finish(i);
     }
-    made += 1;
+    this.#made += 1;
     return true;
-  };
+  }
 
-  const prefilled = (now: number) => {
-    firstAt = now;
-    lastAt = now;
-    metrics.promptTokens += promptTokens;
-    observe(metrics.ttft, (now - receivedAt) / 1000);
-    output.open(ticket.cachedTokens);
-  };
+  #open(now: number): void {
+    this.#firstAt = now;
+    this.#lastAt = now;
+    this.#metrics.promptTokens += this.#promptTokens;
+    observe(this.#metrics.ttft, (now - this.#receivedAt) / 1000);
+    this.#output.open(this.#ticket.cachedTokens);
+  }
 
-  const paceOf = () => options.itlMs + options.itlPerSeqMs * (scheduler.running() - 1);
+  #itlMs(): number {
+    const { options, scheduler } = this.#engine;
+    return options.itlMs + options.itlPerSeqMs * (scheduler.running() - 1);
+  }
 
   /** Tokens are due at fixed times from the first one on, so that lateness does not add up. */
-  const burst = (now: number): number => {
-    if (made === 0) return 1;
-    const most = Math.ceil(BURST_TOKENS / choices.length);
-    const itlMs = paceOf();
+  #burst(now: number): number {
+    if (this.#made === 0) return 1;
+    const most = Math.ceil(BURST_TOKENS / this.#request.choices.length);
+    const itlMs = this.#itlMs();
     if (itlMs <= 0) return most;
-    return Math.min(most, 1 + Math.floor((now - dueAt) / itlMs));
-  };
+    return Math.min(most, 1 + Math.floor((now - this.#dueAt) / itlMs));
+  }
 
-  const step = (now: number): number | null => {
-    if (ended) return null;
-    if (fault && total >= fault.afterTokens) return strike();
-    if (now < dueAt) return dueAt;
-    if (made === 0 && poison) {
-      engine.crash("of a prompt with the text of --fault crash-on-text", GPU_FAULT_LINES);
+  readonly #step = (now: number): number | null => {
+    if (this.#ended) return null;
+    if (this.#isFaultDue()) return this.#failNow();
+    if (now < this.#dueAt) return this.#dueAt;
+    const before = this.#made;
+    if (before === 0 && this.#isPoison) {
+      this.#engine.crash("of a prompt with the text of --fault crash-on-text", GPU_FAULT_LINES);
       return null;
     }
-    const count = Math.min(burst(now), longest - made);
-    if (made === 0) prefilled(now);
-    else observe(metrics.itl, (now - lastAt) / count / 1000, count);
-    lastAt = now;
-    const before = made;
+    const count = Math.min(this.#burst(now), this.#longest - before);
+    if (before === 0) this.#open(now);
+    else observe(this.#metrics.itl, (now - this.#lastAt) / count / 1000, count);
+    this.#lastAt = now;
     for (let i = 0; i < count; i++) {
-      if (!round()) return struck(output.flush());
+      if (!this.#round()) return this.#strike(this.#output.flush());
     }
-    dueAt += (made - before) * paceOf();
-    if (before === 0) dueAt += options.silenceMs;
-    return paused(output.flush());
+    this.#dueAt += (this.#made - before) * this.#itlMs();
+    if (before === 0) this.#dueAt += this.#engine.options.silenceMs;
+    return this.#pause(this.#output.flush());
   };
 
-  const struck = (drained: Promise<unknown> | null): number | null => {
-    if (fault?.kind === "error") return strike();
+  #strike(drained: Promise<unknown> | null): number | null {
+    const { pacer } = this.#engine;
+    if (this.#fault?.kind === "error") return this.#failNow();
     const soon = () => performance.now() + FAULT_DELAY_MS;
-    if (fault?.kind === "crash") {
-      crashAt = soon();
-      pacer.start(crash, crashAt);
+    if (this.#fault?.kind === "crash") {
+      this.#crashAt = soon();
+      pacer.start(this.#crash, this.#crashAt);
       return null;
     }
     if (!drained) return soon();
-    whenSettled(drained, () => ended || pacer.start(step, soon()));
+    whenSettled(drained, () => this.#ended || pacer.start(this.#step, soon()));
     return null;
-  };
+  }
 
-  const paused = (drained: Promise<unknown> | null): number | null => {
-    if (made >= longest) {
-      end("done", choices[0]?.reason === "length" ? "length" : "stop");
+  #pause(drained: Promise<unknown> | null): number | null {
+    if (this.#made >= this.#longest) {
+      this.#end("done", this.#request.choices[0]?.reason === "length" ? "length" : "stop");
       return null;
     }
-    if (!drained) return dueAt;
+    if (!drained) return this.#dueAt;
     whenSettled(drained, () => {
-      if (ended) return;
+      if (this.#ended) return;
       // Nothing is generated while the client does not read, so nothing has to be caught up.
-      dueAt = Math.max(dueAt, performance.now());
-      pacer.start(step, dueAt);
+      this.#dueAt = Math.max(this.#dueAt, performance.now());
+      this.#engine.pacer.start(this.#step, this.#dueAt);
     });
     return null;
-  };
-
-  const generation: Generation = {
-    abort: () => end("gone", "abort"),
-    shutdown: () => end("shutdown", "abort"),
-  };
-  engine.running.add(generation);
-  const ticket = scheduler.enter({
-    model: request.model,
-    metrics,
-    prompts,
-    outputTokens: choices.reduce((sum, choice) => sum + choice.length, 0),
-    choices: choices.length,
-    arrivedAt: receivedAt,
-    admitted(at) {
-      admittedAt = at;
-      metrics.kvTokens += kvCounted * promptTokens;
-    },
-    prefilled(at) {
-      dueAt = at + options.ttftMs;
-      pacer.start(step, dueAt);
-    },
-  });
-  return generation;
+  }
 }
 
-/** A write that fails has lost its reader, which the abort signal tells; here both mean "go on". */
+/** A write that fails has lost its reader, which the abort signal shows; here both mean "go on". */
 function whenSettled(write: Promise<unknown>, next: () => unknown): void {
   void write.then(next, next);
 }

@@ -1,6 +1,6 @@
 /** Who runs on the simulated GPU: the waiting queue, the seats, the cache and the prefills. */
 
-import { BLOCK_TOKENS, createKvCache, type Lease } from "./kv-cache.ts";
+import { BLOCK_TOKENS, createKvCache, type KvCache, type Lease } from "./kv-cache.ts";
 import type { ModelMetrics } from "./metrics.ts";
 import type { Pacer } from "./pacer.ts";
 import { type Prompt, tokensOf } from "./prompt.ts";
@@ -51,38 +51,67 @@ interface Entry {
   lease: Lease | null;
 }
 
+export function createScheduler(limits: Limits, pacer: Pacer): Scheduler {
+  return new Queue(limits, pacer);
+}
+
 /**
  * First come, first served, everywhere: a request at the head of the queue that does not fit holds
  * back all behind it (vLLM's rule), and prefills are done one after the other, each at the full
  * rate, as the chunks of vLLM's and SGLang's prefills are.
  */
-export function createScheduler(limits: Limits, pacer: Pacer): Scheduler {
-  const { maxNumSeqs, prefillRate, kvTokens } = limits;
-  const cache = kvTokens === null ? null : createKvCache(kvTokens);
-  const waiting: Entry[] = [];
+class Queue implements Scheduler {
+  readonly #limits: Limits;
+  readonly #pacer: Pacer;
+  readonly #cache: KvCache | null;
+  readonly #waiting: Entry[] = [];
   /** The first one is being computed. */
-  const prefills: Entry[] = [];
-  let prefillEndsAt = 0;
-  let jobs = 0;
-  let seats = 0;
+  readonly #prefills: Entry[] = [];
+  #prefillEndsAt = 0;
+  #jobs = 0;
+  #seats = 0;
 
-  const admit = (entry: Entry, now: number): boolean => {
-    if (maxNumSeqs !== null && seats + entry.seats > maxNumSeqs) return false;
-    const { job, promptTokens } = entry;
-    if (cache) {
-      entry.lease = cache.take({
-        space: job.model,
-        texts: job.prompts.map((prompt) => prompt.text),
-        promptTokens,
-        outputTokens: job.outputTokens,
-      });
-      if (!entry.lease) return false;
-      job.metrics.kvTokens += entry.lease.added * BLOCK_TOKENS;
-      job.metrics.prefixQueries += promptTokens;
-      job.metrics.prefixHits += entry.lease.cachedTokens;
+  constructor(limits: Limits, pacer: Pacer) {
+    this.#limits = limits;
+    this.#pacer = pacer;
+    this.#cache = limits.kvTokens === null ? null : createKvCache(limits.kvTokens);
+  }
+
+  running(): number {
+    return this.#jobs;
+  }
+
+  enter(job: Job): Ticket {
+    const entry: Entry = {
+      job,
+      // One that is wider than the engine runs alone.
+      seats: Math.min(Math.max(1, job.choices), this.#limits.maxNumSeqs ?? Infinity),
+      promptTokens: tokensOf(job.prompts),
+      state: "waiting",
+      lease: null,
+    };
+    if (this.#waiting.length > 0 || !this.#admit(entry, job.arrivedAt)) {
+      this.#waiting.push(entry);
+      job.metrics.waiting += 1;
     }
-    seats += entry.seats;
-    jobs += 1;
+    const hasCache = this.#cache !== null;
+    return {
+      get cachedTokens() {
+        return hasCache ? (entry.lease?.cachedTokens ?? 0) : null;
+      },
+      leave: (text) => {
+        if (entry.state !== "gone") this.#leave(entry, text);
+      },
+    };
+  }
+
+  #admit(entry: Entry, now: number): boolean {
+    const { maxNumSeqs, prefillRate } = this.#limits;
+    if (maxNumSeqs !== null && this.#seats + entry.seats > maxNumSeqs) return false;
+    const { job } = entry;
+    if (this.#cache && !takeSpace(this.#cache, entry)) return false;
+    this.#seats += entry.seats;
+    this.#jobs += 1;
     job.metrics.running += 1;
     entry.state = "prefilling";
     job.admitted(now);
@@ -90,95 +119,86 @@ export function createScheduler(limits: Limits, pacer: Pacer): Scheduler {
       entry.state = "decoding";
       job.prefilled(now);
     } else {
-      prefills.push(entry);
-      if (prefills.length === 1) beginPrefill(entry, now);
+      this.#prefills.push(entry);
+      if (this.#prefills.length === 1) this.#beginPrefill(entry, now);
     }
     return true;
-  };
+  }
 
-  const beginPrefill = (entry: Entry, at: number) => {
+  #beginPrefill(entry: Entry, at: number): void {
     const tokens = entry.promptTokens - (entry.lease?.cachedTokens ?? 0);
-    prefillEndsAt = at + (tokens / (prefillRate ?? Number.POSITIVE_INFINITY)) * 1000;
-    pacer.start(endPrefill, prefillEndsAt);
-  };
+    this.#prefillEndsAt = at + (tokens / (this.#limits.prefillRate ?? Infinity)) * 1000;
+    this.#pacer.start(this.#endPrefill, this.#prefillEndsAt);
+  }
 
-  const endPrefill = (now: number): number | null => {
-    if (now < prefillEndsAt) return prefillEndsAt;
-    const at = prefillEndsAt;
-    const entry = prefills.shift();
+  readonly #endPrefill = (now: number): number | null => {
+    const at = this.#prefillEndsAt;
+    if (now < at) return at;
+    const entry = this.#prefills.shift();
     if (entry) {
       entry.state = "decoding";
       entry.job.prefilled(at);
     }
     // From the time it was due, so that the lateness of timers does not add up.
-    nextPrefill(at);
+    this.#nextPrefill(at);
     return null;
   };
 
-  const nextPrefill = (at: number) => {
-    const [next] = prefills;
-    if (next) beginPrefill(next, at);
-  };
+  #nextPrefill(at: number): void {
+    const [next] = this.#prefills;
+    if (next) this.#beginPrefill(next, at);
+  }
 
-  const pump = (now: number) => {
-    for (let next = waiting[0]; next && admit(next, now); next = waiting[0]) {
+  #admitWaiting(now: number): void {
+    const waiting = this.#waiting;
+    for (let next = waiting[0]; next && this.#admit(next, now); next = waiting[0]) {
       waiting.shift();
       next.job.metrics.waiting -= 1;
     }
-  };
+  }
 
-  const leave = (entry: Entry, text: () => string | null) => {
+  #leave(entry: Entry, text: () => string | null): void {
     const { job, lease, state } = entry;
     entry.state = "gone";
     const now = performance.now();
     if (state === "waiting") {
-      waiting.splice(waiting.indexOf(entry), 1);
+      this.#waiting.splice(this.#waiting.indexOf(entry), 1);
       job.metrics.waiting -= 1;
-      pump(now);
+      this.#admitWaiting(now);
       return;
     }
     if (state === "prefilling") {
-      const at = prefills.indexOf(entry);
-      prefills.splice(at, 1);
+      const at = this.#prefills.indexOf(entry);
+      this.#prefills.splice(at, 1);
       if (at === 0) {
-        pacer.cancel(endPrefill);
-        nextPrefill(now);
+        this.#pacer.cancel(this.#endPrefill);
+        this.#nextPrefill(now);
       }
     }
-    jobs -= 1;
-    seats -= entry.seats;
+    this.#jobs -= 1;
+    this.#seats -= entry.seats;
     job.metrics.running -= 1;
-    if (cache && lease) {
+    if (this.#cache && lease) {
       const computed = state === "decoding";
       const end = { computed, space: job.model, text: computed ? text() : null };
-      job.metrics.kvTokens -= cache.give(lease, end) * BLOCK_TOKENS;
+      job.metrics.kvTokens -= this.#cache.give(lease, end) * BLOCK_TOKENS;
     }
-    pump(now);
-  };
+    this.#admitWaiting(now);
+  }
+}
 
-  return {
-    running: () => jobs,
-    enter(job) {
-      const entry: Entry = {
-        job,
-        // One that is wider than the engine runs alone.
-        seats: Math.min(Math.max(1, job.choices), maxNumSeqs ?? Number.POSITIVE_INFINITY),
-        promptTokens: tokensOf(job.prompts),
-        state: "waiting",
-        lease: null,
-      };
-      if (waiting.length > 0 || !admit(entry, job.arrivedAt)) {
-        waiting.push(entry);
-        job.metrics.waiting += 1;
-      }
-      return {
-        get cachedTokens() {
-          return cache ? (entry.lease?.cachedTokens ?? 0) : null;
-        },
-        leave: (text) => {
-          if (entry.state !== "gone") leave(entry, text);
-        },
-      };
-    },
-  };
+/** False where the cache has no room for it now. */
+function takeSpace(cache: KvCache, entry: Entry): boolean {
+  const { job, promptTokens } = entry;
+  entry.lease = cache.take({
+    space: job.model,
+    texts: job.prompts.map((prompt) => prompt.text),
+    promptTokens,
+    outputTokens: job.outputTokens,
+  });
+  if (!entry.lease) return false;
+  job.metrics.kvTokens += entry.lease.added * BLOCK_TOKENS;
+  job.metrics.prefixQueries += promptTokens;
+  job.metrics.prefixHits += entry.lease.cachedTokens;
+  return true;
 }
