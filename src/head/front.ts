@@ -1,7 +1,7 @@
 /** The head's ports for clients and operators, and the note by which commands on this machine trust them. */
 
 import { messageOf } from "../protocol/errors.ts";
-import { writeFrontNote } from "../protocol/front-note.ts";
+import { writeFrontNote } from "../protocol/head-files.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
 import type { Api } from "./api/api.ts";
 import {

@@ -3,7 +3,7 @@
 import path from "node:path";
 import { isKnownModel } from "../cluster/state/registry.ts";
 import { type ClusterState, createCluster } from "../cluster/state/state.ts";
-import { ownerText } from "../protocol/admin-token.ts";
+import { ownerText } from "../protocol/head-files.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { blockList } from "../util/address-ranges.ts";
 import type { HostPort } from "../util/host-port.ts";

@@ -1,7 +1,7 @@
 /** What a worker reports of an engine: every field once, with its wire form, its limits and its name in JSON. */
 
 import { cleanLine } from "../util/text.ts";
-import { isServiceName } from "./service-name.ts";
+import { isServiceName } from "./replica-request.ts";
 
 // A new field is an entry here and one in `proto/llmnode.proto`; what the engine's side knows by that
 // name is then sent, checked, kept and shown.

@@ -8,7 +8,7 @@ import {
   Metadata,
 } from "@grpc/grpc-js";
 import type { ServiceDefinition } from "@grpc/grpc-js";
-import { formatHostPort, type HostPort } from "../util/host-port.ts";
+import { formatHostPort, type HostPort, peerHost } from "../util/host-port.ts";
 import { LlmnodeError, messageOf } from "./errors.ts";
 import {
   type HeadMessage,
@@ -17,7 +17,6 @@ import {
   type UnknownMessage,
   type WorkerMessage,
 } from "./messages.ts";
-import { peerHost } from "./peer.ts";
 import { type HeadCertificate, HEAD_TLS_NAME, plainReason, speaksTls, verifyHead } from "./pin.ts";
 
 /** A head that is trusted, by its key, and what it is shown. */

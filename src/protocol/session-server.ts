@@ -9,7 +9,7 @@ import {
   type ServerDuplexStream,
   type ServiceDefinition,
 } from "@grpc/grpc-js";
-import { formatHostPort, type HostPort } from "../util/host-port.ts";
+import { formatHostPort, type HostPort, peerHost, plainAddress } from "../util/host-port.ts";
 import { LlmnodeError, messageOf } from "./errors.ts";
 import {
   type HeadMessage,
@@ -17,7 +17,6 @@ import {
   type UnknownMessage,
   type WorkerMessage,
 } from "./messages.ts";
-import { peerHost, plainAddress } from "./peer.ts";
 import { loadService } from "./schema.ts";
 
 const MAX_SHOWN_CHARS = 256;

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
-import { JOIN_TOKEN_FILE, parseJoinToken } from "../protocol/join-token.ts";
+import { JOIN_TOKEN_FILE, parseJoinToken } from "../protocol/head-files.ts";
 import type { HeadCertificate } from "../protocol/pin.ts";
 import type { HeadKey } from "../protocol/session-client.ts";
 import { isLoopback } from "../util/host-port.ts";

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { HeadSettings } from "../../src/head/options.ts";
-import { JOIN_TOKEN_FILE } from "../../src/protocol/join-token.ts";
+import { JOIN_TOKEN_FILE } from "../../src/protocol/head-files.ts";
 import { directUpstream } from "../../src/proxy/request/upstream.ts";
 import { SIM_DEFAULTS, startSim, type SimOptions } from "../../src/sim/sim.ts";
 import { binaryPath } from "../helpers/binary.ts";

@@ -1,7 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { readLocalAdmin } from "../../src/protocol/admin-token.ts";
+import { readLocalAdmin } from "../../src/protocol/head-files.ts";
 import { freePort } from "../helpers/free-port.ts";
 import { ownEnvironment } from "../helpers/environment.ts";
 import { processesWithEnvironment, runProcess, spawnProcess } from "../helpers/process.ts";

@@ -16,10 +16,9 @@ import {
   type WireEngineReport,
   writeReport,
 } from "../../src/protocol/engine-report.ts";
-import { ADMIN_TOKEN_FILE } from "../../src/protocol/admin-token.ts";
+import { ADMIN_TOKEN_FILE, parseJoinToken } from "../../src/protocol/head-files.ts";
 import { loadService } from "../../src/protocol/schema.ts";
 import type { StatusJson } from "../../src/protocol/watch-json.ts";
-import { parseJoinToken } from "../../src/protocol/join-token.ts";
 import { type ClientSession, dial, type HeadKey } from "../../src/protocol/session-client.ts";
 import { readHostFacts } from "../../src/telemetry/host.ts";
 import { createLog, type Log } from "../../src/util/log.ts";

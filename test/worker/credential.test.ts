@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { JOIN_TOKEN_FILE } from "../../src/protocol/join-token.ts";
+import { JOIN_TOKEN_FILE } from "../../src/protocol/head-files.ts";
 import { type KeyringOptions, openKeyring } from "../../src/worker/credential.ts";
 import { memoryLog } from "../helpers/cluster.ts";
 import { type TempDir, tempDir } from "../helpers/temp.ts";

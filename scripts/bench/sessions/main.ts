@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { JOIN_TOKEN_FILE, parseJoinToken } from "../../../src/protocol/join-token.ts";
+import { JOIN_TOKEN_FILE, parseJoinToken } from "../../../src/protocol/head-files.ts";
 import { unknownReport, writeReport } from "../../../src/protocol/engine-report.ts";
 import { MIN_PROTOCOL, PROTOCOL } from "../../../src/protocol/messages.ts";
 import { readHostFacts } from "../../../src/telemetry/host.ts";

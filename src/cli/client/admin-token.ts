@@ -3,7 +3,7 @@
 import { usage } from "../base/messages.ts";
 import { readFileSync } from "node:fs";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
-import { isAdminToken, readLocalAdmin } from "../../protocol/admin-token.ts";
+import { isAdminToken, readLocalAdmin } from "../../protocol/head-files.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { readTokenFile } from "../config/contexts.ts";
 import type { Environment } from "../base/options.ts";

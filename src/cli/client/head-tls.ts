@@ -5,7 +5,7 @@ import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { getCACertificates } from "node:tls";
 import { messageOf, systemCode } from "../../protocol/errors.ts";
-import { type FrontNote, readFrontNote } from "../../protocol/front-note.ts";
+import { type FrontNote, readFrontNote } from "../../protocol/head-files.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
 

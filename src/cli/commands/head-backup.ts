@@ -2,7 +2,7 @@
 
 import { usage } from "../base/messages.ts";
 import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
-import { readLocalAdmin } from "../../protocol/admin-token.ts";
+import { readLocalAdmin } from "../../protocol/head-files.ts";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { createLog } from "../../util/log.ts";
 import { cleanLine, count } from "../../util/text.ts";

@@ -3,7 +3,7 @@
 import { usage } from "../base/messages.ts";
 import { resolve } from "node:path";
 import type { EngineRules, EngineTarget } from "../../engine/spec.ts";
-import { ALL_MODELS, isServiceName } from "../../protocol/service-name.ts";
+import { ALL_MODELS, isServiceName } from "../../protocol/replica-request.ts";
 import { parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { WorkerOptions } from "../../worker/options.ts";

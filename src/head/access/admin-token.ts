@@ -3,7 +3,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { ADMIN_TOKEN_FILE, isAdminToken, newAdminToken } from "../../protocol/admin-token.ts";
+import { ADMIN_TOKEN_FILE, isAdminToken, newAdminToken } from "../../protocol/head-files.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { digest } from "../../util/digest.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";

@@ -3,7 +3,7 @@
 import type { BlockList } from "node:net";
 import { hostname } from "node:os";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { isAdminToken } from "../../protocol/admin-token.ts";
+import { isAdminToken } from "../../protocol/head-files.ts";
 import type { Caller } from "../../protocol/caller.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import type { AdminTokenCheck } from "./admin-token.ts";

@@ -2,7 +2,7 @@
 
 import { replicasOf } from "../../cluster/state/catalog.ts";
 import type { ClusterState, Worker } from "../../cluster/state/state.ts";
-import { ALL_MODELS } from "../../protocol/service-name.ts";
+import { ALL_MODELS } from "../../protocol/replica-request.ts";
 
 const NO_HARDWARE = {
   gpus: null,

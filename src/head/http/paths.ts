@@ -1,7 +1,7 @@
 /** Reads a request's path: other systems' forms of it become ours. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { ALL_MODELS, isServiceName } from "../../protocol/service-name.ts";
+import { ALL_MODELS, isServiceName } from "../../protocol/replica-request.ts";
 
 export interface RequestPath {
   pathname: string;

@@ -1,7 +1,7 @@
 /** The credential of each worker that has joined, as a hash, and which workers were removed. */
 
 import { timingSafeEqual } from "node:crypto";
-import { newSecret } from "../../protocol/join-token.ts";
+import { newSecret } from "../../protocol/head-files.ts";
 import { digest } from "../../util/digest.ts";
 import type { Store } from "../store/store.ts";
 

@@ -1,7 +1,7 @@
 /** Opens what decides who belongs to the cluster: the store, the identity, tokens, credentials. */
 
 import path from "node:path";
-import { JOIN_TOKEN_FILE } from "../../protocol/join-token.ts";
+import { JOIN_TOKEN_FILE } from "../../protocol/head-files.ts";
 import type { Log } from "../../util/log.ts";
 import { createCredentials, type Credentials } from "./credentials.ts";
 import { createGate, type Gate } from "./gate.ts";

@@ -3,9 +3,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import path from "node:path";
-import { ADMIN_TOKEN_FILE } from "../../protocol/admin-token.ts";
+import { ADMIN_TOKEN_FILE, JOIN_TOKEN_FILE } from "../../protocol/head-files.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
-import { JOIN_TOKEN_FILE } from "../../protocol/join-token.ts";
 import type { Log } from "../../util/log.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
 import { cleanLine } from "../../util/text.ts";

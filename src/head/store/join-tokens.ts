@@ -3,7 +3,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { type ErrorCode, LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
-import { formatJoinToken, newSecret, parseJoinToken } from "../../protocol/join-token.ts";
+import { formatJoinToken, newSecret, parseJoinToken } from "../../protocol/head-files.ts";
 import { digest } from "../../util/digest.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
 import type { Store } from "./store.ts";

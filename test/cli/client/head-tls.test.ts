@@ -6,7 +6,7 @@ import { connect } from "node:tls";
 import { getJson } from "../../../src/cli/client/api.ts";
 import { isTlsHere, trustFor } from "../../../src/cli/client/head-tls.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
-import { readFrontNote, writeFrontNote } from "../../../src/protocol/front-note.ts";
+import { readFrontNote, writeFrontNote } from "../../../src/protocol/head-files.ts";
 import { startTestHead } from "../../helpers/cluster.ts";
 import { testPair, type TestPair } from "../../helpers/pem.ts";
 import { runProcess, spawnProcess } from "../../helpers/process.ts";

@@ -10,7 +10,7 @@ import { createRouteTable } from "../../../src/head/http/route-table.ts";
 import type { Views } from "../../../src/head/watch/views.ts";
 import { viewRoutes } from "../../../src/head/watch/views-api.ts";
 import { blockList } from "../../../src/util/address-ranges.ts";
-import { newAdminToken } from "../../../src/protocol/admin-token.ts";
+import { newAdminToken } from "../../../src/protocol/head-files.ts";
 import { KEY_ROLES, type KeyRole, NO_LIMITS } from "../../../src/protocol/caller.ts";
 
 const ADMIN = newAdminToken();

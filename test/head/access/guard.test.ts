@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from "node:f
 import net from "node:net";
 import path from "node:path";
 import OpenAI from "openai";
-import { ADMIN_TOKEN_FILE, readLocalAdmin } from "../../../src/protocol/admin-token.ts";
+import { ADMIN_TOKEN_FILE, readLocalAdmin } from "../../../src/protocol/head-files.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import { FAST, fakeWorker, startTestHead, type TestHead } from "../../helpers/cluster.ts";
 import { chatAnswer, startEngine } from "../../helpers/engine.ts";

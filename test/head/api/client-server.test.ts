@@ -7,7 +7,7 @@ import { startHead } from "../../../src/head/head.ts";
 import { startClientServer, type ClientServer } from "../../../src/head/api/client-server.ts";
 import type { TlsFiles } from "../../../src/head/api/client-tls.ts";
 import { messageOf, systemCode } from "../../../src/protocol/errors.ts";
-import { readFrontNote } from "../../../src/protocol/front-note.ts";
+import { readFrontNote } from "../../../src/protocol/head-files.ts";
 import { memoryLog, operatorOf } from "../../helpers/cluster.ts";
 import { testPair, type TestPair } from "../../helpers/pem.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import OpenAI from "openai";
-import { ADMIN_TOKEN_FILE } from "../../../src/protocol/admin-token.ts";
+import { ADMIN_TOKEN_FILE } from "../../../src/protocol/head-files.ts";
 import { resetText } from "../../../src/head/quota/limits.ts";
 import { USAGE_FILE } from "../../../src/head/quota/usage-file.ts";
 import { FAST, fakeWorker, startTestHead, type TestHead } from "../../helpers/cluster.ts";

@@ -9,7 +9,7 @@ import {
 } from "../../../src/head/sessions/gate.ts";
 import { type JoinTokens, openJoinTokens } from "../../../src/head/store/join-tokens.ts";
 import { openStore, type Store } from "../../../src/head/store/store.ts";
-import { parseJoinToken } from "../../../src/protocol/join-token.ts";
+import { parseJoinToken } from "../../../src/protocol/head-files.ts";
 import { silentLog } from "../../../src/util/log.ts";
 import { hello } from "../../cluster/fixtures.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";

@@ -5,7 +5,7 @@ import path from "node:path";
 import tls from "node:tls";
 import { makeCertificate } from "../../../src/head/store/certificate.ts";
 import { createRefusalLog } from "../../../src/head/events/refusal-log.ts";
-import { JOIN_TOKEN_FILE, parseJoinToken } from "../../../src/protocol/join-token.ts";
+import { JOIN_TOKEN_FILE, parseJoinToken } from "../../../src/protocol/head-files.ts";
 import {
   FAST,
   fakeWorker,

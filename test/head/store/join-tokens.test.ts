@@ -7,7 +7,7 @@ import {
   openJoinTokens,
 } from "../../../src/head/store/join-tokens.ts";
 import { openStore } from "../../../src/head/store/store.ts";
-import { parseJoinToken } from "../../../src/protocol/join-token.ts";
+import { parseJoinToken } from "../../../src/protocol/head-files.ts";
 import { silentLog } from "../../../src/util/log.ts";
 import { type TempDir, tempDir } from "../../helpers/temp.ts";
 
