@@ -42,11 +42,11 @@ function progressOf({ command, options }: Invocation, terminal: Terminal) {
   const hasJson = command.options.some(({ flag }) => flag === "json");
   if (command.isDaemon === true || command.isHidden === true) return {};
   if (hasJson && options.isOn("json")) return {};
-  let isSaid = false;
+  let isShown = false;
   return {
     progress(text: string) {
-      if (!isSaid) terminal.err.write(`${text}\n`);
-      isSaid = true;
+      if (!isShown) terminal.err.write(`${text}\n`);
+      isShown = true;
     },
   };
 }

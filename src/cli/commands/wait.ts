@@ -11,8 +11,8 @@ import type { CommandSpec } from "../base/spec.ts";
 import { stateText } from "../lists/words.ts";
 import { firstFrame } from "../client/watch-frame.ts";
 
-export const WISHES = ["ready", "drained", "lost"] as const;
-export type Wish = (typeof WISHES)[number];
+export const GOALS = ["ready", "drained", "lost"] as const;
+export type Goal = (typeof GOALS)[number];
 
 const POLL_MS = 500;
 /** Between two lines about one that is in the same state. */
@@ -36,7 +36,7 @@ export const waitCommand: CommandSpec = {
       flag: "for",
       value: "<state>",
       default: "ready",
-      choices: WISHES,
+      choices: GOALS,
       summary: "ready, drained or lost",
     },
     {
@@ -53,13 +53,13 @@ export const waitCommand: CommandSpec = {
   ],
   async run(invocation, terminal) {
     const { options, words } = invocation;
-    const wish = options.choice("for", WISHES);
+    const goal = options.choice("for", GOALS);
     // The same word in a configuration file is about single answers of the head.
     const isTyped = options.from("timeout") === "flag";
     const limitMs = (isTyped ? options.durationMs("timeout") : null) ?? DEFAULT_TIMEOUT_MS;
     const client = { ...headClient(invocation), timeoutMs: ANSWER_MS };
     const say = (line: string) => terminal.err.write(`${cleanLine(line, 300)}\n`);
-    await waitFor({ client, names: [...new Set(words)], wish, limitMs, say });
+    await waitFor({ client, names: [...new Set(words)], goal, limitMs, say });
     return EXIT.ok;
   },
 };
@@ -67,14 +67,14 @@ export const waitCommand: CommandSpec = {
 export interface WaitOptions {
   client: HeadClient;
   names: readonly string[];
-  wish: Wish;
+  goal: Goal;
   limitMs: number;
   say: (line: string) => void;
   pollMs?: number;
 }
 
 /** What one of the names is now. */
-interface Standing {
+interface Progress {
   isReached: boolean;
   /** In words; null: there is none of that name. */
   words: string | null;
@@ -90,7 +90,7 @@ interface Waiting {
 
 /** Throws `deadline_passed`, `not_found`, and what the head answers, once it did answer before. */
 export async function waitFor(options: WaitOptions): Promise<void> {
-  const { client, wish, limitMs, say, pollMs = POLL_MS } = options;
+  const { client, goal, limitMs, say, pollMs = POLL_MS } = options;
   const began = performance.now();
   const waiting = options.names.map((name): Waiting => ({
     name,
@@ -104,8 +104,8 @@ export async function waitFor(options: WaitOptions): Promise<void> {
   for (;;) {
     try {
       for (const one of waiting.filter(({ isReached }) => !isReached)) {
-        look(one, await standingOf(client, one.name, wish), { wish, say });
-        if (isFirst && one.words === null) await tellUnknown(client, one.name, { wish, say });
+        check(one, await progressOf(client, one.name, goal), { goal, say });
+        if (isFirst && one.words === null) await tellUnknown(client, one.name, { goal, say });
       }
       isAway = false;
       isFirst = false;
@@ -118,56 +118,56 @@ export async function waitFor(options: WaitOptions): Promise<void> {
     const open = waiting.filter(({ isReached }) => !isReached);
     if (open.length === 0) return;
     const left = limitMs - (performance.now() - began);
-    if (left <= 0) throw tooLate(open, wish, limitMs);
+    if (left <= 0) throw tooLate(open, goal, limitMs);
     await Bun.sleep(Math.min(pollMs, left));
   }
 }
 
-function look(
+function check(
   one: Waiting,
-  standing: Standing,
-  { wish, say }: { wish: Wish; say: (line: string) => void },
+  progress: Progress,
+  { goal, say }: { goal: Goal; say: (line: string) => void },
 ): void {
-  one.isReached = standing.isReached;
-  one.words = standing.words;
-  if (standing.isReached) {
-    say(`${one.name}: ${wish}`);
+  one.isReached = progress.isReached;
+  one.words = progress.words;
+  if (progress.isReached) {
+    say(`${one.name}: ${goal}`);
     return;
   }
-  const state = standing.words?.split(" ")[0] ?? null;
+  const state = progress.words?.split(" ")[0] ?? null;
   const now = performance.now();
   if (state === null || (state === one.saidState && now - one.saidAt < SAY_EVERY_MS)) return;
   one.saidState = state;
   one.saidAt = now;
-  say(`${one.name}: ${standing.words}`);
+  say(`${one.name}: ${progress.words}`);
 }
 
 /** A worker of that name, or else a model. */
-async function standingOf(client: HeadClient, name: string, wish: Wish): Promise<Standing> {
+async function progressOf(client: HeadClient, name: string, goal: Goal): Promise<Progress> {
   const query = { limit: 1, gone: true, detail: name };
   const { detail } = (await firstFrame(client, { view: "workers", ...query })).frame;
-  if (detail !== null && "worker" in detail) return ofWorker(detail.worker, wish);
+  if (detail !== null && "worker" in detail) return ofWorker(detail.worker, goal);
   const other = (await firstFrame(client, { view: "models", ...query })).frame.detail;
-  if (other !== null && "model" in other) return ofModel(other.model, wish);
+  if (other !== null && "model" in other) return ofModel(other.model, goal);
   return { isReached: false, words: null };
 }
 
-export function ofWorker(row: WorkerRow, wish: Wish): Standing {
-  const reached: Record<Wish, readonly string[]> = {
+export function ofWorker(row: WorkerRow, goal: Goal): Progress {
+  const reached: Record<Goal, readonly string[]> = {
     ready: ["ready"],
     drained: ["drained"],
     lost: ["lost", "left"],
   };
-  return { isReached: reached[wish].includes(row.state), words: stateText(row) };
+  return { isReached: reached[goal].includes(row.state), words: stateText(row) };
 }
 
-export function ofModel(row: ModelRow, wish: Wish): Standing {
+export function ofModel(row: ModelRow, goal: Goal): Progress {
   const isQuiet = row.ready === 0 && row.in_flight === 0;
   const isReached = {
     ready: row.ready > 0,
     drained: isQuiet,
     lost: row.ready === 0 && row.starting === 0,
-  }[wish];
+  }[goal];
   return { isReached, words: `${row.state}, ${row.ready} of ${row.replicas} replicas ready` };
 }
 
@@ -175,22 +175,22 @@ export function ofModel(row: ModelRow, wish: Wish): Standing {
 async function tellUnknown(
   client: HeadClient,
   name: string,
-  { wish, say }: { wish: Wish; say: (line: string) => void },
+  { goal, say }: { goal: Goal; say: (line: string) => void },
 ): Promise<void> {
   const workers = (await firstFrame(client, { view: "workers" })).frame.rows as WorkerRow[];
   const models = (await firstFrame(client, { view: "models" })).frame.rows as ModelRow[];
   const names = [...workers, ...models].map((row) => row.name);
   const unknown = noneMeant(name, "worker or model", names);
-  if (wish !== "ready") throw unknown;
+  if (goal !== "ready") throw unknown;
   const meant = unknown.hints.find((hint) => hint.startsWith("did you mean"));
   say(`${name}: not here (yet)${meant === undefined ? "" : `; ${meant.replace(/ +/g, " ")}?`}`);
 }
 
-function tooLate(open: readonly Waiting[], wish: Wish, limitMs: number): LlmnodeError {
+function tooLate(open: readonly Waiting[], goal: Goal, limitMs: number): LlmnodeError {
   const [first] = open;
   const now = first?.words ?? "not here";
   const names = open.map(({ name }) => name).join(", ");
-  const are = open.length === 1 ? `is not ${wish}` : `are not ${wish}`;
+  const are = open.length === 1 ? `is not ${goal}` : `are not ${goal}`;
   const also = open.length === 1 ? ` (it is ${now})` : "";
   const message = `${names} ${are} after ${formatDuration(limitMs)}${also}`;
   return new LlmnodeError("deadline_passed", cleanLine(message, 500));

@@ -56,7 +56,7 @@ export function readContexts(
   return contexts;
 }
 
-export interface Wish {
+export interface HeadRequest {
   flags: ReadonlyMap<string, string[]>;
   env: Environment;
   /** From files. */
@@ -70,9 +70,16 @@ export interface Wish {
  * address where the name was, its other values as a file's. A name of no context may be a host's,
  * but not where a file says it.
  */
-export function withContext(contexts: ReadonlyMap<string, HeadContext>, wish: Wish): Wish {
+export function withContext(
+  contexts: ReadonlyMap<string, HeadContext>,
+  request: HeadRequest,
+): HeadRequest {
   const head = GLOBAL_OPTIONS.filter(({ flag }) => flag === "head");
-  const asked = createOptions(head, { flags: wish.flags, env: wish.env, file: wish.values });
+  const asked = createOptions(head, {
+    flags: request.flags,
+    env: request.env,
+    file: request.values,
+  });
   const name = asked.text("head") ?? "";
   const from = asked.from("head");
   const context = contexts.get(name);
@@ -82,16 +89,18 @@ export function withContext(contexts: ReadonlyMap<string, HeadContext>, wish: Wi
       const known = there.length === 0 ? "" : `; there are: ${there.join(", ")}`;
       throw usage(`${asked.named("head")}: there is no [heads.${cleanLine(name, 80)}]${known}`);
     }
-    return wish;
+    return request;
   }
-  const values = new Map(wish.values);
+  const values = new Map(request.values);
   if (context.ca) values.set("ca", [context.ca]);
-  if (context.tokenFile && wish.hasOwnTokenFile !== true)
+  if (context.tokenFile && request.hasOwnTokenFile !== true)
     values.set("token-file", [context.tokenFile]);
   const url = context.url.text;
-  if (from === "flag") return { ...wish, values, flags: new Map(wish.flags).set("head", [url]) };
-  if (from === "environment") return { ...wish, values, env: { ...wish.env, LLMNODE_HEAD: url } };
-  return { ...wish, values: values.set("head", [context.url]) };
+  if (from === "flag")
+    return { ...request, values, flags: new Map(request.flags).set("head", [url]) };
+  if (from === "environment")
+    return { ...request, values, env: { ...request.env, LLMNODE_HEAD: url } };
+  return { ...request, values: values.set("head", [context.url]) };
 }
 
 /**

@@ -62,8 +62,12 @@ export function commandRows(command: CommandSpec, { config, flags, env }: Given)
 export function generalRows({ config, flags, env }: Given): ConfigRow[] {
   const specs = GLOBAL_OPTIONS.filter(({ flag }) => flag !== "help" && flag !== "version");
   const name = createOptions(specs, { flags, env, file: config.values }).text("head") ?? "";
-  const wish = withContext(config.contexts, { flags, env, values: config.values });
-  const options = createOptions(specs, { flags: wish.flags, env: wish.env, file: wish.values });
+  const request = withContext(config.contexts, { flags, env, values: config.values });
+  const options = createOptions(specs, {
+    flags: request.flags,
+    env: request.env,
+    file: request.values,
+  });
   const contexts = [...config.contexts].flatMap(([own, { url, ca, tokenFile }]) => {
     const parts = { url, ca, "token-file": tokenFile };
     return Object.entries(parts).flatMap(([key, found]): ConfigRow[] => {

@@ -8,7 +8,7 @@ import { checkHttp, checkStream, headVersion } from "./http.ts";
 import {
   checkTls,
   GET_TOKEN,
-  knock,
+  askLink,
   type LinkTarget,
   tokenVerdict,
   versionVerdict,
@@ -64,7 +64,7 @@ async function examineHead(subject: Examination): Promise<Check[]> {
     headVersion(http),
     examineLink(subject),
   ]);
-  const version = versionVerdict(link.told, { ours: subject.version, theirs });
+  const version = versionVerdict(link.answer, { ours: subject.version, theirs });
   return [...ports, live, link.tls, link.token, clock, version, stream].filter(
     (check) => check !== undefined,
   );
@@ -101,17 +101,17 @@ async function examineLink(subject: Examination) {
     token = failed("join token", messageOf(error), GET_TOKEN);
   }
   const { check: tls, trusted } = await checkTls(target, shown);
-  if (token) return { tls, token, told: null };
+  if (token) return { tls, token, answer: null };
   if (shown.length === 0) {
     const why = "there is none here, and no worker's credential";
-    return { tls, token: notChecked("join token", why, `to join: ${GET_TOKEN}`), told: null };
+    return { tls, token: notChecked("join token", why, `to join: ${GET_TOKEN}`), answer: null };
   }
   if (!trusted) {
     const why = "it is well-formed, but shown only to a head whose key is trusted";
-    return { tls, token: notChecked("join token", why, "fix TLS first"), told: null };
+    return { tls, token: notChecked("join token", why, "fix TLS first"), answer: null };
   }
-  const told = await knock(target, trusted);
-  return { tls, token: tokenVerdict(told, trusted), told };
+  const answer = await askLink(target, trusted);
+  return { tls, token: tokenVerdict(answer, trusted), answer };
 }
 
 function skipped(): Check {

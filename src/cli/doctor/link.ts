@@ -55,15 +55,15 @@ export async function checkTls(
 }
 
 /** What the head said to a hello that cannot be let in, or why it said nothing. */
-export type Told = { refusal: Refusal } | { silence: string };
+export type LinkAnswer = { refusal: Refusal } | { silence: string };
 
 /**
  * Shows the head a join token or credential without joining: the hello has a name that no worker
  * may have. The head looks at versions and at what it is shown first, so only what passes both is
  * refused for its name; the head's log then names this test. Never throws.
  */
-export async function knock(target: LinkTarget, shown: Shown): Promise<Told> {
-  const { promise, resolve } = Promise.withResolvers<Told>();
+export async function askLink(target: LinkTarget, shown: Shown): Promise<LinkAnswer> {
+  const { promise, resolve } = Promise.withResolvers<LinkAnswer>();
   const session = dial({
     service: loadService(),
     head: target.head,
@@ -106,12 +106,12 @@ export async function knock(target: LinkTarget, shown: Shown): Promise<Told> {
   }
 }
 
-/** The check "join token" of what the head told. */
-export function tokenVerdict(told: Told, shown: Shown): Check {
+/** The check "join token" of what the head answers. */
+export function tokenVerdict(answer: LinkAnswer, shown: Shown): Check {
   const name = "join token";
   const what = shown.workerId === null ? "join token" : "credential of a worker here";
-  if ("silence" in told) return notChecked(name, told.silence, "fix what failed above");
-  const { code, reason, hint } = told.refusal;
+  if ("silence" in answer) return notChecked(name, answer.silence, "fix what failed above");
+  const { code, reason, hint } = answer.refusal;
   if (code === "bad_message") return ok(name, `the head accepts the ${what}`);
   if (code === "version_unsupported") {
     return notChecked(name, "head and this program do not understand each other", "see version");
@@ -121,19 +121,19 @@ export function tokenVerdict(told: Told, shown: Shown): Check {
 
 /** The check "version"; `theirs` is null where the head does not tell it. */
 export function versionVerdict(
-  told: Told | null,
+  answer: LinkAnswer | null,
   { ours, theirs }: { ours: string; theirs: string | null },
 ): Check {
   const name = "version";
-  if (told && "refusal" in told && told.refusal.code === "version_unsupported") {
-    return failed(name, told.refusal.reason, told.refusal.hint || "update the older one");
+  if (answer && "refusal" in answer && answer.refusal.code === "version_unsupported") {
+    return failed(name, answer.refusal.reason, answer.refusal.hint || "update the older one");
   }
   if (theirs !== null) {
     if (theirs === ours) return ok(name, `${ours}, as the head`);
     const hint = "update the older one when it suits";
     return warning(name, `${ours} here, ${theirs} at the head`, hint);
   }
-  if (told && "refusal" in told) {
+  if (answer && "refusal" in answer) {
     return ok(name, `${ours} here; the head understands it (its own it tells on its machine only)`);
   }
   return notChecked(

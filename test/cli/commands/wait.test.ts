@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { ofModel, ofWorker, waitFor, WISHES } from "../../../src/cli/commands/wait.ts";
+import { ofModel, ofWorker, waitFor, GOALS } from "../../../src/cli/commands/wait.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
 import type { RowState } from "../../../src/protocol/watch-rows.ts";
 import { waitFor as until } from "../../helpers/wait.ts";
@@ -8,11 +8,11 @@ import { type ListHead, refusal, run, startListHead } from "../lists/list-head.t
 
 const QUICK = { limitMs: 10_000, pollMs: 10 };
 
-function waiting(head: ListHead, names: string[], wish: (typeof WISHES)[number], more = {}) {
+function waiting(head: ListHead, names: string[], goal: (typeof GOALS)[number], more = {}) {
   const said: string[] = [];
   const client = { url: head.url, timeoutMs: 5000, retryPausesMs: [] };
   const say = (line: string) => void said.push(line);
-  const done = waitFor({ client, names, wish, say, ...QUICK, ...more }).then(
+  const done = waitFor({ client, names, goal, say, ...QUICK, ...more }).then(
     () => "done",
     (error: unknown) => error,
   );
@@ -28,8 +28,8 @@ describe("when it has come so far", () => {
     ["ready", ["ready"]],
     ["drained", ["drained"]],
     ["lost", ["lost", "left"]],
-  ] as const)("a worker: %s", (wish, expected) => {
-    const reached = STATES.filter((state) => ofWorker(worker("a", { state }), wish).isReached);
+  ] as const)("a worker: %s", (goal, expected) => {
+    const reached = STATES.filter((state) => ofWorker(worker("a", { state }), goal).isReached);
     expect<string[]>(reached).toEqual([...expected]);
   });
 
@@ -39,7 +39,7 @@ describe("when it has come so far", () => {
     [{ ready: 0, starting: 0, in_flight: 2 }, ["lost"]],
     [{ ready: 0, starting: 0, in_flight: 0 }, ["drained", "lost"]],
   ])("a model: %p", (row, expected) => {
-    const reached = WISHES.filter((wish) => ofModel(model("m", row), wish).isReached);
+    const reached = GOALS.filter((goal) => ofModel(model("m", row), goal).isReached);
     expect<string[]>(reached).toEqual(expected);
   });
 });
