@@ -8,15 +8,14 @@ import { RESUME_DEFAULTS } from "../proxy/resume/resume.ts";
 import { createServiceProxy } from "../proxy/service/service.ts";
 import { directUpstream } from "../proxy/request/upstream.ts";
 import type { HeadAliases } from "./store/aliases.ts";
-import { createAddressLimit } from "./quota/address-limit.ts";
 import type { Access } from "./access/access.ts";
 import { type Api, type ApiOptions, createApi } from "./api/api.ts";
 import { ownRoutes } from "./api/own-routes.ts";
 import { createRouteTable, type HeadRoute } from "./http/route-table.ts";
 import type { EventNotes } from "./events/notes.ts";
 import type { Events } from "./events/events.ts";
-import { createAdmit } from "./quota/limits.ts";
-import { createLogs, type Logs } from "./api/logs.ts";
+import { createAddressLimit, createAdmit } from "./quota/limits.ts";
+import { createLogService, type LogService } from "./api/logs.ts";
 import { createMetrics } from "./metrics/metrics.ts";
 import type { KeyMetrics } from "./metrics/keys.ts";
 import { createOllamaLists } from "./api/ollama-lists.ts";
@@ -57,7 +56,7 @@ export interface ClientSide extends AsyncDisposable {
   api: Api;
   /** For the port of operators, if they have one of their own. */
   adminApi: Api;
-  logs: Logs;
+  logs: LogService;
   views: Views;
   keyMetrics: KeyMetrics;
 }
@@ -152,7 +151,7 @@ async function startObservers(options: HeadOptions, stack: AsyncDisposableStack)
   };
 }
 
-/** How requests are relayed; who is told of them is the caller's. */
+/** How requests are relayed; what observes them is added by the caller. */
 function proxySettings({ options, settings, state, now, workers, aliases }: ClientSideOptions) {
   const { acquire, mayRetry, prefixMatters } = workers.dispatch;
   return {
@@ -175,8 +174,8 @@ function proxySettings({ options, settings, state, now, workers, aliases }: Clie
   };
 }
 
-function logsOf({ settings, state, now, workers }: ClientSideOptions): Logs {
-  return createLogs({
+function logsOf({ settings, state, now, workers }: ClientSideOptions): LogService {
+  return createLogService({
     state,
     now,
     upstream: (worker, engineNumber) =>

@@ -106,7 +106,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   });
   const running = stack.move();
   const stop = async (force?: AbortSignal) => {
-    await leave({ settings, phase, state, clients, workers, front, force });
+    await drainHead({ settings, phase, state, clients, workers, front, force });
     await running.disposeAsync();
   };
   let stopped: Promise<void> | null = null;
@@ -123,7 +123,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   };
 }
 
-interface Leaving {
+interface StopContext {
   settings: Pick<HeadSettings, "shutdownDelayMs" | "stopTimeoutMs">;
   phase: Phase;
   state: ClusterState;
@@ -134,7 +134,7 @@ interface Leaving {
 }
 
 /** Lets running requests end, and ends those that do not in time. */
-async function leave(head: Leaving): Promise<void> {
+async function drainHead(head: StopContext): Promise<void> {
   const { settings, phase, state, clients, workers, front, force } = head;
   phase.isReady = false;
   // A balancer in front is to look elsewhere before requests are refused here.

@@ -233,5 +233,5 @@ test("what others could read of a head's files is closed when it starts, and tol
   await second.waitForLine(/url=/);
   const open = filesBelow(folder).filter((file) => (statSync(file).mode & 0o077) !== 0);
   expect(open).toEqual([]);
-  expect(second.output()).toContain("was open to other users");
+  expect(second.output()).toContain("was readable by other users");
 });

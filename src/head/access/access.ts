@@ -75,7 +75,7 @@ export function createAccess(options: AccessOptions): Access {
       if (await options.delay.failed(networkOf(caller.address), signal)) return answer;
       await answer.body?.cancel();
       return errorResponse(
-        new LlmnodeError("rate_limited", "Too many bad API keys are being answered.", {
+        new LlmnodeError("rate_limited", "Too many requests with invalid API keys.", {
           retryAfterMs: 5000,
         }),
       );
@@ -125,7 +125,7 @@ function refuseViewer(
   if (caller.role !== "none") return forbidden(`This needs a ${role}'s API key.`);
   if (hasKeys(rules))
     return missing(`This needs a ${role}'s API key: Authorization: Bearer sk-ln-...`);
-  return forbidden("This is answered on the head's own machine only.");
+  return forbidden("This is available on the head's own machine only.");
 }
 
 function refuseOperator(rules: Rules, identity: Identity): LlmnodeError | null {
@@ -134,8 +134,8 @@ function refuseOperator(rules: Rules, identity: Identity): LlmnodeError | null {
   if (isForeignPage) return foreign();
   if (!isPrivate && !rules.insecure) {
     return forbidden(
-      "This is not answered to other machines by plain HTTP, where others can read along: " +
-        "use https (--tls-cert), or the head's own machine.",
+      "This is not available to other machines over plain HTTP, which others on the network can read: " +
+        "use HTTPS (--tls-cert), or the head's own machine.",
     );
   }
   if (hasRole(caller, "operator")) return null;
@@ -162,5 +162,5 @@ function forbidden(message: string): LlmnodeError {
 }
 
 function foreign(): LlmnodeError {
-  return forbidden("This is not for web pages of other origins.");
+  return forbidden("Web pages of other origins may not use this.");
 }

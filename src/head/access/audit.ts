@@ -63,7 +63,7 @@ export interface Audit {
 export const AUDIT_FILE = "audit.jsonl";
 
 /** Fields of requests that say what is meant; none of them is a secret. */
-const TOLD: readonly string[] = [
+const AUDITED_FIELDS: readonly string[] = [
   "alias",
   "concurrency",
   "deadline_ms",
@@ -129,7 +129,7 @@ export function createAudit(options: AuditOptions): Audit {
       try {
         append(`${JSON.stringify(entry)}\n`);
       } catch (error) {
-        // It is done already: here it is told at least once.
+        // The action is done already: the log has it at least.
         log.error("the audit log cannot be written", { error: messageOf(error), ...flat(entry) });
       }
     },
@@ -155,10 +155,10 @@ function whoOf({ key }: Caller): string {
 
 /** Never a secret: only fields that are known to have none, and in them nothing that looks like one. */
 function targetOf(body: Record<string, unknown>): Record<string, unknown> {
-  const told = Object.entries(body).filter(
-    ([name, value]) => TOLD.includes(name) && value !== null && value !== undefined,
+  const shown = Object.entries(body).filter(
+    ([name, value]) => AUDITED_FIELDS.includes(name) && value !== null && value !== undefined,
   );
-  return Object.fromEntries(told.map(([name, value]) => [name, plain(value)]));
+  return Object.fromEntries(shown.map(([name, value]) => [name, plain(value)]));
 }
 
 function plain(value: unknown): unknown {

@@ -12,7 +12,7 @@ export interface AuthDelayOptions {
   /** Addresses that are remembered; the one whose last failure is the longest ago is forgotten. */
   maxAddresses?: number;
   /**
-   * Answers that are held back at once: some kilobytes each. Fewer would not do: whoever is not held
+   * Answers that are held back at once: some kilobytes each. Fewer would not do: a client that is not held
    * back asks again at full speed, and good clients wait behind that.
    */
   maxWaiting?: number;

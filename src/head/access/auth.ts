@@ -1,4 +1,4 @@
-/** Finds out who asks: by an API key, by the admin token, or by nothing but an address. */
+/** Identifies the caller: by an API key, by the admin token, or by its address alone. */
 
 import type { BlockList } from "node:net";
 import { hostname } from "node:os";
@@ -18,12 +18,12 @@ export interface AuthOptions {
   trustedProxies: BlockList | null;
 }
 
-/** Why a credential makes nobody of the one who shows it: a metric's label. */
+/** Why a credential is not accepted: a metric's label. */
 export type AuthProblem = "unknown" | "wrong" | "expired" | "revoked" | "malformed" | "conflicting";
 
 export interface Identity {
   caller: Caller;
-  /** Set where what was shown is no good; the caller then is nobody. */
+  /** Set where the credential is not accepted; the caller then counts as one without any. */
   problem: { reason: AuthProblem; error: LlmnodeError; isOurs: boolean } | null;
   /** Looked at only where it matters: most requests are for models. */
   circumstances(): Circumstances;
@@ -32,29 +32,29 @@ export interface Identity {
 export interface Circumstances {
   /** Whether it comes from a person's program on this machine, not through a proxy or a web page. */
   isAtHome: boolean;
-  /** Whether a web page of somebody else sends it. */
+  /** Whether a web page of another origin sends it. */
   isForeignPage: boolean;
-  /** Whether nobody on the way can read it. */
+  /** Whether it cannot be read between the client and the head. */
   isPrivate: boolean;
 }
 
-/** Never throws: what is wrong counts where somebody is needed. `peer` is the connection's address. */
+/** Never throws: what is wrong counts only where a credential is needed. `peer` is the connection's address. */
 export function identify(options: AuthOptions, request: Request, peer: string): Identity {
   const { headers } = request;
   const { trustedProxies } = options;
   const address = clientAddress(peer, headers, trustedProxies);
-  const circumstances = () => lookAround(options, request, peer);
+  const circumstances = () => circumstancesOf(options, request, peer);
   const shown = credentialIn(headers);
-  const nobody: Caller = { key: null, address, role: "none" };
-  if (shown === null) return { circumstances, caller: nobody, problem: null };
-  if (typeof shown !== "string") return { circumstances, caller: nobody, problem: shown };
+  const anonymous: Caller = { key: null, address, role: "none" };
+  if (shown === null) return { circumstances, caller: anonymous, problem: null };
+  if (typeof shown !== "string") return { circumstances, caller: anonymous, problem: shown };
   if (isAdminToken(shown)) {
     if (options.isAdmin(shown)) {
-      return { circumstances, caller: { ...nobody, role: "admin" }, problem: null };
+      return { circumstances, caller: { ...anonymous, role: "admin" }, problem: null };
     }
     const message = "This is not the admin token of this head.";
     const error = new LlmnodeError("key_invalid", message);
-    return { circumstances, caller: nobody, problem: { reason: "wrong", error, isOurs: true } };
+    return { circumstances, caller: anonymous, problem: { reason: "wrong", error, isOurs: true } };
   }
   const checked = options.keys.check(shown);
   if (checked.ok) {
@@ -64,10 +64,10 @@ export function identify(options: AuthOptions, request: Request, peer: string): 
   const { reason, message } = checked;
   const error = new LlmnodeError("key_invalid", message);
   const isOurs = parseKey(shown) !== null;
-  return { circumstances, caller: nobody, problem: { reason, error, isOurs } };
+  return { circumstances, caller: anonymous, problem: { reason, error, isOurs } };
 }
 
-function lookAround(
+function circumstancesOf(
   { trustedProxies }: AuthOptions,
   request: Request,
   peer: string,
@@ -84,7 +84,7 @@ function lookAround(
   };
 }
 
-/** Longer than any credential that somebody might send here by mistake. */
+/** Longer than any credential that might be sent here by mistake. */
 const MAX_CREDENTIAL_CHARS = 4096;
 
 /** The one credential that a request shows; null without one. */
@@ -96,7 +96,7 @@ function credentialIn(headers: Headers): string | null | NonNullable<Identity["p
   if (bearer !== null && bearer.length <= MAX_CREDENTIAL_CHARS) {
     if (apiKey === null || apiKey === bearer) return bearer;
     const isOurs = [bearer, apiKey].some((one) => isAdminToken(one) || parseKey(one) !== null);
-    const message = "authorization and x-api-key show different credentials: send one.";
+    const message = "authorization and x-api-key carry different credentials: send only one.";
     return {
       reason: "conflicting",
       error: new LlmnodeError("bad_request", message),
@@ -106,7 +106,7 @@ function credentialIn(headers: Headers): string | null | NonNullable<Identity["p
   // A proxy's own password in front of the head says nothing to it.
   if (apiKey !== null) return apiKey;
   const message = /^basic\b/i.test(authorization)
-    ? "Basic authentication is not possible here: send Authorization: Bearer <API key>."
+    ? "Basic authentication is not supported: send Authorization: Bearer <API key>."
     : "The authorization header must be: Bearer <API key>.";
   return {
     reason: "malformed",

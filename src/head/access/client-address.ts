@@ -9,7 +9,7 @@ const FORWARDING = ["forwarded", "x-forwarded-for", "x-real-ip", "via"] as const
 /** No chain of proxies is longer; what is before that is not looked at. */
 const MAX_HOPS = 32;
 
-/** Whether a proxy says that it stands in between; whoever asks can leave that out. */
+/** Whether a proxy says that it stands in between; a client can leave that out. */
 export function isForwarded(headers: Headers): boolean {
   return FORWARDING.some((name) => headers.has(name));
 }
@@ -24,7 +24,7 @@ export function clientAddress(peer: string, headers: Headers, trusted: BlockList
   const hops = (headers.get("x-forwarded-for") ?? "").split(",").slice(-MAX_HOPS);
   for (const hop of hops.reverse()) {
     const next = addressIn(hop.trim());
-    // What stands before something unreadable may be anybody's word.
+    // What stands before something unreadable may be anyone's word.
     if (next === null) return address;
     address = next;
     if (!contains(trusted, address)) return address;

@@ -193,16 +193,16 @@ function oldestEnded(kept: ReadonlyMap<string, Kept>, now: number): string | nul
 /** One look-up and, where the id is known, one hash. */
 function checkKey(kept: ReadonlyMap<string, Kept>, text: string, now: () => number): KeyCheck {
   const parts = parseKey(text);
-  if (!parts) return refused("unknown", "This is no API key of this head.");
+  if (!parts) return refused("unknown", "This is not an API key of this head.");
   const { id, secret } = parts;
   const found = kept.get(id);
   if (!found) {
-    const message = `This head does not know the API key ${id}: another head's?`;
+    const message = `This head does not know the API key ${id}: is it another head's?`;
     return refused("unknown", message);
   }
   const { stored, caller } = found;
   if (!timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(stored.hash))) {
-    return refused("wrong", `The API key ${id} is not whole or not right.`);
+    return refused("wrong", `The API key ${id} is incomplete or wrong.`);
   }
   const state = stateOf(stored, now());
   if (state === "active") return { ok: true, key: caller };

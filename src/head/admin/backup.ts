@@ -12,7 +12,7 @@ export function backupRoutes(source: () => BackupSource): AdminRoute[] {
     if (!hasRole(caller, "admin")) {
       throw new LlmnodeError(
         "forbidden",
-        "A backup has the head's own key and tokens in it: this needs the admin token.",
+        "A backup contains the head's own key and tokens: it needs the admin token.",
       );
     }
     return new Response(streamOf(backupOf(source())), {

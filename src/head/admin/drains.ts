@@ -80,7 +80,7 @@ function orderedJson(
   name: string;
   drain: DrainRow;
   was_ordered: boolean;
-  /** Of the engine that is to start anew. */
+  /** Of the engine that is to restart. */
   engine_state: string | null;
   engine_phase: string | null;
 } {

@@ -15,7 +15,7 @@ import { allowOrigin, preflight } from "../http/cors.ts";
 import { notAllowed, nothingAt, stopping, tooMany } from "../http/errors.ts";
 import { readPath, type RequestPath } from "../http/paths.ts";
 import type { RouteTable } from "../http/route-table.ts";
-import type { AddressLimit } from "../quota/address-limit.ts";
+import type { AddressLimit } from "../quota/limits.ts";
 
 export interface ApiOptions {
   proxy: Proxy;
@@ -169,7 +169,7 @@ function failed(options: ApiOptions, error: unknown, requestId: string): Respons
   return errorResponse(error instanceof LlmnodeError ? error : logged(options, error, requestId));
 }
 
-/** What the client is told of a bug that only the log explains. */
+/** What the client gets for a bug that only the log explains. */
 function logged(options: ApiOptions, error: unknown, requestId: string): LlmnodeError {
   options.log.error("internal error", {
     request_id: requestId,

@@ -79,10 +79,10 @@ export async function startClientServer(options: ClientServerOptions): Promise<C
     if (fresh.cert === pair.cert && fresh.key === pair.key) {
       if (isAsked || problem !== null) log.info("the certificate for clients has not changed");
     } else if (earlier.size >= MAX_EARLIER) {
-      return failed(`requests still run under ${earlier.size} earlier ones`);
+      return failed(`requests still run under ${earlier.size} earlier certificates`);
     } else {
       await replaceServer(fresh);
-      log.info("clients are shown a new certificate", { ends: fresh.notAfter.toISOString() });
+      log.info("clients get a new certificate", { ends: fresh.notAfter.toISOString() });
     }
     problem = null;
     stamp = seen;
@@ -128,7 +128,7 @@ function createEndWarning(log: Log): (pair: TlsPair) => void {
   return (pair) => {
     if (warnedOf === pair || pair.notAfter.getTime() - Date.now() > EXPIRES_SOON_MS) return;
     warnedOf = pair;
-    log.warn("the certificate for clients ends soon", { ends: pair.notAfter.toISOString() });
+    log.warn("the certificate for clients expires soon", { ends: pair.notAfter.toISOString() });
   };
 }
 

@@ -39,11 +39,13 @@ export async function readTlsPair(files: TlsFiles, now: number): Promise<TlsPair
     throw unusable(`${at} and ${cleanLine(files.key, 200)} do not belong together${chain}`);
   }
   if (now > notAfter.getTime()) {
-    throw unusable(`the certificate in ${at} has expired: it held until ${notAfter.toISOString()}`);
+    throw unusable(
+      `the certificate in ${at} has expired: it was valid until ${notAfter.toISOString()}`,
+    );
   }
   if (now < notBefore.getTime()) {
     throw unusable(
-      `the certificate in ${at} does not hold yet: from ${notBefore.toISOString()} on (this machine's clock says ${new Date(now).toISOString()})`,
+      `the certificate in ${at} is not valid yet: from ${notBefore.toISOString()} on (this machine's clock says ${new Date(now).toISOString()})`,
     );
   }
   const name = /DNS:([\w.-]+)(?:,|$)/.exec(leaf.subjectAltName ?? "")?.[1] ?? null;
@@ -92,7 +94,7 @@ function readLeaf(pem: string, at: string) {
 function readKey(pem: string, at: string): KeyObject {
   if (/BEGIN ENCRYPTED PRIVATE KEY|Proc-Type: 4,ENCRYPTED/.test(pem)) {
     throw unusable(
-      `the key in ${at} is encrypted, and nobody can be asked for its passphrase: openssl pkey -in ${at} -out plain.key`,
+      `the key in ${at} is encrypted, and the head cannot ask for its passphrase: openssl pkey -in ${at} -out plain.key`,
     );
   }
   if (!/BEGIN (?:[A-Z]+ )?PRIVATE KEY/.test(pem)) {

@@ -16,7 +16,7 @@ import { fieldsIn, parseJson } from "../../util/json.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 
-export interface LogsOptions {
+export interface LogServiceOptions {
   state: ClusterState;
   /** Over a lane, to the worker itself. */
   upstream: (worker: Worker, engine: typeof WORKER_TARGET) => Upstream;
@@ -27,7 +27,7 @@ export interface LogsOptions {
   maxReaders: number;
 }
 
-export interface Logs {
+export interface LogService {
   /**
    * The log of the worker that the query names, as lines of JSON (see LogEvent); `onEnd` is called
    * once, when the answer is over or failed. Rejects with `bad_request`, `worker_not_found`, `not_found`, `refused`,
@@ -40,7 +40,7 @@ export interface Logs {
 
 const MAX_REFUSAL_BYTES = 16 * 1024;
 
-export function createLogs(options: LogsOptions): Logs {
+export function createLogService(options: LogServiceOptions): LogService {
   const readers = new Set<AbortController>();
   let isOver = false;
 
@@ -48,7 +48,8 @@ export function createLogs(options: LogsOptions): Logs {
     const words = new URLSearchParams(search);
     const query = parseLogQuery(words);
     const worker = find(options.state, words.get("worker") ?? "");
-    if (worker.state === "left" || worker.state === "lost") throw gone(worker, options.now());
+    if (worker.state === "left" || worker.state === "lost")
+      throw unreachable(worker, options.now());
     const late = setTimeout(() => ending.abort(tooLate(worker, options)), options.timeoutMs);
     request.signal.addEventListener("abort", () => ending.abort(request.signal.reason));
     try {
@@ -103,7 +104,7 @@ export function createLogs(options: LogsOptions): Logs {
   };
 }
 
-/** One piece at a time, as the client takes them; a break is told in the stream. */
+/** One piece at a time, as the client takes them; a break is an error event in the stream. */
 function passOn(
   body: ReadableStream<Uint8Array>,
   worker: Worker,
@@ -142,7 +143,7 @@ function find(state: ClusterState, wanted: string): Worker {
   throw new LlmnodeError("not_found", `${worker.name} has no engine ${cleanLine(engine, 20)}`);
 }
 
-function gone({ name, state, lastHeardAt }: Worker, now: number): LlmnodeError {
+function unreachable({ name, state, lastHeardAt }: Worker, now: number): LlmnodeError {
   const message =
     state === "left"
       ? `${name} has left`
@@ -150,7 +151,7 @@ function gone({ name, state, lastHeardAt }: Worker, now: number): LlmnodeError {
   return new LlmnodeError("upstream_unreachable", message);
 }
 
-function tooLate({ name }: Worker, { timeoutMs }: LogsOptions): LlmnodeError {
+function tooLate({ name }: Worker, { timeoutMs }: LogServiceOptions): LlmnodeError {
   const message = `${name} has not answered within ${formatDuration(timeoutMs)}`;
   return new LlmnodeError("upstream_unreachable", message);
 }
@@ -177,7 +178,7 @@ function explain(error: unknown, { name }: Worker): LlmnodeError {
   }
   // Workers of before this did not know that they can be asked themselves.
   if (code === "ECONNREFUSED") {
-    const message = `${name} is of a version that cannot show its engine's output`;
+    const message = `${name} runs a version that cannot show its engine's output`;
     return new LlmnodeError("not_supported", message);
   }
   const message = `${name}: ${cleanLine(messageOf(error), 200)}`;

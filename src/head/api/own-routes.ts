@@ -10,7 +10,7 @@ import type { HeadRoute } from "../http/route-table.ts";
 import { streamTest } from "../http/stream-test.ts";
 import type { ListedAliases } from "../store/aliases.ts";
 import { dntTable } from "./dnt-table.ts";
-import type { Logs } from "./logs.ts";
+import type { LogService } from "./logs.ts";
 import { modelCard, modelCards } from "./models.ts";
 import type { OllamaLists } from "./ollama-lists.ts";
 
@@ -20,7 +20,7 @@ export interface OwnRoutesOptions {
   aliases: ListedAliases;
   ollamaLists: OllamaLists;
   /** What engines print. */
-  logs: Logs;
+  logs: LogService;
   metrics: () => Response | Promise<Response>;
   head: { id: string; version: string };
   now: () => number;

@@ -109,7 +109,7 @@ export class Orders {
 export function loadDrains(state: ClusterState, { store, log }: { store: Store; log: Log }): void {
   for (const { key, value } of store.list(PREFIX)) {
     if (isOrder(value)) setOrder(state, value);
-    else log.warn("an order about a worker cannot be read, and does not count", { key });
+    else log.warn("a drain in the store cannot be read; it is ignored", { key });
   }
 }
 

@@ -38,7 +38,7 @@ export class Restarts {
       }
       this.#forgetEnded();
     } catch (error) {
-      log.error("restarts cannot go on; trying again", { error: messageOf(error) });
+      log.error("restarts cannot proceed; trying again", { error: messageOf(error) });
     } finally {
       this.#isAdvancing = false;
     }

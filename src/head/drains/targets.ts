@@ -36,7 +36,7 @@ function obstacle(target: { state: ClusterState; worker: Worker; engine: Engine 
   const { state, worker, engine } = target;
   const { name } = worker;
   if (worker.left || worker.state === "lost") return `${name} is ${worker.state}`;
-  if (worker.drain !== null) return `${name} is about to leave: ${worker.drain}`;
+  if (worker.drain !== null) return `${name} is leaving: ${worker.drain}`;
   const order = state.drainOrders.get(worker.id);
   if (order?.purpose === "drain") {
     return `${name} is drained (${order.who}); take that back first: llmnode undrain ${name}`;

@@ -1,4 +1,4 @@
-/** The failures by which the head's HTTP port answers before anybody else is asked. */
+/** The failures by which the head's HTTP port answers itself. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 

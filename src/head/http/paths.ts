@@ -44,7 +44,7 @@ function target(pathname: string): Omit<RequestPath, "search"> {
   throw new LlmnodeError("unknown_url", `There is no service at ${pathname.slice(0, 200)}.`);
 }
 
-/** The name counts as it stands: an escape in it makes it another one, which nobody has. */
+/** The name counts as it stands: an escape in it makes it another one, which no service has. */
 function served(of: {
   name: string | undefined;
   rest: string | undefined;
@@ -65,6 +65,6 @@ export function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new LlmnodeError("bad_request", "The path is badly encoded.");
+    throw new LlmnodeError("bad_request", "The path is not encoded correctly.");
   }
 }

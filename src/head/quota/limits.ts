@@ -1,4 +1,4 @@
-/** Holds requests to the limits of their keys, and tells clients of them. */
+/** Holds requests to the limits of their keys and addresses, and tells clients of them. */
 
 import {
   createKeyLimiter,
@@ -88,7 +88,7 @@ const NO_TOKENS: LimitAsk = { prompt: 0, answer: 0 };
 function refusalOf({ limit, retryAfterMs }: Denied, limits: KeyLimits): LlmnodeError {
   const most = String(limits[limit] ?? 0);
   if (limit === "tokensPerDay" && retryAfterMs === null) {
-    const message = `This key has used up its ${most} tokens of today; there are more at midnight UTC.`;
+    const message = `This key has used its ${most} tokens for today; the limit resets at midnight UTC.`;
     return new LlmnodeError("quota_exceeded", message);
   }
   if (retryAfterMs === null) {
@@ -130,4 +130,28 @@ export function resetText(ms: number): string {
   const minutes = Math.floor(seconds / 60);
   const rest = `${Number((seconds - 60 * minutes).toFixed(1))}s`;
   return minutes === 0 ? rest : `${minutes}m${rest}`;
+}
+
+/** Counts the running requests of each client address, so that one client cannot take all. */
+export interface AddressLimit {
+  /** False when the address has as many as are allowed; then nothing is counted. */
+  take(address: string): boolean;
+  give(address: string): void;
+}
+
+export function createAddressLimit(max: number): AddressLimit {
+  const running = new Map<string, number>();
+  return {
+    take(address) {
+      const count = running.get(address) ?? 0;
+      if (count >= max) return false;
+      running.set(address, count + 1);
+      return true;
+    },
+    give(address) {
+      const left = (running.get(address) ?? 0) - 1;
+      if (left > 0) running.set(address, left);
+      else running.delete(address);
+    },
+  };
 }

@@ -133,9 +133,10 @@ export class UsageBuffer {
     try {
       if (isDamaged(error)) aside = setAside(dir);
     } catch (moving) {
-      log.error("a damaged usage file cannot be moved away", { error: messageOf(moving) });
+      log.error("a damaged usage file cannot be moved aside", { error: messageOf(moving) });
     }
-    if (aside !== null) log.error("the usage file is damaged; a new one is begun", { old: aside });
+    if (aside !== null)
+      log.error("the usage file is damaged; a new one is started", { old: aside });
     const at = performance.now();
     if (aside !== null || at - this.#complainedAt < complainMs) return;
     this.#complainedAt = at;

@@ -68,7 +68,7 @@ const COLUMNS: Record<UsageBy, string> = {
 
 export function openUsageFile(dir: string): UsageFile {
   const file = path.join(dir, USAGE_FILE);
-  // Made by us, so that nobody else may ever read it; the journals take its mode over.
+  // Made by us, so that no other user can ever read it; the journals take its mode over.
   closeSync(openSync(file, "a", 0o600));
   const database = new Database(file, { readwrite: true, strict: true });
   try {

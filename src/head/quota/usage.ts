@@ -162,7 +162,11 @@ function compare(a: string, b: string): number {
 }
 
 function tooMany(max: number): LlmnodeError {
-  return new LlmnodeError("refused", `That are more than ${max} rows: ask for less of it.`, {
-    hints: ["a shorter --since, one --key or --model, or another --by"],
-  });
+  return new LlmnodeError(
+    "refused",
+    `The answer has more than ${max} rows: narrow the question down.`,
+    {
+      hints: ["a shorter --since, one --key or --model, or another --by"],
+    },
+  );
 }

@@ -81,7 +81,7 @@ export function createAliases(options: AliasesOptions): HeadAliases {
       table.set(name, alias);
     } catch (error) {
       const reason = messageOf(error);
-      log.warn("an alias in the store cannot be read; it is left out", { alias: name, reason });
+      log.warn("an alias in the store cannot be read; it is ignored", { alias: name, reason });
     }
   };
   for (const { key, value } of store.list(PREFIX)) take(key, value);
@@ -120,14 +120,18 @@ export function createAliases(options: AliasesOptions): HeadAliases {
       await store.delete(`${PREFIX}${name}`, { durable: true });
       log.info("alias removed", { alias: name });
       const leaders = leadersTo(table, name);
-      return { warnings: leaders.map((other) => `${other} leads to ${name}, now as to a model`) };
+      return {
+        warnings: leaders.map(
+          (other) => `${other} still points to ${name}, which is now read as a model`,
+        ),
+      };
     },
     resolve(name) {
       const alias = findAlias(table, name);
       if (alias === null) return null;
       if (!warned.has(alias.name) && isHere(alias.name)) {
         warned.add(alias.name);
-        log.warn("an alias hides a model of its name", { alias: alias.name });
+        log.warn("an alias hides a model of the same name", { alias: alias.name });
       }
       return resolveAlias(table, alias, options.random);
     },

@@ -19,7 +19,7 @@ import { fieldsIn } from "../../util/json.ts";
 const SCHEMA = "llmnode.backup/1";
 /** In the head's folder. Usage, the audit log and certificates for clients are not among them. */
 const FILES = [IDENTITY_FILE, path.basename(JOIN_TOKEN_FILE), path.basename(ADMIN_TOKEN_FILE)];
-/** Lines are put together up to this size, so that a large store never holds up anybody for long. */
+/** Lines are put together up to this size, so that a large store never holds requests up for long. */
 const PIECE_CHARS = 256 * 1024;
 
 export interface BackupSource {

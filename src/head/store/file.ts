@@ -38,7 +38,7 @@ export function fillStore(
   }
 }
 
-/** Notes what is told to another head that wants the same folder, such as our address. */
+/** Notes what another head that wants the same folder shows, such as our address. */
 export function noteOwner(dir: string, where: string): void {
   const text = [`pid ${process.pid}`, where].filter(Boolean).join(", ");
   writeFileSync(path.join(dir, "owner"), `${text}\n`, { mode: 0o600 });
@@ -53,10 +53,7 @@ export function prepareFolder(dir: string): void {
   }
   const network = networkFileSystemOf(dir);
   if (network === null) return;
-  throw unusable(
-    dir,
-    `it lies on a network file system (${network}), where nothing is sure to be kept`,
-  );
+  throw unusable(dir, `it is on a network file system (${network}), where data may be lost`);
 }
 
 /** The lock is the database's own: held by the kernel until this process ends, however it ends. */
@@ -64,7 +61,7 @@ export function openFile(dir: string): Database {
   const file = path.join(dir, STORE_FILE);
   let database: Database | null = null;
   try {
-    // Made by us, so that nobody else may ever read it; the journals take its mode over.
+    // Made by us, so that no other user can ever read it; the journals take its mode over.
     closeSync(openSync(file, "a", 0o600));
     database = new Database(file, { readwrite: true, strict: true });
     database.run("PRAGMA locking_mode=EXCLUSIVE");
@@ -141,7 +138,7 @@ export function writeChanges(
 }
 
 const DAMAGED =
-  "its store is damaged: start from a backup (llmnode head restore <file> --data-dir <new folder>), or move store.sqlite away, and workers join anew with a join token";
+  "its store is damaged: start from a backup (llmnode head restore <file> --data-dir <new folder>), or move store.sqlite away, and workers join again with a join token";
 
 function reasonOf(dir: string, error: unknown): string {
   const code = systemCode(error) ?? "";

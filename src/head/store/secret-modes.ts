@@ -6,7 +6,7 @@ import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 
 /**
- * Takes everybody else's rights from the head's folder and from each file in it, and says so: what
+ * Takes other users' rights from the head's folder and from each file in it, and says so: what
  * others could read may be known to them. Throws `data_dir_unusable` where that cannot be done.
  */
 export function repairModes(dir: string, log: Log): void {
@@ -24,11 +24,11 @@ function repair(place: string, { log, mode }: { log: Log; mode: number }): void 
   } catch (error) {
     throw new LlmnodeError(
       "data_dir_unusable",
-      `${place} is open to others and cannot be closed: ${messageOf(error)}`,
+      `${place} is readable by other users, and its mode cannot be changed: ${messageOf(error)}`,
       { hints: [`as its owner:   chmod ${mode.toString(8)} ${place}`], cause: error },
     );
   }
-  log.warn("a file of the head was open to other users; it is closed now", {
+  log.warn("a file of the head was readable by other users; its mode is corrected", {
     file: place,
     mode: found.toString(8),
   });

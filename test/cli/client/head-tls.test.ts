@@ -172,7 +172,7 @@ test("a head by TLS from its command line: banner, status, doctor, SIGHUP, and i
   const second = await testPair();
   second.into(dir.path);
   head.kill("SIGHUP");
-  await head.waitForLine(/clients are shown a new certificate/);
+  await head.waitForLine(/clients get a new certificate/);
   expect(await shownBy(port)).toBe(new X509Certificate(second.cert).fingerprint256);
   await waitFor(() => readFrontNote(data)?.certificate === second.cert);
   const again = await run({ LLMNODE_DATA: data }, "status", "--head", url);

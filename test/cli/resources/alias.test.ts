@@ -60,7 +60,7 @@ test("set, list, show and rm, in words and as JSON", async () => {
   expect(await alias("rm", "fast")).toEqual({
     code: 0,
     stdout: "",
-    stderr: "fast: removed\n  all leads to fast, now as to a model\n",
+    stderr: "fast: removed\n  all still points to fast, which is now read as a model\n",
   });
   expect((await alias("rm", "all")).code).toBe(0);
   expect((await alias("list", "--json")).stdout).toContain('"aliases":[]');

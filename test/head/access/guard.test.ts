@@ -281,7 +281,9 @@ test("the admin token is made once, for its owner alone; a restored copy is clos
     for (const name of ["admin-token", "identity.pem", "store.sqlite", "join-token"]) {
       expect([name, mode(name)]).toEqual([name, 0o600]);
     }
-    expect(head.lines.filter((line) => line.includes("was open to other users")).length).toBe(4);
+    expect(head.lines.filter((line) => line.includes("was readable by other users")).length).toBe(
+      4,
+    );
   }
   writeFileSync(file, "nonsense\n");
   const failed = await startTestHead(FAST, { dataDir: dir.path }).then(

@@ -77,7 +77,7 @@ test("what cannot be used is said in one line", async () => {
     ],
     [
       { cert, key: file("secret.key", encrypted) },
-      /^the key in .*secret.key is encrypted, and nobody can be asked for its passphrase: openssl pkey/,
+      /^the key in .*secret.key is encrypted, and the head cannot ask for its passphrase: openssl pkey/,
     ],
     [
       { cert: file("cut.pem", pair.cert.slice(0, 200)), key },
@@ -100,10 +100,10 @@ test("a certificate that does not hold now is said with its dates", async () => 
   });
   const files = pair.into(dir.path);
   expect(await failure(files, Date.parse("2032-01-01T00:00:00Z"))).toMatch(
-    /has expired: it held until 2031-01-01T00:00:00.000Z$/,
+    /has expired: it was valid until 2031-01-01T00:00:00.000Z$/,
   );
   expect(await failure(files, Date.parse("2029-01-01T00:00:00Z"))).toMatch(
-    /does not hold yet: from 2030-01-01.* clock says 2029-01-01/,
+    /is not valid yet: from 2030-01-01.* clock says 2029-01-01/,
   );
   expect(await failure(files, Date.parse("2030-06-01T00:00:00Z"))).toBe("none");
 });

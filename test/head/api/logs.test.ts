@@ -163,7 +163,7 @@ test("a worker of an older version says that it has no such engine; no engine is
   await worker.next("welcome");
   const response = await get(head, `worker=${worker.id}`);
   expect([response.status, engine.seen.length]).toEqual([501, 0]);
-  expect(await response.text()).toContain("of a version that cannot show");
+  expect(await response.text()).toContain("runs a version that cannot show");
 });
 
 test("a head that stops does not wait for followers, and tells them", async () => {

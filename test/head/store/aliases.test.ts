@@ -127,7 +127,7 @@ test("a chain goes on to the first model that has a replica, through other alias
   await serve(head, ["A"]);
   expect(await chat(head, "fast")).toBe("A");
   expect((await admin(head, "aliases/remove", { name: "small" })).json["warnings"]).toEqual([
-    "fast leads to small, now as to a model",
+    "fast still points to small, which is now read as a model",
   ]);
 });
 
@@ -216,7 +216,7 @@ test("a name of a model is taken only by force, and a model that comes later is 
   expect(await chat(head, "new")).toBe("B");
   await serve(head, ["new"]);
   expect([await chat(head, "new"), await chat(head, "new")]).toEqual(["B", "B"]);
-  const warnings = head.lines.filter((line) => line.includes("hides a model of its name"));
+  const warnings = head.lines.filter((line) => line.includes("hides a model of the same name"));
   expect(warnings).toEqual([expect.stringContaining("alias=new")]);
 });
 

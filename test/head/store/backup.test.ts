@@ -152,7 +152,7 @@ test("only the admin token gets one, and it is written down who did", async () =
   const refused = await post({ "x-api-key": String(made["key"]) });
   expect([refused.status, await refused.text()]).toEqual([
     403,
-    expect.stringContaining("this needs the admin token"),
+    expect.stringContaining("it needs the admin token"),
   ]);
   expect((await post(head.operator)).status).toBe(200);
   const audit = JSON.stringify(await ask(head, "/api/v1/audit"));
