@@ -65,7 +65,7 @@ export function createAliases(options: AliasesOptions): HeadAliases {
   const kept = new Map<string, { alias: Alias; setAt: number }>();
   /** Kept apart, since that is what requests look into. */
   const table = new Map<string, Alias>();
-  /** Aliases whose hidden model has been told of. */
+  /** Aliases whose hidden model is in the log already. */
   const warned = new Set<string>();
 
   const take = (key: string, value: unknown): void => {
@@ -92,7 +92,7 @@ export function createAliases(options: AliasesOptions): HeadAliases {
     alias,
     setAt,
     hidesModel: isHere(alias.name) || options.isKnown(alias.name),
-    models: resolveAlias(table, alias, null).map(({ model }) => model),
+    models: modelsIn(table, alias) ?? [],
   });
 
   return {
@@ -114,9 +114,7 @@ export function createAliases(options: AliasesOptions): HeadAliases {
       return { info, warnings: absent.map(absentWarning) };
     },
     async remove(name) {
-      if (!store.get(`${PREFIX}${name}`)) {
-        throw new LlmnodeError("not_found", `there is no alias ${cleanLine(name, 80)}`);
-      }
+      if (!store.get(`${PREFIX}${name}`)) throw noSuchAlias(name);
       await store.delete(`${PREFIX}${name}`, { durable: true });
       log.info("alias removed", { alias: name });
       const leaders = leadersTo(table, name);
@@ -136,12 +134,18 @@ export function createAliases(options: AliasesOptions): HeadAliases {
       return resolveAlias(table, alias, options.random);
     },
     names: () => table.keys(),
-    modelsOf(name) {
-      const alias = findAlias(table, name);
-      return alias && resolveAlias(table, alias, null).map(({ model }) => model);
-    },
+    modelsOf: (name) => modelsIn(table, findAlias(table, name)),
     [Symbol.dispose]: unwatch,
   };
+}
+
+function noSuchAlias(name: string): LlmnodeError {
+  return new LlmnodeError("not_found", `there is no alias ${cleanLine(name, 80)}`);
+}
+
+/** The models that an alias leads to; null for none. */
+function modelsIn(table: ReadonlyMap<string, Alias>, alias: Alias | null): string[] | null {
+  return alias && resolveAlias(table, alias, null).map(({ model }) => model);
 }
 
 function hidesModel(name: string): LlmnodeError {
