@@ -65,7 +65,7 @@ const ROOMS: Record<string, string[]> = {
     "engine/docker",
     "engine/supervise",
   ],
-  util: ["util", "util/http"],
+  util: ["util util/flow", "util/http"],
 };
 
 /** Each third-party package, and each part of Bun that opens something, has one home. */

@@ -9,8 +9,8 @@ import {
   type RequestHead,
 } from "../protocol/lane-frames.ts";
 import { messageOf, systemCode } from "../protocol/errors.ts";
-import { type ByteQueue, createByteQueue } from "../util/byte-queue.ts";
-import { type Credit, createCredit } from "../util/credit.ts";
+import { type ByteQueue, createByteQueue } from "../util/flow/byte-queue.ts";
+import { type Credit, createCredit } from "../util/flow/credit.ts";
 import type { AnswerBody } from "../util/http/body.ts";
 import type { HttpAnswer, HttpClient } from "../util/http/client.ts";
 import type { LogService, OwnAnswer } from "./logs.ts";

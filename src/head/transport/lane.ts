@@ -8,8 +8,8 @@ import {
   type ResponseHead,
 } from "../../protocol/lane-frames.ts";
 import type { UpstreamRequest } from "../../proxy/request/upstream.ts";
-import { type ByteQueue, createByteQueue } from "../../util/byte-queue.ts";
-import { type Credit, createCredit } from "../../util/credit.ts";
+import { type ByteQueue, createByteQueue } from "../../util/flow/byte-queue.ts";
+import { type Credit, createCredit } from "../../util/flow/credit.ts";
 
 /** What the socket of a lane can do. */
 export interface LaneSocket {

@@ -1,6 +1,6 @@
 /** An answer's bytes between the socket that brings them and the reader that takes them. */
 
-import { createNotifier } from "../notifier.ts";
+import { createNotifier } from "../flow/notifier.ts";
 
 /** For one reader that does one thing at a time. */
 export interface AnswerBody {

@@ -1,6 +1,6 @@
 /** One TCP or TLS connection to an HTTP server, used by one request after the other. */
 
-import { createNotifier } from "../notifier.ts";
+import { createNotifier } from "../flow/notifier.ts";
 
 export interface ConnectionUser {
   data(bytes: Buffer): void;
