@@ -1,4 +1,4 @@
-/** Addresses as people write them: `host`, `host:port`, `[v6]:port`, `:port`. */
+/** Addresses as people write them: `host`, `host:port`, `[v6]:port`, `:port`; URLs of HTTP proxies. */
 
 export interface HostPort {
   /** A name or an address, IPv6 without brackets. */
@@ -54,4 +54,31 @@ export function peerHost(peer: string): string {
 /** IPv4 in its usual form, also where it came to an IPv6 socket. */
 export function plainAddress(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, "");
+}
+
+/**
+ * `http://host:port` or `https://...`, with `user:password@` if need be; a bare `host:port` means
+ * http. Null for anything else, SOCKS proxies included.
+ */
+export function parseProxyUrl(text: string): URL | null {
+  const url = URL.parse(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`);
+  if (url === null || url.hostname === "") return null;
+  if (url.protocol !== "http:" && url.protocol !== "https:") return null;
+  if (`${url.pathname}${url.search}${url.hash}` !== "/") return null;
+  return isDecodable(url.username) && isDecodable(url.password) ? url : null;
+}
+
+function isDecodable(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** For logs and messages: without the password. */
+export function shownProxy(url: URL): string {
+  const hidden = url.username !== "" || url.password !== "" ? "***@" : "";
+  return `${url.protocol}//${hidden}${url.host}`;
 }

@@ -24,9 +24,8 @@ import type { EngineTarget } from "./lane.ts";
 import { type LaneAddress, startLanes } from "./lanes.ts";
 import { startLink } from "./link.ts";
 import type { LogService } from "./logs.ts";
-import { createLoadReport } from "./load.ts";
+import { createLoadReport, createReporter } from "./report.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
-import { createReporter } from "./report.ts";
 import type { HardwareReport } from "./telemetry.ts";
 import { startViaProxy, type ViaProxy } from "./via-proxy.ts";
 

@@ -1,8 +1,9 @@
-/** Puts what the supervisor knows into session messages, and sends only what changed. */
+/** What a worker reports of its engine, only what changed: its state and models as messages, its load in heartbeats. */
 
+import type { LoadSample } from "../engine/ask/load.ts";
+import type { EngineLoad, Model, WorkerMessage } from "../protocol/messages.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import { writeReport } from "../protocol/engine-report.ts";
-import type { Model, WorkerMessage } from "../protocol/messages.ts";
 
 export interface ReportOptions {
   engine: string;
@@ -90,4 +91,47 @@ function pages(models: Model[]): Model[][] {
     bytes += size;
   }
   return all;
+}
+
+export interface LoadReportOptions {
+  engine: string;
+  latest: () => LoadSample | null;
+  /** One-token generations that failed in a row; null: none is known of. */
+  failedGenerations: () => number | null;
+  /** Unchanged figures are said again after this: less than the head lets them hold. */
+  repeatMs: number;
+}
+
+export interface LoadReport {
+  /** What is new since the last call; unknown load is left to grow old at the head. */
+  next(): EngineLoad[];
+  /** A new session knows nothing yet. */
+  forget(): void;
+}
+
+export function createLoadReport(options: LoadReportOptions): LoadReport {
+  const { engine, latest, failedGenerations, repeatMs } = options;
+  type Figures = Omit<EngineLoad, "engine" | "sampleAgeMs">;
+  let last: { load: Figures; at: number } | null = null;
+  return {
+    next() {
+      const sample = latest();
+      const failed = failedGenerations();
+      if (sample === null && failed === null) return [];
+      const flow = sample?.flow ?? null;
+      const load: Figures = {
+        ...sample?.load,
+        ...(flow !== null && { flow }),
+        ...(failed !== null && { failedGenerations: failed }),
+      };
+      const now = performance.now();
+      const isOld = last === null || now - last.at >= repeatMs;
+      if (!isOld && Bun.deepEquals(last?.load, load)) return [];
+      last = { load, at: now };
+      return [{ engine, ...load, sampleAgeMs: sample?.ageMs ?? 0 }];
+    },
+    forget() {
+      last = null;
+    },
+  };
 }

@@ -4,8 +4,7 @@ import net from "node:net";
 import tls from "node:tls";
 import { messageOf } from "../protocol/errors.ts";
 import { plainReason } from "../protocol/pin.ts";
-import { formatHostPort, type HostPort } from "../util/host-port.ts";
-import { shownProxy } from "../util/proxy-url.ts";
+import { formatHostPort, type HostPort, shownProxy } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
 
 export interface ViaProxyOptions {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { LoadSample } from "../../src/engine/ask/load.ts";
-import { createLoadReport } from "../../src/worker/load.ts";
+import { createLoadReport } from "../../src/worker/report.ts";
 import { FAST, startTestHead } from "../helpers/cluster.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { sim, startTestWorker, tempDir } from "../helpers/worker.ts";

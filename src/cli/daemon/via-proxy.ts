@@ -1,7 +1,7 @@
 /** Reads `join --via-proxy`: a proxy's URL, or the word that the environment names it. */
 
 import { usage } from "../base/messages.ts";
-import { parseProxyUrl } from "../../util/proxy-url.ts";
+import { parseProxyUrl } from "../../util/host-port.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Options, Environment, OptionSpec } from "../base/options.ts";

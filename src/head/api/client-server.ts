@@ -3,7 +3,7 @@
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { errorResponse } from "../../proxy/record/error-answer.ts";
 import { formatHostPort, type HostPort } from "../../util/host-port.ts";
-import { waitingConnections } from "../../util/accept-queue.ts";
+import { waitingConnections } from "../../util/tcp.ts";
 import type { Log } from "../../util/log.ts";
 import type { Api } from "./api.ts";
 import { readTlsPair, stampOf, type TlsFiles, type TlsPair } from "./client-tls.ts";

@@ -4,7 +4,7 @@ import { fillBare } from "../../../src/cli/parse/line.ts";
 import { createOptions } from "../../../src/cli/base/options.ts";
 import { readViaProxy, VIA_PROXY_OPTION } from "../../../src/cli/daemon/via-proxy.ts";
 import { LlmnodeError } from "../../../src/protocol/errors.ts";
-import { parseProxyUrl, shownProxy } from "../../../src/util/proxy-url.ts";
+import { parseProxyUrl, shownProxy } from "../../../src/util/host-port.ts";
 import { FAST, startTestHead } from "../../helpers/cluster.ts";
 import { startConnectProxy } from "../../helpers/connect-proxy.ts";
 import { startEngine } from "../../helpers/engine.ts";

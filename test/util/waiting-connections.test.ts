@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import net from "node:net";
-import { waitingConnections } from "../../src/util/accept-queue.ts";
+import { waitingConnections } from "../../src/util/tcp.ts";
 
 test.if(process.platform === "linux")("a listener that keeps up has nobody waiting", async () => {
   const server = net.createServer((socket) => socket.destroy());
