@@ -31,34 +31,25 @@ export interface Gpus extends AsyncDisposable {
   processes(): Promise<GpuProcess[] | null>;
 }
 
-export interface GpuSettings {
-  loop: Partial<NvidiaLoopSettings>;
+export const GPU_DEFAULTS = {
+  loop: {} as Partial<NvidiaLoopSettings>,
   /** Between two readings of the processes; each is a program of its own. */
-  processesMs: number;
-  /** Between two readings of MIG instances, which cost seconds of CPU on a machine of many GPUs. */
-  migMs: number;
-  /** Between two readings of AMD GPUs; each starts a Python program. */
-  amdMs: number;
-  /** How long one of these programs may take. */
-  toolTimeoutMs: number;
-  /** How long it may take where a caller waits for it. */
-  promptTimeoutMs: number;
-  /** How long a GPU is reported after its last reading, or three times its interval. */
-  forgetMs: number;
-  /** Where the machine's memory is read, for GPUs that share it. */
-  memoryFile: string;
-}
-
-export const GPU_DEFAULTS: GpuSettings = {
-  loop: {},
   processesMs: 15_000,
+  /** Between two readings of MIG instances, which cost seconds of CPU on a machine of many GPUs. */
   migMs: 60_000,
+  /** Between two readings of AMD GPUs; each starts a Python program. */
   amdMs: 10_000,
+  /** How long one of these programs may take. */
   toolTimeoutMs: 20_000,
+  /** How long it may take where a caller waits for it. */
   promptTimeoutMs: 5_000,
+  /** How long a GPU is reported after its last reading, or three times its interval. */
   forgetMs: 30_000,
+  /** Where the machine's memory is read, for GPUs that share it. */
   memoryFile: "/proc/meminfo",
 };
+
+export type GpuSettings = typeof GPU_DEFAULTS;
 
 /** Answers of all GPUs in full: some 30 KB each. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;

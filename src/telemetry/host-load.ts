@@ -22,20 +22,16 @@ export interface HostLoad {
   at: number;
 }
 
-export interface HostSettings {
+export const HOST_DEFAULTS = {
   /** Between two readings of CPU and memory, which start no program. */
-  intervalMs: number;
-  /** Between two readings of disk and network: the latter starts some programs. */
-  slowMs: number;
-  /** How long the disk may take to answer: one behind a network may be away. */
-  diskTimeoutMs: number;
-}
-
-export const HOST_DEFAULTS: HostSettings = {
   intervalMs: 2_000,
+  /** Between two readings of disk and network: the latter starts some programs. */
   slowMs: 30_000,
+  /** How long the disk may take to answer: one behind a network may be away. */
   diskTimeoutMs: 5_000,
 };
+
+export type HostSettings = typeof HOST_DEFAULTS;
 
 export interface HostLoadOptions {
   /** The folder of the model cache. */

@@ -18,34 +18,25 @@ export interface NvidiaLoopOptions {
   settings: NvidiaLoopSettings;
 }
 
-export interface NvidiaLoopSettings {
+export const NVIDIA_LOOP_DEFAULTS = {
   /** Between two readings of all GPUs; one reading may take as long again on many GPUs. */
-  intervalMs: number;
-  /** How long until the first line: without persistence mode a driver is loaded for it. */
-  firstLineMs: number;
-  /** How long it may be silent after that. */
-  silentMs: number;
-  /** Wait before the first restart; doubles with each failure. */
-  backoffFirstMs: number;
-  backoffMaxMs: number;
-  /** A life of this length starts the backoff anew. */
-  backoffResetMs: number;
-  /** Between two readings where each needs a program of its own. */
-  pollMs: number;
-  /** Between two looks for a program that is not there. */
-  absentRetryMs: number;
-}
-
-export const NVIDIA_LOOP_DEFAULTS: NvidiaLoopSettings = {
   intervalMs: 2_000,
+  /** How long until the first line: without persistence mode a driver is loaded for it. */
   firstLineMs: 30_000,
+  /** How long it may be silent after that. */
   silentMs: 10_000,
+  /** Wait before the first restart; doubles with each failure. */
   backoffFirstMs: 1_000,
   backoffMaxMs: 60_000,
+  /** A life of this length starts the backoff anew. */
   backoffResetMs: 60_000,
+  /** Between two readings where each needs a program of its own. */
   pollMs: 10_000,
+  /** Between two looks for a program that is not there. */
   absentRetryMs: 60_000,
 };
+
+export type NvidiaLoopSettings = typeof NVIDIA_LOOP_DEFAULTS;
 
 /** No line of the answer is nearly as long. */
 const MAX_LINE_CHARS = 4096;

@@ -11,14 +11,14 @@ export interface CacheGrowth {
   measure(): Promise<number>;
 }
 
-export interface CacheLimits {
+const LIMITS = {
   /** Most entries of folders that one look reads. */
-  maxEntries: number;
+  maxEntries: 5_000,
   /** Deepest folder below the cache that is read. */
-  maxDepth: number;
-}
+  maxDepth: 6,
+};
 
-const LIMITS: CacheLimits = { maxEntries: 5_000, maxDepth: 6 };
+export type CacheLimits = typeof LIMITS;
 
 const HUGGING_FACE_KINDS: ReadonlySet<EngineKind> = new Set([
   "vllm",

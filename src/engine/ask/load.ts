@@ -9,32 +9,24 @@ import { PRESETS } from "../presets/all.ts";
 import type { EngineKind, EngineStatus } from "../status.ts";
 import type { EngineState } from "../../protocol/engine-report.ts";
 
-export interface LoadSettings {
+export const LOAD_DEFAULTS = {
   /** Between two readings, ... */
-  everyMs: number;
-  /** ... and while requests wait inside the engine. */
-  busyMs: number;
-  /** Longest wait for one answer. */
-  timeoutMs: number;
-  /** Readings that must fail in a row before other sources are tried. */
-  failuresUntilOther: number;
-  /** Between two tries while no source answers. */
-  retryMs: number;
-  /** Larger answers are not read. */
-  maxBytes: number;
-  /** Whether sources may be read that empty themselves by it (TensorRT-LLM's `/metrics`). */
-  destructive: boolean;
-}
-
-export const LOAD_DEFAULTS: LoadSettings = {
   everyMs: 1_000,
+  /** ... and while requests wait inside the engine. */
   busyMs: 250,
+  /** Longest wait for one answer. */
   timeoutMs: 2_000,
+  /** Readings that must fail in a row before other sources are tried. */
   failuresUntilOther: 5,
+  /** Between two tries while no source answers. */
   retryMs: 30_000,
+  /** Larger answers are not read. */
   maxBytes: 2 * 1024 * 1024,
+  /** Whether sources may be read that empty themselves by it (TensorRT-LLM's `/metrics`). */
   destructive: false,
 };
+
+export type LoadSettings = typeof LOAD_DEFAULTS;
 
 export interface LoadSample {
   load: LoadNumbers;

@@ -33,20 +33,16 @@ export interface LogGap {
   bytes: number;
 }
 
-export interface LogIndexOptions {
+export const LOG_INDEX_DEFAULTS = {
   /** The length of a stretch: how precisely the time of a line is known. */
-  pointMs: number;
-  /** Stretches that are kept; beyond, the older half is kept half as precisely. */
-  maxPoints: number;
-  /** How often times are written down, at most. */
-  saveMs: number;
-}
-
-export const LOG_INDEX_DEFAULTS: LogIndexOptions = {
   pointMs: 2_000,
+  /** Stretches that are kept; beyond, the older half is kept half as precisely. */
   maxPoints: 1_024,
+  /** How often times are written down, at most. */
   saveMs: 30_000,
 };
+
+export type LogIndexOptions = typeof LOG_INDEX_DEFAULTS;
 
 /** What is known of the log; changed by the index's own functions only. */
 export interface LogFacts {

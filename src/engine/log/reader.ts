@@ -11,25 +11,19 @@ import type { LogIndex } from "./log-index.ts";
 import { endOf, lineAt, nextLineStart, type OpenLog, readAt } from "./places.ts";
 import { rangeOf, runsAt } from "./range.ts";
 
-export interface LogReaderSettings {
+export const LOG_READER_DEFAULTS = {
   /** Between two polls for what is new. */
-  pollMs: number;
-  /** How much farther than before a follower may fall behind before it skips. */
-  maxBehindBytes: number;
-  /** What a follower that skips is still shown of the past. */
-  skipKeepBytes: number;
-  lineMaxBytes: number;
-  /** How long `next` waits at most. */
-  beatMs: number;
-}
-
-export const LOG_READER_DEFAULTS: LogReaderSettings = {
   pollMs: 150,
+  /** How much farther than before a follower may fall behind before it skips. */
   maxBehindBytes: 1024 * 1024,
+  /** What a follower that skips is still shown of the past. */
   skipKeepBytes: 64 * 1024,
   lineMaxBytes: 16 * 1024,
+  /** How long `next` waits at most. */
   beatMs: 10_000,
 };
+
+export type LogReaderSettings = typeof LOG_READER_DEFAULTS;
 
 export interface LogReader {
   /**
