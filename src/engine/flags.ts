@@ -1,8 +1,6 @@
 /** Finds the values of flags in an argument list without knowing the other flags. */
 
 export interface FlagSyntax {
-  /** Whether `--name=value` is one argument of this form. Default true. */
-  equals?: boolean;
   /** Whether a flag may be cut short, as Python's argparse allows. Default false. */
   prefixes?: boolean;
 }
@@ -18,7 +16,7 @@ export function flagValues(
 ): string[] {
   const found: string[] = [];
   for (let i = 0; i < args.length; i += 1) {
-    const flag = readFlag(args[i] ?? "", syntax);
+    const flag = readFlag(args[i] ?? "");
     if (!flag || !matches(flag.name, names, syntax)) continue;
     const value = flag.value ?? args[i + 1];
     if (value === undefined) continue;
@@ -45,7 +43,7 @@ export function listFlag(
 ): string[] {
   let found: string[] = [];
   for (let i = 0; i < args.length; i += 1) {
-    const flag = readFlag(args[i] ?? "", syntax);
+    const flag = readFlag(args[i] ?? "");
     if (!flag || !matches(flag.name, names, syntax)) continue;
     const rest = args.slice(i + 1);
     const end = rest.findIndex((arg) => arg.startsWith("-"));
@@ -62,7 +60,7 @@ export function hasFlag(
   syntax: FlagSyntax = {},
 ): boolean {
   return args.some((arg) => {
-    const flag = readFlag(arg, syntax);
+    const flag = readFlag(arg);
     return flag !== null && matches(flag.name, names, syntax);
   });
 }
@@ -77,7 +75,7 @@ export function firstPositional(
 ): string | null {
   for (let i = 0; i < args.length; i += 1) {
     const arg = args[i] ?? "";
-    const flag = readFlag(arg, {});
+    const flag = readFlag(arg);
     if (!flag) return arg;
     if (flag.value !== null || isSwitch(flag.name)) continue;
     const isList = lists.includes(flag.name);
@@ -118,9 +116,9 @@ export function commaList(text: string | null | undefined): string[] {
     .filter((part) => part !== "");
 }
 
-function readFlag(arg: string, syntax: FlagSyntax): { name: string; value: string | null } | null {
+function readFlag(arg: string): { name: string; value: string | null } | null {
   if (!/^-{1,2}[A-Za-z]/.test(arg)) return null;
-  const cut = syntax.equals === false ? -1 : arg.indexOf("=");
+  const cut = arg.indexOf("=");
   const name = cut < 0 ? arg : arg.slice(0, cut);
   const value = cut < 0 ? null : arg.slice(cut + 1);
   return { name: name.replaceAll("_", "-"), value };

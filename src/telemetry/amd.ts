@@ -2,7 +2,7 @@
 
 import { cleanLine } from "../util/text.ts";
 import { bytesIn, type GpuProcess, type GpuSample, numberIn, percentIn } from "./gpu.ts";
-import { isRecord } from "../util/json.ts";
+import { fieldsIn, parseJson } from "../util/json.ts";
 
 // Sources: outputs of amd-smi 24 to 26 (ROCm 6 and 7) and rocm-smi 5.7 to 7.
 
@@ -21,22 +21,22 @@ export function readAmdSmi(
   return rows.flatMap((row): GpuSample[] => {
     const index = rowIndex(row);
     if (index === null) return [];
-    const power = fields(row["power"]);
-    const memory = fields(row["mem_usage"]);
-    const heat = fields(row["temperature"]);
-    const limit = fields(fields(named.get(index))["limit"]);
-    const asic = fields(fields(named.get(index))["asic"]);
+    const power = fieldsIn(row["power"]);
+    const memory = fieldsIn(row["mem_usage"]);
+    const heat = fieldsIn(row["temperature"]);
+    const limit = fieldsIn(fieldsIn(named.get(index))["limit"]);
+    const asic = fieldsIn(fieldsIn(named.get(index))["asic"]);
     return [
       {
         uuid: uuids.get(index) ?? `amd-${index}`,
         index,
         name: cleanLine(String(asic["market_name"] ?? "AMD GPU"), 100),
-        utilizationPercent: percentIn(measured(fields(row["usage"])["gfx_activity"])),
+        utilizationPercent: percentIn(measured(fieldsIn(row["usage"])["gfx_activity"])),
         memoryUsedBytes: bytesIn(measured(memory["used_vram"]), "MB"),
         memoryTotalBytes: bytesIn(measured(memory["total_vram"]), "MB"),
         powerWatts: numberIn(measured(power["socket_power"] ?? power["average_socket_power"])),
         powerLimitWatts: numberIn(
-          measured(limit["socket_power"] ?? fields(limit["ppt0"])["socket_power_limit"]),
+          measured(limit["socket_power"] ?? fieldsIn(limit["ppt0"])["socket_power_limit"]),
         ),
         temperatureCelsius: numberIn(measured(heat["edge"])) ?? numberIn(measured(heat["hotspot"])),
         unified: false,
@@ -49,11 +49,11 @@ export function readAmdSmi(
 /** From `rocm-smi --json` with what `ROCM_SMI_ARGS` asks; null when it is not such an answer. */
 export function readRocmSmi(text: string): GpuSample[] | null {
   const root = parse(text);
-  if (root === null || Array.isArray(root)) return null;
-  return Object.entries(fields(root)).flatMap(([key, value]): GpuSample[] => {
+  if (root === undefined || root === null || Array.isArray(root)) return null;
+  return Object.entries(fieldsIn(root)).flatMap(([key, value]): GpuSample[] => {
     const index = /^card(\d{1,4})$/.exec(key)?.[1];
     if (index === undefined) return [];
-    const card = fields(value);
+    const card = fieldsIn(value);
     const first = (...names: string[]) =>
       names.map((name) => card[name]).find((found) => typeof found === "string") as
         string | undefined;
@@ -86,15 +86,8 @@ export function readRocmSmi(text: string): GpuSample[] | null {
 }
 
 export const ROCM_SMI_ARGS = [
-  "--showuniqueid",
-  "--showproductname",
-  "--showuse",
-  "--showmeminfo",
-  "vram",
-  "--showpower",
-  "--showmaxpower",
-  "--showtemp",
-  "--json",
+  ...["--showuniqueid", "--showproductname", "--showuse", "--showmeminfo", "vram"],
+  ...["--showpower", "--showmaxpower", "--showtemp", "--json"],
 ];
 
 /** From `amd-smi process --json`; null when it is not such an answer. */
@@ -107,12 +100,12 @@ export function readAmdProcesses(text: string, list: string): GpuProcess[] | nul
     const entries = Array.isArray(row["process_list"]) ? row["process_list"] : [];
     return entries.flatMap((entry): GpuProcess[] => {
       // In words where there are none: "No running processes detected".
-      const info = fields(fields(entry)["process_info"]);
+      const info = fieldsIn(fieldsIn(entry)["process_info"]);
       const pid = info["pid"];
       if (index === null || typeof pid !== "number" || !Number.isSafeInteger(pid) || pid <= 0) {
         return [];
       }
-      const memory = fields(info["memory_usage"])["vram_mem"] ?? info["mem_usage"];
+      const memory = fieldsIn(info["memory_usage"])["vram_mem"] ?? info["mem_usage"];
       const gpu = uuids.get(index) ?? `amd-${index}`;
       return [{ pid, gpu, memoryBytes: bytesIn(measured(memory), "B") }];
     });
@@ -133,8 +126,8 @@ function uuidsOf(list: string): Map<number, string> {
 /** A list of GPUs, bare (to ROCm 6) or as `gpu_data` (from ROCm 7 on). */
 function gpuRows(text: string): Record<string, unknown>[] | null {
   const root = parse(text);
-  const rows = Array.isArray(root) ? root : fields(root)["gpu_data"];
-  return Array.isArray(rows) ? rows.map(fields) : null;
+  const rows = Array.isArray(root) ? root : fieldsIn(root)["gpu_data"];
+  return Array.isArray(rows) ? rows.map(fieldsIn) : null;
 }
 
 function rowIndex(row: Record<string, unknown>): number | null {
@@ -145,7 +138,7 @@ function rowIndex(row: Record<string, unknown>): number | null {
 /** `{"value": 72, "unit": "%"}`, `72` and `"72"` as one text; the unit is a part of it. */
 function measured(value: unknown): string | undefined {
   if (typeof value === "number" || typeof value === "string") return String(value);
-  const { value: amount, unit } = fields(value);
+  const { value: amount, unit } = fieldsIn(value);
   if (typeof amount !== "number" && typeof amount !== "string") return undefined;
   return typeof unit === "string" ? `${amount} ${unit}` : String(amount);
 }
@@ -153,15 +146,5 @@ function measured(value: unknown): string | undefined {
 function parse(text: string): unknown {
   // Warnings may stand before the JSON.
   const start = text.search(/^[ \t]*[[{]/m);
-  if (start < 0) return null;
-  try {
-    return JSON.parse(text.slice(start));
-  } catch {
-    return null;
-  }
-}
-
-function fields(value: unknown): Record<string, unknown> {
-  if (!isRecord(value)) return {};
-  return Object.fromEntries(Object.entries(value));
+  return start < 0 ? undefined : parseJson(text.slice(start));
 }

@@ -3,24 +3,17 @@
 import { cleanLine } from "../util/text.ts";
 import { bytesIn, type GpuProcess, type GpuSample, numberIn, percentIn } from "./gpu.ts";
 
+const BASIC_FIELDS = "index uuid memory.total memory.used utilization.gpu temperature.gpu".split(
+  " ",
+);
+
 /**
  * Sets of fields, the richest first: one field that a driver does not know fails the whole query.
  * `name` comes last, since a name may hold a comma. Source: nvidia-smi --help-query-gpu.
  */
 export const GPU_FIELDS: readonly (readonly string[])[] = [
-  [
-    "index",
-    "uuid",
-    "memory.total",
-    "memory.used",
-    "utilization.gpu",
-    "temperature.gpu",
-    "power.draw",
-    "power.limit",
-    "mig.mode.current",
-    "name",
-  ],
-  ["index", "uuid", "memory.total", "memory.used", "utilization.gpu", "temperature.gpu", "name"],
+  [...BASIC_FIELDS, "power.draw", "power.limit", "mig.mode.current", "name"],
+  [...BASIC_FIELDS, "name"],
 ];
 
 export const PROCESS_FIELDS = ["gpu_uuid", "pid", "used_gpu_memory"] as const;

@@ -4,20 +4,13 @@ import { messageOf } from "../protocol/errors.ts";
 import { cleanLine } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
 
-/** There is no such program on the PATH. */
-export interface ToolAbsent {
-  outcome: "absent";
-}
-
-/** It ended with an error, or was not done in time; `reason` is one line for people. */
-export interface ToolFailed {
-  outcome: "failed";
-  reason: string;
-}
-
-export type ToolText = { outcome: "answered"; text: string } | ToolAbsent | ToolFailed;
-
-export type ToolAnswer = { outcome: "answered"; lines: string[] } | ToolAbsent | ToolFailed;
+type Answer<Content> =
+  | ({ outcome: "answered" } & Content)
+  /** There is no such program on the PATH. */
+  | { outcome: "absent" }
+  /** It ended with an error, or was not done in time; `reason` is one line for people. */
+  | { outcome: "failed"; reason: string };
+type ToolText = Answer<{ text: string }>;
 
 export interface ToolOptions {
   timeoutMs: number;
@@ -36,7 +29,7 @@ const MAX_OUTPUT_BYTES = 256 * 1024;
 export async function askTool(
   argv: readonly [string, ...string[]],
   options: ToolOptions,
-): Promise<ToolAnswer> {
+): Promise<Answer<{ lines: string[] }>> {
   const answer = await readTool(argv, options);
   return answer.outcome === "answered"
     ? { outcome: "answered", lines: linesOf(answer.text) }

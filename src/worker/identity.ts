@@ -1,18 +1,11 @@
 /** A worker's place on its machine: a folder with a lock, an id and a name that last. */
 
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { type FileLock, tryLock } from "./file-lock.ts";
 import { isRecord } from "../util/json.ts";
+import { writeJsonFile } from "../util/json-file.ts";
 
 export interface SlotOptions {
   dataDir: string;
@@ -200,9 +193,7 @@ function readSlotFile(dir: string): SlotFile | null {
 }
 
 function writeSlotFile(dir: string, content: SlotFile): void {
-  const file = path.join(dir, "slot.json");
-  writeFileSync(`${file}.new`, `${JSON.stringify(content)}\n`, { mode: 0o600 });
-  renameSync(`${file}.new`, file);
+  writeJsonFile(path.join(dir, "slot.json"), content);
 }
 
 function isFor(file: SlotFile | null, command: readonly string[]): boolean {

@@ -20,17 +20,8 @@ const LIMITS = {
 
 export type CacheLimits = typeof LIMITS;
 
-const HUGGING_FACE_KINDS: ReadonlySet<EngineKind> = new Set([
-  "vllm",
-  "sglang",
-  "tgi",
-  "tei",
-  "trtllm",
-  "lmdeploy",
-  "dynamo",
-  "llama-server",
-  "generic",
-]);
+/** All others keep models as Hugging Face's libraries do. */
+const NO_HUB: ReadonlySet<EngineKind> = new Set(["ollama", "sim"]);
 
 /**
  * The folders into which an engine downloads models. Sources: huggingface_hub's environment
@@ -46,7 +37,7 @@ export function cacheFolders(
   const folders: string[] = [];
   if (kind === "ollama") folders.push(env["OLLAMA_MODELS"] || join(home, ".ollama", "models"));
   if (kind === "llama-server") folders.push(env["LLAMA_CACHE"] || join(caches, "llama.cpp"));
-  if (HUGGING_FACE_KINDS.has(kind)) {
+  if (!NO_HUB.has(kind)) {
     const hub = env["HF_HUB_CACHE"] || env["HUGGINGFACE_HUB_CACHE"];
     folders.push(hub || join(env["HF_HOME"] || join(caches, "huggingface"), "hub"));
   }

@@ -152,10 +152,7 @@ const OWNERS: Readonly<Record<string, EngineKind>> = {
  */
 async function identifyEngine(client: EngineClient): Promise<EngineKind> {
   const list = await client.get("/v1/models");
-  if (list.status === 404 || list.status === 405) {
-    if (await isTei(client)) return "tei";
-    throwUnlessOk("/v1/models", list);
-  }
+  if ((list.status === 404 || list.status === 405) && (await isTei(client))) return "tei";
   throwUnlessOk("/v1/models", list);
   const card = listOf(fieldOf(parseJson(list.text, "GET /v1/models"), "data"))[0];
   const owner = textOf(fieldOf(card, "owned_by"));
@@ -184,7 +181,7 @@ async function jsonOrNull(client: EngineClient, path: string): Promise<unknown> 
   try {
     return await client.json(path);
   } catch (error) {
-    if (error instanceof LlmnodeError && error.code === "upstream_broken") return null;
+    if (isBroken(error)) return null;
     throw error;
   }
 }

@@ -1,8 +1,7 @@
 /** Picks the lines of a log that show why an engine ended, and makes them short. */
 
 import { isTrouble } from "./log-lines.ts";
-import { isTelling } from "./cause.ts";
-import { isHarmless } from "./rules.ts";
+import { isHarmless, isTelling } from "./rules.ts";
 
 const MAX_EVIDENCE_LINES = 8;
 const MAX_EVIDENCE_BYTES = 2048;

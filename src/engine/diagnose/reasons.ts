@@ -2,13 +2,12 @@
 
 import { cleanLine } from "../../util/text.ts";
 import { maskSecrets } from "../../util/mask.ts";
-import type { Failure, FailureClass } from "../failure.ts";
+import { CLASSES, type Failure, type FailureClass } from "../failure.ts";
 import { isVerdict, tellingLine } from "./log-lines.ts";
 import { type ContainerEnd, describeExit, type EngineExit } from "../process/process.ts";
 import { bareLine, collectEvidence } from "./evidence.ts";
-import { findCause, type Cause } from "./cause.ts";
+import { findCause, type Cause } from "./rules.ts";
 import { adviseOn } from "./hints.ts";
-import { CLASSES } from "./rules.ts";
 import type { EngineKind } from "../status.ts";
 
 export interface EngineEnding {

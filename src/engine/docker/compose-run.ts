@@ -6,7 +6,7 @@ import { sleep } from "../../util/sleep.ts";
 import type { LaunchContext, Launched } from "../process/launch.ts";
 import type { ProcessEntry } from "../process/proc.ts";
 import type { ContainerEnd, EngineExit, EngineProcess } from "../process/process.ts";
-import { trackTree, type EndLimits } from "../process/process-tree.ts";
+import { AT_ONCE, trackTree, type EndLimits } from "../process/process-tree.ts";
 import type { ComposeCommand } from "./argv/compose-command.ts";
 import { type Containers, processesOf } from "./containers.ts";
 import { spawnIntoLog } from "./follow-log.ts";
@@ -21,8 +21,6 @@ export const PROJECT_LABEL = "com.docker.compose.project";
 
 /** Most addresses of a project that are asked. */
 const MAX_ADDRESSES = 16;
-/** For compose's own processes once its containers are gone. */
-const AT_ONCE = { stopTimeoutMs: 0, interruptTimeoutMs: 0, groupStopTimeoutMs: 0 };
 
 export interface Project {
   context: LaunchContext;

@@ -13,28 +13,20 @@ import {
   takeDown,
   type Project,
 } from "./compose-run.ts";
-import { containersOf, type Containers } from "./containers.ts";
+import { containersOf } from "./containers.ts";
 import { spawnIntoLog } from "./follow-log.ts";
 import { isAlive } from "./inspect.ts";
-import { CONTAINER_DEFAULTS, type ContainerSettings } from "./settings.ts";
+import type { ContainerSettings } from "./settings.ts";
 import { createTool, wordsOf } from "./tool.ts";
 import { keepTrace } from "./trace.ts";
 
-export interface ComposeLauncherOptions {
-  command: ComposeCommand;
-  settings?: Partial<ContainerSettings>;
-}
-
-export function composeLauncher(options: ComposeLauncherOptions): Launcher {
-  const { command } = options;
-  const settings = { ...CONTAINER_DEFAULTS, ...options.settings };
-  const projectOf = (context: LaunchContext): Project => ({
-    context,
-    command,
-    settings,
-    containers: projectContainers(command, context, settings),
-    compose: createTool(command.compose, context.command, settings),
-  });
+export function composeLauncher(command: ComposeCommand, settings: ContainerSettings): Launcher {
+  const projectOf = (context: LaunchContext): Project => {
+    const tool = createTool(command.prefix, context.command, settings);
+    const containers = containersOf({ tool, name: command.tool }, settings);
+    const compose = createTool(command.compose, context.command, settings);
+    return { context, command, settings, containers, compose };
+  };
 
   return {
     async start(context) {
@@ -58,8 +50,7 @@ export function composeLauncher(options: ComposeLauncherOptions): Launcher {
       if (record.command_hash !== context.commandHash) return null;
       if (!(await listContainers(project)).some(isAlive)) return null;
       if (await isRecorded(record, context.engineId)) {
-        const target = { pid: record.pid, startTime: record.start_time };
-        return runProject(project, adoptProcess(target, { pollMs: context.adoptedPollMs }));
+        return runProject(project, adoptProcess(record, context.adoptedPollMs));
       }
       return runProject(project, await spawnIntoLog(context, attachWords(command)));
     },
@@ -72,15 +63,6 @@ export function composeLauncher(options: ComposeLauncherOptions): Launcher {
       return left.filter(isAlive).map((info) => `container ${info.name}`);
     },
   };
-}
-
-function projectContainers(
-  { prefix, tool }: ComposeCommand,
-  { command }: LaunchContext,
-  settings: ContainerSettings,
-): Containers {
-  const call = createTool(prefix, command, settings);
-  return containersOf({ tool: call, waiting: call, name: tool }, settings);
 }
 
 /** Throws LlmnodeError if the tool or its compose is not there, or no daemon answers. */

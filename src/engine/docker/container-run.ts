@@ -8,10 +8,10 @@ import type { LaunchContext, Launched } from "../process/launch.ts";
 import { portsOf } from "../process/network.ts";
 import type { ProcessEntry } from "../process/proc.ts";
 import type { ContainerEnd, EngineExit, EngineProcess } from "../process/process.ts";
-import { trackTree, type EndLimits } from "../process/process-tree.ts";
+import { AT_ONCE, send, trackTree, type EndLimits } from "../process/process-tree.ts";
 import type { ContainerCommand } from "./argv/command.ts";
 import { type Containers, type Inspection, processesOf } from "./containers.ts";
-import { followLog, lastWritten, signalTool } from "./follow-log.ts";
+import { followLog, lastWritten } from "./follow-log.ts";
 import { ENGINE_LABEL } from "./argv/inject.ts";
 import { addressesOf, hasAddress, isAlive, type ContainerInfo } from "./inspect.ts";
 import { createPullReader } from "./pull.ts";
@@ -34,9 +34,6 @@ export interface ContainerRunOptions {
   isAttached: boolean;
   pullsImage: boolean;
 }
-
-/** For the tool's processes once the container is gone: nothing depends on them any more. */
-const AT_ONCE = { stopTimeoutMs: 0, interruptTimeoutMs: 0, groupStopTimeoutMs: 0 };
 
 /** What is known of the run so far. */
 interface Running extends ContainerRunOptions {
@@ -246,7 +243,7 @@ async function endRun(
 /** Still pulling, or about to create it: the one signal that the client ever gets. */
 async function cancelClient(run: Running, { force }: EndLimits): Promise<void> {
   const { client, settings } = run;
-  if (!force?.aborted) signalTool(client.pid, "SIGTERM");
+  if (!force?.aborted) send(client.pid, "SIGTERM");
   const deadline = AbortSignal.timeout(settings.toolStopMs);
   while (!client.hasExited() && !deadline.aborted && (await findId(run)) === null) {
     await Promise.race([client.exited, sleep(settings.pollMs, deadline)]);

@@ -5,28 +5,30 @@ import { join, resolve } from "node:path";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { LaunchContext, Launched, Launcher, StartContext } from "../process/launch.ts";
 import { ENGINE_MARK, markedProcesses } from "../process/proc.ts";
-import { adoptProcess, findProgram, spawnEngine, type EngineProcess } from "../process/process.ts";
+import {
+  adoptProcess,
+  findProgram,
+  goneProcess,
+  spawnEngine,
+  type EngineProcess,
+} from "../process/process.ts";
+import { send } from "../process/process-tree.ts";
 import { isRecorded } from "../process/record.ts";
 import { adviseContainer, type AdviceFacts } from "./argv/advice.ts";
 import type { ContainerCommand } from "./argv/command.ts";
 import { runContainer } from "./container-run.ts";
 import { containersOf, type Containers, processesOf } from "./containers.ts";
-import { killGroup } from "./follow-log.ts";
 import { COMMAND_LABEL, ENGINE_LABEL, injectMarks } from "./argv/inject.ts";
 import { isAlive, type ContainerInfo } from "./inspect.ts";
 import { forgetTrace, keepTrace } from "./trace.ts";
-import { CONTAINER_DEFAULTS, type ContainerSettings } from "./settings.ts";
+import type { ContainerSettings } from "./settings.ts";
 import { createTool, type Tool } from "./tool.ts";
 
-export interface ContainerLauncherOptions {
-  command: ContainerCommand;
-  facts: AdviceFacts;
-  settings?: Partial<ContainerSettings>;
-}
-
-export function containerLauncher(options: ContainerLauncherOptions): Launcher {
-  const { command, facts } = options;
-  const settings = { ...CONTAINER_DEFAULTS, ...options.settings };
+export function containerLauncher(
+  command: ContainerCommand,
+  facts: AdviceFacts,
+  settings: ContainerSettings,
+): Launcher {
   let isAdvised = false;
 
   const toolsFor = (context: LaunchContext): { tool: Tool; containers: Containers } => {
@@ -57,7 +59,7 @@ export function containerLauncher(options: ContainerLauncherOptions): Launcher {
       await removeStaleCidfile(cidfileOf(context), containers);
       if (!isAdvised) for (const line of adviseContainer(command, facts)) context.log.warn(line);
       isAdvised = true;
-      const pullsImage = await isImageMissing(command, tool);
+      const image = await tool(["image", "inspect", command.image]);
       const { prefix, tool: name } = command;
       keepTrace(context.dir, { tool: name, prefix, down: null, cwd: context.command.cwd });
       return runContainer({
@@ -65,7 +67,7 @@ export function containerLauncher(options: ContainerLauncherOptions): Launcher {
         client: await startClient(command, context, cidfileOf(context)),
         id: null,
         isAttached: true,
-        pullsImage,
+        pullsImage: image.code !== 0,
       });
     },
     async adopt(context, record) {
@@ -81,14 +83,11 @@ export function containerLauncher(options: ContainerLauncherOptions): Launcher {
         !command.detached &&
         record.command_hash === context.commandHash &&
         (await isRecorded(record, context.engineId));
-      const target = { pid: record.pid, startTime: record.start_time };
       await endHelpers(context, isAttached ? record.pid : null);
       context.onContainer?.(command.name ?? found.id.slice(0, 12));
       return runContainer({
         ...base(context, containers),
-        client: isAttached
-          ? adoptProcess(target, { pollMs: context.adoptedPollMs })
-          : await endedClient(found),
+        client: isAttached ? adoptProcess(record, context.adoptedPollMs) : await endedClient(found),
         id: found.id,
         isAttached,
         pullsImage: false,
@@ -105,7 +104,7 @@ export function containerLauncher(options: ContainerLauncherOptions): Launcher {
 /** What followed the container for an earlier run of the worker would do so twice from here on. */
 async function endHelpers({ engineId }: LaunchContext, client: number | null): Promise<void> {
   for (const { pid } of await markedProcesses(engineId)) {
-    if (pid !== client) killGroup(pid);
+    if (pid !== client) send(-pid, "SIGKILL");
   }
 }
 
@@ -128,12 +127,7 @@ const NO_PROCESS = 2 ** 22 + 1;
 
 /** Stands for a client that is gone; its number is that of the container's first process. */
 async function endedClient(info: ContainerInfo): Promise<EngineProcess> {
-  const isHere = (await processesOf(info)).length > 0;
-  return {
-    pid: isHere ? info.pid : NO_PROCESS,
-    exited: Promise.resolve({ code: null, signal: null }),
-    hasExited: () => true,
-  };
+  return goneProcess((await processesOf(info)).length > 0 ? info.pid : NO_PROCESS);
 }
 
 /** Removes what earlier runs left, running or kept for its log. Throws if the tool cannot say. */
@@ -180,9 +174,4 @@ async function removeStaleCidfile(cidfile: string, containers: Containers): Prom
     if (!found.known || found.info !== null) return;
   }
   await rm(cidfile, { force: true });
-}
-
-async function isImageMissing(command: ContainerCommand, tool: Tool): Promise<boolean> {
-  const answer = await tool(["image", "inspect", command.image]);
-  return answer.code !== 0;
 }

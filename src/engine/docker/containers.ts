@@ -11,12 +11,6 @@ import { toolTrouble, wordsOf, type Tool } from "./tool.ts";
 export type Inspection =
   { known: true; info: ContainerInfo | null } | { known: false; why: string };
 
-export interface StopContainer {
-  /** How long it may take to end by itself. 0: it is killed at once. */
-  timeoutMs: number;
-  force?: AbortSignal;
-}
-
 export interface Containers {
   /** The tool's name, for messages. */
   readonly tool: string;
@@ -26,8 +20,8 @@ export interface Containers {
   inspect(id: string): Promise<Inspection>;
   /** Settles with the exit code once it has ended; null: not known. */
   waitForEnd(id: string, signal: AbortSignal): Promise<number | null>;
-  /** Ends it, gracefully at first. Never throws: inspect whether it worked. */
-  stop(id: string, options: StopContainer): Promise<void>;
+  /** Ends it, gracefully at first; `timeoutMs` 0: at once. Never throws: inspect whether it worked. */
+  stop(id: string, options: { timeoutMs: number; force?: AbortSignal }): Promise<void>;
   /** Removes it, running or not. Returns in words why it could not; null: it is gone. */
   remove(id: string): Promise<string | null>;
 }
@@ -36,7 +30,7 @@ const GONE = /no such (?:object|container)|not found|no container with/i;
 
 /** `name`: of the tool. `waiting`: calls the same tool for waits, which may outlive this process. */
 export function containersOf(
-  { tool, waiting, name }: { tool: Tool; waiting: Tool; name: string },
+  { tool, waiting = tool, name }: { tool: Tool; waiting?: Tool; name: string },
   settings: ContainerSettings,
 ): Containers {
   const inspectAll = async (ids: readonly string[]): Promise<Inspection[]> => {

@@ -2,11 +2,11 @@
 
 import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { systemCode } from "../../protocol/errors.ts";
 import { sleep } from "../../util/sleep.ts";
 import type { LaunchContext } from "../process/launch.ts";
 import { ENGINE_LOG } from "../log/log-index.ts";
 import { findProgram, spawnEngine, type EngineProcess } from "../process/process.ts";
+import { send } from "../process/process-tree.ts";
 
 export interface FollowOptions {
   context: LaunchContext;
@@ -32,7 +32,8 @@ export async function followLog(options: FollowOptions, signal: AbortSignal): Pr
   let failures = 0;
   while (!signal.aborted && failures < MAX_FAILURES) {
     const child = await spawnIntoLog(options.context, options.argv(since));
-    const kill = () => killGroup(child.pid);
+    // Every tool leads a group of its own.
+    const kill = () => send(-child.pid, "SIGKILL");
     signal.addEventListener("abort", kill, { once: true });
     if (signal.aborted) kill();
     const exit = await child.exited;
@@ -62,21 +63,6 @@ export async function spawnIntoLog(
     return spawnEngine(command, program, { engineId: context.engineId, logFd: log.fd });
   } finally {
     await log.close();
-  }
-}
-
-/** Ends a tool that only watches; every tool leads a group of its own. */
-export function killGroup(pid: number): void {
-  signalTool(-pid, "SIGKILL");
-}
-
-export function signalTool(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch (error) {
-    // Gone already, or, behind sudo, not ours to end.
-    const code = systemCode(error);
-    if (code !== "ESRCH" && code !== "EPERM") throw error;
   }
 }
 

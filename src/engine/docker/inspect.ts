@@ -1,7 +1,7 @@
 /** Reads what `inspect` tells about containers; the same shape in docker, podman and nerdctl. */
 
 import type { HostPort } from "../../util/host-port.ts";
-import { fieldsIn } from "../../util/json.ts";
+import { fieldsIn, parseJson } from "../../util/json.ts";
 
 export interface ContainerInfo {
   id: string;
@@ -28,7 +28,8 @@ export interface ContainerInfo {
 
 /** The containers in the JSON of `inspect`; entries that cannot be read are left out. */
 export function readInspect(json: string): ContainerInfo[] {
-  const parsed = parse(json);
+  // Cut off, or a message in words: nothing is known then.
+  const parsed = parseJson(json);
   return Array.isArray(parsed) ? parsed.flatMap(readOne) : [];
 }
 
@@ -78,14 +79,14 @@ function readOne(value: unknown): ContainerInfo[] {
       networkMode: text(field(field(value, "HostConfig"), "NetworkMode")),
       published: readPorts(field(network, "Ports")),
       addresses: readAddresses(network),
-      exposed: Object.keys(record(field(config, "ExposedPorts"))).flatMap(tcpPort),
+      exposed: Object.keys(fieldsIn(field(config, "ExposedPorts"))).flatMap(tcpPort),
     },
   ];
 }
 
 function readPorts(ports: unknown): ContainerInfo["published"] {
   const found: Array<{ containerPort: number; at: HostPort }> = [];
-  for (const [name, bindings] of Object.entries(record(ports))) {
+  for (const [name, bindings] of Object.entries(fieldsIn(ports))) {
     const containerPort = tcpPort(name)[0];
     if (containerPort === undefined || !Array.isArray(bindings)) continue;
     for (const binding of bindings as unknown[]) {
@@ -105,7 +106,7 @@ function reachable(hostIp: string): string {
 }
 
 function readAddresses(network: unknown): string[] {
-  const networks = Object.values(record(field(network, "Networks")));
+  const networks = Object.values(fieldsIn(field(network, "Networks")));
   const all = [network, ...networks].map((entry) => text(field(entry, "IPAddress")));
   return [...new Set(all.filter((address) => address !== ""))];
 }
@@ -115,22 +116,8 @@ function tcpPort(name: string): number[] {
   return match ? [Number(match[1])] : [];
 }
 
-function parse(json: string): unknown {
-  try {
-    return JSON.parse(json);
-  } catch (error) {
-    // Cut off, or a message in words: nothing is known then.
-    if (error instanceof SyntaxError) return null;
-    throw error;
-  }
-}
-
-function record(value: unknown): Record<string, unknown> {
-  return fieldsIn(value);
-}
-
 function field(value: unknown, name: string): unknown {
-  const fields = record(value);
+  const fields = fieldsIn(value);
   return Object.hasOwn(fields, name) ? fields[name] : undefined;
 }
 
@@ -147,6 +134,6 @@ function number(value: unknown): number {
 }
 
 function textRecord(value: unknown): Record<string, string> {
-  const entries = Object.entries(record(value));
+  const entries = Object.entries(fieldsIn(value));
   return Object.fromEntries(entries.map(([name, entry]) => [name, text(entry)]));
 }

@@ -22,8 +22,8 @@ export interface LauncherOptions {
 
 /** Whatever the command is, containers that an earlier command of the engine left are removed. */
 export function launcherFor(options: LauncherOptions): Launcher {
-  const launcher = chooseLauncher(options);
   const settings = { ...CONTAINER_DEFAULTS, ...options.settings };
+  const launcher = chooseLauncher(options, settings);
   return {
     ...launcher,
     async removeLeftovers(context) {
@@ -33,14 +33,14 @@ export function launcherFor(options: LauncherOptions): Launcher {
   };
 }
 
-function chooseLauncher({ argvFacts, env, engineId, settings }: LauncherOptions): Launcher {
-  const given = settings ? { settings } : {};
+function chooseLauncher(
+  { argvFacts, env, engineId }: LauncherOptions,
+  settings: ContainerSettings,
+): Launcher {
   const { argv, container, toolCall, isHidden } = argvFacts.launch;
-  if (container !== null) {
-    return containerLauncher({ command: container, facts: argvFacts, ...given });
-  }
+  if (container !== null) return containerLauncher(container, argvFacts, settings);
   const compose = toolCall && readComposeCommand(argv, env, projectName(engineId), toolCall);
-  if (compose !== null) return composeLauncher({ command: compose, ...given });
+  if (compose !== null) return composeLauncher(compose, settings);
   return isHidden ? hiddenLauncher : bareLauncher;
 }
 
@@ -85,7 +85,7 @@ async function removeTrace(
     return ["a compose project"];
   }
   const tool = createTool(trace.prefix, command, settings);
-  const containers = containersOf({ tool, waiting: tool, name: trace.tool }, settings);
+  const containers = containersOf({ tool, name: trace.tool }, settings);
   const found = await containers.labelled(`${ENGINE_LABEL}=${context.engineId}`);
   for (const info of found) {
     const why = await containers.remove(info.id);

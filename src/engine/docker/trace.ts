@@ -1,10 +1,11 @@
 /** Remembers in an engine's folder what was started in containers, so that any later start of the
  * engine, with whatever command, can remove it. */
 
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { EngineCommandLine } from "../process/process.ts";
 import { isRecord } from "../../util/json.ts";
+import { readJsonFile, writeJsonFile } from "../../util/json-file.ts";
 
 export interface ContainerTrace {
   /** `docker`, `podman`, `nerdctl`. */
@@ -20,20 +21,13 @@ const FILE = "container.json";
 
 /** Throws system errors. */
 export function keepTrace(dir: string, trace: ContainerTrace): void {
-  const file = join(dir, FILE);
-  writeFileSync(`${file}.new`, `${JSON.stringify({ schema: 1, ...trace })}\n`, { mode: 0o600 });
-  renameSync(`${file}.new`, file);
+  writeJsonFile(join(dir, FILE), { schema: 1, ...trace });
 }
 
 /** Null if nothing was started in containers, or if it has been removed. */
 export function readTrace(dir: string): ContainerTrace | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(join(dir, FILE), "utf8"));
-    return isTrace(value) ? value : null;
-  } catch {
-    // Never written, or cut off by a full disk.
-    return null;
-  }
+  const value = readJsonFile(join(dir, FILE));
+  return isTrace(value) ? value : null;
 }
 
 export function forgetTrace(dir: string): void {

@@ -102,6 +102,12 @@ function createPiece(maxBytes: number) {
     // The cut may have gone through a character.
     return isCut ? text.replace(/\ufffd{1,3}$/, "") + CUT : text;
   };
+  const reset = (skips: boolean) => {
+    parts = [];
+    bytes = 0;
+    isCut = false;
+    isSkipping = skips;
+  };
   return {
     add(part: Uint8Array) {
       const room = maxBytes - bytes;
@@ -115,18 +121,10 @@ function createPiece(maxBytes: number) {
     peek,
     take(): string {
       const text = peek();
-      parts = [];
-      bytes = 0;
-      isCut = false;
-      isSkipping = false;
+      reset(false);
       return text;
     },
-    skip() {
-      parts = [];
-      bytes = 0;
-      isCut = false;
-      isSkipping = true;
-    },
+    skip: () => reset(true),
   };
 }
 

@@ -3,7 +3,8 @@
 import { messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { countLines } from "./line-splitter.ts";
-import { readSaved, type SavedIndex, writeSaved } from "./saved-index.ts";
+import { writeJsonFile } from "../../util/json-file.ts";
+import { readSaved, type SavedIndex } from "./saved-index.ts";
 
 // Positions are bytes since the log was begun: they stay what they are when the file is cut back.
 // The engine writes without us, so times are those at which its bytes were seen here.
@@ -173,7 +174,7 @@ function saveState(state: State, log: Log): void {
   state.savedAt = Date.now();
   const { path, id, base, floor, end, endLine, savedAt, points, gaps, runs } = state;
   try {
-    writeSaved(indexFile(path), {
+    const saved: SavedIndex = {
       schema: 1,
       ...{ id, base, floor, end },
       end_line: endLine,
@@ -181,7 +182,8 @@ function saveState(state: State, log: Log): void {
       points: points.map(({ position, line, from, to }) => [position, line, from, to]),
       gaps,
       runs: runs.map((run) => ({ id: run.id, position: run.position, started_at: run.startedAt })),
-    });
+    };
+    writeJsonFile(indexFile(path), saved);
     state.alreadyLogged = false;
   } catch (error) {
     if (!state.alreadyLogged) log.warn(`cannot write ${indexFile(path)}: ${messageOf(error)}`);

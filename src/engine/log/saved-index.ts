@@ -1,7 +1,7 @@
 /** How a log's index stands in its file. */
 
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { isRecord } from "../../util/json.ts";
+import { readJsonFile } from "../../util/json-file.ts";
 
 export interface SavedIndex {
   schema: 1;
@@ -17,21 +17,10 @@ export interface SavedIndex {
   runs: { id: string; position: number; started_at: number }[];
 }
 
-/** Whole or not at all. Throws system errors. */
-export function writeSaved(file: string, index: SavedIndex): void {
-  writeFileSync(`${file}.new`, `${JSON.stringify(index)}\n`, { mode: 0o600 });
-  renameSync(`${file}.new`, file);
-}
-
-/** Null if there is none that this version understands. */
-export function readSaved(path: string): SavedIndex | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(path, "utf8"));
-    return isSaved(value) ? value : null;
-  } catch {
-    // Never written, or cut off by a full disk: the log is counted again.
-    return null;
-  }
+/** Null if there is none that this version understands: then the log is counted again. */
+export function readSaved(file: string): SavedIndex | null {
+  const value = readJsonFile(file);
+  return isSaved(value) ? value : null;
 }
 
 function isSaved(value: unknown): value is SavedIndex {

@@ -1,11 +1,12 @@
 /** Reads the load of engines that tell it as JSON. */
 
+import { parseJson } from "../../util/json.ts";
 import { averageOf, type LoadReading, type LoadSource, sumOf, tidyLoad } from "../load-source.ts";
 import { fieldOf, listOf } from "./model-list.ts";
 
 /** SGLang's `/v1/loads`: one entry a data-parallel rank (srt/entrypoints/v1_loads.py). */
 export function readSglangLoads(text: string): LoadReading | null {
-  const ranks = listOf(fieldOf(jsonOrNull(text), "loads"));
+  const ranks = listOf(fieldOf(parseJson(text), "loads"));
   const figures = (...names: string[]) =>
     ranks.flatMap((rank) => finiteOf(names.map((name) => fieldOf(rank, name))));
   const load = tidyLoad({
@@ -26,7 +27,7 @@ export function sglangCapacity(body: unknown): number | null {
 
 /** llama-server's `/slots`: `is_processing`, and `state` in its older versions. */
 export function readLlamaSlots(text: string): LoadReading | null {
-  const slots = listOf(jsonOrNull(text));
+  const slots = listOf(parseJson(text));
   const busy = slots.flatMap((slot) => {
     const processing = fieldOf(slot, "is_processing");
     if (typeof processing === "boolean") return [processing];
@@ -54,7 +55,7 @@ export const trtllmIterations: LoadSource = {
   path: "/metrics",
   isLive: true,
   read(text) {
-    const last = listOf(jsonOrNull(text)).at(-1);
+    const last = listOf(parseJson(text)).at(-1);
     const cache = fieldOf(last, "kvCacheStats");
     const [used, total] = [fieldOf(cache, "usedNumBlocks"), fieldOf(cache, "maxNumBlocks")];
     const load = tidyLoad({
@@ -70,13 +71,4 @@ export const trtllmIterations: LoadSource = {
 
 function finiteOf(values: readonly unknown[]): number[] {
   return values.filter((value): value is number => Number.isFinite(value));
-}
-
-function jsonOrNull(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // Whatever it is, it does not tell the load.
-    return null;
-  }
 }

@@ -2,8 +2,15 @@
 
 import type { HostPort } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
-import { adoptProcess, findProgram, spawnEngine } from "./process.ts";
-import type { ContainerEnd, EngineCommandLine, EngineExit, EngineProcess } from "./process.ts";
+import {
+  adoptProcess,
+  type ContainerEnd,
+  type EngineCommandLine,
+  type EngineExit,
+  type EngineProcess,
+  findProgram,
+  spawnEngine,
+} from "./process.ts";
 import type { ProcessEntry } from "./proc.ts";
 import { type ProcessTree, trackTree } from "./process-tree.ts";
 import { isRecorded, type RunRecord } from "./record.ts";
@@ -76,10 +83,7 @@ export const bareLauncher: Launcher = {
   },
   async adopt({ engineId, adoptedPollMs }, record) {
     if (!(await isRecorded(record, engineId))) return null;
-    const found = adoptProcess(
-      { pid: record.pid, startTime: record.start_time },
-      { pollMs: adoptedPollMs },
-    );
+    const found = adoptProcess(record, adoptedPollMs);
     return { process: found, tree: trackTree(found, engineId) };
   },
 };

@@ -49,9 +49,8 @@ export function bootId(): string {
 }
 
 function parseStat(pid: number, stat: string | null): ProcessEntry | null {
-  // The name in parentheses may itself hold spaces and parentheses: the last one closes it.
-  const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
-  if (!fields || fields.length < 20) return null;
+  const fields = statFields(stat);
+  if (fields.length < 20) return null;
   return {
     pid,
     state: fields[0] ?? "?",
@@ -60,6 +59,11 @@ function parseStat(pid: number, stat: string | null): ProcessEntry | null {
     session: Number(fields[3]),
     startTime: fields[19] ?? "",
   };
+}
+
+/** From the state on: the name before it may itself hold spaces and parentheses. */
+function statFields(stat: string | null): string[] {
+  return stat?.slice(stat.lastIndexOf(")") + 2).split(" ") ?? [];
 }
 
 export async function listProcesses(): Promise<ProcessEntry[]> {
@@ -134,10 +138,8 @@ const MS_PER_TICK = 10;
 export async function processorMs(pids: readonly number[]): Promise<number | null> {
   let total: number | null = null;
   for (const pid of pids) {
-    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => null);
-    // The name in parentheses may itself hold spaces and parentheses: the last one closes it.
-    const fields = stat?.slice(stat.lastIndexOf(")") + 2).split(" ");
-    const ticks = Number(fields?.[11]) + Number(fields?.[12]);
+    const fields = statFields(await readProcFile(pid, "stat"));
+    const ticks = Number(fields[11]) + Number(fields[12]);
     if (Number.isFinite(ticks)) total = (total ?? 0) + ticks * MS_PER_TICK;
   }
   return total;

@@ -18,6 +18,9 @@ export interface EndLimits {
   force?: AbortSignal;
 }
 
+/** For what is to go without any grace. */
+export const AT_ONCE = { stopTimeoutMs: 0, interruptTimeoutMs: 0, groupStopTimeoutMs: 0 };
+
 export interface ProcessTree {
   /**
    * Looks for new processes and returns the living ones. They are remembered, so that one whose
@@ -148,11 +151,12 @@ function signalAll(
   for (const entry of entries) if (entry.group !== leader.pid) send(entry.pid, signal);
 }
 
-function send(pid: number, signal: NodeJS.Signals): void {
+/** To a process, or with a negative number to a group. */
+export function send(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
-    // Gone already, or another user's: what is left shows in the next scan.
+    // Gone already, or another user's (behind sudo): what is left shows in the next scan.
     const code = systemCode(error);
     if (code !== "ESRCH" && code !== "EPERM") throw error;
   }

@@ -113,8 +113,8 @@ export function spawnEngine(
  * `pollMs`; its exit code is known to its parent alone.
  */
 export function adoptProcess(
-  { pid, startTime }: { pid: number; startTime: string },
-  { pollMs }: { pollMs: number },
+  { pid, start_time: startTime }: { pid: number; start_time: string },
+  pollMs: number,
 ): EngineProcess {
   const { promise, resolve } = Promise.withResolvers<EngineExit>();
   let ended = false;

@@ -1,6 +1,6 @@
 /** What an engine's folder keeps about its running process, for the next run of the worker. */
 
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import path from "node:path";
 import { messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
@@ -9,6 +9,7 @@ import type { EngineCommandLine } from "./process.ts";
 import type { Environment } from "../shell-words.ts";
 import { bootId, engineMarkOf, readProcess } from "./proc.ts";
 import { isRecord } from "../../util/json.ts";
+import { readJsonFile, writeJsonFile } from "../../util/json-file.ts";
 
 /** The file, as it stands. */
 export interface RunRecord {
@@ -57,22 +58,13 @@ export function hashCommand(
   return new Bun.CryptoHasher("sha256").update(text).digest("hex");
 }
 
-/** Null if there is none that this version understands. */
+/**
+ * Null if there is none that this version understands: marks in the environment still tell what is
+ * left.
+ */
 export function readRecord(dir: string): RunRecord | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(path.join(dir, FILE), "utf8"));
-    return isRunRecord(value) ? value : null;
-  } catch {
-    // Never written, or cut off by a full disk: marks in the environment still tell what is left.
-    return null;
-  }
-}
-
-/** Whole or not at all, also when the process dies meanwhile. */
-function writeRecord(dir: string, record: RunRecord): void {
-  const file = path.join(dir, FILE);
-  writeFileSync(`${file}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
-  renameSync(`${file}.new`, file);
+  const value = readJsonFile(path.join(dir, FILE));
+  return isRunRecord(value) ? value : null;
 }
 
 /** The record of the run that goes on; a file that cannot be written is logged, and costs no engine. */
@@ -96,7 +88,7 @@ export function openRecord(dir: string, log: Log): RecordFile {
   };
   const write = (record: RunRecord) => {
     current = record;
-    keep(() => writeRecord(dir, record));
+    keep(() => writeJsonFile(path.join(dir, FILE), record));
   };
   return {
     write,

@@ -65,12 +65,7 @@ async function endEarlier(
   if (more > 0) named.push(count(more, "other"));
   log.warn("ending leftovers of an earlier run of this worker", { processes: named.join(", ") });
 
-  const leader = isHere
-    ? adoptProcess(
-        { pid: record.pid, startTime: record.start_time },
-        { pollMs: settings.adoptedPollMs },
-      )
-    : goneProcess(NO_PID);
+  const leader = isHere ? adoptProcess(record, settings.adoptedPollMs) : goneProcess(NO_PID);
   const tree = trackTree(leader, engineId);
   const preset = Object.values(PRESETS).find(({ kind }) => kind === record?.kind);
   const processes = await tree.end({

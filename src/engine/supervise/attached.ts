@@ -1,9 +1,11 @@
 /** Watches an engine that somebody else runs, and remembers its run for the worker after this one. */
 
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync } from "node:fs";
 import path from "node:path";
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { HostPort } from "../../util/host-port.ts";
+import { fieldsIn } from "../../util/json.ts";
+import { readJsonFile, writeJsonFile } from "../../util/json-file.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
 import { NO_FACTS } from "../presets/preset.ts";
@@ -125,8 +127,7 @@ function continueAttached(
   };
   keep(() => {
     const record: AttachRecord = { schema: 1, url, worker_run: workerRun, run };
-    writeFileSync(`${file}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
-    renameSync(`${file}.new`, file);
+    writeJsonFile(file, record);
   });
   return {
     run,
@@ -135,16 +136,10 @@ function continueAttached(
   };
 }
 
+/** Null where there is none to go on from: then it is a new run. */
 function readRecord(file: string): AttachRecord | null {
-  try {
-    const value: unknown = JSON.parse(readFileSync(file, "utf8"));
-    if (typeof value !== "object" || value === null) return null;
-    const { schema, url, worker_run, run } = value as Partial<Record<keyof AttachRecord, unknown>>;
-    if (schema !== 1 || typeof url !== "string") return null;
-    if (typeof worker_run !== "string" || typeof run !== "string") return null;
-    return { schema, url, worker_run, run };
-  } catch {
-    // Never written, or cut off by a full disk: then it is a new run.
-    return null;
-  }
+  const { schema, url, worker_run, run } = fieldsIn(readJsonFile(file));
+  if (schema !== 1 || typeof url !== "string") return null;
+  if (typeof worker_run !== "string" || typeof run !== "string") return null;
+  return { schema, url, worker_run, run };
 }

@@ -7,7 +7,7 @@ import { formatDuration } from "../../util/units.ts";
 import { describeHolders, type Holder, waitForRelease } from "../process/leftovers.ts";
 import { refuseTakenPort } from "../process/network.ts";
 import { bootId, readProcessNow } from "../process/proc.ts";
-import type { ProcessTree } from "../process/process-tree.ts";
+import { AT_ONCE, type ProcessTree } from "../process/process-tree.ts";
 import type { RunRecord } from "../process/record.ts";
 import { findEarlier, releaseOptions } from "./adopt.ts";
 import type { PreparedEngine } from "./prepare.ts";
@@ -214,8 +214,7 @@ async function giveUp(
   await aborted(AbortSignal.any([stop, release]));
   if (!stop.aborted) return null;
   const killTimeoutMs = engine.settings.groupStopTimeoutMs;
-  const quick = { stopTimeoutMs: 0, interruptTimeoutMs: 0, groupStopTimeoutMs: 0, killTimeoutMs };
-  const processes = await tree.end(quick);
+  const processes = await tree.end({ ...AT_ONCE, killTimeoutMs });
   const last = { ...releaseOptions(engine), timeoutMs: 0, force };
   const held = await waitForRelease({ ...last, processes, seen: tree.seen(), address: null });
   if (held.length === 0) engine.record.remove();

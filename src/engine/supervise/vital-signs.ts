@@ -27,7 +27,8 @@ export async function readVitalSigns(
   const entries = inside?.processes ?? (await tree.refresh());
   const leader = inside === null ? await readProcess(process.pid) : null;
   const pids = entries.map(({ pid }) => pid);
-  const isSeen = inside === null ? await listens(pids, port) : entries.length > 0;
+  const listens = async () => port !== null && (await portsOf(pids)).includes(port);
+  const isSeen = inside === null ? await listens() : entries.length > 0;
   return {
     stopped: inside?.isPaused === true ? "its container is paused" : whyStopped(entries, leader),
     cpuMs: isSeen ? await processorMs(pids) : null,
@@ -47,8 +48,4 @@ export function whyStopped(
   if (leader?.state === "Z") return `its process ${leader.pid} is a zombie`;
   const stopped = [...(leader ? [leader] : []), ...entries].find(({ state }) => state === "T");
   return stopped ? `its process ${stopped.pid} is stopped` : null;
-}
-
-async function listens(pids: readonly number[], port: number | null): Promise<boolean> {
-  return port !== null && (await portsOf(pids)).includes(port);
 }

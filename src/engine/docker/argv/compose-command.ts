@@ -3,7 +3,7 @@
 import type { Environment } from "../../shell-words.ts";
 import { readToolCall, type ContainerTool, type ToolCall } from "./command.ts";
 import { withoutOptions } from "./inject.ts";
-import { COMPOSE_OPTIONS, optionValues, readOptions, UP_OPTIONS } from "./words.ts";
+import { COMPOSE_OPTIONS, optionValues, readOptions, UP_OPTIONS, wordSet } from "./words.ts";
 
 export interface ComposeCommand {
   /** What its containers belong to. */
@@ -28,15 +28,7 @@ const TOOLS: Readonly<Record<string, ContainerTool>> = {
 };
 
 /** What would make `up` return before its containers end, or ask questions. */
-const DETACHING = new Set([
-  "-d",
-  "--detach",
-  "--wait",
-  "--wait-timeout",
-  "-w",
-  "--watch",
-  "--menu",
-]);
+const DETACHING = wordSet("-d --detach --wait --wait-timeout -w --watch --menu");
 
 /**
  * The compose command in `argv`, or null if it is none, or starts nothing. `defaultProject` is

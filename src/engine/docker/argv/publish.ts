@@ -43,15 +43,10 @@ export function publishedAt(
   publish: readonly Publish[],
   containerPort: number | null,
 ): HostPort | null {
-  const fits =
-    containerPort === null
-      ? publish.length === 1
-        ? publish
-        : []
-      : publish.filter((entry) => entry.containerPort === containerPort);
-  const entry = fits[0];
-  if (entry?.hostPort === undefined || entry.hostPort === null || entry.hostPort === 0) return null;
-  return { host: entry.hostIp ?? "0.0.0.0", port: entry.hostPort };
+  const only = publish.length === 1 ? publish[0] : undefined;
+  const entry =
+    containerPort === null ? only : publish.find((each) => each.containerPort === containerPort);
+  return entry?.hostPort ? { host: entry.hostIp ?? "0.0.0.0", port: entry.hostPort } : null;
 }
 
 function readRange(text: string): number[] {

@@ -17,14 +17,14 @@ export interface Option {
   words: number;
 }
 
-const set = (words: string): ReadonlySet<string> => new Set(words.split(/\s+/));
+export const wordSet = (words: string): ReadonlySet<string> => new Set(words.split(/\s+/));
 
 /**
  * Options of `run` without a value; every other one takes a value. Derived from docker/cli's
  * container_run.md, podman-run(1) and nerdctl's command reference.
  */
 export const RUN_OPTIONS: OptionGrammar = {
-  switches: set(
+  switches: wordSet(
     `--detach --interactive --tty --quiet --publish-all --help --init --no-healthcheck
     --oom-kill-disable --privileged --read-only --rm --sig-proxy --use-api-socket
     --disable-content-trust --env-host --http-proxy --no-hosts --no-hostname --passwd
@@ -35,7 +35,7 @@ export const RUN_OPTIONS: OptionGrammar = {
 
 /** Options before the subcommand. */
 export const TOOL_OPTIONS: OptionGrammar = {
-  switches: set(
+  switches: wordSet(
     `--debug --tls --tlsverify --version --help --remote --syslog --noout --trace
     --transient-store --debug-full --experimental --insecure-registry`,
   ),
@@ -44,7 +44,7 @@ export const TOOL_OPTIONS: OptionGrammar = {
 
 /** Options between `compose` and its subcommand. */
 export const COMPOSE_OPTIONS: OptionGrammar = {
-  switches: set(
+  switches: wordSet(
     `--all-resources --compatibility --dry-run --verbose --version --help --no-ansi
     --skip-hostname-check`,
   ),
@@ -53,7 +53,7 @@ export const COMPOSE_OPTIONS: OptionGrammar = {
 
 /** Options of `compose up`. */
 export const UP_OPTIONS: OptionGrammar = {
-  switches: set(
+  switches: wordSet(
     `--abort-on-container-exit --abort-on-container-failure --always-recreate-deps --attach-dependencies
     --build --detach --force-recreate --menu --no-build --no-color --no-deps --no-log-prefix
     --no-recreate --no-start --quiet-build --quiet-pull --remove-orphans --renew-anon-volumes
