@@ -2,16 +2,14 @@
 
 import { LlmnodeError } from "../protocol/errors.ts";
 import type { WatchFrame, WatchQuery } from "../protocol/watch-json.ts";
-import type { EventRow, ModelRow, RequestRow, WorkerRow } from "../protocol/watch-rows.ts";
 import { type HeadCalls, wordsOf } from "./client/client.ts";
 import { asciiSpan, BLANK, type DrawnLine, type DrawOptions } from "./components/drawn.ts";
-import { eventColumns, eventLine } from "./components/events.ts";
+import { eventLine } from "./components/events.ts";
+import { unmarked, viewTable } from "./components/frame.ts";
 import { counterLine, timeOfDay, trafficLine } from "./components/header.ts";
-import { modelColumns, requestColumns } from "./components/models.ts";
+import { modelColumns } from "./components/models.ts";
 import { tableLines } from "./components/table.ts";
-import { workerColumns } from "./components/workers.ts";
 import { paint, type Palette } from "./text/palette.ts";
-import { rowId } from "./state/rows.ts";
 import { readEvents } from "./client/sse.ts";
 import { clean, textOf } from "./text/styled.ts";
 
@@ -99,22 +97,11 @@ function tablesOf(
   frame: WatchFrame,
   { width, draw }: { width: number; draw: DrawOptions },
 ): DrawnLine[] {
-  const how = { width, id: rowId, chosen: null, marks: new Set<string>(), wide: false };
   const all = ({ head, rows }: { head: DrawnLine; rows: DrawnLine[] }) => [head, ...rows];
-  switch (frame.view) {
-    case "workers":
-      return [
-        ...all(tableLines(workerColumns({ ...draw, width }), frame.rows as WorkerRow[], how)),
-        BLANK,
-        ...all(tableLines(modelColumns(), frame.models_beside, how)),
-      ];
-    case "models":
-      return all(tableLines(modelColumns(), frame.rows as ModelRow[], how));
-    case "requests":
-      return all(tableLines(requestColumns(), frame.rows as RequestRow[], how));
-    case "events":
-      return all(tableLines(eventColumns(), frame.rows as EventRow[], how));
-  }
+  const how = unmarked(width);
+  const lines = all(viewTable(frame, frame.rows, { ...draw, ...how }));
+  if (frame.view !== "workers") return lines;
+  return [...lines, BLANK, ...all(tableLines(modelColumns(), frame.models_beside, how))];
 }
 
 /** For ears: a sentence about the whole at first, later only what has happened. */

@@ -1,24 +1,11 @@
 /** Follows the log that is looked at, and lets go of it when another one is, or none. */
 
 import { messageOf } from "../../protocol/errors.ts";
-import type { TopEvent } from "../state/event.ts";
+import type { LogPiece, TopEvent } from "../state/event.ts";
 import type { LogsState } from "../state/state.ts";
 
-export interface LogWanted {
-  engine: string;
-  previous: boolean;
-  sinceMs: number | null;
-  /** Another number: the same log again. */
-  take: number;
-}
-
-export interface LogPiece {
-  lines: { time: string | null; text: string }[];
-  /** Lines that were left out before these. */
-  skipped: number;
-  /** The line behind them that is still being written; null: none is known. */
-  live?: string | null;
-}
+/** Another `take`: the same log again. */
+export type LogWanted = Pick<LogsState, "engine" | "previous" | "sinceMs" | "take">;
 
 /** An engine's log, followed unless it is a previous run's. Throws where there is none. */
 export type LogSource = (wanted: LogWanted, signal: AbortSignal) => AsyncIterable<LogPiece>;

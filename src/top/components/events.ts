@@ -1,8 +1,8 @@
 /** Events, one a line. */
 
 import type { EventRow } from "../../protocol/watch-rows.ts";
-import { cutEnd, fitText } from "../text/columns.ts";
-import { clean, line, span, type Tone } from "../text/styled.ts";
+import { cutEnd } from "../text/columns.ts";
+import { clean, span, type Tone } from "../text/styled.ts";
 import { type DrawnLine, drawn, drawnText, rule } from "./drawn.ts";
 import { timeOfDay } from "./header.ts";
 import { type Column, textColumn } from "./table.ts";
@@ -45,15 +45,12 @@ export function eventColumns(): Column<EventRow>[] {
     textColumn("TIME", { min: 8, ideal: 8, priority: 0 }, ({ time }) =>
       timeOfDay(Date.parse(time)),
     ),
-    {
-      head: "LEVEL",
-      min: 5,
-      ideal: 5,
-      grow: 0,
-      priority: 1,
-      align: "left",
-      cell: ({ level }, width) => line(fitText(level.toUpperCase(), width), TONES[level]),
-    },
+    textColumn(
+      "LEVEL",
+      { min: 5, ideal: 5, priority: 1 },
+      ({ level }) => level.toUpperCase(),
+      ({ level }) => TONES[level],
+    ),
     textColumn("WORKER", { min: 8, ideal: 12, priority: 3 }, ({ worker }, width) =>
       cutEnd(clean(worker ?? "-", 64), width),
     ),

@@ -2,7 +2,7 @@
 
 import { paint, type Palette } from "../text/palette.ts";
 import { layoutOf, type Layout } from "../state/layout.ts";
-import { rowId, rowsOf } from "../state/rows.ts";
+import { type Row, rowId, rowsOf } from "../state/rows.ts";
 import { freshness, shownFrame, type TopState } from "../state/state.ts";
 import { clean } from "../text/styled.ts";
 import type { WatchFrame } from "../../protocol/watch-json.ts";
@@ -200,27 +200,32 @@ function tableOf(
   const { view, tabs, marks, wide } = state;
   const cursor = rowsOf(frame, view)[tabs[view].cursor - frame.offset];
   const chosen = cursor ? rowId(cursor) : null;
-  const how: TableOptions<WorkerRow | ModelRow | RequestRow | EventRow> = {
-    width: state.size.columns,
-    id: rowId,
-    chosen,
-    marks,
-    wide,
-  };
-  if (frame.view !== view) return { head: BLANK, rows: [] };
+  const how = { ...unmarked(state.size.columns), chosen, marks, wide };
+  return frame.view === view ? viewTable(frame, rows, { ...options, ...how }) : NO_TABLE;
+}
+
+const NO_TABLE = { head: BLANK, rows: [] };
+
+/** How a table is drawn that nobody moves in. */
+export function unmarked(width: number): TableOptions<Row> {
+  return { width, id: rowId, chosen: null, marks: new Set(), wide: false };
+}
+
+/** The table of a frame's view, with those of its rows that are given. */
+export function viewTable(
+  { view }: WatchFrame,
+  rows: readonly Row[],
+  options: DrawOptions & TableOptions<Row>,
+): { head: DrawnLine; rows: DrawnLine[] } {
   switch (view) {
     case "workers":
-      return tableLines(
-        workerColumns({ ...options, width: state.size.columns }),
-        rows as WorkerRow[],
-        how,
-      );
+      return tableLines(workerColumns(options), rows as readonly WorkerRow[], options);
     case "models":
-      return tableLines(modelColumns(), rows as ModelRow[], how);
+      return tableLines(modelColumns(), rows as readonly ModelRow[], options);
     case "requests":
-      return tableLines(requestColumns(), rows as RequestRow[], how);
+      return tableLines(requestColumns(), rows as readonly RequestRow[], options);
     case "events":
-      return tableLines(eventColumns(), rows as EventRow[], how);
+      return tableLines(eventColumns(), rows as readonly EventRow[], options);
   }
 }
 
@@ -228,7 +233,6 @@ function modelsPane(
   frame: WatchFrame,
   { width, rows }: DrawOptions & { width: number; rows: number },
 ): DrawnLine[] {
-  const how = { width, id: rowId, chosen: null, marks: new Set<string>(), wide: false };
-  const table = tableLines(modelColumns(), frame.models_beside, how);
+  const table = tableLines(modelColumns(), frame.models_beside, unmarked(width));
   return exactly([rule("models", width), table.head, ...table.rows], rows);
 }

@@ -1,7 +1,7 @@
 /** The table of models, and that of requests. */
 
 import type { ModelRow, RequestRow } from "../../protocol/watch-rows.ts";
-import { cutEnd, cutMiddle, fitText } from "../text/columns.ts";
+import { cutEnd, cutMiddle } from "../text/columns.ts";
 import {
   contextText,
   countText,
@@ -10,7 +10,7 @@ import {
   tokenRateText,
   UNKNOWN,
 } from "../text/figures.ts";
-import { clean, span, type Tone } from "../text/styled.ts";
+import { clean, type Tone } from "../text/styled.ts";
 import { type Column, numberColumn, textColumn } from "./table.ts";
 
 export function modelColumns(): Column<ModelRow>[] {
@@ -18,27 +18,19 @@ export function modelColumns(): Column<ModelRow>[] {
     textColumn("MODEL", { min: 24, ideal: 30, grow: 3, priority: 0 }, (row, width) =>
       cutMiddle(nameOf(row), width),
     ),
-    {
-      head: "REPL",
-      min: 8,
-      ideal: 8,
-      grow: 0,
-      priority: 0,
-      align: "left",
-      cell: (row, width) => [span(fitText(replicasText(row), width), replicasTone(row))],
-    },
+    textColumn("REPL", { min: 8, ideal: 8, priority: 0 }, replicasText, replicasTone),
     textColumn(
       "ENGINE",
       { min: 8, ideal: 10, priority: 9 },
       ({ kinds }) => kinds.join(" ") || UNKNOWN,
     ),
     numberColumn("INFL", { min: 4, priority: 1 }, ({ in_flight }) => countText(in_flight)),
-    {
-      ...numberColumn<ModelRow>("QUE", { min: 4, priority: 2 }, ({ queued }) => countText(queued)),
-      cell: ({ queued }, width) => [
-        span(fitText(countText(queued), width, "right"), queued > 0 ? "changing" : "plain"),
-      ],
-    },
+    numberColumn(
+      "QUE",
+      { min: 4, priority: 2 },
+      ({ queued }) => countText(queued),
+      ({ queued }) => (queued > 0 ? "changing" : "plain"),
+    ),
     numberColumn("REQ/S", { min: 5, priority: 4 }, (row) => rateText(row.requests_per_s)),
     numberColumn("TOK/S", { min: 5, priority: 3 }, (row) => tokenRateText(row.output_tokens_per_s)),
     numberColumn("TTFT50", { min: 6, priority: 5 }, ({ ttft_ms }) =>
@@ -48,15 +40,9 @@ export function modelColumns(): Column<ModelRow>[] {
     numberColumn("ITL50", { min: 5, priority: 10 }, ({ itl_ms }) => timeText(itl_ms?.p50 ?? null)),
     numberColumn("95", { min: 5, priority: 10 }, ({ itl_ms }) => timeText(itl_ms?.p95 ?? null)),
     numberColumn("CTX", { min: 4, priority: 8 }, ({ context }) => contextText(context)),
-    {
-      ...numberColumn<ModelRow>("ERR%", { min: 4, priority: 6 }, errorsText),
-      cell: (row, width) => [
-        span(
-          fitText(errorsText(row), width, "right"),
-          (row.error_ratio ?? 0) > 0.01 ? "broken" : "plain",
-        ),
-      ],
-    },
+    numberColumn("ERR%", { min: 4, priority: 6 }, errorsText, ({ error_ratio }) =>
+      (error_ratio ?? 0) > 0.01 ? "broken" : "plain",
+    ),
     textColumn("WHERE", { min: 12, ideal: 22, grow: 2, priority: 11 }, ({ workers }, width) =>
       cutEnd(clean(workers.slice(0, 50).join(" "), 400), width),
     ),
@@ -96,15 +82,7 @@ export function requestColumns(): Column<RequestRow>[] {
       cutEnd(clean(id, 128), width),
     ),
     numberColumn("AGE", { min: 5, priority: 0 }, ({ age_ms }) => timeText(age_ms)),
-    {
-      head: "PHASE",
-      min: 8,
-      ideal: 8,
-      grow: 0,
-      priority: 0,
-      align: "left",
-      cell: (row, width) => [span(fitText(phaseText(row), width), PHASES[row.phase])],
-    },
+    textColumn("PHASE", { min: 8, ideal: 8, priority: 0 }, phaseText, ({ phase }) => PHASES[phase]),
     textColumn("MODEL", { min: 16, ideal: 18, grow: 3, priority: 2 }, ({ model }, width) =>
       cutMiddle(clean(model ?? UNKNOWN), width),
     ),

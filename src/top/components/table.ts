@@ -1,7 +1,7 @@
 /** Tables: a head, rows with the chosen one marked, columns that fit the width. */
 
 import { type ColumnWidths, fitColumns, fitText } from "../text/columns.ts";
-import { type Line, span } from "../text/styled.ts";
+import { type Line, span, type Tone } from "../text/styled.ts";
 import { type DrawnLine, drawn } from "./drawn.ts";
 
 export interface Column<Row> extends ColumnWidths {
@@ -13,23 +13,24 @@ export interface Column<Row> extends ColumnWidths {
   cell(row: Row, width: number): Line;
 }
 
-/** A column of plain text. */
+/** A column of text, in the tone that it has for a row. */
 export function textColumn<Row>(
   head: string,
   widths: Omit<ColumnWidths, "grow"> & { grow?: number },
   of: (row: Row, width: number) => string,
+  tone: (row: Row) => Tone = () => "plain",
 ): Column<Row> {
-  const cell = (row: Row, width: number) => [span(fitText(of(row, width), width))];
+  const cell = (row: Row, width: number) => [span(fitText(of(row, width), width), tone(row))];
   return { grow: 0, ...widths, head, align: "left", cell };
 }
 
-/** A column of numbers. */
 export function numberColumn<Row>(
   head: string,
   widths: { min: number; priority: number; isWide?: boolean },
   of: (row: Row) => string,
+  tone: (row: Row) => Tone = () => "plain",
 ): Column<Row> {
-  const cell = (row: Row, width: number) => [span(fitText(of(row), width, "right"))];
+  const cell = (row: Row, width: number) => [span(fitText(of(row), width, "right"), tone(row))];
   return { ideal: widths.min, grow: 0, ...widths, head, align: "right", cell };
 }
 

@@ -37,11 +37,9 @@ export function workerColumns(options: DrawOptions & { width: number }): Column<
       grow: 0,
       priority: 0,
       align: "left",
-      cell: (row, width) => stateSpans(row, width),
+      cell: stateSpans,
     },
-    textColumn("MODEL", { min: 15, ideal: 16, grow: 4, priority: 4 }, (row, width) =>
-      modelsText(row, width),
-    ),
+    textColumn("MODEL", { min: 15, ideal: 16, grow: 4, priority: 4 }, modelsText),
     textColumn("GPUS", { min: 7, ideal: 9, priority: 9 }, ({ gpus }) => gpusText(gpus)),
     barColumn(
       "GPU",
@@ -53,27 +51,19 @@ export function workerColumns(options: DrawOptions & { width: number }): Column<
     ),
     numberColumn("INFL", { min: 4, priority: 1 }, ({ in_flight }) => countText(in_flight)),
     numberColumn("QUE", { min: 3, priority: 3 }, ({ queue }) => countText(queue)),
-    {
-      ...numberColumn<WorkerRow>("KV%", { min: 3, priority: 10 }, ({ kv_pct }) =>
-        plainPercent(kv_pct),
-      ),
-      cell: ({ kv_pct }, width) => [
-        span(
-          fitText(plainPercent(kv_pct), width, "right"),
-          fullness(kv_pct === null ? null : kv_pct / 100),
-        ),
-      ],
-    },
+    numberColumn(
+      "KV%",
+      { min: 3, priority: 10 },
+      ({ kv_pct }) => (kv_pct === null ? UNKNOWN : String(Math.round(kv_pct))),
+      ({ kv_pct }) => fullness(kv_pct === null ? null : kv_pct / 100),
+    ),
     numberColumn("TOK/S", { min: 5, priority: 2 }, (row) => tokenRateText(row.output_tokens_per_s)),
     numberColumn("REQ/S", { min: 5, priority: 6 }, (row) => rateText(row.requests_per_s)),
     numberColumn("TTFT50", { min: 6, priority: 7 }, ({ ttft_ms }) =>
       timeText(ttft_ms?.p50 ?? null),
     ),
     numberColumn("95", { min: 5, priority: 7 }, ({ ttft_ms }) => timeText(ttft_ms?.p95 ?? null)),
-    {
-      ...numberColumn<WorkerRow>("TEMP", { min: 4, priority: 11 }, temperature),
-      cell: (row, width) => [span(fitText(temperature(row), width, "right"), heat(row.temp_c))],
-    },
+    numberColumn("TEMP", { min: 4, priority: 11 }, temperature, ({ temp_c }) => heat(temp_c)),
     numberColumn("W", { min: 4, priority: 12 }, ({ power_w }) => countText(power_w)),
     numberColumn("UP", { min: 5, priority: 13 }, ({ uptime_ms }) => timeText(uptime_ms)),
     numberColumn("SEEN", { min: 5, priority: 8, isWide: true }, ({ seen_ms }) => timeText(seen_ms)),
@@ -140,8 +130,4 @@ function heat(celsius: number | null): Tone {
 
 function temperature({ temp_c }: WorkerRow): string {
   return temp_c === null ? UNKNOWN : `${Math.round(temp_c)}C`;
-}
-
-function plainPercent(value: number | null): string {
-  return value === null ? UNKNOWN : String(Math.round(value));
 }

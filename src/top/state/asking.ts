@@ -8,7 +8,7 @@ import { type Action, flash, mayAct, shownFrame, type TopState } from "./state.t
 /** How long requests of a drained worker may go on. */
 export const PATIENCE_MS = 600_000;
 
-export function ask(state: TopState, key: "D" | "U" | "R" | "X" | "K"): TopState {
+export function ask(state: TopState, key: keyof typeof WORDS): TopState {
   const may = mayAct(state);
   if (!may.may) return flash(state, may.why, "changing");
   const { targets, problem } = targetsOf(state, key);
@@ -79,7 +79,7 @@ interface Target {
 
 function targetsOf(
   state: TopState,
-  key: "D" | "U" | "R" | "X" | "K",
+  key: keyof typeof WORDS,
 ): { targets: Target[]; problem: string | null } {
   const frame = shownFrame(state);
   const wanted = key === "K" ? "requests" : "workers";
@@ -122,7 +122,7 @@ function wrongState(rows: readonly Marked[], key: string): string | null {
 
 const VERBS = { D: "drain", U: "undrain", R: "restart", X: "forget" } as const;
 
-function workerTarget(row: WorkerRow, key: "D" | "U" | "R" | "X"): Target {
+function workerTarget(row: WorkerRow, key: keyof typeof VERBS): Target {
   const running = key === "U" || key === "X" ? [] : [`${row.name}: ${row.in_flight} in flight.`];
   return {
     name: row.name,

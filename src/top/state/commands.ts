@@ -32,7 +32,7 @@ function keyResult(state: TopState, key: Key): Reduced {
   if (logs) return same(logs);
   if (key.key === "text") return letterKey(state, key.text);
   if (key.key === "paste" || key.key === "ctrl") return same(state);
-  return namedKey(state, key.key);
+  return same(NAMED[key.key]?.(state) ?? state);
 }
 
 /** A frozen screen holds one table; moving to another one shows the present again. */
@@ -49,97 +49,64 @@ function thaw(before: TopState, state: TopState): TopState {
   return isSame ? state : { ...state, frozen: null };
 }
 
-function namedKey(state: TopState, key: string): Reduced {
-  const page = pageRowsOf(state);
-  const isLog = state.page.kind === "logs";
-  switch (key) {
-    case "up":
-      return same(step(state, -1));
-    case "down":
-      return same(step(state, 1));
-    case "pageup":
-      return same(step(state, -page));
-    case "pagedown":
-      return same(step(state, page));
-    case "home":
-      return same(step(state, -Infinity));
-    case "end":
-      return same(step(state, Infinity));
-    case "enter":
-      return same(enter(state));
-    case "escape":
-      return same(back(state));
-    case "tab":
-      return same(isLog ? nextLog(state, 1) : nextView(state, 1));
-    case "backtab":
-      return same(isLog ? nextLog(state, -1) : nextView(state, -1));
-    default:
-      return same(state);
-  }
+type Act = (state: TopState) => TopState;
+
+const NAMED: Partial<Record<string, Act>> = {
+  up: (state) => step(state, -1),
+  down: (state) => step(state, 1),
+  pageup: (state) => step(state, -pageRowsOf(state)),
+  pagedown: (state) => step(state, pageRowsOf(state)),
+  home: (state) => step(state, -Infinity),
+  end: (state) => step(state, Infinity),
+  enter,
+  escape: back,
+  tab: (state) => beside(state, 1),
+  backtab: (state) => beside(state, -1),
+};
+
+function beside(state: TopState, by: 1 | -1): TopState {
+  return state.page.kind === "logs" ? nextLog(state, by) : nextView(state, by);
 }
 
+const LETTERS: Partial<Record<string, Act>> = {
+  j: (state) => step(state, 1),
+  k: (state) => step(state, -1),
+  g: (state) => step(state, -Infinity),
+  G: (state) => step(state, Infinity),
+  "?": (state) => ({ ...state, dialog: { kind: "help" } }),
+  "/": startEditing,
+  s: (state) => ({ ...state, dialog: { kind: "sort", cursor: sortIndex(state) } }),
+  "<": (state) => sortBy(state, -1),
+  ">": (state) => sortBy(state, 1),
+  r: reverse,
+  b: nextGroup,
+  z: freeze,
+  a: (state) =>
+    flash(
+      { ...state, gone: !state.gone },
+      state.gone ? "without those that left" : "with those that left",
+    ),
+  w: (state) => ({ ...state, wide: !state.wide }),
+  "+": (state) => slower(state, 0.5),
+  "-": (state) => slower(state, 2),
+  " ": mark,
+  "*": (state) => ({ ...state, marks: new Map() }),
+  l: openLogs,
+  e: engines,
+  D: (state) => ask(state, "D"),
+  U: (state) => ask(state, "U"),
+  R: (state) => ask(state, "R"),
+  X: (state) => ask(state, "X"),
+  K: (state) => ask(state, "K"),
+};
+
 function letterKey(state: TopState, key: string): Reduced {
-  switch (key) {
-    case "q":
-      return same(state, { do: "quit" });
-    case "1":
-    case "2":
-    case "3":
-    case "4":
-      return same(toView(state, VIEWS[Number(key) - 1] ?? "workers"));
-    case "j":
-      return same(step(state, 1));
-    case "k":
-      return same(step(state, -1));
-    case "g":
-      return same(step(state, -Infinity));
-    case "G":
-      return same(step(state, Infinity));
-    case "?":
-      return same({ ...state, dialog: { kind: "help" } });
-    case "/":
-      return same(startEditing(state));
-    case "s":
-      return same({ ...state, dialog: { kind: "sort", cursor: sortIndex(state) } });
-    case "<":
-      return same(sortBy(state, -1));
-    case ">":
-      return same(sortBy(state, 1));
-    case "r":
-      return same(reverse(state));
-    case "b":
-      return same(nextGroup(state));
-    case "z":
-      return same(freeze(state));
-    case "a": {
-      const words = state.gone ? "without those that left" : "with those that left";
-      return same(flash({ ...state, gone: !state.gone }, words));
-    }
-    case "w":
-      return same({ ...state, wide: !state.wide });
-    case "+":
-      return same(slower(state, 0.5));
-    case "-":
-      return same(slower(state, 2));
-    case " ":
-      return same(mark(state));
-    case "*":
-      return same({ ...state, marks: new Map() });
-    case "y":
-      return copy(state);
-    case "l":
-      return same(openLogs(state));
-    case "e":
-      return same(engines(state));
-    case "D":
-    case "U":
-    case "R":
-    case "X":
-    case "K":
-      return same(ask(state, key));
-    default:
-      return same(/^[A-Z]$/.test(key) ? shouted(state) : state);
-  }
+  if (key === "q") return same(state, { do: "quit" });
+  if (key === "y") return copy(state);
+  const view = VIEWS[Number(key) - 1];
+  if (view) return same(toView(state, view));
+  const act = LETTERS[key] ?? (/^[A-Z]$/.test(key) ? shouted : null);
+  return same(act ? act(state) : state);
 }
 
 function shouted(state: TopState): TopState {

@@ -37,11 +37,13 @@ export interface Reduced {
 
 /** What came of the engine's log that is being read. */
 export type LogEvent =
-  | {
-      type: "log";
-      engine: string;
-      lines: { time: string | null; text: string }[];
-      skipped: number;
-      live?: string | null;
-    }
+  | ({ type: "log"; engine: string } & LogPiece)
   | { type: "log_ended"; engine: string; reason: string };
+
+export interface LogPiece {
+  lines: { time: string | null; text: string }[];
+  /** Lines that were left out before these. */
+  skipped: number;
+  /** The line behind them that is still being written; null: none is known. */
+  live?: string | null;
+}

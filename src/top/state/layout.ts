@@ -5,7 +5,6 @@ import { hasBanner, REPLICAS_FROM_ROWS, shownFrame, type TopState } from "./stat
 export interface Layout {
   /** Too small for anything but one line. */
   tiny: boolean;
-  counters: boolean;
   traffic: boolean;
   tabs: boolean;
   /** Rows of the graphs with their heads and feet; 0: none. */
@@ -33,28 +32,24 @@ const GRAPH_ROWS = 6;
 /** With so many workers more than the table has rows, each gets a mark. */
 const STRIP_COLUMNS = 4;
 
+const TINY: Layout = {
+  tiny: true,
+  traffic: false,
+  tabs: false,
+  graphs: 0,
+  strip: 0,
+  table: 0,
+  place: false,
+  models: 0,
+  events: 0,
+  replicas: 0,
+  message: false,
+  banner: 0,
+};
+
 export function layoutOf(state: TopState): Layout {
   const { columns, rows } = state.size;
-  const none = {
-    graphs: 0,
-    strip: 0,
-    models: 0,
-    events: 0,
-    replicas: 0,
-    banner: 0,
-    message: false,
-  };
-  if (rows < MIN_ROWS || columns < MIN_COLUMNS) {
-    return {
-      ...none,
-      tiny: true,
-      counters: false,
-      traffic: false,
-      tabs: false,
-      table: 0,
-      place: false,
-    };
-  }
+  if (rows < MIN_ROWS || columns < MIN_COLUMNS) return TINY;
   const frame = shownFrame(state);
   const banner = hasBanner(state) ? 1 : 0;
   const traffic = rows >= 16;
@@ -74,20 +69,9 @@ export function layoutOf(state: TopState): Layout {
   const isFiltered = state.tabs[state.view].filter !== "" && !tabs;
   const hasPlace = (table: number) => table >= 4 && (matching > table || isFiltered);
   const hasPanes = onWorkers || state.view === "models";
+  const whole = { ...TINY, tiny: false, traffic, tabs, graphs, strip, message, banner };
   if (!hasPanes || rows < REPLICAS_FROM_ROWS || state.page.kind !== "table") {
-    return {
-      tiny: false,
-      counters: true,
-      traffic,
-      tabs,
-      table: left,
-      place: hasPlace(left),
-      ...none,
-      strip,
-      banner,
-      message,
-      graphs,
-    };
+    return { ...whole, table: left, place: hasPlace(left) };
   }
   const modelRows = state.view === "workers" ? (frame?.models_beside.length ?? 0) : 0;
   const models = rows >= 35 && modelRows > 0 ? Math.min(2 + modelRows, Math.floor(left * 0.3)) : 0;
@@ -98,19 +82,12 @@ export function layoutOf(state: TopState): Layout {
   const events = Math.max(least, Math.min(left - matching - 1, most));
   const taken = events >= 2 ? Math.min(events, left - 1) : 0;
   return {
-    tiny: false,
-    counters: true,
-    traffic,
-    tabs,
-    graphs,
-    strip,
+    ...whole,
     table: left - taken,
     place: hasPlace(left - taken),
     models,
     events: onWorkers ? taken : 0,
     replicas: onWorkers ? 0 : taken,
-    message,
-    banner,
   };
 }
 

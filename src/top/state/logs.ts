@@ -18,18 +18,13 @@ const WARN = /\bwarn(?:ing)?\b/i;
 
 export function startLogs(engine: string, back: Page): Page {
   const logs: LogsState = {
+    ...EMPTY,
     engine,
-    lines: [],
-    skipped: 0,
-    follow: true,
     wrap: false,
     times: false,
     previous: false,
     sinceMs: null,
-    scroll: 0,
     search: "",
-    ended: null,
-    live: null,
     take: 0,
   };
   return { kind: "logs", logs, back: back.kind === "logs" ? back.back : back };
@@ -93,6 +88,8 @@ const SINCE_MS: readonly (number | null)[] = [
   3_600_000,
 ];
 
+const MOVES: Partial<Record<string, string>> = { k: "up", j: "down", g: "home", G: "end" };
+
 /** Null: not a key of this page. */
 export function logsKey(state: TopState, key: Key, pageRows: number): TopState | null {
   const { page } = state;
@@ -104,7 +101,8 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
     const scroll = Math.max(0, Math.min(most, logs.scroll + lines));
     return set({ scroll, follow: scroll === 0 && logs.follow && lines < 0 });
   };
-  switch (key.key) {
+  const what = key.key === "text" ? (MOVES[key.text] ?? key.text) : key.key;
+  switch (what) {
     case "up":
       return scrollBy(1);
     case "down":
@@ -116,20 +114,6 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
     case "home":
       return set({ scroll: most, follow: false });
     case "end":
-      return set({ scroll: 0, follow: true });
-    case "text":
-      break;
-    default:
-      return null;
-  }
-  switch (key.text) {
-    case "k":
-      return scrollBy(1);
-    case "j":
-      return scrollBy(-1);
-    case "g":
-      return set({ scroll: most, follow: false });
-    case "G":
       return set({ scroll: 0, follow: true });
     case "f":
       return set({ follow: !logs.follow, scroll: logs.follow ? logs.scroll : 0 });
@@ -143,14 +127,14 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
       return set({ ...EMPTY, previous: !logs.previous });
     case "n":
     case "N":
-      return search(state, page, { older: key.text === "n", pageRows });
+      return search(state, page, { older: what === "n", pageRows });
     case "/":
       return {
         ...state,
         editing: { what: "search", text: logs.search, cursor: logs.search.length },
       };
     default: {
-      const sinceMs = SINCE_MS[/^\d$/.test(key.text) ? Number(key.text) : -1];
+      const sinceMs = SINCE_MS[/^\d$/.test(what) ? Number(what) : -1];
       return sinceMs === undefined ? null : set({ ...EMPTY, sinceMs });
     }
   }

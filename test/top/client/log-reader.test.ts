@@ -1,11 +1,7 @@
 import { expect, test } from "bun:test";
-import {
-  type LogPiece,
-  type LogWanted,
-  startLogReader,
-} from "../../../src/top/client/log-reader.ts";
+import { type LogWanted, startLogReader } from "../../../src/top/client/log-reader.ts";
 import { startLogs } from "../../../src/top/state/logs.ts";
-import type { TopEvent } from "../../../src/top/state/event.ts";
+import type { LogPiece, TopEvent } from "../../../src/top/state/event.ts";
 import type { LogsState } from "../../../src/top/state/state.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
