@@ -48,7 +48,10 @@ async function startCluster() {
       port: 1,
       settings: { logs: { pollMs: 10, beatMs: 100 } },
     });
-    await waitFor(async () => (await head.status()).workers[0]?.state === "ready");
+    await waitFor(async () => {
+      const state = (await head.status()).workers[0]?.state ?? "left";
+      return !["stale", "lost", "left"].includes(state);
+    });
     return worker;
   };
   const worker = stack.use(await start());

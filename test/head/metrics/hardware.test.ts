@@ -50,10 +50,10 @@ test("what workers measure is in status and metrics; what they do not know is in
   const response = await fetch(`${head.url}/api/v1/status`);
   const { workers } = (await response.json()) as { workers: Record<string, unknown>[] };
   expect(workers[0]).toMatchObject({
-    host: { cpu_percent: 50, memory_used_bytes: null, memory_bytes: 1024 },
+    host: { cpu_pct: 50, mem_used_bytes: null, mem_total_bytes: 1024 },
     gpus: [
-      { uuid: "GPU-0", utilization_percent: 0, memory_total_bytes: null },
-      { uuid: "GPU-1", utilization_percent: 75 },
+      { uuid: "GPU-0", util_pct: 0, mem_total_bytes: null },
+      { uuid: "GPU-1", util_pct: 75 },
     ],
     gpu_problem: "GPU 2 is lost",
   });
