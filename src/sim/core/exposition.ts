@@ -8,68 +8,80 @@ export interface Series {
   metrics: ModelMetrics;
 }
 
-export type Read<T> = (metrics: ModelMetrics) => T;
+/** A figure by the name of its field, or worked out. */
+type Read<T> = FieldOf<T> | ((metrics: ModelMetrics) => T);
+type FieldOf<T> = {
+  [K in keyof ModelMetrics]: ModelMetrics[K] extends T ? K : never;
+}[keyof ModelMetrics];
 
-export interface Exposition {
-  gauge(name: string, help: string, read: Read<number>): void;
-  counter(name: string, help: string, read: Read<number>): void;
-  histogram(name: string, help: string, read: Read<Histogram>): void;
-  /** A counter with one more label, of which every value has its own count. */
-  counters(
-    name: string,
-    { help, label }: { help: string; label: string },
-    read: Read<Record<string, number>>,
-  ): void;
-  /** A gauge about the engine, not a model; with its labels. */
-  fact(name: string, help: string, value: { labels: string; value: number }): void;
-  text(): string;
-}
-
-export function createExposition(series: readonly Series[]): Exposition {
+/** `prefix` is what all names begin with. */
+export function createExposition(prefix: string, series: readonly Series[]) {
   const lines: string[] = [];
-  const family = (name: string, type: string, help: string) =>
-    lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
+  const family = (name: string, type: string, help: string) => {
+    const full = prefix + name;
+    lines.push(`# HELP ${full} ${help}`, `# TYPE ${full} ${type}`);
+    return full;
+  };
   const put = (name: string, labels: string, value: number) =>
     lines.push(`${name}${labels === "" ? "" : `{${labels}}`} ${value}`);
   const plain = (type: string) => (name: string, help: string, read: Read<number>) => {
-    family(name, type, help);
-    for (const { labels, metrics } of series) put(name, labels, read(metrics));
+    const full = family(name, type, help);
+    for (const { labels, metrics } of series) {
+      put(full, labels, typeof read === "string" ? metrics[read] : read(metrics));
+    }
   };
   const and = (labels: string, more: string) => (labels === "" ? more : `${labels},${more}`);
 
   return {
     gauge: plain("gauge"),
     counter: plain("counter"),
-    histogram(name, help, read) {
-      family(name, "histogram", help);
+    histogram(name: string, help: string, field: FieldOf<Histogram>) {
+      const full = family(name, "histogram", help);
       for (const { labels, metrics } of series) {
-        const { buckets, counts, sum } = read(metrics);
+        const { buckets, counts, sum } = metrics[field];
         let total = 0;
         counts.forEach((count, i) => {
           total += count;
-          put(`${name}_bucket`, and(labels, `le="${buckets[i] ?? "+Inf"}"`), total);
+          put(`${full}_bucket`, and(labels, `le="${buckets[i] ?? "+Inf"}"`), total);
         });
-        put(`${name}_count`, labels, total);
-        put(`${name}_sum`, labels, sum);
+        put(`${full}_count`, labels, total);
+        put(`${full}_sum`, labels, sum);
       }
     },
-    counters(name, { help, label }, read) {
-      family(name, "counter", help);
+    /** A counter with one more label, of which every value has its own count. */
+    counters(
+      name: string,
+      { help, label }: { help: string; label: string },
+      read: (metrics: ModelMetrics) => Record<string, number>,
+    ) {
+      const full = family(name, "counter", help);
       for (const { labels, metrics } of series) {
         for (const [value, count] of Object.entries(read(metrics))) {
-          put(name, and(labels, `${label}="${value}"`), count);
+          put(full, and(labels, `${label}="${value}"`), count);
         }
       }
     },
-    fact(name, help, { labels, value }) {
-      family(name, "gauge", help);
-      put(name, labels, value);
-    },
+    /** A gauge about the engine, not a model; always 1. */
+    info: (name: string, help: string, labels: string) =>
+      put(family(name, "gauge", help), labels, 1),
     text: () => `${lines.join("\n")}\n`,
   };
 }
 
+/** One series for each model, with the labels that its name, escaped, makes. */
+export function seriesByModel(
+  models: ReadonlyMap<string, ModelMetrics>,
+  labelsOf: (model: string) => string,
+): Series[] {
+  return [...models].map(([model, metrics]) => ({ labels: labelsOf(escapeLabel(model)), metrics }));
+}
+
+/** The only model's series, of engines that put no label. */
+export function onlySeries(models: ReadonlyMap<string, ModelMetrics>): Series[] {
+  return [...models.values()].slice(0, 1).map((metrics) => ({ labels: "", metrics }));
+}
+
 /** A value as it stands between the quotes of a label. */
-export function escapeLabel(value: string): string {
+function escapeLabel(value: string): string {
   return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }

@@ -24,39 +24,18 @@ export interface Histogram {
 }
 
 /** All figures of one model; the engine writes the plain fields, `observe` the histograms. */
-export interface ModelMetrics {
-  running: number;
-  waiting: number;
-  /** What running requests hold of the cache; where it has no limit, their tokens so far. */
-  kvTokens: number;
-  /** All that the cache holds. */
-  readonly kvCapacity: number;
-  /** Prompt tokens that were looked for in the cache, and those that were found. */
-  prefixQueries: number;
-  prefixHits: number;
-  promptTokens: number;
-  generationTokens: number;
-  finished: Record<FinishedReason, number>;
-  ttft: Histogram;
-  itl: Histogram;
-  tpot: Histogram;
-  e2e: Histogram;
-  queue: Histogram;
-  inference: Histogram;
-  prefill: Histogram;
-  decode: Histogram;
-  requestPromptTokens: Histogram;
-  requestGenerationTokens: Histogram;
-}
+export type ModelMetrics = ReturnType<typeof createModelMetrics>;
 
 /** Figures at zero. `maxModelLen` bounds the buckets that count tokens. */
-export function createModelMetrics(maxModelLen: number, kvTokens: number | null): ModelMetrics {
+export function createModelMetrics(maxModelLen: number, kvTokens: number | null) {
   const perRequest = oneTwoFive(maxModelLen);
   return {
     running: 0,
     waiting: 0,
+    /** What running requests hold of the cache; where it has no limit, their tokens so far. */
     kvTokens: 0,
     kvCapacity: kvTokens ?? UNLIMITED_KV_TOKENS,
+    /** Prompt tokens that were looked for in the cache, and those that were found. */
     prefixQueries: 0,
     prefixHits: 0,
     promptTokens: 0,

@@ -1,6 +1,6 @@
 /** What llama-server tells about itself: models, properties, slots and metrics. */
 
-import { createExposition } from "../core/exposition.ts";
+import { createExposition, onlySeries } from "../core/exposition.ts";
 import type { ModelMetrics } from "../core/metrics.ts";
 import type { SimOptions } from "../core/options.ts";
 import { timingsOf } from "./llama-server-style.ts";
@@ -85,39 +85,19 @@ export function slots(running: number, options: SimOptions): object[] {
 
 /** The text of `/metrics`, as with `--metrics`. Names: tools/server/server-task.cpp. */
 export function llamaMetrics(models: ReadonlyMap<string, ModelMetrics>, slotCount: number): string {
-  const [metrics] = models.values();
-  const show = createExposition(metrics ? [{ labels: "", metrics }] : []);
-  const { gauge, counter } = show;
-  counter(
-    "llamacpp:prompt_tokens_total",
-    "Number of prompt tokens processed.",
-    (m) => m.promptTokens,
-  );
-  counter(
-    "llamacpp:prompt_tokens_cached_total",
-    "Number of prompt tokens reused.",
-    (m) => m.prefixHits,
-  );
-  counter("llamacpp:prompt_seconds_total", "Prompt process time", (m) => m.prefill.sum);
-  counter(
-    "llamacpp:tokens_predicted_total",
-    "Number of generation tokens processed.",
-    (m) => m.generationTokens,
-  );
-  counter("llamacpp:tokens_predicted_seconds_total", "Predict process time", (m) => m.decode.sum);
-  gauge(
-    "llamacpp:predicted_tokens_seconds",
-    "Average generation throughput in tokens/s.",
-    (m) => timingsOf({ tokens: m.generationTokens, ms: m.decode.sum * 1000 }).perSecond,
-  );
+  const { gauge, counter, text } = createExposition("llamacpp:", onlySeries(models));
+  const speed = (m: ModelMetrics) =>
+    timingsOf({ tokens: m.generationTokens, ms: m.decode.sum * 1000 }).perSecond;
   // One engine, many streams: what is beyond the slots waits.
-  gauge("llamacpp:requests_processing", "Number of requests processing.", (m) =>
-    Math.min(slotCount, m.running),
-  );
-  gauge(
-    "llamacpp:requests_deferred",
-    "Number of requests deferred.",
-    (m) => Math.max(0, m.running - slotCount) + m.waiting,
-  );
-  return show.text();
+  const processing = (m: ModelMetrics) => Math.min(slotCount, m.running);
+  const deferred = (m: ModelMetrics) => Math.max(0, m.running - slotCount) + m.waiting;
+  counter("prompt_tokens_total", "Number of prompt tokens processed.", "promptTokens");
+  counter("prompt_tokens_cached_total", "Number of prompt tokens reused.", "prefixHits");
+  counter("prompt_seconds_total", "Prompt process time", (m) => m.prefill.sum);
+  counter("tokens_predicted_total", "Number of generation tokens processed.", "generationTokens");
+  counter("tokens_predicted_seconds_total", "Predict process time", (m) => m.decode.sum);
+  gauge("predicted_tokens_seconds", "Average generation throughput in tokens/s.", speed);
+  gauge("requests_processing", "Number of requests processing.", processing);
+  gauge("requests_deferred", "Number of requests deferred.", deferred);
+  return text();
 }

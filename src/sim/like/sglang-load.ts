@@ -1,6 +1,6 @@
 /** What SGLang tells about itself and its load, in JSON and as metrics. */
 
-import { createExposition, escapeLabel } from "../core/exposition.ts";
+import { createExposition, seriesByModel } from "../core/exposition.ts";
 import { endedRequests, kvUsage, type ModelMetrics } from "../core/metrics.ts";
 import type { SimOptions } from "../core/options.ts";
 
@@ -75,54 +75,31 @@ export function sglangLoads(
 /** The text of `/metrics`, as with `--enable-metrics`. Names: observability/metrics_collector.py. */
 export function sglangMetrics(models: ReadonlyMap<string, ModelMetrics>): string {
   const { gauge, counter, histogram, text } = createExposition(
-    [...models].map(([model, metrics]) => ({
-      labels: `engine_type="unified",model_name="${escapeLabel(model)}",tp_rank="0",pp_rank="0"`,
-      metrics,
-    })),
+    "sglang:",
+    seriesByModel(
+      models,
+      (model) => `engine_type="unified",model_name="${model}",tp_rank="0",pp_rank="0"`,
+    ),
   );
-  gauge("sglang:num_running_reqs", "The number of running requests.", (m) => m.running);
-  gauge("sglang:num_queue_reqs", "The number of requests in the waiting queue.", (m) => m.waiting);
-  gauge("sglang:num_used_tokens", "The number of used tokens.", (m) => m.kvTokens);
-  gauge("sglang:token_usage", "The token usage.", kvUsage);
-  gauge("sglang:gen_throughput", "The generation throughput (token/s).", () => 0);
-  gauge("sglang:cache_hit_rate", "The prefix cache hit rate.", (m) =>
-    share(m.prefixHits, m.prefixQueries),
-  );
-  gauge("sglang:max_total_num_tokens", "Maximum total number of tokens.", (m) => m.kvCapacity);
-  gauge("sglang:num_retracted_reqs", "The number of retracted requests.", () => 0);
-  counter(
-    "sglang:prompt_tokens_total",
-    "Number of prefill tokens processed.",
-    (m) => m.promptTokens,
-  );
-  counter("sglang:cached_tokens_total", "Number of cached prompt tokens.", (m) => m.prefixHits);
-  counter(
-    "sglang:generation_tokens_total",
-    "Number of generation tokens processed.",
-    (m) => m.generationTokens,
-  );
-  counter("sglang:num_requests_total", "Number of requests processed.", endedRequests);
-  counter(
-    "sglang:num_aborted_requests_total",
-    "Number of requests aborted.",
-    (m) => m.finished.abort,
-  );
-  histogram(
-    "sglang:time_to_first_token_seconds",
-    "Histogram of time to first token in seconds.",
-    (m) => m.ttft,
-  );
-  histogram(
-    "sglang:inter_token_latency_seconds",
-    "Histogram of inter-token latency in seconds.",
-    (m) => m.itl,
-  );
-  histogram(
-    "sglang:e2e_request_latency_seconds",
-    "Histogram of end-to-end request latency in seconds.",
-    (m) => m.e2e,
-  );
-  histogram("sglang:queue_time_seconds", "Histogram of queueing time in seconds.", (m) => m.queue);
+  const hitRate = (m: ModelMetrics) => share(m.prefixHits, m.prefixQueries);
+  gauge("num_running_reqs", "The number of running requests.", "running");
+  gauge("num_queue_reqs", "The number of requests in the waiting queue.", "waiting");
+  gauge("num_used_tokens", "The number of used tokens.", "kvTokens");
+  gauge("token_usage", "The token usage.", kvUsage);
+  gauge("gen_throughput", "The generation throughput (token/s).", () => 0);
+  gauge("cache_hit_rate", "The prefix cache hit rate.", hitRate);
+  gauge("max_total_num_tokens", "Maximum total number of tokens.", "kvCapacity");
+  gauge("num_retracted_reqs", "The number of retracted requests.", () => 0);
+  counter("prompt_tokens_total", "Number of prefill tokens processed.", "promptTokens");
+  counter("cached_tokens_total", "Number of cached prompt tokens.", "prefixHits");
+  counter("generation_tokens_total", "Number of generation tokens processed.", "generationTokens");
+  counter("num_requests_total", "Number of requests processed.", endedRequests);
+  counter("num_aborted_requests_total", "Number of requests aborted.", (m) => m.finished.abort);
+  const seconds = (what: string) => `Histogram of ${what} in seconds.`;
+  histogram("time_to_first_token_seconds", seconds("time to first token"), "ttft");
+  histogram("inter_token_latency_seconds", seconds("inter-token latency"), "itl");
+  histogram("e2e_request_latency_seconds", seconds("end-to-end request latency"), "e2e");
+  histogram("queue_time_seconds", seconds("queueing time"), "queue");
   return text();
 }
 
