@@ -1,4 +1,4 @@
-/** Looks at a head's certificate before anything is said to it, and trusts its key or nobody's. */
+/** Reads a head's certificate before anything is sent to it, and trusts only a pinned key. */
 
 import { createHash, X509Certificate } from "node:crypto";
 import { connect } from "node:tls";
@@ -14,7 +14,7 @@ export interface HeadCertificate {
   fingerprint: string;
 }
 
-/** Takes a certificate in PEM or DER. Throws when it is none. */
+/** Takes a certificate in PEM or DER. Throws for anything else. */
 export function readCertificate(bytes: string | Buffer): HeadCertificate & {
   notBefore: Date;
   notAfter: Date;
@@ -40,7 +40,7 @@ export interface VerifyOptions {
 }
 
 /**
- * Connects once, says nothing, and returns the certificate of a trusted key. Throws
+ * Connects once, sends nothing, and returns the certificate of a trusted key. Throws
  * `wrong_fingerprint`, `tls_mismatch` (it speaks, but not TLS), `clock_off`, `head_unreachable`.
  */
 export async function verifyHead(head: HostPort, options: VerifyOptions): Promise<HeadCertificate> {
@@ -63,7 +63,7 @@ export async function verifyHead(head: HostPort, options: VerifyOptions): Promis
   if (now < shown.notBefore || now > shown.notAfter) {
     throw new LlmnodeError(
       "clock_off",
-      `this machine's clock says ${now.toISOString()}, and the head's certificate holds from ` +
+      `this machine's clock says ${now.toISOString()}, and the head's certificate is valid from ` +
         `${shown.notBefore.toISOString()} to ${shown.notAfter.toISOString()}`,
       { hints: ["set this machine's clock, such as by: timedatectl set-ntp true"] },
     );
@@ -91,7 +91,7 @@ function shownCertificate(
   const socket = connect({
     host: dialAt.host,
     port: dialAt.port,
-    // Not a name that some authority vouches for is trusted, but the key that is pinned.
+    // Trust comes from the pinned key, not from an authority.
     rejectUnauthorized: false,
     servername: HEAD_TLS_NAME,
     ALPNProtocols: ["h2"],
@@ -106,7 +106,7 @@ function shownCertificate(
   socket.on("secureConnect", () => {
     const { raw } = socket.getPeerCertificate(true);
     if (raw instanceof Uint8Array) resolve(Buffer.from(raw));
-    else reject(unreachable("it shows no certificate"));
+    else reject(unreachable("it has no certificate"));
     socket.destroy();
   });
   socket.on("error", (error) => fail(failureOf(head, error)));

@@ -42,10 +42,10 @@ export interface ServerSession {
 
 export interface SessionServerOptions {
   listen: HostPort;
-  /** PEM; null for a network in which nobody listens. */
+  /** PEM; null for a network that is trusted. */
   tls: { key: string; cert: string } | null;
   onSession: (session: ServerSession) => void;
-  /** Somebody at `address` speaks TLS to a port without it (`tls`), or the other way round. */
+  /** A client at `address` speaks TLS to a port without it (`tls`), or the other way round. */
   onMismatch?: (address: string, spoke: "tls" | "plain") => void;
   /** Pings on a quiet connection, so that a vanished peer is noticed. */
   keepaliveMs?: number;
@@ -125,7 +125,7 @@ function adopt(
   call.on("cancelled", close);
   call.on("close", close);
   call.on("error", close);
-  // Tells the worker at once that it has been reached.
+  // Shows the worker at once that the head has been reached.
   call.sendMetadata(call.metadata.clone());
   return session;
 }

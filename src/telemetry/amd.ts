@@ -1,4 +1,4 @@
-/** AMD GPUs as `amd-smi` and `rocm-smi` tell of them in JSON; both change their shapes by release. */
+/** AMD GPUs as `amd-smi` and `rocm-smi` report them in JSON; both change their shapes by release. */
 
 import { cleanLine } from "../util/text.ts";
 import { bytesIn, type GpuProcess, type GpuSample, numberIn, percentIn } from "./gpu.ts";

@@ -216,7 +216,7 @@ function watchAmd(watch: Watch): Promise<void> {
 
 const NO_TOOL = "there is no nvidia-smi, amd-smi or rocm-smi on the PATH";
 
-/** The GPUs, why they cannot be read, or null where there is no tool of AMD's. */
+/** The GPUs, why they cannot be read, or null where AMD's tools are missing. */
 async function askAmd(asking: ToolOptions): Promise<GpuSample[] | string | null> {
   if (findTool("amd-smi", asking.path) !== null) {
     const [metric, list, names] = [

@@ -48,7 +48,7 @@ export interface HostLoadReader extends Disposable {
 // Not the machine's own: what they carry goes over another link too, or does not leave.
 const INNER = /^(?:lo\d*|veth|docker|br-|virbr|cni|flannel|cali|tun|tap|podman|ifb|dummy|kube)/;
 
-/** Never throws. What a system does not tell is null. */
+/** Never throws. What a system does not show is null. */
 export function startHostLoad(options: HostLoadOptions): HostLoadReader {
   const settings = { ...HOST_DEFAULTS, ...options.settings };
   const stopping = new AbortController();
@@ -59,14 +59,14 @@ export function startHostLoad(options: HostLoadOptions): HostLoadReader {
     netRxBytesPerS: null,
     netTxBytesPerS: null,
   };
-  let spoken = false;
+  let isLogged = false;
   const every = async (waitMs: (turn: number) => number, work: () => Promise<void>) => {
     for (let turn = 0; !signal.aborted; turn += 1) {
       try {
         await work();
       } catch (error) {
-        if (!spoken) options.log.warn(`the machine's load is unknown: ${messageOf(error)}`);
-        spoken = true;
+        if (!isLogged) options.log.warn(`the machine's load is unknown: ${messageOf(error)}`);
+        isLogged = true;
       }
       await sleep(waitMs(turn), signal);
     }
@@ -114,7 +114,7 @@ export function startHostLoad(options: HostLoadOptions): HostLoadReader {
   };
 }
 
-/** The sums over outer links; null until a link has been looked at twice. */
+/** The sums over outer links; null until a link has been read twice. */
 export function networkRates(
   links: readonly Pick<Systeminformation.NetworkStatsData, "iface" | "rx_sec" | "tx_sec">[],
 ): { netRxBytesPerS: number | null; netTxBytesPerS: number | null } {

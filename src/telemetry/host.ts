@@ -9,7 +9,7 @@ export interface HostFacts {
   arch: string;
   cpus: number;
   memoryBytes: number;
-  /** Names this boot of the kernel; empty where the system does not tell. */
+  /** Names this boot of the kernel; empty where the system does not show it. */
   bootId: string;
   /** Names the network namespace of this process; empty where there are none. */
   networkNamespace: string;

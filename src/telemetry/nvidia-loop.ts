@@ -9,7 +9,7 @@ import { askTool, findTool, killGroup } from "./tools.ts";
 
 export interface NvidiaLoopOptions {
   onRow: (row: GpuRow) => void;
-  /** Whether there is a program at all; told before its first line and when it changes. */
+  /** Whether there is a program at all; reported before its first line and when it changes. */
   onPresence: (present: boolean) => void;
   /** Why there are no figures, or not of all GPUs, in one line; null: all is well. */
   onProblem: (problem: string | null) => void;
@@ -28,11 +28,11 @@ export const NVIDIA_LOOP_DEFAULTS = {
   /** Wait before the first restart; doubles with each failure. */
   backoffFirstMs: 1_000,
   backoffMaxMs: 60_000,
-  /** A life of this length starts the backoff anew. */
+  /** A run of this length resets the backoff. */
   backoffResetMs: 60_000,
   /** Between two readings where each needs a program of its own. */
   pollMs: 10_000,
-  /** Between two looks for a program that is not there. */
+  /** Between two searches for a program that is not there. */
   absentRetryMs: 60_000,
 };
 
@@ -45,7 +45,7 @@ const MAX_ODD_LINES = 1_000;
 /** How long a stop waits for a program that was killed. */
 const STOP_MS = 1_000;
 
-/** How a life of the program ended. */
+/** How a run of the program ended. */
 interface End {
   reason: string;
   /** It was ended because it never printed anything. */
@@ -60,7 +60,7 @@ export function startNvidiaLoop(options: NvidiaLoopOptions): AsyncDisposable {
   const stopping = new AbortController();
   const { signal } = stopping;
 
-  const keep = async () => {
+  const keepRunning = async () => {
     let fields = 0;
     let backoffMs = settings.backoffFirstMs;
     while (!signal.aborted) {
@@ -71,10 +71,10 @@ export function startNvidiaLoop(options: NvidiaLoopOptions): AsyncDisposable {
         continue;
       }
       const since = performance.now();
-      const life = { program, fields: GPU_FIELDS[fields] ?? [], options, signal };
-      const end = await live(life);
+      const run = { program, fields: GPU_FIELDS[fields] ?? [], options, signal };
+      const end = await runOnce(run);
       // What it prints may be held back until it ends, where it does not write to a terminal.
-      if (end.isMute) end.reason = (await poll(life)) ?? end.reason;
+      if (end.isMute) end.reason = (await poll(run)) ?? end.reason;
       if (signal.aborted) return;
       if (end.isFieldUnknown && fields < GPU_FIELDS.length - 1) {
         fields += 1;
@@ -86,24 +86,24 @@ export function startNvidiaLoop(options: NvidiaLoopOptions): AsyncDisposable {
       backoffMs = Math.min(backoffMs * 2, settings.backoffMaxMs);
     }
   };
-  const kept = keep();
+  const loop = keepRunning();
   return {
     async [Symbol.asyncDispose]() {
       stopping.abort();
-      await Promise.race([kept, Bun.sleep(STOP_MS)]);
+      await Promise.race([loop, Bun.sleep(STOP_MS)]);
     },
   };
 }
 
-interface Life {
+interface Run {
   program: string;
   fields: readonly string[];
   options: NvidiaLoopOptions;
   signal: AbortSignal;
 }
 
-/** One life of the program, from its start to when it is gone. */
-async function live({ program, fields, options, signal }: Life): Promise<End> {
+/** One run of the program, from its start to when it is gone. */
+async function runOnce({ program, fields, options, signal }: Run): Promise<End> {
   const { settings, onRow, onProblem } = options;
   let columns: Column[] | null = null;
   let odd: { line: string; at: number } | null = null;
@@ -111,18 +111,18 @@ async function live({ program, fields, options, signal }: Life): Promise<End> {
   let killedFor: string | null = null;
   const child = spawn(program, fields, settings);
   if (typeof child === "string") return { reason: child, isMute: false, isFieldUnknown: false };
-  // Nothing waits for it at the end of this process: it ends when nobody reads what it prints.
+  // Nothing waits for it at the end of this process: it ends when its output is not read any more.
   child.unref();
 
   const kill = (reason: string) => {
     killedFor ??= reason;
     killGroup(child.pid);
-    // One that hangs in a driver does not go. It is told of, and no other is started beside it.
+    // One that hangs in a driver does not end. It is reported, and no other is started beside it.
     onProblem(reason);
   };
-  const silent = (ms: number) =>
+  const watchSilence = (ms: number) =>
     setTimeout(() => kill(`nvidia-smi gave no answer in ${formatDuration(ms)}`), ms);
-  let watchdog = silent(settings.firstLineMs);
+  let watchdog = watchSilence(settings.firstLineMs);
   const onAbort = () => killGroup(child.pid);
   signal.addEventListener("abort", onAbort, { once: true });
 
@@ -137,7 +137,7 @@ async function live({ program, fields, options, signal }: Life): Promise<End> {
     if (row) {
       onRow(row);
       oddLines = 0;
-      // What was wrong is wrong no more once readings pass without such a line.
+      // A problem is over once readings pass without such a line.
       if (odd === null || performance.now() - odd.at > 3 * settings.intervalMs) {
         odd = null;
         onProblem(null);
@@ -147,14 +147,14 @@ async function live({ program, fields, options, signal }: Life): Promise<End> {
       if (odd === null) onProblem(cleanLine(line, 200).trim());
       odd = { line: odd?.line ?? cleanLine(line, 200).trim(), at: performance.now() };
       oddLines += 1;
-      if (oddLines >= MAX_ODD_LINES) kill("nvidia-smi prints what is no answer");
+      if (oddLines >= MAX_ODD_LINES) kill("nvidia-smi prints something that is not an answer");
     }
   };
   let isMute = true;
   const onText = () => {
     isMute = false;
     clearTimeout(watchdog);
-    if (killedFor === null) watchdog = silent(settings.silentMs);
+    if (killedFor === null) watchdog = watchSilence(settings.silentMs);
   };
   try {
     const [, errorLine] = await Promise.all([
@@ -179,7 +179,7 @@ async function live({ program, fields, options, signal }: Life): Promise<End> {
 }
 
 /** One program after the other, each for one reading; returns why that does not go on. */
-async function poll({ fields, options, signal }: Life): Promise<string | null> {
+async function poll({ fields, options, signal }: Run): Promise<string | null> {
   const { settings, path, onRow, onProblem } = options;
   while (!signal.aborted) {
     const answer = await askTool(["nvidia-smi", queryOf(fields), "--format=csv"], {
@@ -195,7 +195,7 @@ async function poll({ fields, options, signal }: Life): Promise<string | null> {
     const [head = "", ...lines] = answer.lines;
     const columns = readHeader(head, fields);
     const rows = columns ? lines.flatMap((line) => readGpuRow(line, columns) ?? []) : [];
-    if (rows.length === 0) return cleanLine(head, 200) || "nvidia-smi answers nothing";
+    if (rows.length === 0) return cleanLine(head, 200) || "nvidia-smi printed no answer";
     for (const row of rows) onRow(row);
     onProblem(null);
     await sleep(settings.pollMs, signal);

@@ -5,7 +5,7 @@ import { bytesIn, type GpuProcess, type GpuSample, type KnownGpu } from "./gpu.t
 
 export interface MigReading {
   instances: GpuSample[];
-  /** What runs in the instances, by their UUIDs; `--query-compute-apps` does not tell. */
+  /** What runs in the instances, by their UUIDs; `--query-compute-apps` does not show them. */
   processes: GpuProcess[];
 }
 
@@ -38,7 +38,7 @@ export function readGpuList(lines: readonly string[]): (KnownGpu & { device: num
   return found;
 }
 
-/** Joins both answers; an instance without a UUID is left out: nobody could name it. */
+/** Joins both answers; an instance without a UUID is left out: it could not be named. */
 export function readMig(xml: string, list: ReturnType<typeof readGpuList>): MigReading {
   const reading: MigReading = { instances: [], processes: [] };
   for (const block of blocks(xml, "gpu")) {

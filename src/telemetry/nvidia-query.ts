@@ -76,7 +76,7 @@ export function readGpuRow(line: string, columns: readonly Column[]): GpuRow | n
     unified: false,
     migParent: null,
   };
-  // A GB10 has no memory of its own and says so; one that fell off or hides has nothing to tell at
+  // A GB10 has no memory of its own and says so; one that fell off or hides has nothing to report at
   // all, or other words.
   const answers = gpu.utilizationPercent ?? gpu.temperatureCelsius ?? gpu.powerWatts;
   gpu.unified = isAbsent(memory) && isAbsent(row.get("memory.used")) && answers !== null;

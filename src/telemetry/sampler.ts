@@ -8,7 +8,7 @@ import { type HostLoad, type HostSettings, modelCacheDir, startHostLoad } from "
 export interface Telemetry extends AsyncDisposable {
   /** The latest figures, each with the time of its reading. */
   read(): { host: HostLoad | null } & GpuReading;
-  /** What runs on the GPUs now; null where nobody can tell. */
+  /** What runs on the GPUs now; null where that is not known. */
   computeProcesses(): Promise<GpuProcess[] | null>;
 }
 

@@ -1,4 +1,4 @@
-/** Tells what a JSON value of somebody else's is, before anything in it is believed. */
+/** Checks what a JSON value from outside is, before anything in it is trusted. */
 
 export type JsonRecord = Record<string, unknown>;
 

@@ -1,4 +1,4 @@
-/** Which kind of file system a folder lies on, as far as the kernel tells. */
+/** Which kind of file system a folder lies on, as far as the kernel shows it. */
 
 import { readFileSync, realpathSync } from "node:fs";
 
@@ -14,7 +14,7 @@ export function networkFileSystemOf(dir: string): string | null {
     mounts = readFileSync("/proc/self/mountinfo", "utf8");
     path = realpathSync(dir);
   } catch {
-    // Not Linux, or a folder that is not there: whoever uses it finds out.
+    // Not Linux, or a folder that is not there: its user finds out.
     return null;
   }
   const type = fileSystemAt(mounts, path);

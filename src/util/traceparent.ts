@@ -8,7 +8,7 @@ export interface Trace {
   spanId: string;
   /** The caller's span; null when the trace begins here. */
   parentSpanId: string | null;
-  /** Whether whoever began the trace wants it recorded. */
+  /** Whether the caller that began the trace wants it recorded. */
   sampled: boolean;
 }
 
@@ -22,7 +22,7 @@ export interface TraceParent {
 const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
 const SAMPLED = 1;
 
-/** Null for what is no valid `traceparent`: the trace then begins anew. */
+/** Null for what is no valid `traceparent`: then a new trace begins. */
 export function parseTraceparent(text: string | null): TraceParent | null {
   if (text === null || text.length > 512) return null;
   const match = TRACEPARENT.exec(text.trim());

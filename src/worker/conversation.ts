@@ -202,7 +202,7 @@ function takeOrder(
   switch (message.message) {
     case "drain": {
       const { active, reason } = message.drain;
-      log.info(active ? "the head gives no new requests" : "the head gives requests again", {
+      log.info(active ? "the head sends no new requests" : "the head sends requests again", {
         reason: reason || undefined,
       });
       break;

@@ -24,7 +24,7 @@ export interface KeyringOptions {
 }
 
 export interface Keyring {
-  /** What may be shown to which head, the preferred first; read anew each time. */
+  /** What may be shown to which head, the preferred first; read each time. */
   keys(): HeadKey[];
   /** The head that is talked to from now on, out of those of `keys`. */
   verified(certificate: HeadCertificate): void;
@@ -40,7 +40,7 @@ interface Kept {
 /**
  * A join token from a person names the head. Otherwise the head beside this worker, by the join
  * token in its data directory, and the head that this slot belongs to are both trusted. Throws
- * `join_token_missing`, and `usage` for a join token that is none.
+ * `join_token_missing`, and `usage` for what is not a join token.
  */
 export function openKeyring(options: KeyringOptions): Keyring {
   const { dir, dataDir } = options;
@@ -49,7 +49,7 @@ export function openKeyring(options: KeyringOptions): Keyring {
     throw new LlmnodeError(
       "usage",
       "the join token is incomplete: it has 48 characters, a dot and 43 characters",
-      { hints: ["take it again: on the head, llmnode join-token show"] },
+      { hints: ["copy it again: on the head, llmnode join-token show"] },
     );
   }
   const isBeside = isOwnHost(options.headHost);
@@ -89,7 +89,7 @@ export function openKeyring(options: KeyringOptions): Keyring {
       verified = certificate.fingerprint;
     },
     keep(credential) {
-      // Without TLS nobody knows who gave it; it is kept for the head that was meant.
+      // Without TLS it is not known which head gave it; it is kept for the one that was meant.
       const fingerprint = verified ?? keys()[0]?.fingerprint ?? "";
       const text = JSON.stringify({ credential, fingerprint } satisfies Kept);
       try {

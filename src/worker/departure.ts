@@ -47,7 +47,7 @@ export function checkDeparture(worker: WorkerOptions, settings: WorkerSettings):
   throw new LlmnodeError(
     "usage",
     `the time of --until ${when}, and leaving takes up to ${formatDuration(takesMs)}`,
-    { hints: ["name a later time, or let requests go on for less long:   --drain-timeout 5s"] },
+    { hints: ["choose a later time, or a shorter drain:   --drain-timeout 5s"] },
   );
 }
 
@@ -56,7 +56,7 @@ export interface Departure extends Disposable {
   readonly due: Promise<null>;
 }
 
-/** Goes by the wall clock, which may be set, and which goes on while a machine sleeps. */
+/** By the wall clock, which may be set, and which goes on while a machine sleeps. */
 export function awaitDeparture(
   worker: WorkerOptions,
   settings: WorkerSettings,
@@ -73,7 +73,7 @@ export function awaitDeparture(
       if (over.signal.aborted) return;
     }
     const at = new Date(until).toISOString();
-    worker.log.info("leaving, so that all is stopped in time", { until: at });
+    worker.log.info("leaving now, to be stopped in time", { until: at });
     due.resolve(null);
   };
   if (worker.until) void watch(worker.until);
@@ -82,7 +82,7 @@ export function awaitDeparture(
 
 export interface DrainOptions {
   link: Link;
-  /** What the head said last, in this session, of what runs here. */
+  /** The last count of requests here that the head sent in this session. */
   lastAck: () => HeartbeatAck | null;
   log: Log;
   drainTimeoutMs: number;
@@ -107,7 +107,7 @@ export async function waitUntilDrained(options: DrainOptions, force?: AbortSigna
       since = 0;
     }
     const ack = lastAck();
-    // Only what was said after our goodbye tells of all requests there can be.
+    // Only an answer that follows our goodbye counts all requests there can be.
     if (since > 0 && ack && ack.sequence >= since) {
       if (ack.inFlight === 0) return;
       if (!isLogged) log.info(`draining ${count(ack.inFlight, "request")}`);

@@ -42,7 +42,7 @@ export interface WorkerEngine extends AsyncDisposable {
   markStalled(reason: string): void;
   /** What the engine wants as bearer. A secret. */
   readonly apiKey: string | null;
-  /** Of what the engine prints; null: somebody else has started it. */
+  /** Of what the engine prints; null: it was started elsewhere. */
   readonly logIndex: LogIndex | null;
   /** The run of the worker from which the engine was adopted; null: started by this one. */
   readonly continues: string | null;

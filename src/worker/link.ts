@@ -162,7 +162,7 @@ interface LinkSession extends Pick<ClientSession, "end" | "drop"> {
   beat(): number;
 }
 
-/** One session from its dial to its end: hello, welcome, heartbeats, and a look at the silence. */
+/** One session from its dial to its end: hello, welcome, heartbeats, and a watch for silence. */
 function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
   const { settings } = options;
   let welcome: Welcome | null = null;

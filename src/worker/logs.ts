@@ -33,7 +33,7 @@ export function createLogService({ index, settings }: LogServiceOptions): LogSer
   const read = async (words: URLSearchParams, signal: AbortSignal): Promise<OwnAnswer> => {
     const query = parseLogQuery(words);
     if (index === null) {
-      const message = "its engine was started elsewhere (--attach): so was its output";
+      const message = "its engine was started elsewhere (--attach): its output is there, too";
       throw new LlmnodeError("refused", message);
     }
     if (readers >= maxReaders) {

@@ -98,7 +98,7 @@ export interface LoadReportOptions {
   latest: () => LoadSample | null;
   /** One-token generations that failed in a row; null: none is known of. */
   failedGenerations: () => number | null;
-  /** Unchanged figures are said again after this: less than the head lets them hold. */
+  /** Unchanged figures are sent again after this: less than the head lets them hold. */
   repeatMs: number;
 }
 

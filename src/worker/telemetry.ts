@@ -1,4 +1,4 @@
-/** Says in heartbeats what was measured anew, of the GPUs that this worker's engine may use. */
+/** What heartbeats carry of the hardware: new readings, of the GPUs that this worker's engine may use. */
 
 import { type EngineIdentity, isOfEngine } from "../engine/process/owned-process.ts";
 import type { EngineStatus } from "../engine/status.ts";
@@ -67,7 +67,7 @@ export function createHardwareReport(options: HardwareReportOptions): HardwareRe
 
 /**
  * The highest utilisation of the GPUs that the engine may use, of readings since then, by
- * `performance.now()`; null where none of them tells.
+ * `performance.now()`; null where none of them is known.
  */
 export function gpuPercentSince(
   { telemetry, status }: Pick<HardwareReportOptions, "telemetry" | "status">,

@@ -15,7 +15,7 @@ export interface ViaProxyOptions {
 
 export interface ViaProxySettings {
   /**
-   * How long the proxy may take to open a way. Less than the link waits for the head's welcome, so
+   * How long the proxy may take to open a connection. Less than the link waits for the head's welcome, so
    * that the reason is known by then.
    */
   connectTimeoutMs: number;
@@ -29,7 +29,7 @@ export const VIA_PROXY_DEFAULTS: ViaProxySettings = {
   maxConnections: 1100,
 };
 
-/** A way to one address through the proxy. */
+/** Connections to one address through the proxy. */
 export interface Passage {
   /** Where on this machine connections are taken that come out at the other end. */
   readonly address: HostPort;
@@ -39,7 +39,7 @@ export interface Passage {
 
 export interface ViaProxy extends AsyncDisposable {
   /**
-   * The same passage each time for the same address. What goes through is not looked at: TLS and the
+   * The same passage each time for the same address. What goes through is not inspected: TLS and the
    * head's key are between the two ends, as without a proxy. `onProblem` is called when the problem
    * is another one than before.
    */
@@ -75,7 +75,7 @@ export function startViaProxy(options: ViaProxyOptions): ViaProxy {
       keep(upstream);
       carry({ local, upstream, target, set, proxy: options.proxy, settings });
     });
-    server.on("error", (error) => set(`the way to the proxy broke: ${messageOf(error)}`));
+    server.on("error", (error) => set(`the connection to the proxy broke: ${messageOf(error)}`));
     // For a literal address the port is there when this returns.
     server.listen(0, "127.0.0.1");
     servers.push(server);
@@ -116,7 +116,7 @@ interface Carried {
   target: HostPort;
   proxy: URL;
   settings: ViaProxySettings;
-  /** Takes what is wrong, or that nothing is. */
+  /** Null: no problem any more. */
   set: (problem: string | null) => void;
 }
 
@@ -139,7 +139,7 @@ function carry({ local, upstream, target, proxy, settings, set }: Carried): void
     answer = Buffer.concat([answer, chunk]);
     const length = answer.indexOf("\r\n\r\n");
     if (length === -1 && answer.length <= MAX_ANSWER_BYTES) return;
-    const problem = length === -1 ? `what answers at ${at} is no HTTP proxy` : refusal(answer);
+    const problem = length === -1 ? `${at} does not answer like an HTTP proxy` : refusal(answer);
     if (problem !== null) return end(problem);
     clearTimeout(timer);
     isOpen = true;
@@ -156,7 +156,7 @@ function carry({ local, upstream, target, proxy, settings, set }: Carried): void
   const refusal = (text: Buffer): string | null => {
     const line = text.toString("latin1", 0, Math.max(0, text.indexOf("\r\n")));
     const match = /^HTTP\/1\.[01] (\d{3})(.*)$/.exec(line);
-    if (!match) return `what answers at ${at} is no HTTP proxy`;
+    if (!match) return `${at} does not answer like an HTTP proxy`;
     const status = Number(match[1]);
     if (status >= 200 && status < 300) return null;
     const answered = `${status}${cleanLine(match[2] ?? "", 100)}`;
@@ -166,7 +166,7 @@ function carry({ local, upstream, target, proxy, settings, set }: Carried): void
     }
     return `the proxy ${at} refuses a connection to ${to} (${answered})`;
   };
-  // What is on its way still arrives, at a side that takes it.
+  // What was sent still arrives, at a side that reads it.
   const finish = (socket: Socket) => {
     socket.end();
     socket.setTimeout(settings.connectTimeoutMs, () => socket.destroy());

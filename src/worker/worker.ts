@@ -100,7 +100,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
   await using stack = new AsyncDisposableStack();
   const engineId = `${slot.workerId}-${ENGINE}`;
   const { env = process.env } = options.engine;
-  // Before the engine: without a way in nothing is started, and nothing that runs is touched.
+  // Before the engine: without credentials nothing is started, and nothing that runs is touched.
   const keyring = openKeyring({
     dir: slot.dir,
     dataDir: options.dataDir,
@@ -124,7 +124,7 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     }),
   );
   const examiner = stack.use(startExaminer({ options, settings, telemetry, engine }));
-  // Disposed of before the engine: the head is told no more than it was.
+  // Disposed of before the engine: the head hears of no later change.
   const session = stack.use(
     startConversation({
       worker: options,

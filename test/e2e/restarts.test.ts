@@ -148,7 +148,7 @@ test("a killed head is back with its drains; engines run on, and requests wait f
   await ready(head, 2);
   const before = await pids(head);
   expect((await head.llmnode("drain", "w-b", "-m", "new driver")).code).toBe(0);
-  await drained.waitForLine(/the head gives no new requests.*drain by .*: new driver/);
+  await drained.waitForLine(/the head sends no new requests.*drain by .*: new driver/);
   const load = startLoad(head);
   await waitFor(() => load.answers.length > 4);
   head.process.kill("SIGKILL");

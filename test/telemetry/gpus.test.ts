@@ -233,7 +233,11 @@ test("endless output without a line end keeps the memory bounded, and is ended b
 test("one that prints without end what is no answer is ended", async () => {
   using dir = toolDir({ gpus: "exec /usr/bin/yes" });
   await using gpus = start(dir.path);
-  await when(gpus, "a reason", ({ problem }) => problem === "nvidia-smi prints what is no answer");
+  await when(
+    gpus,
+    "a reason",
+    ({ problem }) => problem === "nvidia-smi prints something that is not an answer",
+  );
 });
 
 test("the end does not wait for a tool that hangs", async () => {

@@ -243,8 +243,8 @@ describe("dialogs", () => {
   });
 
   test.each([
-    ["X", "jX", "only what is lost or has left can be forgotten"],
-    ["U", "jjjU", "nothing of that is drained"],
+    ["X", "jX", "only workers that are lost or have left can be forgotten"],
+    ["U", "jjjU", "none of these is drained"],
     ["K among workers", "K", "that is for requests: press 3"],
     ["D among events", "4D", "that is for workers: press 1"],
   ])("%s says why not", (_, keys, why) => {
@@ -314,7 +314,7 @@ describe("dialogs", () => {
       { type: "frame", frame: frame(cluster()) },
     );
     press(on, "D");
-    expect(flashed(on)).toContain("you may look; an operator's key may change things");
+    expect(flashed(on)).toContain("this key may only look; changes need an operator's key");
     expect(screen(on)[0]).toContain("RO viewer");
   });
 
@@ -396,7 +396,7 @@ describe("logs", () => {
       ),
     ).toBe(true);
     press(on, "t");
-    expect(flashed(on)).toBe("this log does not tell times");
+    expect(flashed(on)).toBe("this log has no times");
   });
 
   test("no more lines are kept than 5000, and what is left out is told", () => {

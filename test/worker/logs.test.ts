@@ -56,7 +56,7 @@ test("a quiet log gives signs of life", async () => {
 });
 
 test.each([
-  ["/other", 400, "does not know"],
+  ["/other", 400, "no such path"],
   ["/log?tail=x", 400, "tail is not understood"],
   ["/log?tail=-1", 400, "tail is not understood"],
   ["/log?since_ms=1e99", 400, "since_ms is not understood"],

@@ -104,8 +104,12 @@ const FAILURES: [string, ConnectProxy["answer"], RegExp][] = [
     { text: "HTTP/1.1 502 Bad\u001b[31m Gateway\r\n\r\n" },
     /\(502 Bad.*\)$/,
   ],
-  ["is none", { text: "SSH-2.0-OpenSSH\r\n\r\n" }, /^what answers at \S+ is no HTTP proxy$/],
-  ["never ends its answer", { text: "x".repeat(40_000) }, /^what answers at \S+ is no HTTP proxy$/],
+  ["is none", { text: "SSH-2.0-OpenSSH\r\n\r\n" }, /^\S+ does not answer like an HTTP proxy$/],
+  [
+    "never ends its answer",
+    { text: "x".repeat(40_000) },
+    /^\S+ does not answer like an HTTP proxy$/,
+  ],
   ["closes at once", { text: "" }, /^the proxy \S+ closed the connection$/],
   [
     "closes after its word",

@@ -10,7 +10,7 @@ import { isRecord } from "../../util/json.ts";
 
 export interface ActOptions {
   head: HeadCalls;
-  /** How others are told who it was. */
+  /** The name under which the orders are shown to others. */
   who: string;
 }
 
@@ -43,7 +43,7 @@ async function one({ head }: ActOptions, action: Action): Promise<ActResult> {
 const DONE = {
   drain: "draining",
   undrain: "takes requests again",
-  restart: "is going to be restarted",
+  restart: "will be restarted",
 } as const;
 
 async function order({ head, who }: ActOptions, actions: readonly Action[]): Promise<ActResult[]> {
@@ -75,7 +75,7 @@ async function lastReplicas(head: HeadCalls, path: string, body: object): Promis
     const names = last.map((item: { name?: unknown } | null) => item?.name);
     return [...new Set(names.filter((name) => typeof name === "string"))];
   } catch {
-    // The refusal itself is what a person is told then.
+    // The refusal itself is what is shown then.
     return [];
   }
 }

@@ -45,7 +45,7 @@ export interface ClientOptions {
 }
 
 export interface WatchClient extends Disposable {
-  /** Tells the head if the query is another one now. */
+  /** Sends the query to the head if it has changed. */
   syncQuery(): void;
   /** Reconnects at once. */
   retryNow(): void;
@@ -79,7 +79,7 @@ export function startClient(options: ClientOptions): WatchClient {
     try {
       await readStream(head, { query, stream: current, silenceMs: settings.silenceMs }, (event) => {
         if (closed) return;
-        // Not at the hello: a head that only greets is none that is back.
+        // Not at the hello: a head that only says hello is not back yet.
         if (event.type === "frame") attempt = 0;
         onEvent(event);
         if (event.type === "hello") syncQuery();

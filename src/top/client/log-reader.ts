@@ -1,4 +1,4 @@
-/** Follows the log that is looked at, and lets go of it when another one is, or none. */
+/** Follows the log on the screen, and stops when another one is shown, or none. */
 
 import { messageOf } from "../../protocol/errors.ts";
 import type { LogPiece, TopEvent } from "../state/event.ts";

@@ -5,7 +5,7 @@ export interface ServerEvent {
   data: string;
 }
 
-/** A frame of a thousand rows is some hundred kilobytes; more than this is no head. */
+/** A frame of a thousand rows is some hundred kilobytes; more than this is not a head. */
 const MAX_EVENT_CHARS = 16 * 1024 * 1024;
 
 /** `onBytes` is called for everything that comes, comments too. Throws for an event without end. */
@@ -21,7 +21,7 @@ export async function* readEvents(
     rest = (rest + decoder.decode(chunk, { stream: true })).replaceAll("\r\n", "\n");
     const blocks = rest.split("\n\n");
     rest = blocks.pop() ?? "";
-    if (rest.length > MAX_EVENT_CHARS) throw new Error("what comes is no stream of a head");
+    if (rest.length > MAX_EVENT_CHARS) throw new Error("the answer is not a stream of a head");
     for (const block of blocks) {
       const event = readBlock(block);
       if (event) yield event;

@@ -29,7 +29,7 @@ export function ask(state: TopState, key: keyof typeof WORDS): TopState {
       actions,
       needed: names.length > 1 && isMuch(state, targets) ? String(names.length) : null,
       typed: "",
-      // To undo a drain takes nothing from anybody.
+      // Undoing a drain harms no client.
       focus: key === "U" ? "go" : "cancel",
     },
   };
@@ -57,16 +57,16 @@ const WORDS = {
   D: {
     title: "Drain",
     lines: [
-      "Stops giving it new requests; those that run may finish.",
-      `After ${formatDuration(PATIENCE_MS).replace(/m00s$/, "m")} what still runs is cut off.`,
+      "Stops sending it new requests; running ones may finish.",
+      `After ${formatDuration(PATIENCE_MS).replace(/m00s$/, "m")} what still runs is cancelled.`,
     ],
   },
-  U: { title: "Give requests again to", lines: ["Undoes the drain."] },
+  U: { title: "Send requests again to", lines: ["Undoes the drain."] },
   R: {
     title: "Restart the engine of",
     lines: ["Drains it, starts its engine again, then gives it requests again."],
   },
-  X: { title: "Forget", lines: ["Takes the row away; a join that comes back needs a join token."] },
+  X: { title: "Forget", lines: ["Removes its row; to come back it needs a join token."] },
   K: { title: "Cancel", lines: ["Its client gets an error."] },
 } as const;
 
@@ -86,8 +86,7 @@ function targetsOf(
   const page = state.page;
   if (page.kind === "worker" && key !== "K") {
     const row = frame?.detail && "worker" in frame.detail ? frame.detail.worker : null;
-    if (row === null || row.name !== page.name)
-      return { targets: [], problem: "not while it is looked for" };
+    if (row === null || row.name !== page.name) return { targets: [], problem: "not found yet" };
     return { targets: [workerTarget(row, key)], problem: wrongState([row], key) };
   }
   if (state.view !== wanted)
@@ -95,7 +94,7 @@ function targetsOf(
   const chosen = chosenRow(state, frame);
   const found: readonly Marked[] =
     state.marks.size > 0 ? [...state.marks.values()] : chosen && isMarkable(chosen) ? [chosen] : [];
-  if (found.length === 0) return { targets: [], problem: "nothing is chosen" };
+  if (found.length === 0) return { targets: [], problem: "nothing selected" };
   const targets = found.map((row) =>
     "phase" in row
       ? {
@@ -115,9 +114,10 @@ function isMarkable(row: object): row is Marked {
 
 function wrongState(rows: readonly Marked[], key: string): string | null {
   const isGone = (row: Marked) => !("state" in row) || row.state === "lost" || row.state === "left";
-  if (key === "X" && !rows.every(isGone)) return "only what is lost or has left can be forgotten";
+  if (key === "X" && !rows.every(isGone))
+    return "only workers that are lost or have left can be forgotten";
   const isKept = (row: Marked) => "drain" in row && row.drain === null && row.state !== "drained";
-  return key === "U" && rows.every(isKept) ? "nothing of that is drained" : null;
+  return key === "U" && rows.every(isKept) ? "none of these is drained" : null;
 }
 
 const VERBS = { D: "drain", U: "undrain", R: "restart", X: "forget" } as const;

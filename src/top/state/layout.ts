@@ -22,7 +22,7 @@ export interface Layout {
   /** Rows of the replicas of the chosen model, with their head; 0: none. */
   replicas: number;
   message: boolean;
-  /** Rows of the banner that tells of a problem with the head. */
+  /** Rows of the banner that shows a problem with the head. */
   banner: number;
 }
 
@@ -65,7 +65,7 @@ export function layoutOf(state: TopState): Layout {
   const strip = onWorkers && rows >= 24 && total > left ? stripRows(total, columns) : 0;
   left -= strip;
   const matching = frame !== null && frame.view === state.view ? frame.matching : 0;
-  // Where there are no tabs, this is the only place that tells of a filter.
+  // Where there are no tabs, this is the only place that shows a filter.
   const isFiltered = state.tabs[state.view].filter !== "" && !tabs;
   const hasPlace = (table: number) => table >= 4 && (matching > table || isFiltered);
   const hasPanes = onWorkers || state.view === "models";

@@ -50,7 +50,7 @@ export function takeLog(state: TopState, event: LogEvent): TopState {
     live,
     lines: tooMany > 0 ? lines.slice(tooMany) : lines,
     skipped: page.logs.skipped + event.skipped + tooMany,
-    // What is looked at stays where it is while more comes.
+    // The lines on the screen stay where they are while more come.
     scroll: page.logs.follow
       ? 0
       : Math.min(page.logs.scroll + fresh.length, Math.max(0, MAX_LOG_LINES - 1)),
@@ -122,7 +122,7 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
     case "t":
       return logs.lines.some(({ time }) => time !== null)
         ? set({ times: !logs.times })
-        : flash(state, "this log does not tell times", "changing");
+        : flash(state, "this log has no times", "changing");
     case "p":
       return set({ ...EMPTY, previous: !logs.previous });
     case "n":
@@ -140,7 +140,7 @@ export function logsKey(state: TopState, key: Key, pageRows: number): TopState |
   }
 }
 
-/** Scrolls to the next line with the searched text; stays where it is when there is none. */
+/** Scrolls to the next line with the search text; stays where it is when there is none. */
 export function search(
   state: TopState,
   page: LogsPage,

@@ -15,7 +15,7 @@ export function copy(state: TopState): Reduced {
   const text = isEmpty && hello ? joinCommand(hello.head) : nameHere(state);
   if (text === "" || page.kind === "logs") return { state, effects: [] };
   if (Buffer.byteLength(text) > MAX_COPY_BYTES)
-    return { state: flash(state, "that is too long to be copied", "changing"), effects: [] };
+    return { state: flash(state, "too long to copy", "changing"), effects: [] };
   return { state: flash(state, `copied: ${text}`), effects: [{ do: "copy", text }] };
 }
 
@@ -45,7 +45,7 @@ export function joinAddress(head: { api_url: string; session_port: number }): st
 export function openLogs(state: TopState): TopState {
   const engine = engineOf(state);
   return engine === null
-    ? flash(state, "no engine is chosen", "changing")
+    ? flash(state, "no engine selected", "changing")
     : { ...state, page: startLogs(engine, state.page) };
 }
 
@@ -62,7 +62,7 @@ function engineOf(state: TopState): string | null {
   return "worker" in row && row.worker !== null ? `${row.worker}/1` : null;
 }
 
-/** Of the worker or the model that is looked at. */
+/** Of the worker or the model on the screen. */
 function enginesHere(state: TopState): string[] {
   const detail = shownFrame(state)?.detail ?? null;
   if (detail === null) return [];
@@ -77,6 +77,6 @@ export function nextLog(state: TopState, by: 1 | -1): TopState {
   const at = engines.indexOf(state.page.logs.engine);
   const next = engines[(at + by + engines.length) % engines.length];
   if (next === undefined || engines.length < 2)
-    return flash(state, "there is no other engine here", "changing");
+    return flash(state, "no other engine here", "changing");
   return { ...state, page: startLogs(next, state.page) };
 }

@@ -135,7 +135,7 @@ function onResults(state: TopState, results: ActResult[]): TopState {
   );
 }
 
-/** The head has said what would be lost: now its name must be typed. */
+/** The head has listed what would be lost: now its name must be typed. */
 function confirmWithName(state: TopState, refused: ActResult[]): TopState {
   const models = [...new Set(refused.flatMap(({ lastOf }) => lastOf))];
   const [model = ""] = models;

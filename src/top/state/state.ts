@@ -19,7 +19,7 @@ export interface TopOptions {
   /** Null: by the number of workers. */
   intervalMs: number | null;
   readonly: boolean;
-  /** How others are told who ordered something. */
+  /** The name under which orders are shown to others. */
   who: string;
 }
 
@@ -225,7 +225,7 @@ export function freshness(state: TopState): Freshness {
   return connection.state === "open" ? "live" : "slow";
 }
 
-/** Whether a line tells what is wrong between the head and us. */
+/** Whether a line shows what is wrong between the head and us. */
 export function hasBanner(state: TopState): boolean {
   return state.connection.state === "down" || freshness(state) === "stale";
 }
@@ -234,7 +234,7 @@ export function hasBanner(state: TopState): boolean {
 export function mayAct(state: TopState): { may: true } | { may: false; why: string } {
   if (state.options.readonly) return { may: false, why: "read-only: llmnode top --readonly" };
   if (state.hello?.role === "viewer")
-    return { may: false, why: "read-only: you may look; an operator's key may change things" };
+    return { may: false, why: "read-only: this key may only look; changes need an operator's key" };
   const fresh = freshness(state);
   if (fresh === "live" || fresh === "slow") return { may: true };
   return { may: false, why: "not while the data are old" };
@@ -268,7 +268,7 @@ export function queryOf(state: TopState, pageRows: number): WatchQuery {
     view,
     sort: tab.sort,
     filter: tab.filter,
-    // In whole pages: the head is not told of every step.
+    // In whole pages: the head does not hear of every step.
     offset: Math.max(0, Math.floor(tab.scroll / rows) - 1) * rows,
     limit: rows * PAGES,
     interval_ms: state.intervalMs,

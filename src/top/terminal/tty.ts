@@ -62,7 +62,7 @@ export function openTty(path = "/dev/tty"): Tty {
   };
 }
 
-/** Its size; what it does not tell is taken from the environment, at last 80 by 24. */
+/** Its size; what it does not report is taken from the environment, at last 80 by 24. */
 export function terminalSize(
   reported: { columns?: number | undefined; rows?: number | undefined },
   env: Record<string, string | undefined>,

@@ -24,7 +24,7 @@ export interface ByteQueueOptions {
 /** A reader that stops holds a piece or two beside the queue: they are not to be large. */
 const MAX_PIECE_BYTES = 32 * 1024;
 
-/** Unbounded by itself: whoever pushes keeps to a limit, such as credit. */
+/** Unbounded by itself: the caller that pushes keeps to a limit, such as credit. */
 export function createByteQueue({ onTaken, onCancel }: ByteQueueOptions): ByteQueue {
   const waiting: Uint8Array[] = [];
   let waitingBytes = 0;

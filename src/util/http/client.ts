@@ -1,6 +1,6 @@
 /** Asks HTTP/1.1 servers, and takes no more of an answer than its reader has room for. */
 
-// Why not fetch: Bun's reads ahead up to 1.8 MB of every answer that nobody takes. Here it is what
+// Why not fetch: Bun's reads ahead up to 1.8 MB of every answer that is not read. Here it is what
 // one read of the socket gave: at most 512 KiB, mostly far less.
 
 import { type AnswerBody, createAnswerBody } from "./body.ts";
@@ -8,7 +8,7 @@ import { type AnswerHead, createAnswerReader } from "./answer.ts";
 import { type HttpConnection, openConnection } from "./connection.ts";
 
 export interface HttpRequest {
-  /** `http:` or `https:`; a certificate is not looked at. */
+  /** `http:` or `https:`; a certificate is not verified. */
   url: URL;
   method: string;
   /** What speaks of the connection or of the body's length is left out. */
@@ -158,7 +158,7 @@ function exchange(
   return answer.promise;
 }
 
-/** False when it was not needed whole, or could not be sent: then the connection has told. */
+/** False when it was not needed whole, or could not be sent: then the connection has reported it. */
 async function writeRequest(
   connection: HttpConnection,
   request: HttpRequest,
@@ -191,7 +191,7 @@ async function writeRequest(
 const CRLF = Buffer.from("\r\n");
 const LAST_CHUNK = Buffer.from("0\r\n\r\n");
 
-/** What is for one connection only, or is said here (RFC 9110, 7.6.1). */
+/** What is for one connection only, or is set here (RFC 9110, 7.6.1). */
 const OWN = new Set([
   ...["host", "content-length", "transfer-encoding", "connection", "proxy-connection"],
   ...["keep-alive", "te", "trailer", "upgrade", "expect"],

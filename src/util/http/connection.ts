@@ -4,16 +4,16 @@ import { createNotifier } from "../flow/notifier.ts";
 
 export interface ConnectionUser {
   data(bytes: Buffer): void;
-  /** Told once, not after `close`; null where the server ended it in order. */
+  /** Called once, not after `close`; null where the server ended it in order. */
   broke(error: Error | null): void;
 }
 
 export interface HttpConnection {
-  /** Who is told; changes with each request. */
+  /** Who is called; changes with each request. */
   user: ConnectionUser | null;
   /** Settles when the system has taken all: with false when the connection is gone. One at a time. */
   write(bytes: Uint8Array): Promise<boolean>;
-  /** Reads no further; then nothing is told but what was read already. */
+  /** Reads no further; then only what was read already is passed on. */
   pause(): void;
   resume(): void;
   /** At once, whatever is under way. */
@@ -22,7 +22,7 @@ export interface HttpConnection {
 
 /**
  * Rejects with the signal's reason, or an error with the system's code: ECONNREFUSED, ENOTFOUND,
- * ETIMEDOUT after `timeoutMs`, ... A server's certificate is not looked at.
+ * ETIMEDOUT after `timeoutMs`, ... A server's certificate is not verified.
  */
 export function openConnection(
   url: URL,

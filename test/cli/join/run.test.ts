@@ -226,7 +226,7 @@ test.each(["SIGUSR1", "--until"])("%s: leaves under load, and no request is lost
   expect(await readyWorkers(model)).toEqual([stays]);
   if (how === "SIGUSR1") expect(stderr).toContain("leaving, as SIGUSR1 asks");
   else {
-    expect(stderr).toContain(`leaving, so that all is stopped in time" until=${time}`);
+    expect(stderr).toContain(`leaving now, to be stopped in time" until=${time}`);
     expect(endedAt).toBeLessThan(until);
   }
 });

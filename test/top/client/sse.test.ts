@@ -25,5 +25,5 @@ test.each(["\n", "\r\n"])("events with lines that end in %j are read in any spli
 test("an event without an end is not read for ever", async () => {
   const endless = body(..."abc".split("").map((char) => char.repeat(6 * 1024 * 1024)));
   const failed = await Array.fromAsync(readEvents(endless)).then(() => null, String);
-  expect(failed).toContain("no stream of a head");
+  expect(failed).toContain("not a stream of a head");
 });
