@@ -27,7 +27,6 @@ export type EngineCondition =
 export type EngineEvent =
   /** A new process runs; `phase` if it begins with another one than `spawn`. */
   | { type: "spawned"; phase?: EnginePhase }
-  /** A process that runs already was adopted. */
   | { type: "adopted" }
   /** The log tells how far the start has come. */
   | { type: "progressed"; progress: EngineProgress }

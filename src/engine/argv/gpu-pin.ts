@@ -10,7 +10,6 @@ import type { Environment } from "../shell-words.ts";
 import { peelWrappers } from "../wrappers.ts";
 import type { LaunchFacts } from "./argv.ts";
 
-/** A GPU of this machine. */
 export interface MachineGpu {
   uuid: string;
   index: number;

@@ -20,7 +20,6 @@ export interface EngineEnding {
   container: ContainerEnd | null;
 }
 
-/** Longest reason. */
 const MAX_REASON = 300;
 const MAX_LINES = 200;
 
@@ -69,10 +68,10 @@ export function explainFailure(ending: EngineEnding): Failure | null {
 
 /** Of an engine that runs and does nothing: `why` that is known. */
 export function describeStall(
+  failure: "stalled" | "start_timeout",
   why: string,
   { kind, lines }: Pick<EngineEnding, "kind" | "lines">,
 ): Failure {
-  const failure = "stalled";
   const masked = lines.slice(-MAX_LINES).map((line) => maskSecrets(cleanLine(line, 2_000)));
   return {
     failure,

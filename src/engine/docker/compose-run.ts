@@ -5,7 +5,12 @@ import type { HostPort } from "../../util/host-port.ts";
 import { sleep } from "../../util/sleep.ts";
 import type { LaunchContext, Launched } from "../process/launch.ts";
 import type { ProcessEntry } from "../process/proc.ts";
-import type { ContainerEnd, EngineExit, EngineProcess } from "../process/process.ts";
+import {
+  type ContainerEnd,
+  type EngineExit,
+  type EngineProcess,
+  processUntil,
+} from "../process/process.ts";
 import { AT_ONCE, trackTree, type EndLimits } from "../process/process-tree.ts";
 import type { ComposeCommand } from "./argv/compose-command.ts";
 import { type Containers, processesOf } from "./containers.ts";
@@ -27,7 +32,6 @@ export interface Project {
   command: ComposeCommand;
   settings: ContainerSettings;
   containers: Containers;
-  /** Calls compose for this project. */
   compose: Tool;
 }
 
@@ -38,7 +42,6 @@ export function runProject(project: Project, client: EngineProcess): Launched {
   const stopping = new AbortController();
   const hostPids = new Set<number>();
   let seen: { infos: ContainerInfo[]; atMs: number } | null = null;
-  let hasEnded = false;
   context.onContainer?.(command.project);
 
   /** What is known; empty while it is not known. */
@@ -56,15 +59,9 @@ export function runProject(project: Project, client: EngineProcess): Launched {
       if (stopping.signal.aborted) return exit;
     }
   };
-  const exited = findEnd()
-    .catch((error: unknown): EngineExit => {
-      context.log.error(`following the compose project: ${messageOf(error)}`);
-      return { code: null, signal: null };
-    })
-    .then((exit) => {
-      hasEnded = true;
-      return exit;
-    });
+  const process = processUntil(client.pid, findEnd(), (error) =>
+    context.log.error(`following the compose project: ${messageOf(error)}`),
+  );
   const hostProcesses = async (infos: readonly ContainerInfo[]): Promise<ProcessEntry[]> => {
     const found = (await Promise.all(infos.filter(isAlive).map(processesOf))).flat();
     for (const { pid } of found) hostPids.add(pid);
@@ -72,7 +69,7 @@ export function runProject(project: Project, client: EngineProcess): Launched {
   };
 
   return {
-    process: { pid: client.pid, exited, hasExited: () => hasEnded },
+    process,
     tree: {
       async refresh() {
         const infos = await infosOf(settings.infoMaxAgeMs);
@@ -80,12 +77,12 @@ export function runProject(project: Project, client: EngineProcess): Launched {
       },
       seen: () => new Set([...clientTree.seen(), ...hostPids]),
       async end(limits: EndLimits) {
-        const endedByItself = hasEnded;
+        const endedByItself = process.hasExited();
         stopping.abort();
         // What ended by itself stays, for its logs, until the next start.
         const isDead = endedByItself && !(await infosOf(0)).some(isAlive);
         let left = isDead ? [] : await takeDown(project, limits);
-        await Promise.race([exited, sleep(settings.toolStopMs)]);
+        await Promise.race([process.exited, sleep(settings.toolStopMs)]);
         const still = await clientTree.end({ ...limits, ...AT_ONCE });
         // What compose was about to make when it was told to end came after `down` had looked.
         if (!isDead) left = await takeDown(project, { ...limits, stopTimeoutMs: 0 });

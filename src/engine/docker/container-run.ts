@@ -7,7 +7,12 @@ import { sleep } from "../../util/sleep.ts";
 import type { LaunchContext, Launched } from "../process/launch.ts";
 import { portsOf } from "../process/network.ts";
 import type { ProcessEntry } from "../process/proc.ts";
-import type { ContainerEnd, EngineExit, EngineProcess } from "../process/process.ts";
+import {
+  type ContainerEnd,
+  type EngineExit,
+  type EngineProcess,
+  processUntil,
+} from "../process/process.ts";
 import { AT_ONCE, send, trackTree, type EndLimits } from "../process/process-tree.ts";
 import type { ContainerCommand } from "./argv/command.ts";
 import { type Containers, type Inspection, processesOf } from "./containers.ts";
@@ -43,7 +48,6 @@ interface Running extends ContainerRunOptions {
   over: AbortController;
   /** What was last known of the container; `info` null: it is gone. */
   seen: { info: ContainerInfo | null; atMs: number } | null;
-  hasEnded: boolean;
   /** Every process that was seen in it. */
   hostPids: Set<number>;
 }
@@ -59,31 +63,27 @@ export function runContainer(options: ContainerRunOptions): Launched {
     stopping: new AbortController(),
     over: new AbortController(),
     seen: null,
-    hasEnded: false,
     hostPids: new Set(),
   };
   const clientTree = trackTree(client, context.engineId);
-  const exited = findEnd(run)
-    .catch((error: unknown): EngineExit => {
-      context.log.error(`following the container: ${messageOf(error)}`);
-      return { code: null, signal: null };
-    })
-    .then((exit) => {
-      run.hasEnded = true;
-      return exit;
-    });
+  const process = processUntil(client.pid, findEnd(run), (error) =>
+    context.log.error(`following the container: ${messageOf(error)}`),
+  );
 
   return {
-    process: { pid: client.pid, exited, hasExited: () => run.hasEnded },
+    process,
     tree: {
       async refresh() {
         return [...(await clientTree.refresh()), ...(await hostProcesses(run))];
       },
       seen: () => new Set([...clientTree.seen(), ...run.hostPids]),
       async end(limits) {
-        const { left, isUnseen } = await endRun(run, limits);
+        const { left, isUnseen } = await endRun(run, {
+          ...limits,
+          endedByItself: process.hasExited(),
+        });
         run.over.abort();
-        await Promise.race([exited, sleep(settings.toolStopMs)]);
+        await Promise.race([process.exited, sleep(settings.toolStopMs)]);
         const still = await clientTree.end({ ...limits, ...AT_ONCE });
         if (isUnseen) await removeUnseen(run);
         return [...left, ...still];
@@ -230,13 +230,12 @@ async function follow(
 /** Ends the container, or the client that is about to make one, which is then `isUnseen`. */
 async function endRun(
   run: Running,
-  limits: EndLimits,
+  limits: EndLimits & { endedByItself: boolean },
 ): Promise<{ left: ProcessEntry[]; isUnseen: boolean }> {
-  const endedByItself = run.hasEnded;
   run.stopping.abort();
   if ((await findId(run)) === null && !run.client.hasExited()) await cancelClient(run, limits);
   const id = await findId(run);
-  const left = id === null ? [] : await endContainer(run, id, { ...limits, endedByItself });
+  const left = id === null ? [] : await endContainer(run, id, limits);
   return { left, isUnseen: id === null };
 }
 

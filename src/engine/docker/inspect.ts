@@ -55,7 +55,6 @@ export function addressesOf(info: ContainerInfo, containerPort: number | null): 
   return addresses.flatMap((host) => ports.map((port) => ({ host, port })));
 }
 
-/** Whether it has an address by now. */
 export function hasAddress({ networkMode, published, addresses }: ContainerInfo): boolean {
   return published.length > 0 || addresses.length > 0 || networkMode === "host";
 }

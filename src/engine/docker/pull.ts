@@ -16,10 +16,8 @@ const LAYER_DONE = /^([0-9a-f]{12}): (?:Pull complete|Already exists)$/;
 const END =
   /^Status: (?:Downloaded newer image|Image is up to date) for |^Writing manifest to image destination|^ ?\S+ Pulled\b/;
 
-/** The phase that a line announces; null for one that tells of no pull. */
-export type PullReader = (line: string) => EngineProgress | null;
-
-export function createPullReader(): PullReader {
+/** Reads the phase that a line announces; null for one that tells of no pull. */
+export function createPullReader(): (line: string) => EngineProgress | null {
   const known = new Set<string>();
   const done = new Set<string>();
   return (line) => {

@@ -47,7 +47,6 @@ export type LogIndexOptions = typeof LOG_INDEX_DEFAULTS;
 
 /** What is known of the log; changed by the index's own functions only. */
 export interface LogFacts {
-  /** The log's file. */
   readonly path: string;
   /** Names the log whose positions these are. */
   readonly id: string;
@@ -101,7 +100,6 @@ interface State extends LogFacts {
   /** Line ends before `end`. */
   endLine: number;
   points: LogPoint[];
-  /** Whether it was logged that it cannot be written down. */
   alreadyLogged: boolean;
 }
 

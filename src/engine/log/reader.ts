@@ -75,7 +75,6 @@ interface Reading {
   readonly settings: LogReaderSettings;
   readonly signal: AbortSignal;
   readonly buffer: Uint8Array;
-  /** Where it ends. */
   readonly end: number;
   folder: LineFolder;
   position: number;

@@ -47,7 +47,6 @@ export const NO_FACTS: CommandFacts = {
   noHttp: null,
 };
 
-/** The engine's own container image. */
 export interface EngineImage {
   /** Matches the name without registry and tag, for example `vllm/vllm-openai`. */
   name: RegExp;
@@ -97,7 +96,6 @@ export interface EnginePreset {
   destructiveLoad?: LoadSource;
   /** What its user can do when none of them answers. */
   loadHint?: string;
-  /** Longest wait for an answer. */
   probeTimeoutMs: number;
   /** How long it may take from SIGTERM to its end. */
   stopTimeoutMs: number;

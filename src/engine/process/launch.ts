@@ -23,7 +23,6 @@ export interface LaunchContext {
   engineId: string;
   /** Names the command and what else decides what runs: the same hash may be adopted. */
   commandHash: string;
-  /** The engine's folder. */
   dir: string;
   /** Between two polls whether a process that is no child of ours still runs. */
   adoptedPollMs: number;
@@ -55,7 +54,6 @@ export interface Launched {
   explainExit?: (exit: EngineExit) => Promise<ContainerEnd | null>;
 }
 
-/** A way of starting engines. */
 export interface Launcher {
   /**
    * Starts it. Throws LlmnodeError `engine_not_found`, `engine_not_executable` or `usage`; then

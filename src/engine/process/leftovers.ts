@@ -44,7 +44,6 @@ export interface ReleaseOptions {
   force?: AbortSignal;
 }
 
-/** Most holders that are named. */
 const MAX_NAMED = 3;
 
 /** Waits until nothing is held any more; returns who still holds what after `timeoutMs`. */

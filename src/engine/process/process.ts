@@ -146,6 +146,27 @@ export function goneProcess(pid: number): EngineProcess {
   return { pid, exited: Promise.resolve({ code: null, signal: null }), hasExited: () => true };
 }
 
+/** Has ended when `end` says so, in place of the process itself; an error ends it with no code. */
+export function processUntil(
+  pid: number,
+  end: Promise<EngineExit>,
+  onError: (error: unknown) => void,
+): EngineProcess {
+  let ended = false;
+  const exited = end.catch((error: unknown): EngineExit => {
+    onError(error);
+    return { code: null, signal: null };
+  });
+  return {
+    pid,
+    exited: exited.then((exit) => {
+      ended = true;
+      return exit;
+    }),
+    hasExited: () => ended,
+  };
+}
+
 /** "exited with code 1", "killed by SIGKILL". */
 export function describeExit({ code, signal }: EngineExit): string {
   if (signal !== null) return `killed by ${signal}`;

@@ -17,7 +17,6 @@ export interface RunRecord {
   engine_id: string;
   /** The run of the worker that started or adopted it last. */
   worker_run: string;
-  /** The engine's run. */
   run: string;
   pid: number;
   /** As in ProcessEntry: with the pid and the boot id it names one process for good. */

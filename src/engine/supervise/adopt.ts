@@ -17,7 +17,6 @@ export type Found =
   /** It cannot be ended. */
   | { type: "stuck"; tree: ProcessTree; holders: Holder[] };
 
-/** Most processes that are named. */
 const MAX_NAMED = 5;
 
 export async function findEarlier(engine: PreparedEngine, force: AbortSignal): Promise<Found> {

@@ -28,7 +28,6 @@ export interface RunEngineOptions {
   signals: StopSignals;
   /** Where the run is known to answer already. */
   address: HostPort | null;
-  /** Called each time it becomes ready. */
   onReady: (() => void) | undefined;
 }
 
@@ -133,12 +132,9 @@ async function reportFailure(
   return failure;
 }
 
-interface WatchRun {
-  /** Where it is known to answer. */
-  address: HostPort | null;
+interface WatchRun extends Omit<RunEngineOptions, "signals"> {
   signal: AbortSignal;
   onFound: (address: HostPort, kind: EngineKind) => void;
-  onReady: (() => void) | undefined;
 }
 
 async function watch(

@@ -18,7 +18,6 @@ export const SUPERVISOR_DEFAULTS = {
   modelsMs: 10_000,
   /** Longest wait for one answer to a probe; null: by kind (SGLang's `/health` may take 20 s). */
   probeTimeoutMs: null as number | null,
-  /** Longest wait for a TCP connection. */
   connectTimeoutMs: 1_000,
   /** Probes that must fail in a row before a ready engine counts as unhealthy. */
   failuresUntilUnhealthy: 3,

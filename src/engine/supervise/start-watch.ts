@@ -4,9 +4,8 @@ import { sleep } from "../../util/sleep.ts";
 import { formatDuration } from "../../util/units.ts";
 import { cacheFolders, modelFolders, watchCache, type CacheGrowth } from "../ask/cache-growth.ts";
 import { processorMs } from "../process/proc.ts";
-import { CLASSES, type Failure } from "../failure.ts";
-import { explainFailure } from "../diagnose/reasons.ts";
-import { collectEvidence } from "../diagnose/evidence.ts";
+import type { Failure } from "../failure.ts";
+import { describeStall, explainFailure } from "../diagnose/reasons.ts";
 import type { StatusReport } from "../report.ts";
 import type { PreparedEngine } from "./prepare.ts";
 import type { EngineRun } from "./run.ts";
@@ -38,7 +37,7 @@ export async function watchStart(
     const idleMs = stalledMs(mark);
     if (settings.startTimeoutMs > 0 && idleMs >= settings.startTimeoutMs) {
       if (signal.aborted || report.status().state !== "starting") return null;
-      return describeStall(engine, run.output().lines, idleMs);
+      return explainStall(engine, run.output().lines, idleMs);
     }
     await sleep(settings.startCheckMs, signal);
   }
@@ -69,25 +68,20 @@ function mayDownload(report: StatusReport): boolean {
   return phase !== "compile" && phase !== "warmup" && percent === null;
 }
 
-function describeStall(
+function explainStall(
   { argvFacts, report }: PreparedEngine,
   lines: readonly string[],
   idleMs: number,
 ): Failure {
   const { phase } = report.status();
+  const { kind } = argvFacts;
   const where = phase === null ? "" : `, in phase ${phase}`;
+  const why = `none for ${formatDuration(idleMs)}${where}`;
+  const stall = describeStall("start_timeout", why, { kind, lines });
   // It may have said why it hangs: a download that is tried again and again, a dead child.
-  const cause = explainFailure({ kind: argvFacts.kind, lines, exit: null, container: null });
-  const words = `${CLASSES.start_timeout.words}: none for ${formatDuration(idleMs)}${where}`;
-  return {
-    failure: cause?.failure ?? "start_timeout",
-    reason: cause === null ? words : `${cause.reason} (${words})`,
-    hint:
-      cause?.hint ??
-      "if it only needs longer, raise --start-timeout; the log shows where it stands",
-    deterministic: false,
-    evidence: cause?.evidence ?? collectEvidence(lines, null),
-  };
+  const cause = explainFailure({ kind, lines, exit: null, container: null });
+  if (cause === null) return stall;
+  return { ...cause, reason: `${cause.reason} (${stall.reason})`, deterministic: false };
 }
 
 // Whether a start still makes progress, from two samples of it: pure.

@@ -107,7 +107,9 @@ export async function startSupervisor(
     },
     markStalled(reason) {
       const run = supervised.run();
-      run?.markStalled(describeStall(reason, { kind: report.status().kind, ...run.output() }));
+      run?.markStalled(
+        describeStall("stalled", reason, { kind: report.status().kind, ...run.output() }),
+      );
     },
     get pid() {
       return report.status().pid;

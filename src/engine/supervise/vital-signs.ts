@@ -12,7 +12,6 @@ export interface VitalSigns {
    * those that are seen are the engine: behind `ssh` or a remote daemon it runs elsewhere.
    */
   cpuMs: number | null;
-  /** How many processes that are. */
   processes: number;
   /** Whether one of them waits for a disk or a network file system. */
   isReading: boolean;

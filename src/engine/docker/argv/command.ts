@@ -30,7 +30,6 @@ export interface ContainerCommand {
   publishAll: boolean;
   /** The last `--network`; null: the tool's default. */
   network: string | null;
-  /** Whether the container shares this machine's network. */
   hostNetwork: boolean;
   detached: boolean;
   /** The last value of `--gpus`; null: not given. */
@@ -46,13 +45,11 @@ export interface ContainerCommand {
   restart: string | null;
   name: string | null;
   cidfile: string | null;
-  /** Whether a terminal was asked for. */
   tty: boolean;
   /** How the tool is called: wrappers, program and its own options, before the subcommand. */
   prefix: readonly string[];
   /** The place of the word `run` in the whole command. */
   runAt: number;
-  /** The place of the image in the whole command. */
   imageAt: number;
   options: readonly Option[];
 }
