@@ -65,10 +65,7 @@ export function hasFlag(
   });
 }
 
-/**
- * The first word that is neither a flag nor, as far as can be told, the value of one. `lists` are
- * the flags that take several words.
- */
+/** The first word that is no flag, nor seems its value. `lists`: flags of several words. */
 export function firstPositional(
   args: readonly string[],
   lists: readonly string[] = [],
@@ -99,10 +96,7 @@ export function wholeNumber(text: string | null | undefined): number | null {
   return text !== null && text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : null;
 }
 
-/**
- * The product of such numbers, where one that is not given counts as 1: what tensor, pipeline and
- * data parallel sizes come to. Null when one is 0.
- */
+/** The product of parallel sizes: one that is not given counts as 1. Null when one is 0. */
 export function productOf(...texts: (string | null | undefined)[]): number | null {
   const product = texts.reduce((all, text) => all * (wholeNumber(text) ?? 1), 1);
   return product > 0 ? product : null;

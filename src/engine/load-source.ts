@@ -20,10 +20,7 @@ export interface LoadReading {
 
 export interface LoadSource {
   path: string;
-  /**
-   * Whether its `progress` moves with every token. Many engines count a request's tokens when it
-   * ends: such a figure that stands still says nothing. Default: no.
-   */
+  /** Whether `progress` moves with every token, not only when a request ends. Default: no. */
   isLive?: boolean;
   /** Null: the answer does not tell the load. Never throws for any text. */
   read(text: string): LoadReading | null;

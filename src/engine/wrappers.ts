@@ -75,10 +75,7 @@ const SHELLS = new Set(["bash", "sh", "dash", "zsh", "ksh"]);
 // Wrappers nest in practice three or four deep; the limit only guards against a silly command.
 const MAX_DEPTH = 16;
 
-/**
- * The commands that may be the engine, most likely first. More than one only for a shell's `-c`
- * line: its last command first, then the ones before it.
- */
+/** Most likely first; more than one only for a shell's `-c` line, the last command first. */
 export function peelWrappers(argv: readonly string[], env: Environment): Peeled[] {
   return peel({ argv, env }, 0);
 }

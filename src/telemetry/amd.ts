@@ -6,10 +6,7 @@ import { fieldsIn, parseJson } from "../util/json.ts";
 
 // Sources: outputs of amd-smi 24 to 26 (ROCm 6 and 7) and rocm-smi 5.7 to 7.
 
-/**
- * From `amd-smi metric --json`, and of `amd-smi list` and `static --asic --limit` what is there.
- * Null when it is not such an answer.
- */
+/** From `amd-smi metric`, `list`, `static --asic --limit`; null: the first is no such answer. */
 export function readAmdSmi(
   metric: string,
   more: { list: string; static: string },

@@ -5,10 +5,7 @@ import { askTool, type ToolOptions } from "./tools.ts";
 const TOOLS = ["docker", "podman", "nerdctl"] as const;
 const TIMEOUT_MS = 5_000;
 
-/**
- * The whole ids of the running containers that have one of `labels` (`name=value`), from the first
- * tool that knows any. Never throws.
- */
+/** Whole ids of running containers with one of `labels` (`name=value`). Never throws. */
 export async function containerIds(
   labels: readonly string[],
   options: Partial<ToolOptions> = {},

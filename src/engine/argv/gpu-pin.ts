@@ -53,10 +53,7 @@ const PATIENCE_MS = 3_000;
 /** What limits CUDA, as it is found in an environment. */
 const VISIBLE = "CUDA_VISIBLE_DEVICES";
 
-/**
- * The names in a list such as `0,1` or `GPU-5b1c...,GPU-77aa...`. Throws LlmnodeError `usage` for a
- * list that is none.
- */
+/** The names in a list such as `0,1` or `GPU-5b1c...`. Throws LlmnodeError `usage`. */
 export function parseGpus(text: string): string[] {
   const names = text.split(",").map((name) => name.trim());
   const wrong = names.find((name) => !/^(?:\d{1,4}|(?:GPU|MIG)-[0-9A-Za-z/-]{4,80})$/.test(name));

@@ -13,10 +13,7 @@ export interface ProbeTarget {
   /** Null: by kind. */
   probeTimeoutMs: number | null;
   answerMaxBytes: number;
-  /**
-   * The path that answers 2xx when the engine is well, named by its user. With it a `generic`
-   * server need not list models. Default: by kind.
-   */
+  /** See EngineRules. Default: by kind. */
   healthPath?: string | null;
   /** An HTTP server that serves no models: it is well when it answers at all. Default: no. */
   isService?: boolean;
@@ -32,10 +29,7 @@ export interface ReadyEngine {
 // No such route in this version of the engine: then the model list alone decides.
 const NO_ROUTE = new Set([404, 405, 501]);
 
-/**
- * Returns what a ready engine is and serves; a `generic` one is identified by talking to it.
- * Throws LlmnodeError, see EngineClient, for one that is not ready.
- */
+/** A `generic` engine is identified by talking to it. Throws as EngineClient for one not ready. */
 export async function probeReady(
   target: ProbeTarget,
   kind: EngineKind,

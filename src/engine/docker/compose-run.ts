@@ -13,11 +13,10 @@ import {
 } from "../process/process.ts";
 import { AT_ONCE, trackTree, type EndLimits } from "../process/process-tree.ts";
 import type { ComposeCommand } from "./argv/compose-command.ts";
-import { type Containers, processesOf } from "./containers.ts";
+import { type Containers, processesOf, type ContainerSettings } from "./containers.ts";
 import { spawnIntoLog } from "./follow-log.ts";
 import { addressesOf, isAlive, type ContainerInfo } from "./inspect.ts";
 import { createPullReader } from "./pull.ts";
-import type { ContainerSettings } from "./settings.ts";
 import type { Tool } from "./tool.ts";
 import { forgetTrace } from "./trace.ts";
 

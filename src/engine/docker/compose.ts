@@ -13,10 +13,9 @@ import {
   takeDown,
   type Project,
 } from "./compose-run.ts";
-import { containersOf } from "./containers.ts";
+import { containersOf, type ContainerSettings } from "./containers.ts";
 import { spawnIntoLog } from "./follow-log.ts";
 import { isAlive } from "./inspect.ts";
-import type { ContainerSettings } from "./settings.ts";
 import { createTool, wordsOf } from "./tool.ts";
 import { keepTrace } from "./trace.ts";
 

@@ -15,12 +15,16 @@ import {
 } from "../process/process.ts";
 import { AT_ONCE, send, trackTree, type EndLimits } from "../process/process-tree.ts";
 import type { ContainerCommand } from "./argv/command.ts";
-import { type Containers, type Inspection, processesOf } from "./containers.ts";
+import {
+  type Containers,
+  type Inspection,
+  processesOf,
+  type ContainerSettings,
+} from "./containers.ts";
 import { followLog, lastWritten } from "./follow-log.ts";
 import { ENGINE_LABEL } from "./argv/inject.ts";
 import { addressesOf, hasAddress, isAlive, type ContainerInfo } from "./inspect.ts";
 import { createPullReader } from "./pull.ts";
-import type { ContainerSettings } from "./settings.ts";
 import { forgetTrace } from "./trace.ts";
 
 export interface ContainerRunOptions {
@@ -52,10 +56,7 @@ interface Running extends ContainerRunOptions {
   hostPids: Set<number>;
 }
 
-/**
- * Goes with the container from here on. It is ours as long as it lives, whatever becomes of the
- * tool's process: the run ends when the container does.
- */
+/** The run ends when the container does, whatever becomes of the tool's process. */
 export function runContainer(options: ContainerRunOptions): Launched {
   const { context, containers, settings, client } = options;
   const run: Running = {

@@ -17,11 +17,15 @@ import { isRecorded } from "../process/record.ts";
 import { adviseContainer, type AdviceFacts } from "./argv/advice.ts";
 import type { ContainerCommand } from "./argv/command.ts";
 import { runContainer } from "./container-run.ts";
-import { containersOf, type Containers, processesOf } from "./containers.ts";
+import {
+  containersOf,
+  type Containers,
+  processesOf,
+  type ContainerSettings,
+} from "./containers.ts";
 import { COMMAND_LABEL, ENGINE_LABEL, injectMarks } from "./argv/inject.ts";
 import { isAlive, type ContainerInfo } from "./inspect.ts";
 import { forgetTrace, keepTrace } from "./trace.ts";
-import type { ContainerSettings } from "./settings.ts";
 import { createTool, type Tool } from "./tool.ts";
 
 export function containerLauncher(

@@ -7,9 +7,8 @@ import type { Environment } from "../shell-words.ts";
 import { projectName, readComposeCommand } from "./argv/compose-command.ts";
 import { composeLauncher } from "./compose.ts";
 import { containerLauncher } from "./container.ts";
-import { containersOf } from "./containers.ts";
+import { containersOf, CONTAINER_DEFAULTS, type ContainerSettings } from "./containers.ts";
 import { ENGINE_LABEL } from "./argv/inject.ts";
-import { CONTAINER_DEFAULTS, type ContainerSettings } from "./settings.ts";
 import { createTool, wordsOf } from "./tool.ts";
 import { forgetTrace, readTrace, traceCommand, type ContainerTrace } from "./trace.ts";
 

@@ -37,10 +37,7 @@ export function splitLines(maxBytes: number): LineSplitter {
   };
 }
 
-/**
- * Lines as a terminal leaves them: of what was written over by `\r` only the last that said
- * something counts. Empty lines stay.
- */
+/** Lines as a terminal leaves them after `\r`. Empty lines stay. */
 export function foldLines(maxBytes: number): LineFolder {
   const piece = createPiece(maxBytes);
   let shown = "";

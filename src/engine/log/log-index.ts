@@ -230,10 +230,7 @@ function addGap(state: State, gap: LogGap): void {
   if (gap.bytes > 0) state.gaps = [...state.gaps, gap].slice(-MAX_GAPS);
 }
 
-/**
- * What is gone from the file needs no entries, but for one that says where the rest begins. Gaps
- * stay: a reader may still be behind them.
- */
+/** All but the entry where the rest begins. Gaps stay: a reader may still be behind them. */
 function dropBefore(state: State, first: LogPoint): void {
   state.points = [first, ...state.points.filter(({ position }) => position > first.position)];
   const oldest = state.runs.findLastIndex(({ position }) => position <= first.position);

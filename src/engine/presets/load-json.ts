@@ -47,10 +47,7 @@ export function readLlamaSlots(text: string): LoadReading | null {
   return load === null ? null : { load, progress };
 }
 
-/**
- * TensorRT-LLM's `/metrics`: what it noted of each step since the last reading, which empties it for
- * any other reader.
- */
+/** TensorRT-LLM's `/metrics`: each reading empties it for any other reader. */
 export const trtllmIterations: LoadSource = {
   path: "/metrics",
   isLive: true,

@@ -60,9 +60,7 @@ export interface EngineImage {
   env?: Environment;
 }
 
-/**
- * Asks the engine for the JSON at a path. Throws LlmnodeError unless it answers 2xx with JSON.
- */
+/** The JSON at a path. Throws LlmnodeError unless it answers 2xx with JSON. */
 export type Ask = (path: string) => Promise<unknown>;
 
 export interface EnginePreset {
@@ -113,10 +111,7 @@ export const COMMON = {
   stopTimeoutMs: 15_000,
 };
 
-/**
- * Engines that put what they cannot run yet into a queue of their own are given a quarter more
- * than they run at once, so that a slot never waits for the head.
- */
+/** For engines with a queue of their own: a quarter more, so that no slot waits for the head. */
 export function withQueue(running: number | null): number | null {
   return running === null || running === 0 ? null : Math.ceil(running * 1.25);
 }

@@ -55,15 +55,9 @@ export interface Launched {
 }
 
 export interface Launcher {
-  /**
-   * Starts it. Throws LlmnodeError `engine_not_found`, `engine_not_executable` or `usage`; then
-   * nothing runs.
-   */
+  /** Throws `engine_not_found`, `engine_not_executable` or `usage`; then nothing runs. */
   start(context: StartContext): Promise<Launched>;
-  /**
-   * Adopts what an earlier run of this worker has left running, by its record; null: it does not
-   * run any more, or is not surely the same.
-   */
+  /** Null: what the record names does not run any more, or is not surely the same. */
   adopt(context: LaunchContext, record: RunRecord): Promise<Launched | null>;
   /**
    * Ends what is left of earlier runs beside processes that carry the mark, such as containers;

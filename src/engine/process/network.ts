@@ -32,10 +32,7 @@ export function ownAddresses(interfaces = networkInterfaces()): string[] {
   return [...ipv4, ...ipv6].slice(0, MAX_ADDRESSES).map((entry) => entry.address);
 }
 
-/**
- * Whether `port` is reachable from this machine only: none of its other addresses accepts a
- * connection. Null when it has no other address to try.
- */
+/** Whether none of this machine's other addresses accepts connections. Null: it has none. */
 export async function isLoopbackOnly(
   host: string,
   port: number,

@@ -22,10 +22,7 @@ export interface EndLimits {
 export const AT_ONCE = { stopTimeoutMs: 0, interruptTimeoutMs: 0, groupStopTimeoutMs: 0 };
 
 export interface ProcessTree {
-  /**
-   * Looks for new processes and returns the living ones. They are remembered, so that one whose
-   * parents end later is still known as the engine's.
-   */
+  /** The living ones; remembered, so that one whose parents end later is still the engine's. */
   refresh(): Promise<ProcessEntry[]>;
   /** Every process that was ever found, also those that have ended: what may hold GPU memory. */
   seen(): ReadonlySet<number>;

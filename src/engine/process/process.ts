@@ -87,10 +87,7 @@ export async function findProgram({ argv, env, cwd }: EngineCommandLine): Promis
   throw notFound(name, env);
 }
 
-/**
- * Starts the program with its output going to `logFd`, detached from this terminal, without stdin.
- * Throws LlmnodeError `engine_not_found` or `engine_not_executable`.
- */
+/** Detached, without stdin. Throws LlmnodeError `engine_not_found`, `engine_not_executable`. */
 export function spawnEngine(
   command: EngineCommandLine,
   program: string,
@@ -108,10 +105,7 @@ export function spawnEngine(
   return { pid: child.pid, exited, hasExited: () => ended };
 }
 
-/**
- * A running process that an earlier run of this worker started. Its end is seen by polling every
- * `pollMs`; its exit code is known to its parent alone.
- */
+/** Started by an earlier worker: its end is seen by polling, its exit code by its parent alone. */
 export function adoptProcess(
   { pid, start_time: startTime }: { pid: number; start_time: string },
   pollMs: number,

@@ -57,10 +57,7 @@ export function hashCommand(
   return new Bun.CryptoHasher("sha256").update(text).digest("hex");
 }
 
-/**
- * Null if there is none that this version understands: marks in the environment still tell what is
- * left.
- */
+/** Null if there is none that this version understands: marks still tell what is left. */
 export function readRecord(dir: string): RunRecord | null {
   const value = readJsonFile(path.join(dir, FILE));
   return isRunRecord(value) ? value : null;

@@ -24,10 +24,7 @@ export interface FinalExit {
 
 /** What goes on with an engine until it is stopped. */
 export interface SupervisorLoop {
-  /**
-   * Settles after `stop` with what could not be ended, in words; null: nothing is left. Settles with
-   * null after `release` and after a final exit.
-   */
+  /** After `stop`: what could not be ended, in words. Null: nothing, released, or final. */
   readonly done: Promise<string | null>;
   /** Settles if the engine ends for good by itself; then nothing of it is left. */
   readonly final: Promise<FinalExit>;

@@ -194,10 +194,7 @@ async function nextEvent(
 /** Most ports of an unknown program that are asked. */
 const MAX_PORTS = 8;
 
-/**
- * Where a run may answer, most likely first: named in words or flags, else as its container tells,
- * else printed, else usual, else looked up.
- */
+/** Most likely first: named in words or flags, by its container, printed, usual, looked up. */
 async function addressesOf(run: EngineRun, engine: PreparedEngine): Promise<HostPort[]> {
   const { argvFacts, rules, port: usual } = engine;
   const at = (host: string | null, number: number): HostPort[] =>

@@ -49,10 +49,7 @@ export async function startRun(engine: PreparedEngine): Promise<EngineRun> {
   return follow(engine, { launched, file, logStart: position - logIndex.base, id });
 }
 
-/**
- * Goes on with a run that an earlier run of this worker has started; null if it cannot be. What it
- * has printed before is read once more, but not passed on.
- */
+/** Null if it cannot be. What it has printed before is read once more, but not passed on. */
 export async function adoptRun(
   engine: PreparedEngine,
   record: RunRecord,

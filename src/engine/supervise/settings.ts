@@ -1,6 +1,6 @@
 /** Every interval and limit of the supervisor, with its default. */
 
-import type { ContainerSettings } from "../docker/settings.ts";
+import type { ContainerSettings } from "../docker/containers.ts";
 import type { LoadSettings } from "../ask/load.ts";
 
 export const SUPERVISOR_DEFAULTS = {

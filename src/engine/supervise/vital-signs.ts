@@ -36,10 +36,7 @@ export async function readVitalSigns(
   };
 }
 
-/**
- * A stopped process anywhere in the tree holds up the rest. Zombies are told by the leader alone:
- * children that nobody has waited for are common and mean nothing.
- */
+/** A zombie counts only as leader: children that nobody waits for are common, and mean nothing. */
 export function whyStopped(
   entries: readonly ProcessEntry[],
   leader: ProcessEntry | null,

@@ -114,10 +114,7 @@ export interface ToolCall {
 
 const TOOL_PROGRAM = /^(?:docker|podman|nerdctl)(?:-compose)?(?:\.(?:exe|lima))?$/;
 
-/**
- * Finds a container tool behind its wrappers and steps over its own options; null: it calls none.
- * `peeled`: the command without its wrappers.
- */
+/** Steps over its wrappers and its own options. `peeled`: the command without its wrappers. */
 export function readToolCall(
   argv: readonly string[],
   env: Environment,

@@ -19,10 +19,7 @@ export interface Option {
 
 export const wordSet = (words: string): ReadonlySet<string> => new Set(words.split(/\s+/));
 
-/**
- * Options of `run` without a value; every other one takes a value. Derived from docker/cli's
- * container_run.md, podman-run(1) and nerdctl's command reference.
- */
+/** Source: docker/cli's container_run.md, podman-run(1), nerdctl's command reference. */
 export const RUN_OPTIONS: OptionGrammar = {
   switches: wordSet(
     `--detach --interactive --tty --quiet --publish-all --help --init --no-healthcheck
