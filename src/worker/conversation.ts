@@ -1,6 +1,5 @@
 /** The conversation of a worker with its head: hello, reports, orders, lanes, and goodbye. */
 
-import type { LoadSample } from "../engine/ask/load.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import { LlmnodeError } from "../protocol/errors.ts";
 import {
@@ -19,6 +18,7 @@ import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
 import type { Keyring } from "./credential.ts";
 import { waitUntilDrained } from "./departure.ts";
+import type { WorkerEngine } from "./engine.ts";
 import type { Slot } from "./identity.ts";
 import type { EngineTarget } from "./lane.ts";
 import { type LaneAddress, startLanes } from "./lanes.ts";
@@ -29,23 +29,20 @@ import type { WorkerOptions, WorkerSettings } from "./options.ts";
 import type { HardwareReport } from "./telemetry.ts";
 import { startViaProxy, type ViaProxy } from "./via-proxy.ts";
 
-export interface ConversationOptions {
+export interface ConversationOptions extends Pick<
+  WorkerEngine,
+  "status" | "load" | "apiKey" | "continues"
+> {
   worker: WorkerOptions;
   settings: WorkerSettings;
   slot: Slot;
   /** The id of this worker process. */
   run: string;
-  /** The run of the worker whose engine this one has adopted; null: none. */
-  continues: string | null;
   host: NonNullable<Hello["host"]>;
   /** What the worker shows, and which heads it trusts. */
   keyring: Keyring;
   /** The number of the worker's only engine. */
   engine: string;
-  apiKey: string | null;
-  status: () => EngineStatus;
-  /** What the engine reports of its load; null: not known. */
-  load: () => LoadSample | null;
   /** What was measured of the machine. */
   hardware: HardwareReport;
   /** Answers what the head asks of the worker itself over a lane. */

@@ -1,15 +1,12 @@
 /** A worker's engine through its supervisors: one after the other where the head asks for a restart. */
 
 import path from "node:path";
-import type { Generation } from "../engine/ask/generation-probe.ts";
-import type { LoadSample } from "../engine/ask/load.ts";
 import { ENGINE_LOG, type LogIndex, openLogIndex } from "../engine/log/log-index.ts";
 import type { EngineStatus } from "../engine/status.ts";
 import type { RestartMode } from "../engine/spec.ts";
 import type { FinalExit } from "../engine/supervise/loop.ts";
 import type { SupervisorOptions } from "../engine/supervise/prepare.ts";
 import { startSupervisor, type Supervisor } from "../engine/supervise/supervisor.ts";
-import type { VitalSigns } from "../engine/supervise/vital-signs.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
@@ -30,22 +27,13 @@ export interface WorkerEngineOptions {
   computeProcesses: () => Promise<GpuProcess[] | null>;
 }
 
-export interface WorkerEngine extends AsyncDisposable {
-  status(): EngineStatus;
-  /** What the engine says about its load; null: not known. */
-  load(): LoadSample | null;
-  /** What its processes show; null: it does not run, or others run it. */
-  vitalSigns(): Promise<VitalSigns | null>;
-  /** Asks it for one token; null: it does not run. Throws only if `signal` is aborted. */
-  generate(timeoutMs: number, signal: AbortSignal): Promise<Generation | null>;
-  /** Gives it up as stalled, with the reason: it is ended at once and started again. */
-  markStalled(reason: string): void;
-  /** What the engine wants as bearer. A secret. */
+type OfSupervisor = "status" | "load" | "vitalSigns" | "generate" | "markStalled" | "continues";
+
+export interface WorkerEngine extends Pick<Supervisor, OfSupervisor>, AsyncDisposable {
+  /** What requests show the engine as bearer. A secret. */
   readonly apiKey: string | null;
   /** Of what the engine prints; null: it was started elsewhere. */
   readonly logIndex: LogIndex | null;
-  /** The run of the worker from which the engine was adopted; null: started by this one. */
-  readonly continues: string | null;
   /** Settles when the engine has ended for good: null if it was done, else with the reason. */
   readonly ended: Promise<LlmnodeError | null>;
   /** Stops the engine and starts it again; while that goes on, a second call waits for the same. */

@@ -1,7 +1,6 @@
 /** Gathers evidence on an engine that the head considers stalled, and gives it up if it is dead. */
 
-import type { Generation } from "../engine/ask/generation-probe.ts";
-import type { EngineStatus } from "../engine/status.ts";
+import type { Supervisor } from "../engine/supervise/supervisor.ts";
 import type { VitalSigns } from "../engine/supervise/vital-signs.ts";
 import { messageOf } from "../protocol/errors.ts";
 import type { Examine } from "../protocol/messages.ts";
@@ -16,45 +15,33 @@ import { formatDuration } from "../util/units.ts";
  */
 export type StallRestart = "auto" | "on" | "off";
 
-export interface ExamineSettings {
+export const EXAMINE_DEFAULTS = {
   /** Between two inspections of its processes. */
-  inspectMs: number;
-  /** How long its processes and GPUs must do nothing, ... */
-  idleMs: number;
-  /** ... where nothing is less than this share of one core. */
-  idleShare: number;
-  /** How long one token may take, ... */
-  generationTimeoutMs: number;
-  /** ... and from the start of one try to that of the next. */
-  generationEveryMs: number;
-  /** Tries that must fail in a row, ... */
-  generationsUntilDead: number;
-  /** ... over at least this long. */
-  failingMs: number;
-  /** How long an order of the head holds that it does not repeat. */
-  lapseMs: number;
-}
-
-export const EXAMINE_DEFAULTS: ExamineSettings = {
   inspectMs: 1_000,
+  /** How long its processes and GPUs must do nothing, ... */
   idleMs: 20_000,
+  /** ... where nothing is less than this share of one core. */
   idleShare: 0.005,
+  /** How long one token may take, ... */
   generationTimeoutMs: 60_000,
+  /** ... and from the start of one try to that of the next. */
   generationEveryMs: 60_000,
+  /** Tries that must fail in a row, ... */
   generationsUntilDead: 3,
+  /** ... over at least this long. */
   failingMs: 180_000,
+  /** How long an order of the head holds that it does not repeat. */
   lapseMs: 30_000,
 };
 
-export interface ExaminerOptions {
-  status: () => EngineStatus;
-  /** Null: it is not ours to inspect, or does not run. */
-  vitalSigns: () => Promise<VitalSigns | null>;
-  generate: (timeoutMs: number, signal: AbortSignal) => Promise<Generation | null>;
+export type ExamineSettings = typeof EXAMINE_DEFAULTS;
+
+export interface ExaminerOptions extends Pick<
+  Supervisor,
+  "status" | "vitalSigns" | "generate" | "markStalled"
+> {
   /** The highest utilisation of its GPUs measured since then, by `performance.now()`; null: unknown. */
   gpuPercent: (since: number) => number | null;
-  /** Gives the engine up as stalled. */
-  markStalled: (reason: string) => void;
   restart: StallRestart;
   settings: Partial<ExamineSettings>;
   log: Log;

@@ -2,7 +2,12 @@
 
 import type { HeadCertificate } from "../protocol/pin.ts";
 import { loadService } from "../protocol/schema.ts";
-import { type ClientSession, dial, type HeadKey } from "../protocol/session-client.ts";
+import {
+  type ClientSession,
+  dial,
+  type DialOptions,
+  type HeadKey,
+} from "../protocol/session-client.ts";
 import type {
   HeadMessage,
   Heartbeat,
@@ -12,19 +17,14 @@ import type {
   Welcome,
   WorkerMessage,
 } from "../protocol/messages.ts";
-import { formatHostPort, type HostPort } from "../util/host-port.ts";
+import { formatHostPort } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
 import { formatDuration } from "../util/units.ts";
 
-export interface LinkOptions {
-  head: HostPort;
-  /** Where to connect instead, such as a relay to the head; messages speak of the head. */
-  dialAt?: HostPort;
+export interface LinkOptions extends Pick<DialOptions, "head" | "dialAt" | "tls" | "onMessage"> {
   /** A better reason why the head could not be reached, if one is known. */
   explain?: () => string | null;
-  /** False: the head that answers is not authenticated, and nothing is encrypted. */
-  tls: boolean;
   /** The heads that are trusted and what they are shown; read for each dial. */
   keys: () => readonly HeadKey[];
   /** Called before each hello to a head whose key is trusted. */
@@ -35,34 +35,26 @@ export interface LinkOptions {
   announce: (welcome: Welcome, reached: string | null) => WorkerMessage[];
   /** What the next heartbeat carries; asked once for each. */
   vitals?: () => Omit<Heartbeat, "sequence">;
-  onMessage: (message: HeadMessage | UnknownMessage) => void;
   onRefusal: (refusal: Refusal) => void;
   log: Log;
   random: () => number;
   settings?: Partial<LinkSettings>;
 }
 
-export interface LinkSettings {
+export const LINK_DEFAULTS = {
   /** How long a dial may take until the head's welcome. */
-  welcomeTimeoutMs: number;
-  reconnectFirstMs: number;
-  reconnectMaxMs: number;
-  /** A session of this length resets the reconnect delays. */
-  reconnectResetMs: number;
-  /** How long until a worker tries again that was refused for good. */
-  refusedRetryMs: number;
-  /** How often the log repeats that the head cannot be reached. */
-  repeatLogMs: number;
-}
-
-export const LINK_DEFAULTS: LinkSettings = {
   welcomeTimeoutMs: 5000,
   reconnectFirstMs: 500,
   reconnectMaxMs: 5000,
+  /** A session of this length resets the reconnect delays. */
   reconnectResetMs: 30_000,
+  /** How long until a worker tries again that was refused for good. */
   refusedRetryMs: 30_000,
+  /** How often the log repeats that the head cannot be reached. */
   repeatLogMs: 60_000,
 };
+
+export type LinkSettings = typeof LINK_DEFAULTS;
 
 /** Limits of what a head may ask for. */
 const MIN_HEARTBEAT_MS = 50;

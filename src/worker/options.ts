@@ -41,44 +41,29 @@ export interface WorkerOptions {
   settings?: Partial<WorkerSettings>;
 }
 
-export interface WorkerSettings {
-  link: Partial<LinkSettings>;
-  viaProxy: Partial<ViaProxySettings>;
-  supervisor: Partial<SupervisorSettings>;
-  telemetry: TelemetrySettings;
-  logs: Partial<LogServiceSettings>;
-  examine: Partial<ExamineSettings>;
+export const WORKER_DEFAULTS = {
+  link: {} as Partial<LinkSettings>,
+  viaProxy: {} as Partial<ViaProxySettings>,
+  supervisor: {} as Partial<SupervisorSettings>,
+  telemetry: {} as TelemetrySettings,
+  logs: {} as Partial<LogServiceSettings>,
+  examine: {} as Partial<ExamineSettings>,
   /** Lanes that may be open at once, whatever the head asks for. */
-  maxLanes: number;
-  /** How often an unchanged load of the engine is repeated. */
-  loadRepeatMs: number;
-  /** How long running requests may go on after `stop`. */
-  drainTimeoutMs: number;
-  /** How long `stop` waits for a head that is away, to learn what still runs. */
-  drainWithoutHeadMs: number;
-  /** Between two checks of the requests that still run. */
-  drainPollMs: number;
-  /** Between two checks of the clock for `until`. */
-  untilPollMs: number;
-  /** What `until` leaves for saying goodbye. */
-  leaveMarginMs: number;
-  /** How long a running worker may take to leave when its engine is to be adopted. */
-  adoptTimeoutMs: number;
-}
-
-export const WORKER_DEFAULTS: WorkerSettings = {
-  link: {},
-  viaProxy: {},
-  supervisor: {},
-  telemetry: {},
-  logs: {},
-  examine: {},
   maxLanes: 512,
+  /** How often an unchanged load of the engine is repeated. */
   loadRepeatMs: 2000,
+  /** How long running requests may go on after `stop`. */
   drainTimeoutMs: 30_000,
+  /** How long `stop` waits for a head that is away, to learn what still runs. */
   drainWithoutHeadMs: 5000,
+  /** Between two checks of the requests that still run. */
   drainPollMs: 100,
+  /** Between two checks of the clock for `until`. */
   untilPollMs: 1000,
+  /** What `until` leaves for saying goodbye. */
   leaveMarginMs: 2000,
+  /** How long a running worker may take to leave when its engine is to be adopted. */
   adoptTimeoutMs: 15_000,
 };
+
+export type WorkerSettings = typeof WORKER_DEFAULTS;

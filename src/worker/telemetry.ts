@@ -158,29 +158,29 @@ function gpuTelemetry(
     unified,
     migParent: gpu.migParent ?? "",
     ageMs: Math.max(0, now - at),
-    ...known("utilizationPercent", gpu.utilizationPercent),
-    ...known("memoryUsedBytes", gpu.memoryUsedBytes),
-    ...known("memoryTotalBytes", gpu.memoryTotalBytes),
-    ...known("powerWatts", gpu.powerWatts),
-    ...known("powerLimitWatts", gpu.powerLimitWatts),
-    ...known("temperatureCelsius", gpu.temperatureCelsius),
-    ...known("engineMemoryBytes", used.get(uuid) ?? null),
+    ...known(gpu, GPU_FIGURES),
+    ...known({ engineMemoryBytes: used.get(uuid) ?? null }, ["engineMemoryBytes"]),
   };
 }
 
 function hostTelemetry(host: HostLoad, now: number): HostTelemetry {
-  return {
-    ageMs: Math.max(0, now - host.at),
-    ...known("cpuPercent", host.cpuPercent),
-    ...known("memoryUsedBytes", host.memoryUsedBytes),
-    ...known("memoryBytes", host.memoryBytes),
-    ...known("diskFreeBytes", host.diskFreeBytes),
-    ...known("netRxBytesPerS", host.netRxBytesPerS),
-    ...known("netTxBytesPerS", host.netTxBytesPerS),
-  };
+  return { ageMs: Math.max(0, now - host.at), ...known(host, HOST_FIGURES) };
 }
 
+const GPU_FIGURES = [
+  ...(["utilizationPercent", "memoryUsedBytes", "memoryTotalBytes"] as const),
+  ...(["powerWatts", "powerLimitWatts", "temperatureCelsius"] as const),
+] as const;
+const HOST_FIGURES = [
+  ...(["cpuPercent", "memoryUsedBytes", "memoryBytes", "diskFreeBytes"] as const),
+  ...(["netRxBytesPerS", "netTxBytesPerS"] as const),
+] as const;
+
 /** Unknown is absent on the wire. */
-function known<K extends string>(name: K, value: number | null): { [key in K]?: number } {
-  return value === null ? {} : ({ [name]: value } as { [key in K]: number });
+function known<K extends string>(
+  figures: Readonly<Record<K, number | null>>,
+  names: readonly K[],
+): { [key in K]?: number } {
+  const entries = names.map((name) => [name, figures[name]]).filter(([, value]) => value !== null);
+  return Object.fromEntries(entries) as { [key in K]?: number };
 }

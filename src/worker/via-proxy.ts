@@ -13,21 +13,18 @@ export interface ViaProxyOptions {
   settings?: Partial<ViaProxySettings>;
 }
 
-export interface ViaProxySettings {
+export const VIA_PROXY_DEFAULTS = {
   /**
    * How long the proxy may take to open a connection. Less than the link waits for the head's welcome, so
    * that the reason is known by then.
    */
-  connectTimeoutMs: number;
-  /** Connections at a time; further ones are closed at once. */
-  maxConnections: number;
-}
-
-export const VIA_PROXY_DEFAULTS: ViaProxySettings = {
   connectTimeoutMs: 4000,
+  /** Connections at a time; further ones are closed at once. */
   // Every lane of a worker twice over, and the session.
   maxConnections: 1100,
 };
+
+export type ViaProxySettings = typeof VIA_PROXY_DEFAULTS;
 
 /** Connections to one address through the proxy. */
 export interface Passage {

@@ -20,20 +20,16 @@ export interface HeadCalls {
   post(path: string, body: object): Promise<string>;
 }
 
-export interface ClientSettings {
+export const CLIENT_SETTINGS = {
   /** Pauses before the next try, one after the other; the last one goes on. */
-  backoffMs: readonly number[];
-  /** The pause after "not allowed". */
-  refusedMs: number;
-  /** Silence for this long is a broken connection: the head gives a sign of life every 5 s. */
-  silenceMs: number;
-}
-
-export const CLIENT_SETTINGS: ClientSettings = {
   backoffMs: [500, 1000, 2000, 4000, 8000, 15_000],
+  /** The pause after "not allowed". */
   refusedMs: 30_000,
+  /** Silence for this long is a broken connection: the head gives a sign of life every 5 s. */
   silenceMs: 16_000,
 };
+
+export type ClientSettings = typeof CLIENT_SETTINGS;
 
 export interface ClientOptions {
   head: HeadCalls;
