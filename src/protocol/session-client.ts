@@ -44,8 +44,6 @@ export interface DialOptions {
    * was asked for.
    */
   onClose: (reason: string, refusal: Refusal | null) => void;
-  keepaliveMs?: number;
-  keepaliveTimeoutMs?: number;
   /** How long reading the head's certificate may take. */
   verifyTimeoutMs?: number;
 }
@@ -182,17 +180,17 @@ function openStream(client: Client, service: ServiceDefinition, key: HeadKey | u
 }
 
 /** Retries, proxies and a shared connection pool would each hide or delay a session's end. */
-function channelOptions(options: DialOptions): Record<string, string | number> {
+function channelOptions({ tls }: DialOptions): Record<string, string | number> {
   return {
     "grpc.use_local_subchannel_pool": 1,
     "grpc.enable_retries": 0,
     "grpc.enable_http_proxy": 0,
-    "grpc.keepalive_time_ms": options.keepaliveMs ?? 10_000,
-    "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs ?? 5000,
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 5000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     // The certificate names no address, and TLS to a bare address would fail.
-    ...(options.tls ? { "grpc.ssl_target_name_override": HEAD_TLS_NAME } : {}),
+    ...(tls ? { "grpc.ssl_target_name_override": HEAD_TLS_NAME } : {}),
   };
 }
 

@@ -20,6 +20,8 @@ import {
 import { loadService } from "./schema.ts";
 
 const MAX_SHOWN_CHARS = 256;
+/** How much may wait for a worker that does not read before messages are dropped. */
+const MAX_BUFFERED_BYTES = 256 * 1024;
 /** What grpc-js cuts off itself, without a word to us; up to it the head says what is wrong. */
 const MAX_RECEIVED_BYTES = 2 * 1024 * 1024;
 
@@ -47,11 +49,6 @@ export interface SessionServerOptions {
   onSession: (session: ServerSession) => void;
   /** A client at `address` speaks TLS to a port without it (`tls`), or the other way round. */
   onMismatch?: (address: string, spoke: "tls" | "plain") => void;
-  /** Pings on a quiet connection, so that a vanished peer is noticed. */
-  keepaliveMs?: number;
-  keepaliveTimeoutMs?: number;
-  /** How much may wait for a worker that does not read before messages are dropped. */
-  maxBufferedBytes?: number;
 }
 
 export interface SessionServer extends AsyncDisposable {
@@ -60,16 +57,16 @@ export interface SessionServer extends AsyncDisposable {
 
 /** Throws `port_in_use` or `address_unusable`. */
 export async function startSessionServer(options: SessionServerOptions): Promise<SessionServer> {
-  const maxBufferedBytes = options.maxBufferedBytes ?? 256 * 1024;
   const server = new Server({
-    "grpc.keepalive_time_ms": options.keepaliveMs ?? 10_000,
-    "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs ?? 5000,
+    // Pings on a quiet connection, so that a vanished peer is noticed.
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 5000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.max_receive_message_length": MAX_RECEIVED_BYTES,
     "grpc.max_concurrent_streams": 4,
   });
   const join: handleBidiStreamingCall<WorkerMessage | UnknownMessage, HeadMessage> = (call) => {
-    options.onSession(adopt(call, maxBufferedBytes));
+    options.onSession(adopt(call));
   };
   server.addService(sizedService(), { Join: join });
   const port = await bind(server, options);
@@ -85,7 +82,6 @@ export async function startSessionServer(options: SessionServerOptions): Promise
 
 function adopt(
   call: ServerDuplexStream<WorkerMessage | UnknownMessage, HeadMessage>,
-  maxBufferedBytes: number,
 ): ServerSession {
   let closed = false;
   const session: ServerSession = {
@@ -95,7 +91,7 @@ function adopt(
       joinToken: metadataOf(call, "x-llmnode-join-token") || null,
     },
     send(message) {
-      if (closed || call.cancelled || call.writableLength > maxBufferedBytes) return false;
+      if (closed || call.cancelled || call.writableLength > MAX_BUFFERED_BYTES) return false;
       call.write(message);
       return true;
     },

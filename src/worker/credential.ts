@@ -10,7 +10,8 @@ import type { HeadKey } from "../protocol/session-client.ts";
 import { isLoopback } from "../util/host-port.ts";
 import type { Log } from "../util/log.ts";
 import { writeSecretFile } from "../util/secret-file.ts";
-import { isRecord } from "../util/json.ts";
+import { fieldsIn } from "../util/json.ts";
+import { readJsonFile } from "../util/json-file.ts";
 
 export interface KeyringOptions {
   /** The slot's folder. */
@@ -56,7 +57,8 @@ export function openKeyring(options: KeyringOptions): Keyring {
   let verified: string | null = null;
   const keys = (): HeadKey[] => {
     const kept = readKept(dir);
-    const token = given ?? (isBeside ? parseJoinToken(read(dataDir, JOIN_TOKEN_FILE)) : null);
+    const token =
+      given ?? (isBeside ? parseJoinToken(read(path.join(dataDir, JOIN_TOKEN_FILE))) : null);
     const own =
       token === null
         ? []
@@ -112,21 +114,15 @@ function isOwnHost(host: string): boolean {
 }
 
 function readKept(dir: string): Kept | null {
-  try {
-    const value: unknown = JSON.parse(read(dir, "credential.json"));
-    if (!isRecord(value)) return null;
-    const { credential, fingerprint } = value as Partial<Record<keyof Kept, unknown>>;
-    if (typeof credential !== "string" || !/^[0-9a-f]{48}$/.test(credential)) return null;
-    return typeof fingerprint === "string" ? { credential, fingerprint } : null;
-  } catch {
-    // Missing, or cut off by a full disk: the worker joins by a join token again.
-    return null;
-  }
+  // Missing, or cut off by a full disk: the worker joins by a join token again.
+  const { credential, fingerprint } = fieldsIn(readJsonFile(path.join(dir, "credential.json")));
+  if (typeof credential !== "string" || !/^[0-9a-f]{48}$/.test(credential)) return null;
+  return typeof fingerprint === "string" ? { credential, fingerprint } : null;
 }
 
-function read(dir: string, file: string): string {
+function read(file: string): string {
   try {
-    return readFileSync(path.join(dir, file), "utf8");
+    return readFileSync(file, "utf8");
   } catch {
     // Not there, or not for this user: as good as none.
     return "";

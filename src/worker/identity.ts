@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import path from "node:path";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { type FileLock, tryLock } from "./file-lock.ts";
-import { isRecord } from "../util/json.ts";
-import { writeJsonFile } from "../util/json-file.ts";
+import { fieldsIn } from "../util/json.ts";
+import { readJsonFile, writeJsonFile } from "../util/json-file.ts";
 
 export interface SlotOptions {
   dataDir: string;
@@ -163,7 +163,8 @@ function occupy(
     }
     writeFileSync(path.join(dir, "lock"), `${process.pid}\n`);
     const workerId = known?.worker_id ?? crypto.randomUUID().replaceAll("-", "").slice(0, 16);
-    writeSlotFile(dir, { worker_id: workerId, command: wanted.command });
+    const content: SlotFile = { worker_id: workerId, command: wanted.command };
+    writeJsonFile(path.join(dir, "slot.json"), content);
     return {
       dir,
       workerId,
@@ -178,22 +179,10 @@ function occupy(
 }
 
 function readSlotFile(dir: string): SlotFile | null {
-  const text = readText(path.join(dir, "slot.json"));
-  try {
-    const value: unknown = JSON.parse(text);
-    if (!isRecord(value)) return null;
-    const { worker_id, command } = value as Partial<Record<keyof SlotFile, unknown>>;
-    if (typeof worker_id !== "string" || !/^[0-9a-z-]{8,64}$/.test(worker_id)) return null;
-    if (!Array.isArray(command)) return null;
-    return { worker_id, command: command.map(String) };
-  } catch {
-    // Missing, or cut off by a full disk: the slot is as good as new.
-    return null;
-  }
-}
-
-function writeSlotFile(dir: string, content: SlotFile): void {
-  writeJsonFile(path.join(dir, "slot.json"), content);
+  // Missing, or cut off by a full disk: the slot is as good as new.
+  const { worker_id, command } = fieldsIn(readJsonFile(path.join(dir, "slot.json")));
+  if (typeof worker_id !== "string" || !/^[0-9a-z-]{8,64}$/.test(worker_id)) return null;
+  return Array.isArray(command) ? { worker_id, command: command.map(String) } : null;
 }
 
 function isFor(file: SlotFile | null, command: readonly string[]): boolean {

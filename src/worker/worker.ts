@@ -2,13 +2,13 @@
 
 import type { LlmnodeError } from "../protocol/errors.ts";
 import { readHostFacts } from "../telemetry/host.ts";
-import { startTelemetry, type Telemetry } from "../telemetry/sampler.ts";
+import { startTelemetry } from "../telemetry/sampler.ts";
 import { type Conversation, startConversation } from "./conversation.ts";
 import { awaitDeparture, checkDeparture } from "./departure.ts";
 import { openKeyring } from "./credential.ts";
 import { type WorkerEngine, startWorkerEngine } from "./engine.ts";
 import { type Slot, type SlotOptions, takeSlot } from "./identity.ts";
-import { createExaminer, type Examiner } from "./examine.ts";
+import { createExaminer } from "./examine.ts";
 import { adoptSlot } from "./adopt.ts";
 import { createLogService } from "./logs.ts";
 import { WORKER_DEFAULTS, type WorkerOptions, type WorkerSettings } from "./options.ts";
@@ -123,21 +123,26 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
       computeProcesses: telemetry.computeProcesses,
     }),
   );
-  const examiner = stack.use(startExaminer({ options, settings, telemetry, engine }));
+  const examiner = stack.use(
+    createExaminer({
+      ...engine,
+      gpuPercent: (since) => gpuPercentSince({ telemetry, status: engine.status }, since),
+      restart: options.stallRestart ?? "auto",
+      settings: settings.examine,
+      log: options.log,
+    }),
+  );
   // Disposed of before the engine: the head hears of no later change.
   const session = stack.use(
     startConversation({
+      ...engine,
       worker: options,
       settings,
       slot,
       run: workerRun,
-      continues: engine.continues,
       host,
       keyring,
       engine: ENGINE,
-      apiKey: engine.apiKey,
-      status: engine.status,
-      load: engine.load,
       hardware: createHardwareReport({
         telemetry,
         status: engine.status,
@@ -155,7 +160,6 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
   talk = session;
   const departure = stack.use(awaitDeparture(options, settings, () => engine.status().kind));
   const rest = stack.move();
-
   return {
     talk: session,
     ended: Promise.race([session.refused, engine.ended, departure.due]),
@@ -170,23 +174,4 @@ async function run({ options, settings, slot, host }: RunOptions): Promise<Runni
     },
     [Symbol.asyncDispose]: () => rest.disposeAsync(),
   };
-}
-
-function startExaminer(on: {
-  options: WorkerOptions;
-  settings: WorkerSettings;
-  telemetry: Telemetry;
-  engine: WorkerEngine;
-}): Examiner {
-  const { options, telemetry, engine } = on;
-  return createExaminer({
-    status: engine.status,
-    vitalSigns: engine.vitalSigns,
-    generate: engine.generate,
-    gpuPercent: (since) => gpuPercentSince({ telemetry, status: engine.status }, since),
-    markStalled: engine.markStalled,
-    restart: options.stallRestart ?? "auto",
-    settings: on.settings.examine,
-    log: options.log,
-  });
 }

@@ -20,14 +20,15 @@ const END = `${ESC}[?2026l`;
 const BLANK: Cell = { text: " ", style: "" };
 
 /** What `style` may be made of, in this order. */
-interface Attributes {
-  bold: boolean;
-  dim: boolean;
-  underline: boolean;
-  reverse: boolean;
-  foreground: number | null;
-  background: number | null;
-}
+const PLAIN = {
+  bold: false,
+  dim: false,
+  underline: false,
+  reverse: false,
+  foreground: null as number | null,
+  background: null as number | null,
+};
+type Attributes = typeof PLAIN;
 
 /**
  * The screen with some of its lines replaced; none or of another size: the others are blank. Lines have
@@ -51,7 +52,7 @@ export function patchScreen(
 }
 
 function parseLine(line: string, columns: number): Cell[] {
-  const attributes = plain();
+  const attributes = { ...PLAIN };
   const cells: Cell[] = [];
   let style = styleOf(attributes);
   let last: Cell | null = null;
@@ -88,23 +89,12 @@ const MAX_ESCAPE = 64;
 // oxlint-disable-next-line no-control-regex
 const ESCAPE = /^\u001b(?:\[([\d;]*)m|\[[0-?]*[ -/]*[@-~]|[^[])/;
 
-function plain(): Attributes {
-  return {
-    bold: false,
-    dim: false,
-    underline: false,
-    reverse: false,
-    foreground: null,
-    background: null,
-  };
-}
-
 /** Source: ECMA-48, 8.3.117; the 16 colours only, other ones are the default. */
 function apply(attributes: Attributes, parameters: string): void {
   const codes = parameters.split(";").map(Number);
   for (let i = 0; i < codes.length; i += 1) {
     const code = codes[i] ?? 0;
-    if (code === 0) Object.assign(attributes, plain());
+    if (code === 0) Object.assign(attributes, PLAIN);
     else if (code === 1) attributes.bold = true;
     else if (code === 2) attributes.dim = true;
     else if (code === 4) attributes.underline = true;
