@@ -192,7 +192,7 @@ test("a head that is stopped serves on, then refuses, and lets what runs end", a
   // Its worker is with the next head at once, and its engine has not noticed.
   await using next = await startHead(home, { at: head });
   expect(await fault(chat(next, 2))).toBeNull();
-  expect(worker.output()).toContain("the engine runs on");
+  expect(worker.output()).toContain("the engine keeps running");
 });
 
 test("a second signal ends what runs with an error in the stream, and the head is done", async () => {
