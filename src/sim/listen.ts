@@ -59,12 +59,7 @@ export function listen(
 
 /** Binds the port for a moment, so that a start that cannot succeed fails before the load. */
 export function checkPort(options: SimOptions): void {
-  try {
-    const { host: hostname, port } = options;
-    Bun.listen({ hostname, port, socket: { data: () => undefined } }).stop(true);
-  } catch (error) {
-    throw listenError(error, options);
-  }
+  listenAndReset(options)();
 }
 
 /**

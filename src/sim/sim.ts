@@ -5,18 +5,31 @@ import { formatHostPort } from "../util/host-port.ts";
 import { cleanLine } from "../util/text.ts";
 import { failureToPlay } from "./fail-texts.ts";
 import type { Engine, Generation } from "./core/generate.ts";
-import { DIALECTS } from "./dialects.ts";
 import type { Dialect, Served } from "./api/dialect.ts";
 import { checkPort, listen, listenAndReset, type Port } from "./listen.ts";
 import { banner, delay, printLoad, type LoadPace, type LogLine } from "./core/load.ts";
 import { createModelMetrics, type ModelMetrics } from "./core/metrics.ts";
-import type { SimOptions } from "./core/options.ts";
+import type { Like, SimOptions } from "./core/options.ts";
 import { createPacer } from "./core/pacer.ts";
 import { createHandler } from "./api/routes.ts";
 import { createScheduler } from "./core/scheduler.ts";
+import { llamaServer } from "./like/llama-server.ts";
+import { ollama } from "./like/ollama.ts";
+import { sglang } from "./like/sglang.ts";
+import { tgi } from "./like/tgi.ts";
+import { vllm } from "./like/vllm.ts";
 import { createHang, die, spamLog, startChildren } from "./process-faults.ts";
 
 export { SIM_DEFAULTS, type SimOptions } from "./core/options.ts";
+
+/** Every kind of engine that can be simulated. */
+export const DIALECTS: Readonly<Record<Like, Dialect>> = {
+  vllm,
+  sglang,
+  tgi,
+  ollama,
+  "llama-server": llamaServer,
+};
 
 const STOP_TIMEOUT_MS = 1000;
 
@@ -46,8 +59,7 @@ export interface Sim extends AsyncDisposable {
 export async function startSim(options: SimOptions, signal?: AbortSignal): Promise<Sim> {
   checkOptions(options);
   const dialect = DIALECTS[options.like];
-  const names = [...options.models, ...options.adapters.map((adapter) => adapter.name)];
-  options.print(banner(names));
+  options.print(banner(namesOf(options)));
   if (options.port !== 0 && options.bindLateMs === 0) checkPort(options);
   startChildren(options);
 
@@ -198,10 +210,14 @@ function createEngine(options: SimOptions, dialect: Dialect): Engine {
   };
 }
 
+function namesOf({ models, adapters }: SimOptions): string[] {
+  return [...models, ...adapters.map(({ name }) => name)];
+}
+
 function served(engine: Engine): Served {
   const { options } = engine;
   const { find, healthTimeMs } = DIALECTS[options.like];
-  const models = [...options.models, ...options.adapters.map((adapter) => adapter.name)];
+  const models = namesOf(options);
   return {
     engine,
     options,

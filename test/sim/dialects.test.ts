@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { probeReady } from "../../src/engine/ask/probe.ts";
 import { readAddress } from "../../src/engine/diagnose/log-lines.ts";
 import { PRESETS } from "../../src/engine/presets/all.ts";
-import { DIALECTS } from "../../src/sim/dialects.ts";
+import { DIALECTS } from "../../src/sim/sim.ts";
 import { LIKE_PORTS, LIKES } from "../../src/sim/core/options.ts";
 import { chat, events, post, quickSim } from "./harness.ts";
 

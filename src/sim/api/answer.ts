@@ -142,7 +142,7 @@ function streamOutput(
   return {
     open(cachedTokens) {
       wire.begin?.(cachedTokens);
-      for (const i of choices.keys()) pending += wire.opening(i, usageOf(i));
+      for (const i of choices.keys()) pending += wire.opening?.(i, usageOf(i)) ?? "";
     },
     token(choice, index) {
       const from = choices[choice];
@@ -151,7 +151,7 @@ function streamOutput(
       const { lead } = from;
       const piece = index < lead.length ? lead[index] : undefined;
       pending += piece
-        ? wire.piece(choice, piece, usageOf(choice))
+        ? (wire.piece?.(choice, piece, usageOf(choice)) ?? "")
         : wire.token(choice, tokenAt(from.origin, index - lead.length), usageOf(choice));
     },
     finish(choice) {
@@ -219,14 +219,14 @@ function unawaited(write: number | Promise<number>): void {
 /** An event-stream comment without text, which clients skip. */
 const COMMENT = ":\n\n";
 
-export interface KeepAlive {
+interface KeepAlive {
   /** Something else was sent just now. */
   sent(): void;
   stop(): void;
 }
 
 /** Sends a comment whenever nothing was sent for `intervalMs`, from now until it is stopped. */
-export function createKeepAlive(
+function createKeepAlive(
   pacer: Pacer,
   intervalMs: number,
   send: (comment: string) => void,

@@ -61,6 +61,17 @@ export interface Dialect {
   adminRoutes: readonly string[];
 }
 
+/** What most engines have in common. */
+export const ORDINARY = {
+  opensAt: 1,
+  whileLoading: () => null,
+  headers: {},
+  keepAliveMs: null,
+  cutsAtStop: false,
+  healthTimeMs: 0,
+  hasAdapters: false,
+} satisfies Partial<Dialect>;
+
 /** An engine that goes by the exact name. */
 export function findExactly(named: string, models: readonly string[]): string | null {
   return models.includes(named) ? named : null;

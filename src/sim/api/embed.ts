@@ -1,11 +1,10 @@
 /** Embeddings: reads what is asked, makes the vectors after the time of a prefill. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { settled, type AnswerContext } from "./answer.ts";
 import { integer, modelOf, type JsonObject, type Serving } from "../core/body.ts";
 import { simulatedFailure } from "../core/faults.ts";
-import { promptList, type Prompt } from "../core/prompt.ts";
-import { invalidField, tooLong } from "../core/refuse.ts";
+import { promptList, tokensOf, type Prompt } from "../core/prompt.ts";
+import { badValue, invalidField, tooLong } from "../core/refuse.ts";
 import { embeddingOf } from "../core/text.ts";
 
 /** Texts in one embedding request and numbers in a vector, at most (OpenAI's limits). */
@@ -13,7 +12,7 @@ const MAX_INPUTS = 2048;
 const MAX_DIMENSIONS = 4096;
 const DEFAULT_DIMENSIONS = 256;
 
-export interface EmbeddingRequest {
+interface EmbeddingRequest {
   id: string;
   /** As the client names it. */
   named: string;
@@ -36,15 +35,11 @@ export function readEmbedding(
   }
   const dimensions = integer(body, "dimensions") ?? DEFAULT_DIMENSIONS;
   if (dimensions > MAX_DIMENSIONS) {
-    throw new LlmnodeError("bad_request", `dimensions must be at most ${MAX_DIMENSIONS}`, {
-      param: "dimensions",
-    });
+    throw badValue("dimensions", `dimensions must be at most ${MAX_DIMENSIONS}`);
   }
   const inputs = promptList(body[field], field);
   if (inputs.length > MAX_INPUTS) {
-    throw new LlmnodeError("bad_request", `${field} must have at most ${MAX_INPUTS} entries`, {
-      param: field,
-    });
+    throw badValue(field, `${field} must have at most ${MAX_INPUTS} entries`);
   }
   for (const { tokens } of inputs) {
     if (tokens > serving.maxModelLen) throw tooLong(serving.maxModelLen, tokens, 0);
@@ -53,7 +48,7 @@ export function readEmbedding(
     id,
     ...modelOf(body, serving),
     inputs,
-    promptTokens: inputs.reduce((sum, input) => sum + input.tokens, 0),
+    promptTokens: tokensOf(inputs),
     dimensions,
     base64: format === "base64",
   };

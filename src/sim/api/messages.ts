@@ -6,13 +6,13 @@ import { generationRoute, jsonRoute, type HandleOptions, type Received } from ".
 import type { RouteTable, Served } from "./dialect.ts";
 import { chatPrompt, type Prompt } from "../core/prompt.ts";
 import { failureOf, invalidField, plainMessage } from "../core/refuse.ts";
-import { planBounded } from "../core/request.ts";
+import { boundedRequest } from "../core/request.ts";
 import { around, namedFrame, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
 
 const HOLE = "\u0001";
 
 /** What an engine calls an error inside Anthropic's envelope. */
-export type ErrorName = (error: unknown) => string;
+type ErrorName = (error: unknown) => string;
 
 interface MessagesOptions extends HandleOptions {
   nameOf: ErrorName;
@@ -52,13 +52,7 @@ function read({ body, id }: Received, { serving }: Served, nameOf: ErrorName): G
   if (atMost === null) throw invalidField("max_tokens", "missing", "Field required");
   const stream = flag(body, "stream");
   return {
-    generation: {
-      model,
-      prompts: [prompt],
-      choices: planBounded({ model, prompt, atMost }, serving),
-      stream,
-      continuousUsage: false,
-    },
+    generation: boundedRequest({ model, prompts: [prompt], atMost, stream }, serving),
     wire: messagesWire({ id: `msg_${id}`, model: named, inputTokens: prompt.tokens }, nameOf),
   };
 }
@@ -101,7 +95,6 @@ function messagesWire(
         content_block: { type: "text", text: "" },
       }),
     token: (_, text) => `event: content_block_delta\ndata: ${before}${text}${after}\n\n`,
-    piece: () => "",
     finish(_, given) {
       reason = given;
       return namedFrame({ type: "content_block_stop", index: 0 });

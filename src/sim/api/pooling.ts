@@ -4,17 +4,13 @@ import type { AnswerContext } from "./answer.ts";
 import { integer, isObject, modelOf, type JsonObject } from "../core/body.ts";
 import { embed, prefilled, readEmbedding } from "./embed.ts";
 import { inferenceRoute, type Received } from "./handle.ts";
-import { promptList, type Prompt } from "../core/prompt.ts";
+import { promptList, tokensOf, type Prompt } from "../core/prompt.ts";
 import { invalidField } from "../core/refuse.ts";
-import type { RouteTable, Served } from "./dialect.ts";
+import type { Methods, RouteTable, Served } from "./dialect.ts";
 import { embeddingOf } from "../core/text.ts";
 
-interface PoolingPaths {
-  rerank?: string[];
-  score?: string[];
-  classify?: string[];
-  pooling?: string[];
-}
+const POOLING_KINDS = ["rerank", "score", "classify", "pooling"] as const;
+type PoolingPaths = Partial<Record<(typeof POOLING_KINDS)[number], string[]>>;
 
 const LABELS = ["LABEL_0", "LABEL_1"];
 
@@ -24,7 +20,7 @@ export function poolingRoutes(served: Served, paths: PoolingPaths): RouteTable {
     read: (received: Received) => T,
     answer: (asked: T, context: AnswerContext) => Promise<object>,
   ) => ({ POST: inferenceRoute(served, read, answer) });
-  const all = {
+  const all: Record<keyof PoolingPaths, Methods> = {
     rerank: route((received) => readRerank(received, served), rerank),
     score: route((received) => readScore(received, served), score),
     classify: route((received) => readTexts(received, served), classify),
@@ -41,25 +37,13 @@ export function poolingRoutes(served: Served, paths: PoolingPaths): RouteTable {
       },
     ),
   };
-  return Object.fromEntries(
-    Object.entries(all).flatMap(([kind, methods]) => {
-      const key = kind === "rerank" || kind === "score" || kind === "classify" ? kind : "pooling";
-      return (paths[key] ?? []).map((path) => [path, methods]);
-    }),
-  );
+  const table: RouteTable = {};
+  for (const kind of POOLING_KINDS) for (const path of paths[kind] ?? []) table[path] = all[kind];
+  return table;
 }
 
-interface Texts {
-  id: string;
-  named: string;
-  model: string;
-  prompts: Prompt[];
-  promptTokens: number;
-}
-
-function textsHead({ body, id }: Received, { serving }: Served, prompts: Prompt[]): Texts {
-  const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.tokens, 0);
-  return { id, ...modelOf(body, serving), prompts, promptTokens };
+function textsHead({ body, id }: Received, { serving }: Served, prompts: Prompt[]) {
+  return { id, ...modelOf(body, serving), prompts, promptTokens: tokensOf(prompts) };
 }
 
 function readRerank(received: Received, served: Served) {
@@ -68,13 +52,8 @@ function readRerank(received: Received, served: Served) {
   const documents = documentsOf(body);
   const topN = integer(body, "top_n", 0) ?? 0;
   const withText = body["return_documents"] !== false;
-  return {
-    ...textsHead(received, served, [query, ...documents]),
-    query,
-    documents,
-    topN,
-    withText,
-  };
+  const head = textsHead(received, served, [query, ...documents]);
+  return { ...head, query, documents, topN, withText };
 }
 
 async function rerank(asked: ReturnType<typeof readRerank>, context: AnswerContext) {
@@ -126,12 +105,7 @@ async function classify(asked: ReturnType<typeof readTexts>, context: AnswerCont
   const data = asked.inputs.map(({ text }, index) => {
     const first = relevance(asked.model, "", text);
     const probs = [first, 1 - first];
-    return {
-      index,
-      label: LABELS[first >= 0.5 ? 0 : 1],
-      probs,
-      num_classes: probs.length,
-    };
+    return { index, label: LABELS[first >= 0.5 ? 0 : 1], probs, num_classes: probs.length };
   });
   const head = listHead(`classify-${asked.id}`, asked.named);
   return { ...head, data, usage: usage(asked.promptTokens) };

@@ -6,7 +6,7 @@ import { generationRoute, type HandleOptions, type Received } from "./handle.ts"
 import type { Route, Served } from "./dialect.ts";
 import { chatPrompt } from "../core/prompt.ts";
 import { failureOf, invalidField } from "../core/refuse.ts";
-import { planAll } from "../core/request.ts";
+import { plainRequest } from "../core/request.ts";
 import { namedFrame, SSE, type FinishReason, type Summary, type Wire } from "../wire/wire.ts";
 
 /** `/v1/responses`; nothing is stored, `max_output_tokens` is taken at its word. */
@@ -19,13 +19,10 @@ function read({ body, id }: Received, { serving }: Served): GenerationJob {
   const prompt = chatPrompt({ messages: messagesOf(body) });
   const maxTokens = integer(body, "max_output_tokens");
   return {
-    generation: {
-      model,
-      prompts: [prompt],
-      choices: planAll({ model, prompts: [prompt], n: 1, maxTokens }, serving),
-      stream: flag(body, "stream"),
-      continuousUsage: false,
-    },
+    generation: plainRequest(
+      { model, prompts: [prompt], maxTokens, stream: flag(body, "stream") },
+      serving,
+    ),
     wire: responsesWire({
       id,
       model: named,
@@ -95,7 +92,6 @@ function responsesWire(head: ResponseHead): Wire {
       written += text;
       return event("response.output_text.delta", { ...place, delta: text, logprobs: [] });
     },
-    piece: () => "",
     finish(_, given) {
       reason = given;
       const status = statusOf(given) === "completed" ? "completed" : "incomplete";

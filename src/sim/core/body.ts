@@ -1,7 +1,6 @@
 /** Reads JSON bodies and their single fields. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
-import { invalidField, unknownModel, unsupportedMediaType } from "./refuse.ts";
+import { badValue, invalidField, unknownModel, unsupportedMediaType } from "./refuse.ts";
 import { isRecord } from "../../util/json.ts";
 
 export type JsonObject = Record<string, unknown>;
@@ -82,11 +81,7 @@ export function integer(body: JsonObject, field: string, min = 1): number | null
   if (typeof value !== "number" || !Number.isSafeInteger(value)) {
     throw invalidField(field, "int_type", "Input should be a valid integer");
   }
-  if (value < min) {
-    throw new LlmnodeError("bad_request", `${field} must be at least ${min}, got ${value}.`, {
-      param: field,
-    });
-  }
+  if (value < min) throw badValue(field, `${field} must be at least ${min}, got ${value}.`);
   return value;
 }
 

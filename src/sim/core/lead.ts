@@ -1,7 +1,7 @@
 /** What an answer says before its text, or in its place: thoughts and tool calls. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { isObject, objectIn, type JsonObject } from "./body.ts";
+import { badValue } from "./refuse.ts";
 import { MARK, originOf, tokenAt } from "./text.ts";
 import type { FinishReason, Piece, ToolCall } from "../wire/wire.ts";
 
@@ -54,7 +54,7 @@ function callsOf(body: JsonObject, seedOf: () => number): Lead | null {
       typeof named === "string"
         ? `Tool '${named}' has not been defined in tools.`
         : "When using `tool_choice`, `tools` must be set to a list with at least one tool.";
-    throw new LlmnodeError("bad_request", message, { param: "tool_choice" });
+    throw badValue("tool_choice", message);
   }
   const seed = seedOf().toString(16).padStart(8, "0");
   const calls = wanted.map((one, i) => ({

@@ -14,7 +14,7 @@ export interface Prompt {
  * itself, as special tokens separate messages in a real template: so the tokens of a conversation
  * are always the beginning of the tokens of the same conversation with an answer begun.
  */
-export function chatPieces(body: JsonObject): string[] {
+function chatPieces(body: JsonObject): string[] {
   const messages = body["messages"];
   if (messages === undefined) throw invalidField("messages", "missing", "Field required");
   if (!Array.isArray(messages) || messages.length === 0) {
@@ -76,6 +76,16 @@ export function tokenizeRequest(body: JsonObject): number[] {
   if (body["messages"] !== undefined) return chatPieces(body).flatMap(encodeTokens);
   if (typeof body["prompt"] !== "string") throw invalidField("prompt", "missing", "Field required");
   return encodeTokens(body["prompt"]);
+}
+
+/** The token ids of a request to `/detokenize`. */
+export function detokenizeRequest(
+  body: JsonObject,
+  message = "Input should be a valid list of token ids",
+): number[] {
+  const tokens = body["tokens"];
+  if (Array.isArray(tokens) && isIdList(tokens)) return tokens;
+  throw invalidField("tokens", "list_type", message);
 }
 
 export function isIdList(list: unknown[]): list is number[] {

@@ -19,6 +19,11 @@ export function invalidField(field: string | null, fault: string, message: strin
   return new FieldError(field, fault, message);
 }
 
+/** A field whose value is of the right type, but cannot be. */
+export function badValue(param: string, message: string): LlmnodeError {
+  return new LlmnodeError("bad_request", message, { param });
+}
+
 /** A body whose `content-type` is not what the route reads. */
 export function unsupportedMediaType(wanted = "application/json"): LlmnodeError {
   return new LlmnodeError("not_supported", `Unsupported Media Type: Only '${wanted}' is allowed`);

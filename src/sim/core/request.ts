@@ -1,10 +1,9 @@
 /** Reads what is asked of the engine on OpenAI's inference routes, and plans its answers. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { flag, integer, isObject, modelOf, type JsonObject, type Serving } from "./body.ts";
 import { leadOf, type Lead } from "./lead.ts";
-import { chatPrompt, promptList, type Prompt } from "./prompt.ts";
-import { invalidField, tooLong } from "./refuse.ts";
+import { chatPrompt, promptList, tokensOf, type Prompt } from "./prompt.ts";
+import { badValue, invalidField, tooLong } from "./refuse.ts";
 import { originOf, type Origin } from "./text.ts";
 import type { AnswerHead, AnswerKind, Wanted } from "../wire/openai.ts";
 import type { FinishReason, Piece } from "../wire/wire.ts";
@@ -40,7 +39,7 @@ export interface GenerationRequest {
   continuousUsage: boolean;
 }
 
-export interface OpenAiRequest {
+interface OpenAiRequest {
   head: AnswerHead;
   wanted: Wanted;
   generation: GenerationRequest;
@@ -69,13 +68,7 @@ export function readGeneration(
   return {
     head: { kind, id, created: Math.floor(Date.now() / 1000), model: named },
     wanted: { includeUsage, logprobs: logprobsOf(kind, body) },
-    generation: {
-      model,
-      prompts,
-      choices,
-      stream,
-      continuousUsage,
-    },
+    generation: { model, prompts, choices, stream, continuousUsage },
   };
 }
 
@@ -89,15 +82,13 @@ interface Planned {
 }
 
 /** The answers to some prompts. Throws `bad_request`, `request_too_large`. */
-export function planAll(
+function planAll(
   { model, prompts, n, maxTokens }: Planned,
   serving: Serving,
   lead: (prompt: Prompt) => Lead = () => NO_LEAD,
 ): Choice[] {
   if (n * prompts.length > MAX_CHOICES) {
-    throw new LlmnodeError("bad_request", `n must be at most ${MAX_CHOICES}, got ${n}.`, {
-      param: "n",
-    });
+    throw badValue("n", `n must be at most ${MAX_CHOICES}, got ${n}.`);
   }
   return prompts.flatMap((prompt) => {
     const room = serving.maxModelLen - prompt.tokens;
@@ -111,17 +102,25 @@ export function planAll(
 
 const NO_LEAD: Lead = { pieces: [], instead: null };
 
-/** One answer whose length the client bounds, but does not fix: it ends by itself if it can. */
-export function planBounded(
-  { model, prompt, atMost }: { model: string; prompt: Prompt; atMost: number },
+type Plain = Pick<GenerationRequest, "model" | "prompts" | "stream">;
+
+/** One answer to each prompt, of exactly `maxTokens`; null: it ends by itself. */
+export function plainRequest(
+  { model, prompts, stream, maxTokens }: Plain & { maxTokens: number | null },
   serving: Serving,
-): Choice[] {
-  const ends = atMost >= NATURAL_TOKENS;
-  const room = { model, prompts: [prompt], n: 1, maxTokens: ends ? null : atMost };
-  if (prompt.tokens + atMost > serving.maxModelLen) {
-    throw tooLong(serving.maxModelLen, prompt.tokens, atMost);
-  }
-  return planAll(room, serving);
+): GenerationRequest {
+  const choices = planAll({ model, prompts, n: 1, maxTokens }, serving);
+  return { model, prompts, choices, stream, continuousUsage: false };
+}
+
+/** The same where the client bounds the length, but does not fix it: it ends by itself if it can. */
+export function boundedRequest(
+  { atMost, ...plain }: Plain & { atMost: number },
+  serving: Serving,
+): GenerationRequest {
+  const tokens = tokensOf(plain.prompts);
+  if (tokens + atMost > serving.maxModelLen) throw tooLong(serving.maxModelLen, tokens, atMost);
+  return plainRequest({ ...plain, maxTokens: atMost >= NATURAL_TOKENS ? null : atMost }, serving);
 }
 
 function choiceOf(
@@ -154,9 +153,7 @@ function logprobsOf(kind: AnswerKind, body: JsonObject): number | null {
   if (kind === "chat" && !flag(body, "logprobs")) return null;
   const top = integer(body, field, 0) ?? (kind === "chat" ? 0 : null);
   if (top !== null && top > MAX_LOGPROBS) {
-    throw new LlmnodeError("bad_request", `${field} must be at most ${MAX_LOGPROBS}, got ${top}.`, {
-      param: field,
-    });
+    throw badValue(field, `${field} must be at most ${MAX_LOGPROBS}, got ${top}.`);
   }
   return top;
 }
@@ -171,11 +168,8 @@ function streamOptions(body: JsonObject, stream: boolean, serving: Serving) {
     throw invalidField("stream_options", "model_type", "Input should be a valid dictionary");
   }
   if (!stream) {
-    throw new LlmnodeError(
-      "bad_request",
-      "Stream options can only be defined when `stream=True`.",
-      { param: "stream_options" },
-    );
+    const message = "Stream options can only be defined when `stream=True`.";
+    throw badValue("stream_options", message);
   }
   // vLLM's own default inside the object is true.
   const includeUsage = given["include_usage"] !== false && given["include_usage"] !== null;

@@ -2,17 +2,11 @@
 
 import { BLOCK_TOKENS, createKvCache, type KvCache, type Lease } from "./kv-cache.ts";
 import type { ModelMetrics } from "./metrics.ts";
+import type { SimOptions } from "./options.ts";
 import type { Pacer } from "./pacer.ts";
 import { type Prompt, tokensOf } from "./prompt.ts";
 
-export interface Limits {
-  /** Sequences that run at once; the others wait. Null: no limit. */
-  maxNumSeqs: number | null;
-  /** Prompt tokens that are computed in a second, for all requests together. Null: no time at all. */
-  prefillRate: number | null;
-  /** Tokens that the cache holds. Null: no limit, and nothing is found again. */
-  kvTokens: number | null;
-}
+type Limits = Pick<SimOptions, "maxNumSeqs" | "prefillRate" | "kvTokens">;
 
 export interface Job {
   model: string;

@@ -128,12 +128,10 @@ export function completionWire({ model, promptTokens, prompt }: CompletionHead):
   });
   return {
     contentType: SSE,
-    opening: () => "",
     token(_, text) {
       count += 1;
       return `data: {"index":0,"content":"${text}","tokens":[],"stop":false,"id_slot":-1,"tokens_predicted":${count},"tokens_evaluated":${promptTokens}}\n\n`;
     },
-    piece: () => "",
     finish(_, given) {
       reason = given;
       return "";

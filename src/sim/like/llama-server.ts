@@ -15,11 +15,17 @@ import {
 } from "../api/handle.ts";
 import type { LogLine } from "../core/load.ts";
 import { anthropicName, messagesRoutes } from "../api/messages.ts";
-import { chatPrompt, isIdList, promptList } from "../core/prompt.ts";
-import { failureOf, invalidField } from "../core/refuse.ts";
-import { planAll } from "../core/request.ts";
+import { chatPrompt, detokenizeRequest, promptList, tokensOf } from "../core/prompt.ts";
+import { failureOf } from "../core/refuse.ts";
+import { plainRequest } from "../core/request.ts";
 import { responsesRoute } from "../api/responses.ts";
-import { type Dialect, findAnything, type RouteTable, type Served } from "../api/dialect.ts";
+import {
+  type Dialect,
+  findAnything,
+  ORDINARY,
+  type RouteTable,
+  type Served,
+} from "../api/dialect.ts";
 import { decodeTokens, encodeTokens } from "../core/text.ts";
 import { embeddingsRoute } from "../api/embeddings.ts";
 import { llamaMetrics, modelList, props, slots, SLOTS, slotsOf } from "./llama-server-info.ts";
@@ -28,6 +34,7 @@ import { poolingRoutes } from "../api/pooling.ts";
 import { transcriptionRoute } from "../api/media.ts";
 
 export const llamaServer: Dialect = {
+  ...ORDINARY,
   loadLines,
   opensAt: 0,
   readyLines: (address) => [`listening on http://${address}`, "all slots are idle"],
@@ -39,8 +46,6 @@ export const llamaServer: Dialect = {
   headers: { server: "llama.cpp" },
   keepAliveMs: 30_000,
   cutsAtStop: true,
-  healthTimeMs: 0,
-  hasAdapters: false,
   find: findAnything,
   failure: (error) => {
     const { status } = failureOf(error);
@@ -116,11 +121,8 @@ function routes(served: Served): RouteTable {
       POST: jsonRoute(
         served,
         ({ body }) => {
-          const tokens = body["tokens"];
-          if (!Array.isArray(tokens) || !isIdList(tokens)) {
-            throw invalidField("tokens", "list_type", "tokens must be a list of token ids");
-          }
-          return { content: decodeTokens(tokens) };
+          const ids = detokenizeRequest(body, "tokens must be a list of token ids");
+          return { content: decodeTokens(ids) };
         },
         lenient,
       ),
@@ -140,15 +142,9 @@ function readCompletion({ body }: Received, { serving }: Served): GenerationJob 
   const prompts = promptList(body["prompt"], "prompt").slice(0, 1);
   const limit = integer(body, "n_predict", -2) ?? -1;
   const maxTokens = limit > 0 ? limit : null;
-  const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.tokens, 0);
+  const promptTokens = tokensOf(prompts);
   return {
-    generation: {
-      model,
-      prompts,
-      choices: planAll({ model, prompts, n: 1, maxTokens }, serving),
-      stream: flag(body, "stream"),
-      continuousUsage: false,
-    },
+    generation: plainRequest({ model, prompts, maxTokens, stream: flag(body, "stream") }, serving),
     wire: completionWire({ model: named, promptTokens, prompt: prompts[0]?.text ?? "" }),
   };
 }

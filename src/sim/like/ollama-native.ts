@@ -5,7 +5,7 @@ import { embed, readEmbedding } from "../api/embed.ts";
 import { maybeFail } from "../core/faults.ts";
 import { inferenceRoute, jsonRoute, respond, type Received } from "../api/handle.ts";
 import { chatPrompt, textPrompt } from "../core/prompt.ts";
-import { planAll, type GenerationRequest } from "../core/request.ts";
+import { plainRequest, type GenerationRequest } from "../core/request.ts";
 import type { Route, Served } from "../api/dialect.ts";
 import type { Memory } from "./ollama-models.ts";
 import { nanoseconds, nativeWire } from "./ollama-style.ts";
@@ -61,16 +61,11 @@ async function keep(
 
 function readNative(body: JsonObject, { serving }: Served, chat: boolean): GenerationRequest {
   const { model } = modelOf(body, serving);
+  const stream = flag(body, "stream", true);
   const prompt = chat ? chatPrompt(body) : textPrompt(systemOf(body) + text(body, "prompt"));
   const limit = integer(objectIn(body, "options"), "num_predict", -2) ?? -1;
   const maxTokens = limit > 0 ? limit : null;
-  return {
-    model,
-    prompts: [prompt],
-    choices: planAll({ model, prompts: [prompt], n: 1, maxTokens }, serving),
-    stream: flag(body, "stream", true),
-    continuousUsage: false,
-  };
+  return plainRequest({ model, prompts: [prompt], maxTokens, stream }, serving);
 }
 
 function systemOf(body: JsonObject): string {

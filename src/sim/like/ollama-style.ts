@@ -109,9 +109,7 @@ export function nativeWire({ named, chat, loadMs }: NativeOptions): Wire {
 
   return {
     contentType: "application/x-ndjson",
-    opening: () => "",
     token: (_, text) => `${before}${text}${after}\n`,
-    piece: () => "",
     finish(_, given) {
       reason = given;
       return "";

@@ -6,7 +6,14 @@ import { openAiRoute } from "../api/handle.ts";
 import { anthropicName, messagesRoutes } from "../api/messages.ts";
 import { failureOf } from "../core/refuse.ts";
 import { responsesRoute } from "../api/responses.ts";
-import type { Dialect, Methods, Route, RouteTable, Served } from "../api/dialect.ts";
+import {
+  type Dialect,
+  type Methods,
+  ORDINARY,
+  type Route,
+  type RouteTable,
+  type Served,
+} from "../api/dialect.ts";
 import { isLoopback, parseHostPort } from "../../util/host-port.ts";
 import { embeddingsRoute } from "../api/embeddings.ts";
 import { modelTable, VERSION, canonicalName, createMemory } from "./ollama-models.ts";
@@ -15,15 +22,11 @@ import { ollamaError, ollamaStyle } from "./ollama-style.ts";
 import { transcriptionRoute } from "../api/media.ts";
 
 export const ollama: Dialect = {
+  ...ORDINARY,
   loadLines: () => [],
   opensAt: 0,
   readyLines: (address) => [`Listening on ${address} (version ${VERSION})`],
-  whileLoading: () => null,
-  headers: {},
-  keepAliveMs: null,
   cutsAtStop: true,
-  healthTimeMs: 0,
-  hasAdapters: false,
   find: (named, models) =>
     models.find((model) => canonicalName(model) === canonicalName(named)) ?? null,
   failure: (error) => frameworkAnswer(error) ?? answerOf(error, { error: ollamaError(error) }),

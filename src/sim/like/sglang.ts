@@ -2,7 +2,7 @@
 
 import { cleanLine } from "../../util/text.ts";
 import type { GenerationJob } from "../api/answer.ts";
-import { flag, integer, modelOf, objectIn, type JsonObject } from "../core/body.ts";
+import { flag, integer, modelOf, objectIn } from "../core/body.ts";
 import {
   emptyAnswer,
   generationRoute,
@@ -14,11 +14,17 @@ import {
 } from "../api/handle.ts";
 import type { LogLine } from "../core/load.ts";
 import { messagesRoutes } from "../api/messages.ts";
-import { isIdList, promptList, tokenizeRequest } from "../core/prompt.ts";
-import { failureOf, frameworkAnswer, invalidField, pythonError } from "../core/refuse.ts";
-import { planAll } from "../core/request.ts";
+import { detokenizeRequest, isIdList, promptList, tokenizeRequest } from "../core/prompt.ts";
+import { failureOf, frameworkAnswer, pythonError } from "../core/refuse.ts";
+import { plainRequest } from "../core/request.ts";
 import { responsesRoute } from "../api/responses.ts";
-import { type Dialect, findAnything, type RouteTable, type Served } from "../api/dialect.ts";
+import {
+  type Dialect,
+  findAnything,
+  ORDINARY,
+  type RouteTable,
+  type Served,
+} from "../api/dialect.ts";
 import { decodeTokens } from "../core/text.ts";
 import { dataFrame, DONE, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
 import { askedModel, cardList, modelCards } from "../api/cards.ts";
@@ -31,6 +37,7 @@ import { transcriptionRoute } from "../api/media.ts";
 const OWNER = "sglang";
 
 export const sglang: Dialect = {
+  ...ORDINARY,
   loadLines,
   // The warm-up: the port is open, the health check refuses, the rest answers.
   opensAt: 0.9,
@@ -40,8 +47,6 @@ export const sglang: Dialect = {
   ],
   whileLoading: (path) => (path.startsWith("/health") ? new Response(null, { status: 503 }) : null),
   headers: { server: "uvicorn" },
-  keepAliveMs: null,
-  cutsAtStop: false,
   // It generates a token each time and waits for it in steps of a second.
   healthTimeMs: 1000,
   hasAdapters: true,
@@ -119,16 +124,10 @@ function routes(served: Served): RouteTable {
     "/generate": generate,
     "/tokenize": tokenize,
     "/v1/tokenize": tokenize,
-    "/detokenize": { POST: jsonRoute(served, ({ body }) => detokenize(body)) },
+    "/detokenize": {
+      POST: jsonRoute(served, ({ body }) => ({ text: decodeTokens(detokenizeRequest(body)) })),
+    },
   };
-}
-
-function detokenize(body: JsonObject): object {
-  const tokens = body["tokens"];
-  if (!Array.isArray(tokens) || !isIdList(tokens)) {
-    throw invalidField("tokens", "list_type", "Input should be a valid list of token ids");
-  }
-  return { text: decodeTokens(tokens) };
 }
 
 /** `/generate`: `text` or `input_ids`, one or several; `max_new_tokens` is taken at its word. */
@@ -139,13 +138,7 @@ function readGenerate({ body, id }: Received, { serving }: Served): GenerationJo
   const maxTokens = integer(objectIn(body, "sampling_params"), "max_new_tokens");
   const several = Array.isArray(given) && !isIdList(given);
   return {
-    generation: {
-      model,
-      prompts,
-      choices: planAll({ model, prompts, n: 1, maxTokens }, serving),
-      stream: flag(body, "stream"),
-      continuousUsage: false,
-    },
+    generation: plainRequest({ model, prompts, maxTokens, stream: flag(body, "stream") }, serving),
     wire: generateWire(
       id,
       prompts.map((prompt) => prompt.tokens),
@@ -177,13 +170,11 @@ function generateWire(id: string, promptTokens: readonly number[], several: bool
     begin(cached) {
       cachedTokens = cached ?? 0;
     },
-    opening: () => "",
     token(choice, text) {
       texts[choice] = (texts[choice] ?? "") + text;
       counts[choice] = (counts[choice] ?? 0) + 1;
       return dataFrame(state(choice, null));
     },
-    piece: () => "",
     finish: (choice, reason) => dataFrame(state(choice, reason)),
     end: (_, noDone) => (noDone ? "" : DONE),
     error: (error, noDone) => dataFrame(nativeError(error)) + (noDone ? "" : DONE),

@@ -101,7 +101,6 @@ export function generateWire(options: GenerateOptions): Wire {
   });
   return {
     contentType: SSE,
-    opening: () => "",
     token(_, text) {
       written += text;
       count += 1;
@@ -113,7 +112,6 @@ export function generateWire(options: GenerateOptions): Wire {
         details: isLast ? details(options.reason, { input_length: options.promptTokens }) : null,
       });
     },
-    piece: () => "",
     finish: () => "",
     end: () => "",
     error: (error) => dataFrame(tgiError(error)),

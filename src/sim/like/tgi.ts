@@ -15,25 +15,27 @@ import type { LogLine } from "../core/load.ts";
 import { cleanLine } from "../../util/text.ts";
 import { chatPrompt, textPrompt } from "../core/prompt.ts";
 import { failureOf, FieldError, plainMessage } from "../core/refuse.ts";
-import { planAll } from "../core/request.ts";
-import { type Dialect, findAnything, type RouteTable, type Served } from "../api/dialect.ts";
+import { plainRequest } from "../core/request.ts";
+import {
+  type Dialect,
+  findAnything,
+  ORDINARY,
+  type RouteTable,
+  type Served,
+} from "../api/dialect.ts";
 import { decodeTokens, encodeTokens } from "../core/text.ts";
 import { generateWire, tgiError, tgiStatus, tgiStyle, VERSION, tgiMetrics } from "./tgi-style.ts";
 
 const MAX_CONCURRENT = 128;
 
 export const tgi: Dialect = {
+  ...ORDINARY,
   loadLines,
-  opensAt: 1,
   // The router's own last line does not say where it listens.
   readyLines: (address) => [`listening on http://${address}`, "Connected"],
-  whileLoading: () => null,
-  headers: {},
   // axum's default.
   keepAliveMs: 15_000,
   cutsAtStop: true,
-  healthTimeMs: 0,
-  hasAdapters: false,
   find: findAnything,
   failure,
   routes,
@@ -120,19 +122,15 @@ function readGenerate(
   const prompt = textPrompt(text(body, "inputs"));
   const parameters = objectIn(body, "parameters");
   const maxTokens = integer(parameters, "max_new_tokens");
-  const choices = planAll({ model, prompts: [prompt], n: 1, maxTokens }, serving);
+  const asked = { model, prompts: [prompt], maxTokens, stream: stream ?? flag(body, "stream") };
+  const generation = plainRequest(asked, serving);
+  const [choice] = generation.choices;
   return {
-    generation: {
-      model,
-      prompts: [prompt],
-      choices,
-      stream: stream ?? flag(body, "stream"),
-      continuousUsage: false,
-    },
+    generation,
     wire: generateWire({
       promptTokens: prompt.tokens,
-      length: choices[0]?.length ?? 0,
-      reason: choices[0]?.reason ?? "stop",
+      length: choice?.length ?? 0,
+      reason: choice?.reason ?? "stop",
       // A stream's last event tells them in any case.
       details: flag(parameters, "details"),
       startsWith: flag(parameters, "return_full_text") ? prompt.text : "",
@@ -151,15 +149,11 @@ function failure(error: unknown): Response {
     return new Response(wanted, { status: 415 });
   }
   if (error instanceof FieldError) {
-    const broken = error.fault === "json_invalid";
-    return broken
-      ? new Response(`Failed to parse the request body as JSON: ${message}`, { status: 400 })
-      : new Response(
-          `Failed to deserialize the JSON body into the target type: ${plainMessage(error)}`,
-          {
-            status: 422,
-          },
-        );
+    if (error.fault === "json_invalid") {
+      return new Response(`Failed to parse the request body as JSON: ${message}`, { status: 400 });
+    }
+    const why = `Failed to deserialize the JSON body into the target type: ${plainMessage(error)}`;
+    return new Response(why, { status: 422 });
   }
   return Response.json(tgiError(error), { status: tgiStatus(error) });
 }

@@ -12,10 +12,16 @@ import { modelOf } from "../core/body.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { LogLine } from "../core/load.ts";
 import { messagesRoutes } from "../api/messages.ts";
-import { isIdList, tokenizeRequest } from "../core/prompt.ts";
-import { failureOf, frameworkAnswer, invalidField } from "../core/refuse.ts";
+import { detokenizeRequest, tokenizeRequest } from "../core/prompt.ts";
+import { failureOf, frameworkAnswer } from "../core/refuse.ts";
 import { responsesRoute } from "../api/responses.ts";
-import { type Dialect, findExactly, type RouteTable, type Served } from "../api/dialect.ts";
+import {
+  type Dialect,
+  findExactly,
+  ORDINARY,
+  type RouteTable,
+  type Served,
+} from "../api/dialect.ts";
 import { decodeTokens } from "../core/text.ts";
 import { embeddingsRoute } from "../api/embeddings.ts";
 import { mediaRoutes } from "../api/media.ts";
@@ -30,17 +36,12 @@ const OWNER = "llmnode-sim";
 const VERSION = "0.11.0+llmnode.sim";
 
 export const vllm: Dialect = {
+  ...ORDINARY,
   loadLines,
-  opensAt: 1,
   readyLines: (address) => [
     `Starting vLLM server on http://${address}`,
     "Application startup complete.",
   ],
-  whileLoading: () => null,
-  headers: {},
-  keepAliveMs: null,
-  cutsAtStop: false,
-  healthTimeMs: 0,
   hasAdapters: true,
   find: findExactly,
   failure,
@@ -108,11 +109,7 @@ function tokenize({ body }: Received, { serving }: Served): object {
 
 function detokenize({ body }: Received, { serving }: Served): object {
   modelOf(body, serving);
-  const tokens = body["tokens"];
-  if (!Array.isArray(tokens) || !isIdList(tokens)) {
-    throw invalidField("tokens", "list_type", "Input should be a valid list of token ids");
-  }
-  return { prompt: decodeTokens(tokens) };
+  return { prompt: decodeTokens(detokenizeRequest(body)) };
 }
 
 function permission(id: string, created: number): object {

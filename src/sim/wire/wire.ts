@@ -53,10 +53,11 @@ export interface Wire {
   /** Before anything else, with what was found in the cache. */
   begin?(cachedTokens: number | null): void;
   /** Once for each choice, before its first token. */
-  opening(choice: number, usage: Usage | null): string;
+  opening?(choice: number, usage: Usage | null): string;
   /** `text` needs no JSON escapes: on the hot path nothing is serialised. */
   token(choice: number, text: string, usage: Usage | null): string;
-  piece(choice: number, piece: Piece, usage: Usage | null): string;
+  /** Missing where the format has no place for thoughts and calls. */
+  piece?(choice: number, piece: Piece, usage: Usage | null): string;
   finish(choice: number, reason: FinishReason, usage: Usage | null): string;
   /** After the last choice; with `noDone` without the mark that tells clients of the end. */
   end(summary: Summary, noDone: boolean): string;
