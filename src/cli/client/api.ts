@@ -1,6 +1,6 @@
 /** Asks the head's HTTP API, with errors that say what was tried and what to try next. */
 
-import { readUpTo } from "../../util/bytes.ts";
+import { readUpTo } from "../../util/flow/bytes.ts";
 import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
 import { formatHostPort, isLoopback, parseHostPort } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";

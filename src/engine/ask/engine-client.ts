@@ -1,6 +1,6 @@
 /** Asks an engine over HTTP, bounded in time and size. */
 
-import { readUpTo } from "../../util/bytes.ts";
+import { readUpTo } from "../../util/flow/bytes.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import { isLoopback } from "../../util/host-port.ts";
 import { cleanLine } from "../../util/text.ts";

@@ -2,7 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
-import { readUpTo } from "../../util/bytes.ts";
+import { readUpTo } from "../../util/flow/bytes.ts";
 import { type Trace, traceparentOf } from "../../util/traceparent.ts";
 import { type Abandon, nameFor } from "./abandon.ts";
 import type { ModelTarget } from "../request/aliases.ts";

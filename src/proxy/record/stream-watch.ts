@@ -1,6 +1,6 @@
 /** Looks at a stream as it passes: counts its chunks, keeps its first frame and its end. */
 
-import { holds } from "../../util/bytes.ts";
+import { holds } from "../../util/flow/bytes.ts";
 import { endsFrame, frameData, lastFrameEnd, splitFrames, type StreamFormat } from "./frames.ts";
 import { parseJson } from "../../util/json.ts";
 import { type AnswerFacts, factsOf, factsOfJson, mergeFacts, NO_FACTS } from "./usage.ts";

@@ -1,6 +1,6 @@
 /** Reads from the frames of a broken stream what has been answered so far, and that it is broken. */
 
-import { holds } from "../../util/bytes.ts";
+import { holds } from "../../util/flow/bytes.ts";
 import { errorIn } from "../answer/first-frame.ts";
 import { frameData, lastFrameEnd, splitFrames } from "../record/frames.ts";
 import type { ResumeKind } from "./body.ts";

@@ -1,6 +1,6 @@
 /** Asks an engine whether it would go on exactly where an answer stopped, and how long that answer is. */
 
-import { readUpTo } from "../../util/bytes.ts";
+import { readUpTo } from "../../util/flow/bytes.ts";
 import { tokenizeBodies, type ResumableBody } from "./body.ts";
 import { isRecord, type JsonRecord, parseJson } from "../../util/json.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { readUpTo } from "../../src/util/bytes.ts";
+import { readUpTo } from "../../../src/util/flow/bytes.ts";
 
 const encoder = new TextEncoder();
 
