@@ -16,7 +16,6 @@ export interface DisplayOptions {
   size: TopState["size"];
   /** The terminal is not there any more. */
   onGone: () => void;
-  /** A bug in what draws. */
   onError: (error: unknown) => void;
 }
 
@@ -26,7 +25,6 @@ export interface Display extends Disposable {
   /** Draws this state soon, or the one that is shown next. */
   show(state: TopState): void;
   resize(size: TopState["size"]): void;
-  /** Nothing is drawn from now on. */
   stop(): void;
 }
 

@@ -39,17 +39,13 @@ export interface ConversationOptions extends Pick<
   /** The id of this worker process. */
   run: string;
   host: NonNullable<Hello["host"]>;
-  /** What the worker shows, and which heads it trusts. */
   keyring: Keyring;
   /** The number of the worker's only engine. */
   engine: string;
-  /** What was measured of the machine. */
   hardware: HardwareReport;
   /** Answers what the head asks of the worker itself over a lane. */
   logService: LogService;
-  /** The head wants the engine stopped and started again. */
   onRestart: (reason: string) => void;
-  /** The head wants to know more of the engine. */
   onExamine: (examine: Examine) => void;
   /** One-token generations for that which failed in a row; null: none has ended. */
   failedGenerations: () => number | null;
@@ -62,7 +58,6 @@ export interface Conversation extends AsyncDisposable {
   inFlight(): number | null;
   /** Settles when the head refuses this worker for good. */
   readonly refused: Promise<LlmnodeError>;
-  /** Tells the head what changed. */
   report(status: EngineStatus): void;
   /** Leaves the routing and waits until nothing runs here any more. */
   drain(reason: string, force?: AbortSignal): Promise<void>;

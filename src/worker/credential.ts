@@ -17,7 +17,6 @@ export interface KeyringOptions {
   /** The slot's folder. */
   dir: string;
   dataDir: string;
-  /** The host of the head's address. */
   headHost: string;
   /** A join token that a person gave. */
   joinToken: string | null;

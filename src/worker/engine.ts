@@ -20,7 +20,6 @@ export interface WorkerEngineOptions {
   /** The slot's folder. */
   dir: string;
   engineId: string;
-  /** This run of the worker. */
   workerRun: string;
   onChange: (status: EngineStatus) => void;
   /** What runs on this machine's GPUs; null: not known. */

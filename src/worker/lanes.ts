@@ -4,8 +4,7 @@ import { decodeFrame } from "../protocol/lane-frames.ts";
 import { HEAD_TLS_NAME } from "../protocol/pin.ts";
 import { createHttpClient } from "../util/http/client.ts";
 import type { Log } from "../util/log.ts";
-import { createWorkerLane, type EngineTarget, type WorkerLane } from "./lane.ts";
-import type { LogService } from "./logs.ts";
+import { createWorkerLane, type WorkerLane, type WorkerLaneOptions } from "./lane.ts";
 
 /** Where lanes lead, and what opens them; each session may bring another. */
 export interface LaneAddress {
@@ -17,13 +16,10 @@ export interface LaneAddress {
   key: string;
 }
 
-export interface LanesOptions {
+export interface LanesOptions extends Pick<WorkerLaneOptions, "engine" | "logService"> {
   /** Null while there is no session. */
   address: () => LaneAddress | null;
   workerId: string;
-  engine: (number: string) => EngineTarget | null;
-  /** Answers what is for the worker itself. */
-  logService?: LogService;
   log: Log;
   /** Lanes that may be open at once, whatever the head asks for. */
   maxLanes: number;
@@ -39,7 +35,6 @@ interface OpenLane {
 
 export interface Lanes {
   readonly open: number;
-  /** Opens that many more. */
   add(count: number): void;
   /** Closes every lane; requests on them are cancelled. */
   close(): void;

@@ -206,7 +206,7 @@ async function showPlain(
 
 /** Throws `usage`: a filter that cannot be read would show nothing. */
 async function checkFilter(view: View, filter: string): Promise<void> {
-  const { filterProblem } = await import("../../top/state/filters.ts");
+  const { filterProblem } = await import("../../top/state/editing.ts");
   const problem = filterProblem(view, filter);
   if (problem !== null) throw usage(`--filter: ${problem}`);
 }

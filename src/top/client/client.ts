@@ -43,7 +43,6 @@ export interface ClientOptions {
 export interface WatchClient extends Disposable {
   /** Sends the query to the head if it has changed. */
   syncQuery(): void;
-  /** Reconnects at once. */
   retryNow(): void;
 }
 

@@ -11,7 +11,6 @@ export interface DrawOptions {
 
 export interface DrawnLine {
   spans: Line;
-  /** The chosen row. */
   chosen?: boolean;
   /** It is old. */
   dimmed?: boolean;

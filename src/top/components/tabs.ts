@@ -6,7 +6,7 @@ import { sortText } from "../state/sorts.ts";
 import { formatDuration } from "../../util/units.ts";
 import { mayAct, shownFrame, type TopState } from "../state/state.ts";
 import { clean, fitLine, span, spread, type Span, textOf } from "../text/styled.ts";
-import { filterProblem } from "../state/filters.ts";
+import { filterProblem } from "../state/editing.ts";
 import { type DrawnLine, drawn, drawnText } from "./drawn.ts";
 
 const TITLES: readonly { view: View; title: string }[] = [

@@ -1,10 +1,13 @@
 /** A line that is being typed: the filter of a view, or what is searched in a log. */
 
+import { isField } from "../../cluster/rows/order.ts";
+import { FilterError, parseFilter } from "../../protocol/filter.ts";
+import type { View } from "../../protocol/watch-rows.ts";
 import type { Key } from "../terminal/keys.ts";
 import { search } from "./logs.ts";
-import { filterProblem } from "./filters.ts";
+import { withTab } from "./moves.ts";
 import type { Reduced } from "./event.ts";
-import type { Editing, TopState } from "./state.ts";
+import { AT_TOP, type Editing, type TopState } from "./state.ts";
 
 export function startEditing(state: TopState): TopState {
   const text = state.tabs[state.view].filter;
@@ -42,10 +45,19 @@ function done(state: TopState, editing: Editing, pageRows: number): TopState {
 }
 
 function filtered(state: TopState, filter: string): TopState {
-  const tab = state.tabs[state.view];
-  if (tab.filter === filter) return state;
-  const next = { ...tab, filter, cursor: 0, chosen: null, scroll: 0 };
-  return { ...state, tabs: { ...state.tabs, [state.view]: next } };
+  if (state.tabs[state.view].filter === filter) return state;
+  return withTab(state, { ...AT_TOP, filter });
+}
+
+/** What is wrong with it and at which column, from 1; null: nothing. */
+export function filterProblem(view: View, text: string): string | null {
+  try {
+    parseFilter(text, (field) => isField(view, field));
+    return null;
+  } catch (error) {
+    if (!(error instanceof FilterError)) throw error;
+    return `${error.message} (column ${error.at + 1})`;
+  }
 }
 
 const MAX_CHARS = 512;

@@ -14,9 +14,8 @@ export function withTab(state: TopState, change: Partial<Tab>): TopState {
 export function withScroll(state: TopState): TopState {
   const tab = state.tabs[state.view];
   const last = Math.max(0, (state.frame?.matching ?? 0) - pageRowsOf(state));
-  const scroll = Math.min(scrollFor(tab, tab.cursor, pageRowsOf(state)), Math.max(last, 0));
-  if (scroll === tab.scroll) return state;
-  return { ...state, tabs: { ...state.tabs, [state.view]: { ...tab, scroll } } };
+  const scroll = Math.min(scrollFor(tab, tab.cursor, pageRowsOf(state)), last);
+  return scroll === tab.scroll ? state : withTab(state, { scroll });
 }
 
 /** Lines that a page with details may be scrolled by. */

@@ -3,7 +3,7 @@
 import type { View } from "../../protocol/watch-rows.ts";
 import { withTab } from "./moves.ts";
 import { SORTABLE } from "./sorts.ts";
-import { flash, type TopState } from "./state.ts";
+import { AT_TOP, flash, type TopState } from "./state.ts";
 
 /** The place of the present order among those that can be chosen. */
 export function sortIndex(state: TopState): number {
@@ -18,13 +18,8 @@ export function sortTo(state: TopState, index: number): TopState {
   const choices = SORTABLE[state.view];
   const choice = choices[(index + choices.length) % choices.length];
   if (!choice) return state;
-  return withTab(state, {
-    sort: (choice.descending ? "-" : "") + choice.field,
-    group: null,
-    cursor: 0,
-    chosen: null,
-    scroll: 0,
-  });
+  const sort = (choice.descending ? "-" : "") + choice.field;
+  return withTab(state, { ...AT_TOP, sort, group: null });
 }
 
 export function sortBy(state: TopState, by: 1 | -1): TopState {
@@ -53,7 +48,7 @@ export function nextGroup(state: TopState): TopState {
   const first = SORTABLE[state.view][0];
   const sort = group ?? `${first?.descending ? "-" : ""}${first?.field ?? "problems"}`;
   return flash(
-    withTab(state, { group, sort, scroll: 0, cursor: 0, chosen: null }),
+    withTab(state, { ...AT_TOP, group, sort }),
     group ? `grouped by ${group}` : "not grouped",
   );
 }

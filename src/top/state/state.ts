@@ -154,6 +154,9 @@ export interface TopState {
 export const MAX_HISTORY = 450;
 export const MAX_LOG_LINES = 5000;
 
+/** No row is chosen yet, and the first one is drawn. */
+export const AT_TOP = { cursor: 0, chosen: null, scroll: 0 };
+
 export function startState(
   options: TopOptions,
   at: { now: number; size: { columns: number; rows: number } },
@@ -162,9 +165,7 @@ export function startState(
     sort: view === options.view ? (options.sort ?? FIRST_SORT[view]) : FIRST_SORT[view],
     filter: view === options.view ? options.filter : "",
     group: null,
-    cursor: 0,
-    chosen: null,
-    scroll: 0,
+    ...AT_TOP,
   });
   return {
     options,

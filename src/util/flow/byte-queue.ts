@@ -3,7 +3,6 @@
 import { createNotifier } from "./notifier.ts";
 
 export interface ByteQueue {
-  /** What the reader gets. */
   readonly stream: ReadableStream<Uint8Array>;
   /** Bytes that were pushed and not yet taken. */
   readonly waitingBytes: number;
