@@ -28,9 +28,9 @@ export async function runCli(
     }
     return await command.run({ ...invocation, ...progressOf(invocation, terminal) }, terminal);
   } catch (error) {
-    const told = toLlmnodeError(error);
+    const known = toLlmnodeError(error);
     tell(error, { argv, env, terminal });
-    return exitCode(told, command);
+    return exitCode(known, command);
   } finally {
     const flushed = Promise.all([terminal.out.flush(), terminal.err.flush()]);
     await (command?.isDaemon === true ? within(flushed, DAEMON_FLUSH_MS) : flushed);

@@ -15,15 +15,15 @@ export interface MessageStyle {
 
 /** The text for stderr, with its newline. Anything but an LlmnodeError is a bug and is told as one. */
 export function formatError(error: unknown, style: MessageStyle): string {
-  const told = toLlmnodeError(error);
-  const message = cleanLine(told.message, 2000);
-  const hints = told.hints.slice(0, MAX_HINTS).map((hint) => cleanLine(hint, 500));
+  const known = toLlmnodeError(error);
+  const message = cleanLine(known.message, 2000);
+  const hints = known.hints.slice(0, MAX_HINTS).map((hint) => cleanLine(hint, 500));
   if (style.json) {
     const body = {
-      code: told.code,
+      code: known.code,
       message,
       hint: hints.length === 0 ? null : hints.join("\n"),
-      retryable: isRetryable(told.code),
+      retryable: isRetryable(known.code),
       ...(style.debug ? { stack: stackOf(error) } : {}),
     };
     return `${JSON.stringify({ error: body })}\n`;

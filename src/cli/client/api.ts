@@ -112,7 +112,7 @@ export async function getStream(
   const response = await connect(client, { path, endless: signal });
   if (response.ok) return response;
   const body = await readBounded(response);
-  throw refusalOf(client, { path, status: response.status, body }, [...OWN_WORDS, ...ON_THE_WAY]);
+  throw refusalOf(client, { path, status: response.status, body }, [...OWN_WORDS, ...FROM_BETWEEN]);
 }
 
 /** As `getStream`, for what is asked for by a POST without more to say. */
@@ -154,7 +154,7 @@ const OWN_WORDS: readonly ErrorCode[] = [
   "shutting_down",
 ];
 /** The same of what lies between it and an engine. */
-const ON_THE_WAY: readonly ErrorCode[] = [
+const FROM_BETWEEN: readonly ErrorCode[] = [
   "upstream_unreachable",
   "upstream_broken",
   "not_supported",

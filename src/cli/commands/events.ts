@@ -160,7 +160,7 @@ interface Fresh {
 
 /**
  * What came after `last`. That one is asked for as well: where it is not what comes first, the head
- * counts anew or has dropped some.
+ * counts from the start again or has dropped some.
  */
 export async function freshEvents(client: HeadClient, last: EventRow | null): Promise<Fresh> {
   const from = { after: Math.max(0, (last?.id ?? 0) - 1), sinceMs: null, limit: null };
@@ -171,6 +171,6 @@ export async function freshEvents(client: HeadClient, last: EventRow | null): Pr
   if (first !== undefined && first.id > last.id) {
     return { rows, note: `${first.id - last.id - 1} events were dropped: they came too fast` };
   }
-  const anew = await askEvents(client, { after: 0, sinceMs: null, limit: null });
-  return { rows: anew.rows, note: "the head has restarted" };
+  const all = await askEvents(client, { after: 0, sinceMs: null, limit: null });
+  return { rows: all.rows, note: "the head has restarted" };
 }

@@ -83,7 +83,7 @@ export const topCommand: CommandSpec = {
 };
 
 /** What both forms of it need. */
-interface Asked {
+interface TopRequest {
   view: View;
   filter: string;
   sort: string | null;
@@ -97,7 +97,7 @@ interface Asked {
 
 async function run(invocation: Invocation, terminal: Terminal): Promise<number> {
   const { options, env } = invocation;
-  const asked = readAsked(invocation);
+  const request = readRequest(invocation);
   const theme = oneOf(options.text("theme"), THEMES, "theme") ?? "auto";
   const frames = options.integer("frames", { min: 1, max: 1_000_000 });
   // It says itself what it waits for, on the screen that it draws.
@@ -108,18 +108,18 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
   };
   const { paletteOf } = await import("../../top/text/palette.ts");
   const palette = paletteOf(theme, terminal.color);
-  await checkFilter(asked.view, asked.filter);
+  await checkFilter(request.view, request.filter);
   using interrupt = awaitInterrupt();
-  if (asked.isJson || asked.isWatch || asked.isOnce || !isInteractive(terminal, env)) {
+  if (request.isJson || request.isWatch || request.isOnce || !isInteractive(terminal, env)) {
     const signal = interrupt.signal;
-    await showPlain(asked, { terminal, head, palette, frames, signal });
+    await showPlain(request, { terminal, head, palette, frames, signal });
     return interrupt.code;
   }
   // Ink's colours come from us; what it finds in the environment must not take them away.
   process.env["FORCE_COLOR"] = "1";
   const { runTop } = await import("../../top/top.ts");
   using screen = await takeTerminal(env);
-  const { view, sort, filter, intervalMs, draw } = asked;
+  const { view, sort, filter, intervalMs, draw } = request;
   const running = runTop({
     ...screen,
     options: {
@@ -141,7 +141,7 @@ async function run(invocation: Invocation, terminal: Terminal): Promise<number> 
   return interrupt.code || (end === "gone" ? HUNG_UP : EXIT.ok);
 }
 
-function readAsked({ options, env }: Invocation): Asked {
+function readRequest({ options, env }: Invocation): TopRequest {
   const intervalMs = options.durationMs("interval");
   if (intervalMs !== null && (intervalMs < 200 || intervalMs > 60_000)) {
     throw options.invalid("interval", "from 200ms to 60s");
@@ -166,7 +166,7 @@ function readAsked({ options, env }: Invocation): Asked {
 
 /** As text or JSON, line after line. */
 async function showPlain(
-  { view, sort, filter, intervalMs, isJson, isWatch, isOnce, accessible, draw }: Asked,
+  { view, sort, filter, intervalMs, isJson, isWatch, isOnce, accessible, draw }: TopRequest,
   where: Pick<PlainOptions, "head" | "palette" | "frames" | "signal"> & { terminal: Terminal },
 ): Promise<void> {
   const { terminal, head, palette, frames, signal } = where;

@@ -84,8 +84,8 @@ interface Waiting {
   name: string;
   isReached: boolean;
   words: string | null;
-  saidState: string | null;
-  saidAt: number;
+  reportedState: string | null;
+  reportedAt: number;
 }
 
 /** Throws `deadline_passed`, `not_found`, and what the head answers, once it did answer before. */
@@ -96,8 +96,8 @@ export async function waitFor(options: WaitOptions): Promise<void> {
     name,
     isReached: false,
     words: null,
-    saidState: null,
-    saidAt: 0,
+    reportedState: null,
+    reportedAt: 0,
   }));
   let isFirst = true;
   let isAway = false;
@@ -136,9 +136,10 @@ function check(
   }
   const state = progress.words?.split(" ")[0] ?? null;
   const now = performance.now();
-  if (state === null || (state === one.saidState && now - one.saidAt < SAY_EVERY_MS)) return;
-  one.saidState = state;
-  one.saidAt = now;
+  if (state === null || (state === one.reportedState && now - one.reportedAt < SAY_EVERY_MS))
+    return;
+  one.reportedState = state;
+  one.reportedAt = now;
   say(`${one.name}: ${progress.words}`);
 }
 

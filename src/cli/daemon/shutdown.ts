@@ -163,8 +163,8 @@ function takeSignal<T extends Stoppable>(
   if (life.asked === 1) {
     life.firstAt = now;
     const { running } = life;
-    const told = running === null ? "stopping once it has started" : options.farewell(running);
-    log.info(`${ending?.farewell ?? told}, Ctrl-C again to stop now`);
+    const farewell = running === null ? "stopping once it has started" : options.farewell(running);
+    log.info(`${ending?.farewell ?? farewell}, Ctrl-C again to stop now`);
     life.stopAsked.resolve(ending);
     if (running === null) options.abandonStart?.abort();
   } else if (life.asked === 2) {

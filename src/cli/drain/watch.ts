@@ -34,8 +34,8 @@ export type Followed = "done" | "late" | "failed" | "open";
 interface Following {
   order: OrderView;
   followed: Followed;
-  said: string;
-  saidAt: number;
+  reported: string;
+  reportedAt: number;
 }
 
 /** One word for each order. Throws what the head answers, but waits for a head that is away. */
@@ -45,7 +45,12 @@ export async function watchOrders(options: WatchOptions): Promise<Followed[]> {
   const following = options.orders.map((order): Following => {
     // That one has been there for a while is told by the caller.
     if (!order.isOld || order.inFlight > 0) say(firstText(order));
-    return { order, followed: "open", said: progressText(order), saidAt: performance.now() };
+    return {
+      order,
+      followed: "open",
+      reported: progressText(order),
+      reportedAt: performance.now(),
+    };
   });
   let isAway = false;
   for (;;) {
@@ -100,10 +105,10 @@ function look(
   }
   const text = progressText(current);
   const now = performance.now();
-  if (!stageChanged && now - one.saidAt < (options.sayEveryMs ?? 5000)) return;
-  if (text === one.said) return;
-  one.said = text;
-  one.saidAt = now;
+  if (!stageChanged && now - one.reportedAt < (options.sayEveryMs ?? 5000)) return;
+  if (text === one.reported) return;
+  one.reported = text;
+  one.reportedAt = now;
   say(stageChanged && current.stage === "draining" ? firstText(current) : text);
 }
 

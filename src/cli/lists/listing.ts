@@ -185,12 +185,12 @@ function showJson(document: object, terminal: Terminal): void {
 }
 
 // What JSON lets stand and a terminal obeys: C1 controls, and what changes the direction of text.
-const OBEYED = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+const ACTED_ON = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** The same JSON, and no more than text to a terminal. */
 export function jsonText(value: object, indent = 0): string {
   return JSON.stringify(value, null, indent).replace(
-    OBEYED,
+    ACTED_ON,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

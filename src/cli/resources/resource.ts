@@ -13,7 +13,7 @@ import type { Column } from "../lists/listing.ts";
 import { actionNamed } from "../parse/parse.ts";
 
 /** What was typed. */
-export interface Asked {
+export interface ResourceCall {
   options: Options;
   /** The word after the action; empty for one that takes none. */
   word: string;
@@ -23,13 +23,13 @@ export interface Action {
   /** What its word is, as messages say it; absent: it takes none. */
   needs?: string;
   /** What is asked below the resource's path; with a body it changes something. Throws `usage`. */
-  ask?: (asked: Asked) => { path?: string; body?: object };
+  ask?: (call: ResourceCall) => { path?: string; body?: object };
   /** Lines for stdout; `width` is the terminal's. */
-  lines?: (answer: Fields, asked: Asked, width: number | null) => string[];
+  lines?: (answer: Fields, call: ResourceCall, width: number | null) => string[];
   /** Lines for stderr. */
-  notes?: (answer: Fields, asked: Asked) => string[];
+  notes?: (answer: Fields, call: ResourceCall) => string[];
   /** What `--json` prints; absent: the head's answer as it is. */
-  json?: (answer: Fields, asked: Asked) => object;
+  json?: (answer: Fields, call: ResourceCall) => object;
 }
 
 export interface Resource extends Pick<CommandSpec, "name" | "usage" | "summary" | "examples"> {
@@ -58,22 +58,22 @@ export function resourceCommand(resource: Resource): CommandSpec {
       const [name = "", word] = invocation.words;
       const action = only ?? actionNamed<Action>(spec.name, actions, name);
       checkWord(`${spec.name} ${name}`, action, word);
-      const asked = { options: invocation.options, word: word ?? "" };
-      const { path: below = "", body } = action.ask?.(asked) ?? {};
+      const call = { options: invocation.options, word: word ?? "" };
+      const { path: below = "", body } = action.ask?.(call) ?? {};
       const client = headClient(invocation);
       const answer =
         body === undefined
           ? await getJson(client, path + below)
           : await postJson(client, path + below, body);
       const read = fields(JSON.parse(answer));
-      const lines = action.lines?.(read, asked, terminal.columns) ?? [];
+      const lines = action.lines?.(read, call, terminal.columns) ?? [];
       if (invocation.options.isOn("json")) {
-        const shown = action.json ? JSON.stringify(action.json(read, asked)) : answer.trimEnd();
+        const shown = action.json ? JSON.stringify(action.json(read, call)) : answer.trimEnd();
         terminal.out.write(`${shown}\n`);
         return EXIT.ok;
       }
       if (lines.length > 0) terminal.out.write(`${lines.join("\n")}\n`);
-      for (const note of action.notes?.(read, asked) ?? []) terminal.err.write(`${note}\n`);
+      for (const note of action.notes?.(read, call) ?? []) terminal.err.write(`${note}\n`);
       return EXIT.ok;
     },
   };
