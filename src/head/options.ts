@@ -10,7 +10,7 @@ import type { Log } from "../util/log.ts";
 import type { AccessMode } from "./access/modes.ts";
 import type { PublicPart } from "./http/route-table.ts";
 import type { TlsFiles } from "./api/client-tls.ts";
-import type { LaneSettings } from "./transport/lane-switch.ts";
+import type { LaneSettings } from "./transport/lane-pool.ts";
 import type { RequestLogOptions } from "./metrics/request-log.ts";
 import type { UsageSettings } from "./quota/usage.ts";
 

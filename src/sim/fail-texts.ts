@@ -125,16 +125,8 @@ main: exiting due to model loading error`,
   },
 };
 
-export interface PlayedFailure {
-  lines: string[];
-  /** The share of the load after which it comes. */
-  at: number;
-  /** 137: it kills itself by SIGKILL. */
-  exitCode: number;
-}
-
 /** Throws `usage` for what this kind of engine does not say. */
-export function failureToPlay(options: SimOptions): PlayedFailure | null {
+export function failureToPlay(options: SimOptions) {
   const { fail, like, exitCode } = options;
   if (fail === null) return null;
   const text = TEXTS[like][fail];
@@ -144,6 +136,7 @@ export function failureToPlay(options: SimOptions): PlayedFailure | null {
   }
   return {
     lines: text.replaceAll("%", options.models[0] ?? "").split("\n"),
+    /** The share of the load after which it comes. */
     at: FAILS_AT[fail] ?? 0,
     exitCode: exitCode ?? usualCode(fail, like),
   };

@@ -17,16 +17,8 @@ export function die(options: SimOptions, why: string, code: number): void {
 
 type Handler = (req: Request) => Promise<Response>;
 
-export interface Hang {
-  /** Lets requests through until it hangs. */
-  guard(handle: Handler): Handler;
-  /** From now on the time until the hang counts. */
-  begin(): void;
-  stop(): void;
-}
-
 /** `freeze` is called when it begins to hang: what runs is to stand still, not to end. */
-export function createHang(options: SimOptions, freeze: () => void): Hang {
+export function createHang(options: SimOptions, freeze: () => void) {
   const { hangAfterMs, hangAfterRequests, healthLies, print } = options;
   let isHung = false;
   let taken = 0;
@@ -39,13 +31,15 @@ export function createHang(options: SimOptions, freeze: () => void): Hang {
     print(`llmnode sim: hangs from now on, ${why} (simulated)`);
   };
   return {
-    guard: (handle) => async (req) => {
+    /** Lets requests through until it hangs. */
+    guard: (handle: Handler) => async (req: Request) => {
       const isWork = req.method === "POST";
       if (isWork && taken === hangAfterRequests) hang(`after ${taken} requests`);
       if (isWork) taken += 1;
       if (isHung && (isWork || !healthLies)) await untilGone(req.signal);
       return handle(req);
     },
+    /** From now on the time until the hang counts. */
     begin() {
       if (hangAfterMs !== null) {
         timer = setTimeout(() => hang(`after ${hangAfterMs} ms`), hangAfterMs);

@@ -4,11 +4,6 @@ import { hasCrashed } from "../../cluster/faults/poison.ts";
 import type { ClusterState, Lease } from "../../cluster/state/state.ts";
 import type { Log } from "../../util/log.ts";
 
-export interface DeathsOptions {
-  state: ClusterState;
-  log: Log;
-}
-
 export interface Deaths extends Disposable {
   /** At once where it is known, else within `limits.diedWithinMs`; false where it stays unknown. */
   died(lease: Lease): Promise<boolean>;
@@ -16,7 +11,7 @@ export interface Deaths extends Disposable {
   poll(): void;
 }
 
-export function createDeaths({ state, log }: DeathsOptions): Deaths {
+export function createDeaths({ state, log }: { state: ClusterState; log: Log }): Deaths {
   const asking = new Map<PromiseWithResolvers<boolean>, { lease: Lease; timer: Timer }>();
 
   const settle = (question: PromiseWithResolvers<boolean>, died: boolean) => {
@@ -53,8 +48,6 @@ export function createDeaths({ state, log }: DeathsOptions): Deaths {
     },
   };
 }
-
-type Timer = ReturnType<typeof setTimeout>;
 
 /** Null: it is not known yet. */
 function verdictOf(state: ClusterState, lease: Lease): boolean | null {

@@ -19,7 +19,7 @@ import { startRouteFinder } from "./route-finder.ts";
 import type { LaneSwitch } from "../transport/lane-switch.ts";
 import type { RouteOptions } from "../transport/upstream-route.ts";
 
-export interface DispatchOptions {
+interface DispatchOptions {
   state: ClusterState;
   lanes: LaneSwitch;
   route: RouteOptions;

@@ -12,7 +12,7 @@ import type { Deaths } from "./deaths.ts";
 import type { RouteFinder } from "./route-finder.ts";
 import type { Waiting } from "./waiting.ts";
 
-export interface LeasesOptions {
+interface LeasesOptions {
   state: ClusterState;
   now: () => number;
   context: () => DispatchContext;

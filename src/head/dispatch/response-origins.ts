@@ -3,19 +3,17 @@
 import type { ClusterState } from "../../cluster/state/state.ts";
 import type { Origin, Origins } from "../../proxy/request/origin.ts";
 
-export interface ResponseOriginsOptions {
+interface ResponseOriginsOptions {
   state: ClusterState;
   now: () => number;
-  limits?: Partial<OriginLimits>;
+  limits?: Partial<typeof ORIGIN_LIMITS>;
 }
 
-export interface OriginLimits {
+const ORIGIN_LIMITS = {
   /** Beyond that the oldest is forgotten. */
-  maxResponses: number;
-  maxAgeMs: number;
-}
-
-export const ORIGIN_LIMITS: OriginLimits = { maxResponses: 100_000, maxAgeMs: 3_600_000 };
+  maxResponses: 100_000,
+  maxAgeMs: 3_600_000,
+};
 
 interface Noted extends Origin {
   at: number;

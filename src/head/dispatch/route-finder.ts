@@ -5,7 +5,7 @@ import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts"
 import type { Log } from "../../util/log.ts";
 import { resolveRoute, type RouteOptions } from "../transport/upstream-route.ts";
 
-export interface RouteFinderOptions {
+interface RouteFinderOptions {
   state: ClusterState;
   route: RouteOptions;
   log: Log;

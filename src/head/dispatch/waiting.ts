@@ -21,7 +21,7 @@ import type { Lease } from "../../cluster/state/state.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 
-export interface WaitingOptions {
+interface WaitingOptions {
   context: () => DispatchContext;
   now: () => number;
   random: () => number;
@@ -117,9 +117,9 @@ export function createWaiting(options: WaitingOptions): Waiting {
   };
 }
 
-interface Pending {
-  resolve(lease: Lease): void;
-  reject(error: unknown): void;
+interface Pending extends PromiseWithResolvers<Lease> {
+  signal: CancelSignal;
+  gone: () => void;
 }
 
 /** What the requests in the queue wait for, by waiter. */
@@ -128,28 +128,20 @@ function createPromises(queue: Queue) {
   const remove = ({ id }: Waiter): Pending | undefined => {
     const found = pending.get(id);
     pending.delete(id);
+    found?.signal.removeEventListener("abort", found.gone);
     return found;
   };
   return {
     /** Leaves the queue and rejects when the client goes. */
     add(waiter: Waiter, signal: CancelSignal): Promise<Lease> {
-      const { promise, resolve, reject } = Promise.withResolvers<Lease>();
+      const wait = Promise.withResolvers<Lease>();
       const gone = () => {
         if (leave(queue, waiter)) pending.delete(waiter.id);
-        reject(clientGone());
+        wait.reject(clientGone());
       };
       signal.addEventListener("abort", gone, { once: true });
-      pending.set(waiter.id, {
-        resolve(lease) {
-          signal.removeEventListener("abort", gone);
-          resolve(lease);
-        },
-        reject(error) {
-          signal.removeEventListener("abort", gone);
-          reject(error);
-        },
-      });
-      return promise;
+      pending.set(waiter.id, { ...wait, signal, gone });
+      return wait.promise;
     },
     settle(waiter: Waiter, grant: Grant): void {
       if (grant.granted) remove(waiter)?.resolve(grant.lease);

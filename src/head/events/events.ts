@@ -14,7 +14,11 @@ export interface NewEvent {
 export interface Events {
   record(event: NewEvent): void;
   /** The newest `limit` with a higher id than `after` and an age of at most `sinceMs`, the oldest first. */
-  list(wanted?: { after?: number; sinceMs?: number | null; limit?: number }): EventRow[];
+  list(wanted?: {
+    after?: number | null;
+    sinceMs?: number | null;
+    limit?: number | null;
+  }): EventRow[];
   /** The id of the newest; 0: nothing has happened. */
   readonly last: number;
   /** Calls `listener` for each new event; the result ends that. */
@@ -48,11 +52,12 @@ export function createEvents(options: { now: () => number; capacity?: number }):
       ring[(last - 1) % capacity] = event;
       for (const listener of [...listeners]) listener(event);
     },
-    list({ after = 0, sinceMs = null, limit = capacity } = {}) {
-      const oldest = Math.max(1, last - capacity + 1, after + 1);
+    list({ after, sinceMs = null, limit } = {}) {
+      const oldest = Math.max(1, last - capacity + 1, (after ?? 0) + 1);
       const since = sinceMs === null ? 0 : now() - sinceMs;
+      const most = limit ?? capacity;
       const found: EventRow[] = [];
-      for (let id = last; id >= oldest && found.length < limit; id -= 1) {
+      for (let id = last; id >= oldest && found.length < most; id -= 1) {
         const event = at(id);
         if (!event || Date.parse(event.time) < since) break;
         found.push(event);

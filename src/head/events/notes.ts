@@ -4,7 +4,6 @@ import type { Transition } from "../../cluster/liveness/liveness.ts";
 import type { Reschedule } from "../../cluster/dispatch/reschedules.ts";
 import type { Engine, Worker, WorkerState } from "../../cluster/state/state.ts";
 import type { EngineReport } from "../../protocol/engine-report.ts";
-import type { EventKind, EventRow } from "../../protocol/watch-rows.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import { count } from "../../util/text.ts";
 import type { Events, NewEvent } from "./events.ts";
@@ -22,9 +21,7 @@ export interface EventNotes extends Disposable {
 }
 
 /** What happens to requests is recorded together: a worker that is lost moves hundreds at once. */
-const TOGETHER_MS = 1000;
-
-export function createEventNotes(events: Events, togetherMs = TOGETHER_MS): EventNotes {
+export function createEventNotes(events: Events, togetherMs = 1000): EventNotes {
   const tally = createTally(events, togetherMs);
   return {
     joined({ name, address, host, version }, epoch) {
@@ -59,12 +56,11 @@ export function createEventNotes(events: Events, togetherMs = TOGETHER_MS): Even
       if (!first || !last) return;
       const { worker } = first;
       const { model } = last;
-      if (record.resume === "resumed") {
-        const event = { level: "info", kind: "resumed", worker, model, text: "resumed" } as const;
-        tally.add(`resumed ${worker}`, event, last.worker);
-      } else if (record.attempts.length > 1 && last.outcome === "ok") {
-        const event = { level: "info", kind: "retried", worker, model, text: "retried" } as const;
-        tally.add(`retried ${worker}`, event, last.worker);
+      const isRetried = record.attempts.length > 1 && last.outcome === "ok";
+      const kind = record.resume === "resumed" ? "resumed" : isRetried ? "retried" : null;
+      if (kind !== null) {
+        const event = { level: "info", kind, worker, model, text: kind } as const;
+        tally.add(`${kind} ${worker}`, event, last.worker);
       }
       if (record.error === "cancelled") {
         const text = `request ${record.id} cancelled`;
@@ -131,7 +127,9 @@ function engineEvent(worker: Worker, { report, models }: Engine): NewEvent {
   return { ...engineMeaning(report), worker: worker.name, model, text };
 }
 
-const TRANSITIONS: Readonly<Record<WorkerState, { kind: EventKind; level: EventRow["level"] }>> = {
+type Meaning = Pick<NewEvent, "kind" | "level">;
+
+const TRANSITIONS: Readonly<Record<WorkerState, Meaning>> = {
   ready: { kind: "joined", level: "info" },
   stale: { kind: "stale", level: "warn" },
   lost: { kind: "lost", level: "error" },
@@ -140,10 +138,7 @@ const TRANSITIONS: Readonly<Record<WorkerState, { kind: EventKind; level: EventR
   left: { kind: "left", level: "info" },
 };
 
-function engineMeaning({ state, failure }: EngineReport): {
-  kind: EventKind;
-  level: EventRow["level"];
-} {
+function engineMeaning({ state, failure }: EngineReport): Meaning {
   switch (state) {
     case "ready":
       return { kind: "ready", level: "info" };

@@ -2,7 +2,7 @@
 
 import type { Log } from "../../util/log.ts";
 
-export interface RefusalLogOptions {
+interface RefusalLogOptions {
   log: Log;
   now: () => number;
   /** After how long the same cause is logged again. */
@@ -17,9 +17,7 @@ export interface Refused {
   reason: string;
 }
 
-/**
- * A cause is an address and a code. Repetitions are for the debug log: then the result is false.
- */
+/** A cause is an address and a code. Repetitions are for the debug log: then the result is false. */
 export function createRefusalLog(options: RefusalLogOptions): (refused: Refused) => boolean {
   const { log, now } = options;
   const loggedAt = new Map<string, number>();

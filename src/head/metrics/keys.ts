@@ -23,7 +23,7 @@ export interface KeyMetrics {
   authFailed(reason: AuthFailure): void;
 }
 
-export interface KeyMetricsLimits {
+interface KeyMetricsLimits {
   /** Keys with series of their own; the rest share one. */
   maxKeys: number;
   /** Series by key and model that are kept apart. */

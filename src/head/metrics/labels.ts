@@ -22,29 +22,20 @@ export function createLabelGuard(max: number): LabelGuard {
   };
 }
 
-export interface WorkerLabels {
+interface WorkerLabels {
   worker: string;
   model: string;
   outcome?: string;
-}
-
-export interface WorkerSeries {
-  /** Adds one; beyond the limit to the worker's series for `other` models. */
-  inc(labels: WorkerLabels): void;
-  /** Drops the series of workers for which `isKnown` is false. */
-  prune(isKnown: (worker: string) => boolean): void;
 }
 
 /**
  * A counter by worker and model, whose series end with the worker: names come and go with every
  * allocation of a batch system. At most `max` series are kept apart.
  */
-export function createWorkerSeries(
-  counter: Counter<"worker" | "model" | "outcome">,
-  max: number,
-): WorkerSeries {
+export function createWorkerSeries(counter: Counter<"worker" | "model" | "outcome">, max: number) {
   const workers = new Map<string, Map<string, WorkerLabels>>();
   let size = 0;
+  /** Adds one; beyond the limit to the worker's series for `other` models. */
   const inc = (labels: WorkerLabels): void => {
     let series = workers.get(labels.worker);
     if (!series) workers.set(labels.worker, (series = new Map()));
@@ -58,7 +49,8 @@ export function createWorkerSeries(
   };
   return {
     inc,
-    prune(isKnown) {
+    /** Drops the series of workers for which `isKnown` is false. */
+    prune(isKnown: (worker: string) => boolean) {
       for (const [worker, series] of workers) {
         if (isKnown(worker)) continue;
         for (const labels of series.values()) counter.remove(labels);

@@ -1,9 +1,8 @@
 /** Writes `GET /metrics` in Prometheus' text format: requests, keys, the cluster, this process. */
 
-import type { RequestRecord } from "../../proxy/record/record.ts";
 import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import { type ClusterSource, registerClusterMetrics } from "./cluster.ts";
-import { type KeyMetrics, registerKeyMetrics } from "./keys.ts";
+import { registerKeyMetrics } from "./keys.ts";
 import { createLabelGuard, type LabelGuard } from "./labels.ts";
 import { registerProcessMetrics } from "./process.ts";
 import { CONTENT_TYPE, createRegistry } from "./prometheus.ts";
@@ -16,42 +15,25 @@ export interface MetricsOptions extends ClusterSource {
   limits?: Partial<MetricsLimits>;
 }
 
-export interface MetricsLimits {
+const METRICS_LIMITS = {
   /** Models that have series of their own; the rest share one. */
-  maxModels: number;
-  /** Series by worker, model and outcome that are kept apart. */
-  maxWorkerSeries: number;
-  /** API keys that have series of their own, and series by key and model; the rest share one. */
-  maxKeys: number;
-  maxKeySeries: number;
-  /** How often the lag of the event loop is measured, and how long a late turn of it is shown. */
-  lagIntervalMs: number;
-  lagWindowMs: number;
-  /** How long a scrape may hold the event loop up at a time, but for a single metric's text. */
-  scrapeTurnMs: number;
-}
-
-export const METRICS_LIMITS: MetricsLimits = {
   maxModels: 1000,
+  /** Series by worker, model and outcome that are kept apart. */
   maxWorkerSeries: 10_000,
+  /** API keys that have series of their own, and series by key and model; the rest share one. */
   maxKeys: 1000,
   maxKeySeries: 5000,
+  /** How often the lag of the event loop is measured, and how long a late turn of it is shown. */
   lagIntervalMs: 100,
   lagWindowMs: 60_000,
+  /** How long a scrape may hold the event loop up at a time, but for a single metric's text. */
   scrapeTurnMs: 2,
 };
+export type MetricsLimits = typeof METRICS_LIMITS;
 
-export interface Metrics extends Disposable {
-  /** To be called once for every request, when it is over. Never throws. */
-  observe(record: RequestRecord): void;
-  /** What limits and authentication count. */
-  readonly keys: KeyMetrics;
-  /** The whole exposition; scrapes at the same time share one. */
-  text(): Promise<string>;
-  readonly contentType: string;
-}
+export type Metrics = ReturnType<typeof createMetrics>;
 
-export function createMetrics(options: MetricsOptions): Metrics {
+export function createMetrics(options: MetricsOptions) {
   const limits = { ...METRICS_LIMITS, ...options.limits };
   const registry = createRegistry();
   const modelLabel = createLabelGuard(limits.maxModels);
@@ -80,8 +62,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
   };
   let rendering: Promise<string> | null = null;
   return {
+    /** To be called once for every request, when it is over. Never throws. */
     observe: requests.observe,
+    /** What limits and authentication count. */
     keys,
+    /** The whole exposition; scrapes at the same time share one. */
     text: () => (rendering ??= render().finally(() => (rendering = null))),
     contentType: CONTENT_TYPE,
     [Symbol.dispose]: () => lag[Symbol.dispose](),

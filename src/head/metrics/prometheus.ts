@@ -11,7 +11,7 @@ export interface Counter<L extends string> {
   remove(labels: Labels<L>): void;
 }
 
-export interface Gauge<L extends string> extends Counter<L> {
+interface Gauge<L extends string> extends Counter<L> {
   set(labels: Labels<L>, value: number): void;
 }
 
@@ -19,23 +19,20 @@ export interface Histogram<L extends string> {
   observe(labels: Labels<L>, value: number): void;
 }
 
-export interface MetricSpec<L extends string> {
+interface MetricSpec<L extends string> {
   name: string;
   help: string;
   /** Of these a series may leave some out. */
   labelNames: readonly L[];
 }
 
-/** For metrics that are read at each scrape: what it sets is all there is. */
-export type Collect<L extends string> = (gauge: Gauge<L>) => void | Promise<void>;
-
 export interface Registry {
   counter<L extends string>(spec: MetricSpec<L>): Counter<L>;
   histogram<L extends string>(spec: MetricSpec<L> & { buckets: readonly number[] }): Histogram<L>;
-  /** A gauge, or a counter that is counted elsewhere. */
+  /** A gauge, or a counter that is counted elsewhere; what `collect` sets at a scrape is all there is. */
   collected<L extends string>(
     spec: MetricSpec<L> & { type?: "gauge" | "counter" },
-    collect: Collect<L>,
+    collect: (gauge: Gauge<L>) => void | Promise<void>,
   ): void;
   /** The text of every metric, one at a time. */
   families(): (() => string | Promise<string>)[];

@@ -7,9 +7,9 @@ import { sleep } from "../../util/sleep.ts";
 import { cleanLine } from "../../util/text.ts";
 import { engineWordsOf, errorCodeOf, timeToFirstTokenMs } from "../../proxy/record/record-facts.ts";
 
-export type RequestLogFormat = "text" | "logfmt" | "json";
+type RequestLogFormat = "text" | "logfmt" | "json";
 
-export interface RequestLogOptions {
+export interface RequestLogOptions extends Partial<typeof DEFAULTS> {
   format: RequestLogFormat;
   /**
    * Takes whole lines. Where it returns a promise, nothing more is written until that settles, so
@@ -18,31 +18,22 @@ export interface RequestLogOptions {
   write: (lines: string) => void | Promise<void>;
   /** Told once when the sink begins to fail. */
   log: Log;
+}
+
+const DEFAULTS = {
   /** How long a line waits for others. */
-  flushMs?: number;
-  /** How much makes a batch that does not wait, in characters. */
-  flushChars?: number;
-  /** How much may wait for a slow sink, in characters; further lines are dropped and counted. */
-  maxBufferedChars?: number;
-  /** How long the end waits for a slow sink. */
-  stopTimeoutMs?: number;
-}
-
-export interface RequestLog extends AsyncDisposable {
-  /** Never throws and never waits. */
-  onRecord(record: RequestRecord): void;
-}
-
-export const REQUEST_LOG_DEFAULTS = {
   flushMs: 100,
+  /** How much makes a batch that does not wait, in characters. */
   flushChars: 64 * 1024,
+  /** How much may wait for a slow sink, in characters; further lines are dropped and counted. */
   maxBufferedChars: 4 * 1024 * 1024,
+  /** How long the end waits for a slow sink. */
   stopTimeoutMs: 1000,
 };
 
-export function createRequestLog(options: RequestLogOptions): RequestLog {
+export function createRequestLog(options: RequestLogOptions) {
   const { format, write, log, flushMs, flushChars, maxBufferedChars, stopTimeoutMs } = {
-    ...REQUEST_LOG_DEFAULTS,
+    ...DEFAULTS,
     ...options,
   };
   let lines: string[] = [];
@@ -85,7 +76,8 @@ export function createRequestLog(options: RequestLogOptions): RequestLog {
     if (lines.length > 0 || dropped > 0) writing ??= flush();
   };
   return {
-    onRecord(record) {
+    /** Never throws and never waits. */
+    onRecord(record: RequestRecord) {
       if (stopped) return;
       const line = lineOf(record, format);
       if (chars + line.length > maxBufferedChars) {
@@ -118,26 +110,26 @@ const SCHEMA = "llmnode.request/1";
 function lineOf(record: RequestRecord, format: RequestLogFormat): string {
   const at = new Date(record.startedAt + record.durationMs).toISOString();
   const fields = fieldsOf(record);
-  if (format === "json") {
-    return `${JSON.stringify({ schema: SCHEMA, time: at, level: "info", message: "request", ...fields })}\n`;
-  }
-  if (format === "logfmt") {
-    return `time=${at} level=info msg=request${pairs(fields, " ")}\n`;
-  }
+  if (format !== "text") return parsable(format, { at, level: "info", message: "request", fields });
   const { status, method, route, ...rest } = fields;
   return `${at.slice(11, 19)} ${status} ${method} ${route}${pairs(rest, "  ")}\n`;
 }
 
-function droppedLine(format: RequestLogFormat, count: number): string {
+function droppedLine(format: RequestLogFormat, dropped: number): string {
   const at = new Date().toISOString();
   const message = "request log lines dropped: they could not be written in time";
-  if (format === "json") {
-    return `${JSON.stringify({ schema: SCHEMA, time: at, level: "warn", message, dropped: count })}\n`;
-  }
-  if (format === "logfmt") {
-    return `time=${at} level=warn msg=${JSON.stringify(message)} dropped=${count}\n`;
-  }
-  return `${at.slice(11, 19)} warn: ${message}  dropped=${count}\n`;
+  if (format !== "text")
+    return parsable(format, { at, level: "warn", message, fields: { dropped } });
+  return `${at.slice(11, 19)} warn: ${message}  dropped=${dropped}\n`;
+}
+
+function parsable(
+  format: "json" | "logfmt",
+  { at, level, message, fields }: { at: string; level: string; message: string; fields: Fields },
+): string {
+  return format === "json"
+    ? `${JSON.stringify({ schema: SCHEMA, time: at, level, message, ...fields })}\n`
+    : `time=${at} level=${level} msg=${quoted(message)}${pairs(fields, " ")}\n`;
 }
 
 /** Null is what is not known; numbers are rounded to what a person reads. */

@@ -16,18 +16,11 @@ import type { KeyMetrics } from "./keys.ts";
 import { createWorkerSeries, type LabelGuard } from "./labels.ts";
 import type { Labels, Registry } from "./prometheus.ts";
 
-export interface RequestMetricsOptions {
+interface RequestMetricsOptions {
   label: LabelGuard;
   keys: KeyMetrics;
   /** Series by worker, model and outcome that are kept apart. */
   maxWorkerSeries: number;
-}
-
-export interface RequestMetrics {
-  /** To be called once for every request, when it is over. Never throws. */
-  observe(record: RequestRecord): void;
-  /** Drops the series of workers for which `isKnown` is false. */
-  prune(isKnown: (worker: string) => boolean): void;
 }
 
 // Source: OpenTelemetry's semantic conventions for generative AI, metrics; durations and times to
@@ -48,16 +41,13 @@ const OVERHEAD_S = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 const GEN_AI = ["gen_ai_operation_name", "gen_ai_request_model", "gen_ai_response_model"] as const;
 type GenAiLabels = Labels<(typeof GEN_AI)[number]>;
 
-export function registerRequestMetrics(
-  registry: Registry,
-  options: RequestMetricsOptions,
-): RequestMetrics {
+export function registerRequestMetrics(registry: Registry, options: RequestMetricsOptions) {
   const { label, keys } = options;
   const times = registerTimes(registry);
   const ends = registerEnds(registry, options.maxWorkerSeries);
   const series: Series = { label, keys, ...times, ...ends };
   return {
-    observe(record) {
+    observe(record: RequestRecord) {
       const model = label(modelOf(record));
       const used = record.attempts.at(-1);
       const names = {
@@ -71,7 +61,8 @@ export function registerRequestMetrics(
       countEnds(series, record, facts);
       countTokens(series, record, facts);
     },
-    prune(isKnown) {
+    /** Drops the series of workers for which `isKnown` is false. */
+    prune(isKnown: (worker: string) => boolean) {
       ends.attempts.prune(isKnown);
       ends.truncated.prune(isKnown);
     },

@@ -16,7 +16,7 @@ import { cleanLine } from "../../util/text.ts";
 import { beginTrace, newSpanId, type Trace } from "../../util/traceparent.ts";
 import { errorCodeOf } from "../../proxy/record/record-facts.ts";
 
-export interface SpanSource {
+interface SpanSource {
   resource: Resource;
   /** The program's. */
   version: string;
@@ -51,7 +51,7 @@ export function spansOf(record: RequestRecord, source: SpanSource): ReadableSpan
       endMs: attempt.endedAt,
       attributes: {
         ...clientAttributes(record, attempt, model),
-        ...(attempt === last ? answerAttributes(record) : {}),
+        ...(attempt === last ? known(answerFacts(record)) : {}),
       },
       status: statusOf(attempt.outcome === "ok" ? null : attempt.outcome),
     }),
@@ -106,10 +106,6 @@ function clientAttributes(
   });
 }
 
-function answerAttributes(record: RequestRecord): Attributes {
-  return known(answerFacts(record));
-}
-
 /** What the answer cost and how it ended; counted tokens are no engine's word and left out. */
 function answerFacts({ usage, usageEstimated, finishReason }: RequestRecord): Facts {
   return {
@@ -137,9 +133,7 @@ function statusOf(error: string | null): SpanStatus {
     : { code: SpanStatusCode.ERROR, message: error };
 }
 
-interface SpanFacts {
-  name: string;
-  kind: SpanKind;
+interface SpanFacts extends Pick<ReadableSpan, "name" | "kind" | "attributes" | "status"> {
   spanId: string;
   parentSpanId: string | null;
   /** Whether the parent is another process's. */
@@ -149,8 +143,6 @@ interface SpanFacts {
   endMs: number;
   /** When the engine's first data came. */
   firstByteMs?: number;
-  attributes: Attributes;
-  status: SpanStatus;
 }
 
 function spanOf(source: SpanSource, trace: Trace, facts: SpanFacts): ReadableSpan {

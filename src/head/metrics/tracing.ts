@@ -10,7 +10,7 @@ import { sleep } from "../../util/sleep.ts";
 import { cleanLine, count } from "../../util/text.ts";
 import { spansOf } from "./tracing-spans.ts";
 
-export interface TracingOptions {
+interface TracingOptions {
   /** The collector: its base, such as `http://localhost:4318`, or the whole path. */
   url: string;
   version: string;
@@ -18,40 +18,27 @@ export interface TracingOptions {
   limits?: Partial<TracingLimits>;
 }
 
-export interface TracingLimits {
+const TRACING_LIMITS = {
   /** Spans that may wait; further ones are dropped and counted. */
-  maxQueuedSpans: number;
-  /** Spans in one message. */
-  batchSpans: number;
-  /** How long a span waits for others. */
-  flushMs: number;
-  /** How long one message may take, tries included. */
-  exportTimeoutMs: number;
-  /** How often at most failures are logged. */
-  failureLogMs: number;
-  /** How long the end waits for what is queued. */
-  stopTimeoutMs: number;
-}
-
-export const TRACING_LIMITS: TracingLimits = {
   maxQueuedSpans: 8192,
+  /** Spans in one message. */
   batchSpans: 512,
+  /** How long a span waits for others. */
   flushMs: 5000,
+  /** How long one message may take, tries included. */
   exportTimeoutMs: 10_000,
+  /** How often at most failures are logged. */
   failureLogMs: 60_000,
+  /** How long the end waits for what is queued. */
   stopTimeoutMs: 2000,
 };
-
-export interface Tracing extends AsyncDisposable {
-  /** Never throws and never waits. */
-  onRecord(record: RequestRecord): void;
-}
+export type TracingLimits = typeof TRACING_LIMITS;
 
 /**
  * Headers for the collector (a key, for instance) and compression come from OpenTelemetry's own
  * `OTEL_EXPORTER_OTLP_*` environment. Throws `usage` for what is no http address.
  */
-export async function startTracing(options: TracingOptions): Promise<Tracing> {
+export async function startTracing(options: TracingOptions) {
   const limits = { ...TRACING_LIMITS, ...options.limits };
   const url = tracesUrl(options.url);
   const losses = lossLog(options.log, { url, everyMs: limits.failureLogMs });
@@ -93,7 +80,8 @@ export async function startTracing(options: TracingOptions): Promise<Tracing> {
     losses.flush();
   };
   return {
-    onRecord(record) {
+    /** Never throws and never waits. */
+    onRecord(record: RequestRecord) {
       if (stopped) return;
       const spans = spansOf(record, { resource, version: options.version });
       if (queued + spans.length > limits.maxQueuedSpans) {

@@ -3,12 +3,10 @@
 import { loadOf } from "../../cluster/state/load.ts";
 import type { ClusterState, Engine, LoadFigures, Worker } from "../../cluster/state/state.ts";
 import type { GpuReading, HostReading } from "../../cluster/state/telemetry.ts";
+import type { ClusterSource } from "./cluster.ts";
 import type { Registry } from "./prometheus.ts";
 
-interface WorkerSource {
-  state: ClusterState;
-  now: () => number;
-}
+type WorkerSource = Pick<ClusterSource, "state" | "now">;
 
 type Figure<T> = [name: string, help: string, read: (reading: T) => number | null];
 

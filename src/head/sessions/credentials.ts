@@ -5,7 +5,7 @@ import { newSecret } from "../../protocol/head-files.ts";
 import { digest } from "../../util/digest.ts";
 import type { Store } from "../store/store.ts";
 
-export interface Credential {
+interface Credential {
   hash: string;
   /** The worker's name when it joined last. */
   name: string;
@@ -20,7 +20,7 @@ export interface Credential {
   forgotten: { at: number; run: string | null } | null;
 }
 
-export interface CredentialsOptions {
+interface CredentialsOptions {
   store: Store;
   now: () => number;
   /** How many are remembered; those of the workers longest away make room. */

@@ -6,7 +6,7 @@ import { formatDuration } from "../../util/units.ts";
 import type { Credentials } from "./credentials.ts";
 import type { JoinTokenCheck, JoinTokens } from "../store/join-tokens.ts";
 
-export interface GateOptions {
+interface GateOptions {
   joinTokens: JoinTokens;
   credentials: Credentials;
   /** Wall clock, in milliseconds since 1970. */

@@ -10,7 +10,7 @@ import { type JoinTokens, openJoinTokens } from "../store/join-tokens.ts";
 import { openStore, type Store } from "../store/store.ts";
 import { noteOwner } from "../store/file.ts";
 
-export interface MembershipOptions {
+interface MembershipOptions {
   /** The data directory; the head's own folder is in it. */
   dataDir: string;
   /** No TLS for sessions and lanes. Join tokens and credentials count all the same. */

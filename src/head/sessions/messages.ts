@@ -36,7 +36,7 @@ export interface SessionRefusal {
   retry?: boolean;
 }
 
-export interface MessageContext {
+interface MessageContext {
   options: MessageOptions;
   session: ServerSession;
   worker: Worker;
@@ -71,10 +71,8 @@ export function applyMessage(
       const change = reportEngine(state, { worker, report }, now);
       if (!change) {
         const most = state.limits.maxEnginesPerWorker;
-        refuse(options, session, {
-          code: "bad_message",
-          reason: `an engine with an invalid number, or more than ${most} engines`,
-        });
+        const reason = `an engine with an invalid number, or more than ${most} engines`;
+        refuse(options, session, { code: "bad_message", reason });
         return;
       }
       if (change.stateChanged) {

@@ -1,7 +1,7 @@
 /** The sessions of workers: hello and welcome, the messages between them, and the end. */
 
 import { heartbeatPlan } from "../../cluster/state/limits.ts";
-import { join, type JoinResult, refuseVersion } from "../../cluster/state/admission.ts";
+import { join, refuseVersion } from "../../cluster/state/admission.ts";
 import { activeOrder, orderText } from "../../cluster/liveness/drains.ts";
 import { disconnect, workerOf } from "../../cluster/state/registry.ts";
 import { type Worker } from "../../cluster/state/state.ts";
@@ -56,18 +56,14 @@ export function createSessions(options: SessionsOptions): Sessions {
       session.onClose = () => clearTimeout(timer);
       session.onOversized = (bytes) => {
         clearTimeout(timer);
-        refuse(options, session, {
-          code: "bad_message",
-          reason: `a message of ${bytes} bytes; at most ${MAX_MESSAGE_BYTES} are allowed`,
-        });
+        const reason = `a message of ${bytes} bytes; at most ${MAX_MESSAGE_BYTES} are allowed`;
+        refuse(options, session, { code: "bad_message", reason });
       };
       session.onMessage = (message) => {
         clearTimeout(timer);
         if (message.message !== "hello") {
-          refuse(options, session, {
-            code: "bad_message",
-            reason: "the first message must be hello",
-          });
+          const reason = "the first message must be hello";
+          refuse(options, session, { code: "bad_message", reason });
           return;
         }
         onHello({ options, open, session }, message.hello);
@@ -103,7 +99,11 @@ function onHello({ options, open, session }: HelloContext, hello: Hello): void {
     return;
   }
   const { worker } = result;
-  replaceOld(open, result);
+  // A worker that connects again has given up its old session.
+  if (result.replaces !== null) {
+    open.get(result.replaces)?.end();
+    open.delete(result.replaces);
+  }
   open.set(result.session, session);
   verdict.enter(worker.name).then(
     (credential) => {
@@ -155,21 +155,9 @@ function onHello({ options, open, session }: HelloContext, hello: Hello): void {
   };
 }
 
-/** A worker that connects again has given up its old session. */
-function replaceOld(
-  open: Map<number, ServerSession>,
-  result: Extract<JoinResult, { accepted: true }>,
-): void {
-  if (result.replaces === null) return;
-  open.get(result.replaces)?.end();
-  open.delete(result.replaces);
-}
-
 /** Text from a worker reaches terminals, pages and logs. */
 function cleaned(hello: Hello): Hello {
-  const labels = Object.entries(hello.labels).map(([key, value]) => [
-    cleanLine(key, 512),
-    cleanLine(value, 512),
-  ]);
+  const pairs = Object.entries(hello.labels);
+  const labels = pairs.map((pair) => pair.map((text) => cleanLine(text, 512)));
   return { ...hello, version: cleanLine(hello.version, 64), labels: Object.fromEntries(labels) };
 }

@@ -5,7 +5,7 @@ import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts"
 import type { Examine, HeadMessage } from "../../protocol/messages.ts";
 import type { Log } from "../../util/log.ts";
 
-export interface StallWatchOptions {
+interface StallWatchOptions {
   state: ClusterState;
   now: () => number;
   log: Log;

@@ -4,21 +4,28 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
 import { Lane, type LaneSocket } from "./lane.ts";
 
-export interface LanePoolOptions {
+export const LANE_SETTINGS = {
+  /** Lanes of a worker that are kept free. */
+  parkedAtFirst: 8,
+  maxLanesPerWorker: 512,
+  maxLanes: 16_384,
+  /** Requests that may wait for a lane of one worker, and how long. */
+  maxWaiting: 1024,
+  waitTimeoutMs: 10_000,
+  /** Free lanes beyond those kept free are closed after so long. */
+  shrinkAfterMs: 60_000,
+  /** How long a worker may take to let go of a request that was cancelled. */
+  doneTimeoutMs: 2000,
+  /** Silence of a lane, pings included, after which it counts as dead: as with a worker. */
+  deadAfterMs: 15_000,
+};
+export type LaneSettings = typeof LANE_SETTINGS;
+
+export interface LanePoolOptions extends Omit<LaneSettings, "maxLanesPerWorker" | "deadAfterMs"> {
   /** Asks the worker for more lanes. */
   requestMore: (count: number) => void;
-  /** Lanes that are kept free. */
-  parkedAtFirst: number;
-  maxLanes: number;
   /** Whether the head as a whole may have another lane. */
   mayGrow: () => boolean;
-  /** Requests that may wait for a lane. */
-  maxWaiting: number;
-  /** How long a request may wait for a lane. */
-  waitTimeoutMs: number;
-  /** After how long free lanes beyond `parkedAtFirst` are closed. */
-  shrinkAfterMs: number;
-  doneTimeoutMs: number;
 }
 
 export class LanePool {

@@ -7,11 +7,10 @@ import { decodeFrame, MAX_LANE_FRAME_BYTES } from "../../protocol/lane-frames.ts
 import { formatHostPort, type HostPort } from "../../util/host-port.ts";
 import type { Log } from "../../util/log.ts";
 import type { Lane } from "./lane.ts";
-import type { LanePool } from "./lane-pool.ts";
-import { LANE_SETTINGS } from "./lane-switch.ts";
+import { LANE_SETTINGS, type LanePool } from "./lane-pool.ts";
 import { createRefusalLog } from "../events/refusal-log.ts";
 
-export interface LaneServerOptions {
+interface LaneServerOptions {
   listen: HostPort;
   /** PEM; null for a trusted network. */
   tls: { key: string; cert: string } | null;
@@ -20,10 +19,6 @@ export interface LaneServerOptions {
   log: Log;
   /** How long a lane may be silent, pings included, before it counts as dead. */
   deadAfterMs?: number;
-}
-
-export interface LaneServer extends AsyncDisposable {
-  readonly address: HostPort;
 }
 
 interface SocketData {
@@ -39,7 +34,7 @@ interface SocketData {
 const BACKPRESSURE_BYTES = 4 * 1024 * 1024;
 
 /** Throws `port_in_use`, `address_unusable`. */
-export function startLaneServer(options: LaneServerOptions): LaneServer {
+export function startLaneServer(options: LaneServerOptions) {
   const { listen, log } = options;
   const onRefused = createRefusalLog({ log, now: () => performance.now() });
   const watch = watchLanes(options.deadAfterMs ?? LANE_SETTINGS.deadAfterMs);

@@ -5,38 +5,10 @@ import type { ClusterState, Lease, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
-import { LanePool } from "./lane-pool.ts";
+import { LANE_SETTINGS, LanePool, type LaneSettings } from "./lane-pool.ts";
 import { isSamePlace, type Place } from "./upstream-route.ts";
 
-export interface LaneSettings {
-  /** Lanes of a worker that are kept free. */
-  parkedAtFirst: number;
-  maxLanesPerWorker: number;
-  maxLanes: number;
-  /** Requests that may wait for a lane of one worker, and how long. */
-  maxWaiting: number;
-  waitTimeoutMs: number;
-  /** Free lanes beyond those kept free are closed after so long. */
-  shrinkAfterMs: number;
-  /** How long a worker may take to let go of a request that was cancelled. */
-  doneTimeoutMs: number;
-  /** How long a lane may be silent, answers to pings included, before it counts as dead. */
-  deadAfterMs: number;
-}
-
-export const LANE_SETTINGS: LaneSettings = {
-  parkedAtFirst: 8,
-  maxLanesPerWorker: 512,
-  maxLanes: 16_384,
-  maxWaiting: 1024,
-  waitTimeoutMs: 10_000,
-  shrinkAfterMs: 60_000,
-  doneTimeoutMs: 2000,
-  // As a worker that is silent for so long is lost.
-  deadAfterMs: 15_000,
-};
-
-export interface LaneSwitchOptions {
+interface LaneSwitchOptions {
   state: ClusterState;
   now: () => number;
   /** Workers at the same place are reached directly, and keep no lanes free. */

@@ -34,7 +34,7 @@ export interface WatchDataOptions {
 }
 
 /** The cluster at one instant; a row is made once for all viewers. */
-export interface WatchData {
+interface WatchData {
   at: number;
   /** Includes those that have left. */
   workers: readonly WorkerRow[];
@@ -161,14 +161,7 @@ function createCpuMeter() {
   };
 }
 
-export interface History {
-  push(point: HistoryPoint): void;
-  /** The oldest first. */
-  json(): HistoryJson;
-  /** How many points there were in all. */
-  readonly count: number;
-  readonly latest: HistoryPoint | null;
-}
+type History = ReturnType<typeof createHistory>;
 
 const HISTORY_INTERVAL_MS = 2000;
 const DEFAULT_POINTS = 450;
@@ -176,9 +169,10 @@ const DEFAULT_POINTS = 450;
 const FIELDS = ["output_tokens_per_s", "ttft_p95_ms", "in_flight", "queued"] as const;
 
 /**
- * The last 15 minutes in points of 2 s, so that a viewer begins with a past. One typed array for all: 450 points are 14 KB, and nothing is left for the
- * collector. */
-export function createHistory(points = DEFAULT_POINTS): History {
+ * The last 15 minutes in points of 2 s, so that a viewer begins with a past. One typed array for
+ * all: 450 points are 14 KB, and nothing is left for the collector.
+ */
+export function createHistory(points = DEFAULT_POINTS) {
   // Not a number is what is not known.
   const values = new Float64Array(points * FIELDS.length).fill(Number.NaN);
   let count = 0;
@@ -194,17 +188,19 @@ export function createHistory(points = DEFAULT_POINTS): History {
     queued: value(index, 3) ?? 0,
   });
   return {
-    push(next) {
+    push(next: HistoryPoint) {
       const at = (count % points) * FIELDS.length;
       for (const [i, field] of FIELDS.entries()) values[at + i] = next[field] ?? Number.NaN;
       count += 1;
     },
-    json: () => ({
+    /** The oldest first. */
+    json: (): HistoryJson => ({
       interval_ms: HISTORY_INTERVAL_MS,
       points: Array.from({ length: Math.min(count, points) }, (_, i) =>
         point(Math.max(0, count - points) + i),
       ),
     }),
+    /** How many points there were in all. */
     get count() {
       return count;
     },

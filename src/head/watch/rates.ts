@@ -16,7 +16,7 @@ export interface RequestFigures {
   itlMs: number | null;
 }
 
-export interface RateFigures {
+interface RateFigures {
   requestsPerS: number | null;
   inputTokensPerS: number | null;
   outputTokensPerS: number | null;
@@ -107,20 +107,9 @@ function forgetOldest(map: Map<string, Series>): void {
   if (oldest !== null) map.delete(oldest);
 }
 
-interface Series {
-  /** The first step in which anything was seen, and the last one; null: none was. */
-  readonly since: number | null;
-  readonly latest: number | null;
-  note(step: number, figures: RequestFigures): void;
-  passed(step: number, output: number): void;
-  sum(step: number, count: number): number;
-  /** Of the steps that are over. */
-  history(step: number): (number | null)[];
-  ttft: Samples;
-  itl: Samples;
-}
+type Series = ReturnType<typeof createSeries>;
 
-function createSeries(): Series {
+function createSeries() {
   const values = new Float64Array(HISTORY_STEPS * COUNTS);
   const ttft = createSamples();
   const itl = createSamples();
@@ -150,13 +139,14 @@ function createSeries(): Series {
     return values[(step % HISTORY_STEPS) * COUNTS + count] ?? 0;
   };
   return {
+    /** The first step in which anything was seen; null: none was. */
     get since() {
       return since;
     },
     get latest() {
       return latest;
     },
-    note(step, figures) {
+    note(step: number, figures: RequestFigures) {
       const place = placeOf(step);
       add(place + REQUESTS, 1);
       if (figures.isError) add(place + ERRORS, 1);
@@ -167,15 +157,16 @@ function createSeries(): Series {
       if (figures.ttftMs !== null) ttft.push(step, figures.ttftMs);
       if (figures.itlMs !== null) itl.push(step, figures.itlMs);
     },
-    passed(step, output) {
+    passed(step: number, output: number) {
       add(placeOf(step) + OUTPUT, output);
     },
-    sum(step, count) {
+    sum(step: number, count: number) {
       let sum = 0;
       for (let past = step - WINDOW_STEPS; past < step; past += 1) sum += at(past, count);
       return sum;
     },
-    history(step) {
+    /** Of the steps that are over. */
+    history(step: number) {
       return Array.from({ length: HISTORY_STEPS - 1 }, (_, i) => {
         const past = step - HISTORY_STEPS + 1 + i;
         if (since === null || past < since) return null;
@@ -187,18 +178,13 @@ function createSeries(): Series {
   };
 }
 
-interface Samples {
-  push(step: number, value: number): void;
-  quantiles(step: number): Quantiles | null;
-}
-
 /** The latest samples in a ring, with their steps. */
-function createSamples(): Samples {
+function createSamples() {
   let values: Float64Array | null = null;
   let steps: Float64Array | null = null;
   let count = 0;
   return {
-    push(step, value) {
+    push(step: number, value: number) {
       // Most models have had no request at all.
       values ??= new Float64Array(MAX_SAMPLES);
       steps ??= new Float64Array(MAX_SAMPLES);
@@ -206,7 +192,7 @@ function createSamples(): Samples {
       steps[count % MAX_SAMPLES] = step;
       count += 1;
     },
-    quantiles(step) {
+    quantiles(step: number): Quantiles | null {
       if (values === null || steps === null) return null;
       const from = step - WINDOW_STEPS;
       const fresh = values

@@ -13,16 +13,13 @@ import {
 import type { LiveRequest } from "../../proxy/record/recording.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Events } from "../events/events.ts";
-import { placeOf, type RequestsTable, createRequestsTable } from "./requests-table.ts";
+import { placeOf, createRequestsTable } from "./requests-table.ts";
 import { createRates } from "./rates.ts";
 import { createWatch, type Viewer, type Watch, type WatchSettings } from "./watch.ts";
 import { startWatchSource, type WatchDataOptions, type WatchSource } from "./data.ts";
 import { readWatchQuery, readWatchWords } from "./query.ts";
 
-export interface ViewsOptions extends Pick<
-  WatchDataOptions,
-  "state" | "catalog" | "aliases" | "now"
-> {
+interface ViewsOptions extends Pick<WatchDataOptions, "state" | "catalog" | "aliases" | "now"> {
   events: Events;
   head: () => Omit<HeadFacts, "time" | "api_url">;
   settings?: Partial<WatchSettings>;
@@ -53,7 +50,7 @@ export interface Views extends Disposable {
 export function createViews(options: ViewsOptions): Views {
   const { now, events } = options;
   const rates = createRates({ now });
-  const requests: RequestsTable = createRequestsTable({ now, rates });
+  const requests = createRequestsTable({ now, rates });
   const clients = createClientCount(now);
   const source = startWatchSource({ ...options, rates, requests, clients: clients.count });
   const watch = createWatch({
@@ -96,13 +93,10 @@ export function createViews(options: ViewsOptions): Views {
       };
     },
     events(words) {
-      const after = numberIn(words, "after");
-      const sinceMs = numberIn(words, "since_ms");
-      const limit = numberIn(words, "limit");
       const wanted = {
-        ...(after !== null && { after }),
-        sinceMs,
-        ...(limit !== null && { limit }),
+        after: numberIn(words, "after"),
+        sinceMs: numberIn(words, "since_ms"),
+        limit: numberIn(words, "limit"),
       };
       return { schema: "llmnode.events/1", head: stamp(), events: events.list(wanted) };
     },

@@ -14,14 +14,13 @@ export interface WatchOptions extends FrameSource {
   settings?: Partial<WatchSettings>;
 }
 
-export interface WatchSettings {
+const WATCH_SETTINGS = {
   /** More are refused for now. */
-  maxViewers: number;
+  maxViewers: 64,
   /** Silence after which a comment is sent. */
-  keepAliveMs: number;
-}
-
-export const WATCH_SETTINGS: WatchSettings = { maxViewers: 64, keepAliveMs: 5000 };
+  keepAliveMs: 5000,
+};
+export type WatchSettings = typeof WATCH_SETTINGS;
 
 export interface Viewer {
   role: WatchHello["role"];

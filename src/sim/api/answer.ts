@@ -12,7 +12,6 @@ import type { Choice, GenerationRequest } from "../core/request.ts";
 import { tokensOf } from "../core/prompt.ts";
 import { textOf, tokenAt } from "../core/text.ts";
 import { SSE, type FinishedChoice, type Summary, type Usage, type Wire } from "../wire/wire.ts";
-import type { Pacer } from "../core/pacer.ts";
 
 export interface AnswerContext {
   engine: Engine;
@@ -197,19 +196,6 @@ function streamOutput(
   };
 }
 
-function keepAliveOf(
-  { keepAliveMs, pacer }: Engine,
-  controller: ReadableStreamDirectController,
-  isRead: () => boolean,
-): KeepAlive | null {
-  if (keepAliveMs === null) return null;
-  return createKeepAlive(pacer, keepAliveMs, (comment) => {
-    if (!isRead()) return;
-    unawaited(controller.write(comment));
-    unawaited(controller.flush());
-  });
-}
-
 /** A write whose outcome does not matter: when it fails the client has gone, and the signal says so. */
 function unawaited(write: number | Promise<number>): void {
   const ignore = () => undefined;
@@ -219,28 +205,27 @@ function unawaited(write: number | Promise<number>): void {
 /** An event-stream comment without text, which clients skip. */
 const COMMENT = ":\n\n";
 
-interface KeepAlive {
-  /** Something else was sent just now. */
-  sent(): void;
-  stop(): void;
-}
-
-/** Sends a comment whenever nothing was sent for `intervalMs`, from now until it is stopped. */
-function createKeepAlive(
-  pacer: Pacer,
-  intervalMs: number,
-  send: (comment: string) => void,
-): KeepAlive {
+/** Sends a comment whenever nothing was sent for `keepAliveMs`, from now until it is stopped. */
+function keepAliveOf(
+  { keepAliveMs, pacer }: Engine,
+  controller: ReadableStreamDirectController,
+  isRead: () => boolean,
+) {
+  if (keepAliveMs === null) return null;
   let sentAt = performance.now();
   const step = (now: number): number => {
-    if (now >= sentAt + intervalMs) {
-      send(COMMENT);
+    if (now >= sentAt + keepAliveMs) {
+      if (isRead()) {
+        unawaited(controller.write(COMMENT));
+        unawaited(controller.flush());
+      }
       sentAt = now;
     }
-    return sentAt + intervalMs;
+    return sentAt + keepAliveMs;
   };
-  pacer.start(step, sentAt + intervalMs);
+  pacer.start(step, sentAt + keepAliveMs);
   return {
+    /** Something else was sent just now. */
     sent() {
       sentAt = performance.now();
     },

@@ -39,14 +39,11 @@ export function mediaType(req: Request): string {
   return type.split(";", 1)[0]?.trim().toLowerCase() ?? "";
 }
 
-/** A model as the client names it and as the engine knows it. */
-export interface NamedModel {
-  named: string;
-  model: string;
-}
-
-/** The model a body names, the first one if it names none. Throws `model_not_found`. */
-export function modelOf(body: JsonObject, serving: Serving): NamedModel {
+/**
+ * The model a body names, the first one if it names none: as the client names it and as the engine
+ * knows it. Throws `model_not_found`.
+ */
+export function modelOf(body: JsonObject, serving: Serving) {
   const named = body["model"] ?? serving.models[0];
   if (typeof named !== "string") {
     throw invalidField("model", "string_type", "Input should be a valid string");

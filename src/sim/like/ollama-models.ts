@@ -2,7 +2,7 @@
 
 import { modelOf, readBody, text } from "../core/body.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Route, Served } from "../api/dialect.ts";
+import type { Served } from "../api/dialect.ts";
 import { askedModel } from "../api/cards.ts";
 import { delay } from "../core/load.ts";
 import type { SimOptions } from "../core/options.ts";
@@ -20,15 +20,7 @@ const DETAILS = {
   quantization_level: "F32",
 };
 
-export interface ModelTable {
-  tags: () => object;
-  running: () => object;
-  show: Route;
-  openAi: () => object;
-  openAiOne: Route;
-}
-
-export function modelTable({ serving, options, createdAt }: Served, memory: Memory): ModelTable {
+export function modelTable({ serving, options, createdAt }: Served, memory: Memory) {
   const modified = new Date(createdAt * 1000).toISOString();
   const card = (model: string) => {
     const name = canonicalName(model);
@@ -54,7 +46,7 @@ export function modelTable({ serving, options, createdAt }: Served, memory: Memo
         context_length: options.maxModelLen,
       })),
     }),
-    async show(req) {
+    async show(req: Request) {
       const body = await readBody(req, false);
       const asked = { model: body["model"] ?? body["name"] };
       text(asked, "model");
@@ -74,7 +66,7 @@ export function modelTable({ serving, options, createdAt }: Served, memory: Memo
       });
     },
     openAi: () => ({ object: "list", data: options.models.map(openAiCard) }),
-    openAiOne(req) {
+    openAiOne(req: Request) {
       const id = askedModel(req);
       const model = serving.find(id);
       if (model === null) throw new LlmnodeError("model_not_found", `model '${id}' not found`);
