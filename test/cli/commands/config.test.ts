@@ -218,7 +218,7 @@ describe("with a head", () => {
     const running = await of();
     expect([running.code, running.stderr]).toEqual([
       0,
-      expect.stringMatching(/^head\.backup: [\d,]+ bytes; whoever has this file/),
+      expect.stringMatching(/^head\.backup: [\d,]+ bytes; anyone who has this file/),
     ]);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(await of()).toMatchObject({
