@@ -158,7 +158,11 @@ test("a killed head is back with its drains; engines run on, and requests wait f
   await using _head = head;
   const faults = await Promise.all(Array.from({ length: 8 }, () => fault(chat(head))));
   expect(faults.filter((one) => one !== null)).toEqual([]);
-  await waitFor(async () => (await rows(head)).length === 2);
+  // A worker is there before its engine: each tells of it in a message of its own.
+  await waitFor(async () => {
+    const known = await pids(head);
+    return known.length === 2 && !known.includes(undefined);
+  });
   const states = (await rows(head)).map(({ name, state }) => `${name} ${state}`);
   expect(states.sort()).toEqual(["w-a ready", "w-b drained"]);
   expect((await pids(head)).toSorted()).toEqual(before.toSorted());

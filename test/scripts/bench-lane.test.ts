@@ -158,7 +158,7 @@ test("what is no benchmark gets the usage of all", async () => {
     timeoutMs: 20_000,
   });
   expect(code).toBe(2);
-  for (const name of ["front", "lane", "sessions"]) expect(stderr).toContain(`bench.ts ${name}`);
+  for (const name of ["front", "lane", "sessions"]) expect(stderr).toContain(`bench ${name}`);
 });
 
 test("an interrupted benchmark ends what it started", async () => {
