@@ -7,14 +7,8 @@ import { modelDetail, modelRows, serviceRows } from "../../cluster/rows/models.t
 import { workerDetail, workerDetails, workerRow } from "../../cluster/rows/workers.ts";
 import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import { attentionOf, stripOf, totalsOf } from "../../cluster/rows/totals.ts";
-import type {
-  HistoryJson,
-  HistoryPoint,
-  StatusJson,
-  TotalsJson,
-  WatchFrame,
-} from "../../protocol/watch-json.ts";
-import type { ModelRow, RequestRow, WorkerDetail, WorkerRow } from "../../protocol/watch-rows.ts";
+import type { HistoryJson, HistoryPoint, StatusJson } from "../../protocol/watch-json.ts";
+import type { ModelRow, RequestRow, WorkerDetail } from "../../protocol/watch-rows.ts";
 import type { ListedAliases } from "../store/aliases.ts";
 import type { Rates } from "./rates.ts";
 import type { RequestsTable } from "./requests-table.ts";
@@ -33,17 +27,7 @@ export interface WatchDataOptions {
   maxAgeMs?: number;
 }
 
-/** The cluster at one instant; a row is made once for all viewers. */
-interface WatchData {
-  at: number;
-  /** Includes those that have left. */
-  workers: readonly WorkerRow[];
-  models: readonly ModelRow[];
-  totals: TotalsJson;
-  strip: string;
-  attention: WatchFrame["attention"];
-  head: Pick<WatchFrame["head"], "cpu_pct" | "mem_used_bytes">;
-}
+type WatchData = ReturnType<typeof dataNow>;
 
 export interface WatchSource extends Disposable {
   data(): WatchData;
@@ -119,7 +103,8 @@ function contextOf({ state, catalog, now, rates, aliases }: WatchDataOptions): R
   };
 }
 
-function dataNow(options: WatchDataOptions, cpuPercent: number | null): WatchData {
+/** The cluster at one instant, workers that have left included; a row is made once for all viewers. */
+function dataNow(options: WatchDataOptions, cpuPercent: number | null) {
   const { state } = options;
   const at = contextOf(options);
   const workers = [...state.workers.values()].map((worker) => workerRow(at, worker));

@@ -12,23 +12,14 @@ const MAX_INPUTS = 2048;
 const MAX_DIMENSIONS = 4096;
 const DEFAULT_DIMENSIONS = 256;
 
-interface EmbeddingRequest {
-  id: string;
-  /** As the client names it. */
-  named: string;
-  model: string;
-  inputs: Prompt[];
-  promptTokens: number;
-  dimensions: number;
-  base64: boolean;
-}
+type EmbeddingRequest = ReturnType<typeof readEmbedding>;
 
 /** What an embedding route reads; `field` is where its texts stand. */
 export function readEmbedding(
   { body, id }: { body: JsonObject; id: string },
   serving: Serving,
   field = "input",
-): EmbeddingRequest {
+) {
   const format = body["encoding_format"] ?? "float";
   if (format !== "float" && format !== "base64") {
     throw invalidField("encoding_format", "literal_error", "Input should be float or base64");

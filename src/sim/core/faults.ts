@@ -4,11 +4,9 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { SimOptions } from "./options.ts";
 import type { Prompt } from "./prompt.ts";
 
-/** `crash`: the process dies; `cut`: the connection is reset; `error`: the engine says it failed. */
-export type FaultKind = "crash" | "cut" | "error";
-
 export interface Fault {
-  kind: FaultKind;
+  /** `crash`: the process dies; `cut`: the connection is reset; `error`: the engine says it failed. */
+  kind: "crash" | "cut" | "error";
   /** Output tokens of the request, all choices together, after which it strikes. */
   afterTokens: number;
 }
@@ -23,7 +21,7 @@ export const GPU_FAULT_LINES = [
 /** The fault that an answer will meet first, if any. Only streams can be cut. */
 export function faultOf(options: SimOptions, stream: boolean): Fault | null {
   const faults: Fault[] = [];
-  const add = (kind: FaultKind, afterTokens: number | null) => {
+  const add = (kind: Fault["kind"], afterTokens: number | null) => {
     if (afterTokens !== null) faults.push({ kind, afterTokens });
   };
   add("crash", options.crashAfterTokens);

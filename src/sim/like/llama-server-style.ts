@@ -1,7 +1,7 @@
 /** How llama-server writes chats, completions, its own streams and errors. */
 
 import { failureOf, plainMessage } from "../core/refuse.ts";
-import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
+import { contentIn, toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame, SSE, type FinishReason, type Summary, type Wire } from "../wire/wire.ts";
 
 // Source: llama.cpp's tools/server/server-task.cpp and server-common.cpp.
@@ -38,16 +38,11 @@ export const llamaStyle: OpenAiStyle = {
     choices: choices.map((choice) => ({
       finish_reason: choice.reason,
       index: choice.index,
-      ...(kind === "chat"
-        ? {
-            message: {
-              role: "assistant",
-              ...(choice.reasoning === null ? {} : { reasoning_content: choice.reasoning }),
-              content: choice.text,
-              ...(choice.calls.length > 0 ? { tool_calls: toolCallsOf(choice) } : {}),
-            },
-          }
-        : { text: choice.text }),
+      ...contentIn(kind, choice, {
+        ...(choice.reasoning === null ? {} : { reasoning_content: choice.reasoning }),
+        content: choice.text,
+        ...(choice.calls.length > 0 ? { tool_calls: toolCallsOf(choice) } : {}),
+      }),
       ...(choice.logprobs ? { logprobs: choice.logprobs } : {}),
     })),
     created,

@@ -1,7 +1,7 @@
 /** How Ollama writes its JSON lines, OpenAI's chats and completions, and errors. */
 
 import { failureOf, plainMessage } from "../core/refuse.ts";
-import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
+import { contentIn, toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { around, dataFrame, type FinishReason, type Summary, type Wire } from "../wire/wire.ts";
 
 // Sources: Ollama's api/types.go, openai/openai.go, middleware/openai.go.
@@ -43,16 +43,11 @@ export const ollamaStyle: OpenAiStyle = {
     system_fingerprint: FINGERPRINT,
     choices: choices.map((choice) => ({
       index: choice.index,
-      ...(kind === "chat"
-        ? {
-            message: {
-              role: "assistant",
-              content: choice.text,
-              ...(choice.reasoning === null ? {} : { reasoning: choice.reasoning }),
-              ...(choice.calls.length > 0 ? { tool_calls: toolCallsOf(choice) } : {}),
-            },
-          }
-        : { text: choice.text }),
+      ...contentIn(kind, choice, {
+        content: choice.text,
+        ...(choice.reasoning === null ? {} : { reasoning: choice.reasoning }),
+        ...(choice.calls.length > 0 ? { tool_calls: toolCallsOf(choice) } : {}),
+      }),
       ...(choice.logprobs ? { logprobs: choice.logprobs } : {}),
       finish_reason: choice.reason,
     })),

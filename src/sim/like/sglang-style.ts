@@ -1,7 +1,13 @@
 /** How SGLang writes chats, completions and errors. */
 
 import { failureOf, pythonError } from "../core/refuse.ts";
-import { promptDetails, toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
+import {
+  promptDetails,
+  contentIn,
+  toolCallsOf,
+  usageBody,
+  type OpenAiStyle,
+} from "../wire/openai.ts";
 import { dataFrame } from "../wire/wire.ts";
 
 // Source: SGLang's srt/entrypoints/openai/protocol.py and serving_base.py.
@@ -44,16 +50,11 @@ export const sglangStyle: OpenAiStyle = {
     model,
     choices: choices.map((choice) => ({
       index: choice.index,
-      ...(kind === "chat"
-        ? {
-            message: {
-              role: "assistant",
-              content: choice.text,
-              reasoning_content: choice.reasoning,
-              tool_calls: choice.calls.length > 0 ? toolCallsOf(choice) : null,
-            },
-          }
-        : { text: choice.text }),
+      ...contentIn(kind, choice, {
+        content: choice.text,
+        reasoning_content: choice.reasoning,
+        tool_calls: choice.calls.length > 0 ? toolCallsOf(choice) : null,
+      }),
       logprobs: choice.logprobs,
       finish_reason: choice.reason,
       matched_stop: null,

@@ -2,7 +2,7 @@
 
 import { failureOf } from "../core/refuse.ts";
 import { encodeTokens } from "../core/text.ts";
-import { toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
+import { contentIn, toolCallsOf, usageBody, type OpenAiStyle } from "../wire/openai.ts";
 import { dataFrame, SSE, type FinishReason, type Wire } from "../wire/wire.ts";
 import { createExposition, onlySeries } from "../core/exposition.ts";
 import { endedRequests, type ModelMetrics } from "../core/metrics.ts";
@@ -48,16 +48,11 @@ export const tgiStyle: OpenAiStyle = {
     system_fingerprint: FINGERPRINT,
     choices: choices.map((choice) => ({
       index: choice.index,
-      ...(kind === "chat"
-        ? {
-            message: {
-              role: "assistant",
-              ...(choice.calls.length > 0
-                ? { tool_calls: toolCallsOf(choice) }
-                : { content: choice.text }),
-            },
-          }
-        : { text: choice.text }),
+      ...contentIn(
+        kind,
+        choice,
+        choice.calls.length > 0 ? { tool_calls: toolCallsOf(choice) } : { content: choice.text },
+      ),
       logprobs: choice.logprobs,
       finish_reason: choice.reason,
     })),

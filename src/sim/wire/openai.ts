@@ -158,6 +158,11 @@ function deltaOf(piece: Piece, { chat }: OpenAiStyle): string {
   return JSON.stringify({ tool_calls: [{ index: call, ...begun, function: part }] });
 }
 
+/** A whole choice's message; a completion has its text alone. */
+export function contentIn(kind: AnswerKind, { text }: FinishedChoice, message: object): object {
+  return kind === "chat" ? { message: { role: "assistant", ...message } } : { text };
+}
+
 /** The `tool_calls` of a whole message. */
 export function toolCallsOf(choice: FinishedChoice): object[] {
   return choice.calls.map(({ id, name, arguments: given }) => ({
@@ -208,7 +213,7 @@ interface Likely {
 }
 
 /** For a chat: one entry for each token, with `top` alternatives. */
-export function chatLogprobs(tokens: readonly string[], top: number): object {
+function chatLogprobs(tokens: readonly string[], top: number): object {
   const entry = ({ token, logprob }: Likely) => ({
     token,
     logprob,
@@ -223,7 +228,7 @@ export function chatLogprobs(tokens: readonly string[], top: number): object {
 }
 
 /** For a completion: parallel lists. `offset` is where the first token stands in the text. */
-export function completionLogprobs(tokens: readonly string[], top: number, offset: number): object {
+function completionLogprobs(tokens: readonly string[], top: number, offset: number): object {
   let at = offset;
   return {
     text_offset: tokens.map((token) => {
