@@ -32,7 +32,8 @@ export interface FilterFields {
 
 export type Filter = (row: FilterFields) => boolean;
 
-type Op = ":" | "=" | "!=" | "<" | "<=" | ">" | ">=";
+const OPS = [":", "=", "!=", "<", "<=", ">", ">="] as const;
+type Op = (typeof OPS)[number];
 
 interface Term {
   negated: boolean;
@@ -85,7 +86,7 @@ function readTerm(text: string, start: number): { term: Term; end: number } {
   if (negated) at += 1;
   const named = FIELD.exec(text.slice(at));
   const field = named?.[1]?.toLowerCase() ?? null;
-  const op = readOp(named?.[2]);
+  const op = OPS.find((one) => one === named?.[2]) ?? ":";
   if (named) at += named[0].length;
   const values: string[] = [];
   for (;;) {
@@ -99,20 +100,6 @@ function readTerm(text: string, start: number): { term: Term; end: number } {
     at += 1;
   }
   return { term: { negated, field, op, values, at: start }, end: at };
-}
-
-function readOp(text: string | undefined): Op {
-  switch (text) {
-    case "=":
-    case "!=":
-    case "<":
-    case "<=":
-    case ">":
-    case ">=":
-      return text;
-    default:
-      return ":";
-  }
 }
 
 function readValue(text: string, start: number): { value: string; end: number } {

@@ -119,10 +119,6 @@ export interface Welcome {
   lanes: number;
 }
 
-export interface OpenLanes {
-  count: number;
-}
-
 export interface Refusal {
   code: string;
   reason: string;
@@ -142,21 +138,10 @@ export interface Drain {
   reason: string;
 }
 
-export interface RestartEngine {
-  engine: string;
-  reason: string;
-}
-
 export interface Examine {
   engine: string;
   look: boolean;
   ask: boolean;
-}
-
-export interface Notice {
-  code: string;
-  text: string;
-  hint: string;
 }
 
 /** `message` names the case that is set, as proto-loader's `oneofs` gives it. */
@@ -171,10 +156,10 @@ export type HeadMessage =
   | { message: "welcome"; welcome: Welcome }
   | { message: "refusal"; refusal: Refusal }
   | { message: "heartbeatAck"; heartbeatAck: HeartbeatAck }
-  | { message: "openLanes"; openLanes: OpenLanes }
+  | { message: "openLanes"; openLanes: { count: number } }
   | { message: "drain"; drain: Drain }
-  | { message: "restartEngine"; restartEngine: RestartEngine }
-  | { message: "notice"; notice: Notice }
+  | { message: "restartEngine"; restartEngine: { engine: string; reason: string } }
+  | { message: "notice"; notice: { code: string; text: string; hint: string } }
   | { message: "examine"; examine: Examine };
 
 /** What arrives from a newer peer: no case that this binary knows. */

@@ -13,31 +13,20 @@ export interface Quantiles {
   p95: number;
 }
 
-/** What a worker or an engine is in, in one word; the mark is in `STATE_MARKS`. */
-export type RowState =
-  | "ready"
-  | "starting"
-  | "draining"
-  | "drained"
-  | "suspect"
-  | "unhealthy"
-  | "failed"
-  | "stale"
-  | "lost"
-  | "left";
-
-export const STATE_MARKS: Readonly<Record<RowState, string>> = {
-  ready: "*",
+/** What a worker or an engine is in, in one word, with its mark; worst first. */
+export const STATE_MARKS = {
+  lost: "x",
+  failed: "!",
+  stale: "?",
+  unhealthy: "!",
+  suspect: "!",
   starting: "~",
   draining: "-",
   drained: "-",
-  suspect: "!",
-  unhealthy: "!",
-  failed: "!",
-  stale: "?",
-  lost: "x",
+  ready: "*",
   left: " ",
 };
+export type RowState = keyof typeof STATE_MARKS;
 
 export interface WorkerRow {
   id: string;
@@ -80,7 +69,6 @@ export interface WorkerRow {
   sparkline: (number | null)[] | null;
 }
 
-/** Everything about one. */
 export interface WorkerDetail extends WorkerRow {
   gpus: GpuDetail[];
   engines: EngineRow[];
@@ -110,7 +98,6 @@ export interface GpuDetail extends GpuRow {
   age_ms: number;
 }
 
-/** A worker's machine. */
 export interface HostRow {
   cpu_pct: number | null;
   mem_used_bytes: number | null;
@@ -125,10 +112,15 @@ export interface HostRow {
 
 /** An operator's order about a worker. */
 export interface DrainRow {
-  /** Names the order. */
   id: string;
+  /** `drain`: no requests until it is taken back. `restart`: until its engine has started again. */
   purpose: "drain" | "restart";
+  /**
+   * `queued`: a restart that waits for those before it; the worker serves meanwhile.
+   * `draining`: it takes no new requests. `restarting`: nor does its engine, which starts again.
+   */
   stage: "queued" | "draining" | "restarting";
+  /** Who ordered it, and what for, in their own words. */
   who: string;
   message: string | null;
   since: string;

@@ -31,31 +31,22 @@ export interface Alias {
 
 export type AliasTable = ReadonlyMap<string, Alias>;
 
-export interface AliasLimits {
-  maxAliases: number;
-  /** Of one alias. */
-  maxTargets: number;
-  /** Of one target. */
-  maxPresetKeys: number;
-  /** How many aliases may stand one behind the other. */
-  maxDepth: number;
-  /** Models that one alias may lead to in the end. */
-  maxModels: number;
-  /** Of a name, an alias's or a model's. */
-  maxNameChars: number;
-  /** Of all that is written behind the `=`. */
-  maxTextChars: number;
-}
-
-export const ALIAS_LIMITS: AliasLimits = {
+export const ALIAS_LIMITS = {
   maxAliases: 1000,
+  /** Of one alias. */
   maxTargets: 16,
+  /** Of one target. */
   maxPresetKeys: 16,
+  /** How many aliases may stand one behind the other. */
   maxDepth: 8,
+  /** Models that one alias may lead to in the end. */
   maxModels: 64,
+  /** Of a name, an alias's or a model's. */
   maxNameChars: 200,
+  /** Of all that is written behind the `=`. */
   maxTextChars: 4096,
 };
+export type AliasLimits = typeof ALIAS_LIMITS;
 
 /** The table with one more alias, or with another one of its name. Throws `refused`. */
 export function withAlias(

@@ -12,6 +12,7 @@ import {
 import { waitDecision, type Refusal, refusalOf } from "./explain.ts";
 import { noteBusy, noteLeased } from "../state/overload.ts";
 import { deathsOf, isSuspect, noteFailed } from "../faults/poison.ts";
+import type { At } from "../routing/pick.ts";
 import type { Choice, Router } from "../routing/routing.ts";
 import type { ClusterState, Engine, Lease, Replica, Worker } from "../state/state.ts";
 import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
@@ -24,11 +25,6 @@ export interface DispatchContext extends CandidateContext {
 /** `waits`: whether it may be granted later, and the request should wait for that. */
 export type Grant =
   { granted: true; lease: Lease } | ({ granted: false; waits: boolean } & Refusal);
-
-interface At {
-  now: number;
-  random: () => number;
-}
 
 /** Gives a replica out, or says why there is none. */
 export function acquire(context: DispatchContext, request: ReplicaRequest, at: At): Grant {

@@ -2,24 +2,17 @@
 
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 
-export interface BreakerLimits {
+export const BREAKER_LIMITS = {
   /** Failures in a row that open it. */
-  failures: number;
-  /** It opens too where half of at least so many answers within `windowMs` were failures. */
-  windowAnswers: number;
-  windowMs: number;
-  /** How long it is open at first, and at most: each time that it opens again doubles it. */
-  openMs: number;
-  maxOpenMs: number;
-}
-
-export const BREAKER_LIMITS: BreakerLimits = {
   failures: 5,
+  /** It opens too where half of at least so many answers within `windowMs` were failures. */
   windowAnswers: 10,
   windowMs: 30_000,
+  /** How long it is open at first, and at most: each time that it opens again doubles it. */
   openMs: 5000,
   maxOpenMs: 60_000,
 };
+export type BreakerLimits = typeof BREAKER_LIMITS;
 
 export type Breaker =
   | { state: "closed"; inARow: number; windows: [Window, Window] }

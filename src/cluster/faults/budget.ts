@@ -1,14 +1,13 @@
 /** How many requests may be tried again: a share of all, so that trouble is not multiplied. */
 
-export interface BudgetLimits {
+export const BUDGET_LIMITS = {
   /** Repeats that are always allowed within `windowMs`. */
-  least: number;
+  least: 10,
   /** And as a share of the requests within it. */
-  share: number;
-  windowMs: number;
-}
-
-export const BUDGET_LIMITS: BudgetLimits = { least: 10, share: 0.2, windowMs: 10_000 };
+  share: 0.2,
+  windowMs: 10_000,
+};
+export type BudgetLimits = typeof BUDGET_LIMITS;
 
 const SLICES = 10;
 

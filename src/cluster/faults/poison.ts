@@ -1,21 +1,15 @@
 /** Requests that end engines: known by the hash of their bodies, and refused after two deaths. */
 
-export interface PoisonLimits {
+export const POISON_LIMITS = {
   /** Engines that die before a body is refused. */
-  deaths: number;
-  /** How long it is refused, and how long a death is remembered. */
-  refuseMs: number;
-  /** How far the end of an engine and that of a request on it may lie apart. */
-  apartMs: number;
-  maxHashes: number;
-}
-
-export const POISON_LIMITS: PoisonLimits = {
   deaths: 2,
+  /** How long it is refused, and how long a death is remembered. */
   refuseMs: 600_000,
+  /** How far the end of an engine and that of a request on it may lie apart. */
   apartMs: 2000,
   maxHashes: 10_000,
 };
+export type PoisonLimits = typeof POISON_LIMITS;
 
 export interface Poison {
   /** By body, oldest death first: the engine runs that died of it, `deaths` at most. */
@@ -34,6 +28,11 @@ export interface Killer {
   deaths: number;
 }
 
+interface At {
+  now: number;
+  limits: PoisonLimits;
+}
+
 export function newPoison(): Poison {
   return { victims: new Map(), failed: [], crashes: new Map(), killers: [] };
 }
@@ -47,7 +46,7 @@ export function hasCrashed(poison: Poison, run: string): boolean {
 export function noteFailed(
   poison: Poison,
   failed: { hash: string; run: string },
-  at: { now: number; limits: PoisonLimits },
+  at: At,
 ): Killer | null {
   const { now, limits } = at;
   forgetOld(poison, at);
@@ -60,11 +59,7 @@ export function noteFailed(
 }
 
 /** An engine run has ended by itself. Gives the killers that this made. */
-export function noteCrash(
-  poison: Poison,
-  run: string,
-  at: { now: number; limits: PoisonLimits },
-): Killer[] {
+export function noteCrash(poison: Poison, run: string, at: At): Killer[] {
   if (poison.crashes.has(run)) return [];
   forgetOld(poison, at);
   poison.crashes.set(run, at.now);
@@ -77,30 +72,21 @@ export function noteCrash(
 }
 
 /** Whether an engine has died while it had this body, whichever of its requests killed it. */
-export function isSuspect(
-  poison: Poison,
-  hash: string,
-  { now, limits }: { now: number; limits: PoisonLimits },
-): boolean {
+export function isSuspect(poison: Poison, hash: string, { now, limits }: At): boolean {
   const victim = poison.victims.get(hash);
   return victim !== undefined && now - victim.at <= limits.refuseMs;
 }
 
 /** How many engines the body has killed, where it is refused for that; else 0. */
-export function deathsOf(
-  poison: Poison,
-  hash: string,
-  { now, limits }: { now: number; limits: PoisonLimits },
-): number {
-  const victim = poison.victims.get(hash);
-  if (victim === undefined || now - victim.at > limits.refuseMs) return 0;
-  return victim.runs.length >= limits.deaths ? victim.runs.length : 0;
+export function deathsOf(poison: Poison, hash: string, at: At): number {
+  const deaths = isSuspect(poison, hash, at) ? (poison.victims.get(hash)?.runs.length ?? 0) : 0;
+  return deaths >= at.limits.deaths ? deaths : 0;
 }
 
 function convict(
   poison: Poison,
   { hash, run }: { hash: string; run: string },
-  { now, limits }: { now: number; limits: PoisonLimits },
+  { now, limits }: At,
 ): Killer | null {
   const known = poison.victims.get(hash);
   const runs = known !== undefined && now - known.at <= limits.refuseMs ? known.runs : [];
@@ -116,7 +102,7 @@ function convict(
   return runs.length >= limits.deaths ? { hash, deaths: runs.length } : null;
 }
 
-function forgetOld(poison: Poison, { now, limits }: { now: number; limits: PoisonLimits }): void {
+function forgetOld(poison: Poison, { now, limits }: At): void {
   const { failed, crashes } = poison;
   const fresh = failed.findIndex(({ at }) => now - at <= limits.apartMs);
   failed.splice(0, fresh < 0 ? failed.length : fresh);

@@ -1,6 +1,7 @@
 /** Workers that take no new requests because an operator says so, and what follows from that. */
 
 import type { DrainOrder } from "../state/drain-order.ts";
+import { isServing } from "../state/catalog.ts";
 import type { Catalog, ClusterState, Lease, Worker } from "../state/state.ts";
 
 /** The order that keeps requests away from the worker now; null: there is none, or it is queued. */
@@ -64,7 +65,7 @@ export function lastReplicas(
   const found: LastReplica[] = [];
   for (const [name, replicas] of offers.flatMap((catalog) => [...catalog])) {
     const ready = new Set(
-      replicas.filter(({ state }) => isReady(state)).map(({ worker }) => worker.id),
+      replicas.filter(({ state }) => isServing(state)).map(({ worker }) => worker.id),
     );
     for (const workerId of workerIds) {
       if (!ready.has(workerId)) continue;
@@ -75,9 +76,4 @@ export function lastReplicas(
     }
   }
   return found;
-}
-
-/** A busy replica is one that serves. */
-function isReady(state: string): boolean {
-  return state === "ready" || state === "overloaded";
 }

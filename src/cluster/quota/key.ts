@@ -57,14 +57,13 @@ export interface KeyLimiter {
   readonly size: number;
 }
 
-export interface KeyLimiterOptions {
+export const KEY_LIMITER_DEFAULTS = {
   /** What a minute is. */
-  minuteMs: number;
+  minuteMs: 60_000,
   /** After how long a slot, or what running requests have set aside, may be free again. */
-  retryMs: number;
-}
-
-export const KEY_LIMITER_DEFAULTS: KeyLimiterOptions = { minuteMs: 60_000, retryMs: 1000 };
+  retryMs: 1000,
+};
+export type KeyLimiterOptions = typeof KEY_LIMITER_DEFAULTS;
 
 interface KeyState {
   readonly requests: Window;
@@ -172,16 +171,11 @@ function needOf({ tokensPerMinute }: KeyLimits, { prompt, answer }: LimitAsk): n
 }
 
 function denialOf(
-  {
-    state,
-    limits,
-    ask,
-    need,
-    retryMs,
-  }: { state: KeyState; limits: KeyLimits; ask: LimitAsk; need: number; retryMs: number },
+  on: { state: KeyState; limits: KeyLimits; ask: LimitAsk; need: number; retryMs: number },
   now: number,
 ): Pick<Denied, "limit" | "retryAfterMs"> | null {
-  const { requestsPerMinute, tokensPerMinute, concurrency, tokensPerDay } = limits;
+  const { state, ask, need, retryMs } = on;
+  const { requestsPerMinute, tokensPerMinute, concurrency, tokensPerDay } = on.limits;
   if (tokensPerDay !== null && state.usedToday + state.held >= tokensPerDay) {
     const isUsedUp = state.usedToday >= tokensPerDay;
     return { limit: "tokensPerDay", retryAfterMs: isUsedUp ? null : retryMs };

@@ -10,24 +10,17 @@ export interface PrefillSpeed {
   observe(missTokens: number, ttftMs: number): void;
 }
 
-export interface SpeedLimits {
+const SPEED_LIMITS = {
   /** What is assumed of an engine that nothing is known of. */
-  initial: number;
-  min: number;
-  max: number;
-  /** Prompts below this say nothing of speed, since all else takes longer. */
-  minTokens: number;
-  /** Prompts below this say how long all else takes. */
-  shortTokens: number;
-}
-
-const SPEED_LIMITS: SpeedLimits = {
   initial: 15_000,
   min: 500,
   max: 200_000,
+  /** Prompts below this say nothing of speed, since all else takes longer. */
   minTokens: 2000,
+  /** Prompts below this say how long all else takes. */
   shortTokens: 200,
 };
+export type SpeedLimits = typeof SPEED_LIMITS;
 
 /** The last short prompts whose median is what an engine takes beside reading. */
 const SHORT_SAMPLES = 15;

@@ -81,13 +81,12 @@ const MIN_CLAIM_BYTES = 2048;
  */
 const MAX_WRONG = 16;
 
-export interface MemoryLimits {
+const MEMORY_LIMITS = {
   /** Those not used for the longest time are forgotten. */
-  maxEngines: number;
-  maxModels: number;
-}
-
-const MEMORY_LIMITS: MemoryLimits = { maxEngines: 8192, maxModels: 4096 };
+  maxEngines: 8192,
+  maxModels: 4096,
+};
+export type MemoryLimits = typeof MEMORY_LIMITS;
 
 /** `restMs`: how long the index may still speak of an engine that is gone. */
 export function createRoutingMemory(

@@ -67,15 +67,14 @@ export interface PrefixIndex {
   readonly memoryBytes: number;
 }
 
-export interface PrefixIndexOptions {
-  /** How many prefixes are known at most; a power of two. 20 bytes each. */
-  slots: number;
-  /** Prefixes that were not sent for so long do not count. */
-  maxAgeMs: number;
-}
-
 /** 21 MB; caches of engines turn over within minutes. */
-export const PREFIX_INDEX_DEFAULTS: PrefixIndexOptions = { slots: 2 ** 20, maxAgeMs: 600_000 };
+export const PREFIX_INDEX_DEFAULTS = {
+  /** How many prefixes are known at most; a power of two. 20 bytes each. */
+  slots: 2 ** 20,
+  /** Prefixes that were not sent for so long do not count. */
+  maxAgeMs: 600_000,
+};
+export type PrefixIndexOptions = typeof PREFIX_INDEX_DEFAULTS;
 
 /** Slots in which a key may lie; the oldest of them gives way to a new one. */
 const WINDOW = 8;

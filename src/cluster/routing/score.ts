@@ -3,19 +3,17 @@
 import type { Replica } from "../state/state.ts";
 import { cleanLine } from "../../util/text.ts";
 
-/** How the parts are weighed. */
-export interface ScoreTuning {
-  /** Seconds that one more running request costs those that run beside it. */
-  g: number;
-  /** How much the reading of a prompt weighs that another replica would not have to read. */
-  k: number;
-}
-
 /**
- * Too large a `g` is as bad as no affinity, too small a one lets one shared prompt skew the fleet;
+ * How the parts are weighed. Too large a `g` is as bad as no affinity, too small a one lets one shared prompt skew the fleet;
  * `k` = 1 is four to six times worse under overload. `scripts/bench.ts routing` shows it.
  */
-export const SCORE_TUNING: ScoreTuning = { g: 0.1, k: 8 };
+export const SCORE_TUNING = {
+  /** Seconds that one more running request costs those that run beside it. */
+  g: 0.1,
+  /** How much the reading of a prompt weighs that another replica would not have to read. */
+  k: 8,
+};
+export type ScoreTuning = typeof SCORE_TUNING;
 
 /** How a replica stands to a request. */
 export interface ScoreInput {

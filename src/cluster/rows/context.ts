@@ -42,6 +42,13 @@ export function most(values: readonly (number | null)[]): number | null {
   return some.length === 0 ? null : Math.max(...some);
 }
 
+/** How often each stands there. */
+export function tally(names: Iterable<string>): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return counts;
+}
+
 export function percent(share: number | null): number | null {
   return share === null ? null : Math.round(share * 1000) / 10;
 }

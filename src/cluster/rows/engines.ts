@@ -5,13 +5,15 @@ import type { EngineRow, ReplicaRow } from "../../protocol/watch-rows.ts";
 import { effectiveState } from "../state/candidates.ts";
 import { replicasOf, serviceReplicaOf } from "../state/catalog.ts";
 import { loadOf } from "../state/load.ts";
-import type { ClusterState, Engine, Worker } from "../state/state.ts";
-import { ageOf, percent, type RowContext } from "./context.ts";
+import type { Engine, Worker } from "../state/state.ts";
+import { ageOf, percent, type RowContext, tally } from "./context.ts";
 import { badness, engineState, progressOf, workerState } from "./state.ts";
 
 /** Gives rows of engines, all of one moment. */
 export function engineRows(context: RowContext): (worker: Worker, engine: Engine) => EngineRow {
-  const inFlight = leasesByReplica(context.state);
+  const inFlight = tally(
+    context.state.leases.values().map(({ engineKey, model }) => replicaKey(engineKey, model)),
+  );
   return (worker, engine) => engineRow(context, { worker, engine, inFlight });
 }
 
@@ -90,15 +92,6 @@ function replicaRows(
         ? (inFlight.get(replicaKey(engine.key, replica.card.id)) ?? 0)
         : engine.inFlight,
   }));
-}
-
-function leasesByReplica(state: ClusterState): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { engineKey, model } of state.leases.values()) {
-    const key = replicaKey(engineKey, model);
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return counts;
 }
 
 function replicaKey(engineKey: string, model: string): string {

@@ -3,9 +3,9 @@
 import type { ModelRow, RowState } from "../../protocol/watch-rows.ts";
 import { effectiveState } from "../state/candidates.ts";
 import { queueDepths } from "../state/queue.ts";
-import { serviceCatalog } from "../state/catalog.ts";
-import type { Catalog, ClusterState, Replica, ReplicaState } from "../state/state.ts";
-import { most, type RowContext } from "./context.ts";
+import { isServing, serviceCatalog } from "../state/catalog.ts";
+import type { Catalog, Replica } from "../state/state.ts";
+import { most, type RowContext, tally } from "./context.ts";
 import { engineRows } from "./engines.ts";
 
 /** One row for each model and each alias, sorted by name. */
@@ -22,7 +22,7 @@ export function serviceRows(context: RowContext): ModelRow[] {
 }
 
 function offerRows(context: RowContext, offers: Catalog): ModelRow[] {
-  const inFlight = leasesByModel(context.state);
+  const inFlight = tally(context.state.leases.values().map(({ model }) => model));
   const queued = queueDepths(context.state.queue);
   return [...offers].map(([name, replicas]) =>
     modelRow(context, {
@@ -54,7 +54,7 @@ function modelRow(
     (replica) => effectiveState(context.state, replica, context.now).state,
   );
   const count = (wanted: string) => states.filter((one) => one === wanted).length;
-  const ready = states.filter(isPickable).length;
+  const ready = states.filter(isServing).length;
   const starting = count("starting");
   return {
     name,
@@ -114,15 +114,4 @@ function aliasRow(name: string, models: readonly string[], known: Map<string, Mo
     error_ratio: null,
     engines: null,
   };
-}
-
-function leasesByModel(state: ClusterState): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { model } of state.leases.values()) counts.set(model, (counts.get(model) ?? 0) + 1);
-  return counts;
-}
-
-/** One that is overloaded is picked where no other is free. */
-function isPickable(state: ReplicaState): boolean {
-  return state === "ready" || state === "overloaded";
 }

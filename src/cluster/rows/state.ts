@@ -1,6 +1,6 @@
 /** What a worker, an engine or a model is in, in one word and a few more. */
 
-import type { RowState } from "../../protocol/watch-rows.ts";
+import { type RowState, STATE_MARKS } from "../../protocol/watch-rows.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 import type { Engine, Worker } from "../state/state.ts";
@@ -11,18 +11,7 @@ export interface StateWords {
 }
 
 /** Worst first: the order of `problems`, and which of several engines a worker shows. */
-const WORST_FIRST: readonly RowState[] = [
-  "lost",
-  "failed",
-  "stale",
-  "unhealthy",
-  "suspect",
-  "starting",
-  "draining",
-  "drained",
-  "ready",
-  "left",
-];
+const WORST_FIRST = Object.keys(STATE_MARKS);
 
 export function badness(state: RowState): number {
   return WORST_FIRST.indexOf(state);

@@ -8,7 +8,7 @@ import {
   type WorkerRow,
 } from "../../protocol/watch-rows.ts";
 import { badness } from "./state.ts";
-import type { Throughput } from "./context.ts";
+import { mean, sum, tally, type Throughput } from "./context.ts";
 
 /** What passes through all of it, and what rows do not hold. */
 export interface ClusterThroughput extends Throughput {
@@ -42,8 +42,8 @@ export function totalsOf(
     gpus: gpuTotals(here),
     models: { total: own.length, ready: own.filter(({ ready }) => ready > 0).length },
     replicas: {
-      total: own.reduce((sum, { replicas }) => sum + replicas, 0),
-      ready: own.reduce((sum, { ready }) => sum + ready, 0),
+      total: sum(own.map(({ replicas }) => replicas)) ?? 0,
+      ready: sum(own.map(({ ready }) => ready)) ?? 0,
     },
     requests_per_s: throughput.requestsPerS,
     input_tokens_per_s: throughput.inputTokensPerS,
@@ -62,26 +62,19 @@ export function totalsOf(
 function gpuTotals(workers: readonly WorkerRow[]): TotalsJson["gpus"] {
   const all = workers.flatMap(({ gpus }) => gpus);
   const ready = workers.filter(({ state }) => state === "ready");
-  const total = (of: (gpu: (typeof all)[number]) => number | null) => {
-    const known = all.map(of).filter((value) => value !== null);
-    return known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0);
-  };
-  const busy = all.map(({ util_pct }) => util_pct).filter((value) => value !== null);
   return {
     total: all.length,
-    ready: ready.reduce((sum, { gpus }) => sum + gpus.length, 0),
+    ready: ready.flatMap(({ gpus }) => gpus).length,
     name: commonest(all.map(({ name }) => name)),
-    util_pct: busy.length === 0 ? null : busy.reduce((sum, value) => sum + value, 0) / busy.length,
-    mem_used_bytes: total(({ mem_used_bytes }) => mem_used_bytes),
-    mem_total_bytes: total(({ mem_total_bytes }) => mem_total_bytes),
-    power_w: total(({ power_w }) => power_w),
+    util_pct: mean(all.map(({ util_pct }) => util_pct)),
+    mem_used_bytes: sum(all.map(({ mem_used_bytes }) => mem_used_bytes)),
+    mem_total_bytes: sum(all.map(({ mem_total_bytes }) => mem_total_bytes)),
+    power_w: sum(all.map(({ power_w }) => power_w)),
   };
 }
 
 function commonest(names: readonly string[]): string | null {
-  const counts = new Map<string, number>();
-  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
-  const [best] = [...counts].sort((a, b) => b[1] - a[1]);
+  const [best] = [...tally(names)].sort((a, b) => b[1] - a[1]);
   return best?.[0].replace(/^(?:NVIDIA|AMD)\s+/i, "") ?? null;
 }
 

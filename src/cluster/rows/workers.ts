@@ -4,7 +4,7 @@ import type { DrainRow, WorkerDetail, WorkerRow } from "../../protocol/watch-row
 import type { DrainOrder } from "../state/drain-order.ts";
 import { loadOf } from "../state/load.ts";
 import type { ClusterState, Engine, Worker } from "../state/state.ts";
-import { ageOf, mean, most, percent, type RowContext, sum } from "./context.ts";
+import { ageOf, mean, most, percent, type RowContext, sum, tally } from "./context.ts";
 import { engineRows, namesOf, routeOf } from "./engines.ts";
 import { gpuDetail, gpuRow, hostRow } from "./hardware.ts";
 import { workerState } from "./state.ts";
@@ -74,9 +74,7 @@ export function workerDetails(context: RowContext): WorkerDetail[] {
 }
 
 function modelsOf(engines: readonly Engine[]): WorkerRow["models"] {
-  const counts = new Map<string, number>();
-  for (const name of engines.flatMap(namesOf)) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return [...counts].map(([name, count]) => ({ name, engines: count }));
+  return [...tally(engines.flatMap(namesOf))].map(([name, count]) => ({ name, engines: count }));
 }
 
 /** Of the engine that has run longest without a break. */

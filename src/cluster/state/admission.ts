@@ -1,7 +1,7 @@
 /** Who may join: versions, takeovers, names, limits. */
 
 import type { ErrorCode } from "../../protocol/errors.ts";
-import { type Hello, MIN_PROTOCOL, PROTOCOL } from "../../protocol/messages.ts";
+import { type Hello, MIN_PROTOCOL, PROTOCOL, type Refusal } from "../../protocol/messages.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 import { endRun, forget } from "./registry.ts";
@@ -16,11 +16,8 @@ const WORKER_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
 const WORKER_ID = /^[0-9a-z-]{8,64}$/;
 
 /** A session that is not accepted. */
-export interface RefusedJoin {
+export interface RefusedJoin extends Refusal {
   code: ErrorCode;
-  reason: string;
-  hint: string;
-  retry: boolean;
 }
 
 export type JoinResult =
@@ -113,23 +110,12 @@ function refuse(refusal: RefusedJoin): JoinResult {
 
 /** Whether worker and head have no version of the contract in common. */
 export function refuseVersion(hello: Hello): RefusedJoin | null {
-  if (hello.minProtocol > PROTOCOL) {
-    return {
-      code: "version_unsupported",
-      reason: `the worker (${hello.version}) is newer than this head understands`,
-      hint: "update llmnode on the head",
-      retry: false,
-    };
-  }
-  if (hello.protocol < MIN_PROTOCOL) {
-    return {
-      code: "version_unsupported",
-      reason: `the worker (${hello.version}) is older than this head understands`,
-      hint: "update llmnode on the worker",
-      retry: false,
-    };
-  }
-  return null;
+  const isNewer = hello.minProtocol > PROTOCOL;
+  if (!isNewer && hello.protocol >= MIN_PROTOCOL) return null;
+  const age = isNewer ? "newer" : "older";
+  const reason = `the worker (${hello.version}) is ${age} than this head understands`;
+  const hint = `update llmnode on the ${isNewer ? "head" : "worker"}`;
+  return { code: "version_unsupported", reason, hint, retry: false };
 }
 
 function refuseSecondRun(

@@ -10,14 +10,9 @@ import type {
   Worker,
 } from "./state.ts";
 
-interface Cached {
-  revision: number;
-  catalog: Catalog;
-}
-
 /** The catalog of a cluster, built again only when something changed. */
 export function createCatalogReader(state: ClusterState): () => Catalog {
-  let cached: Cached | null = null;
+  let cached: { revision: number; catalog: Catalog } | null = null;
   return () => {
     if (cached?.revision !== state.revision) {
       cached = { revision: state.revision, catalog: buildCatalog(state) };
@@ -68,6 +63,11 @@ function catalogOf(
     }
   }
   return catalog;
+}
+
+/** One that is overloaded is picked where no other is free. */
+export function isServing(state: ReplicaState): boolean {
+  return state === "ready" || state === "overloaded";
 }
 
 /** What nothing is known of but its name. */

@@ -22,7 +22,9 @@ export function findWorker(state: ClusterState, word: string): Worker | null {
 
 /** As `findWorker`, for acting on it. Throws `worker_not_found`. */
 export function workerNamed(state: ClusterState, word: string): Worker {
-  return findWorker(state, word) ?? fail(workerNotFound(word));
+  const worker = findWorker(state, word);
+  if (!worker) throw workerNotFound(word);
+  return worker;
 }
 
 /**
@@ -48,8 +50,4 @@ export function workerMeant(state: ClusterState, word: string): Worker {
 export function workerNotFound(word: string): LlmnodeError {
   const subject = cleanLine(word, 80);
   return new LlmnodeError("worker_not_found", `there is no worker ${subject}`, { subject });
-}
-
-function fail(error: LlmnodeError): never {
-  throw error;
 }

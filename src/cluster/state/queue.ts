@@ -2,19 +2,14 @@
 
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 
-export interface QueueLimits {
+export const QUEUE_LIMITS = {
   /** Requests that may wait for one model, and the bytes of their bodies. */
-  maxWaiting: number;
-  maxWaitingBytes: number;
-  /** Requests that may wait in all: names of models come from clients. */
-  maxWaitingInAll: number;
-}
-
-export const QUEUE_LIMITS: QueueLimits = {
   maxWaiting: 256,
   maxWaitingBytes: 64 * 1024 * 1024,
+  /** Requests that may wait in all: names of models come from clients. */
   maxWaitingInAll: 16_384,
 };
+export type QueueLimits = typeof QUEUE_LIMITS;
 
 export interface Waiter {
   readonly id: number;
@@ -175,16 +170,9 @@ function groupOf({ service, model, worker }: ReplicaRequest): string {
 /** The newest of who takes the most room: one who asks for much is not to push others out. */
 function shedFrom(
   queue: Queue,
-  {
-    group,
-    newcomer,
-    limits,
-  }: {
-    group: Group;
-    newcomer: Waiter;
-    limits: QueueLimits;
-  },
+  at: { group: Group; newcomer: Waiter; limits: QueueLimits },
 ): Waiter[] {
+  const { group, newcomer, limits } = at;
   const shed: Waiter[] = [];
   const shedBy = (sizeOf: (line: readonly Waiter[]) => number) => {
     let largest = group.lines.get(newcomer.request.caller) ?? [];

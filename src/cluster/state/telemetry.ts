@@ -12,34 +12,16 @@ export interface Hardware {
   gpuProblem: string | null;
 }
 
-export interface HostReading {
-  cpuPercent: number | null;
-  memoryUsedBytes: number | null;
-  memoryBytes: number | null;
-  diskFreeBytes: number | null;
-  netRxBytesPerS: number | null;
-  netTxBytesPerS: number | null;
+/** What a message says, checked: null is unknown. */
+type Reading<T> = {
+  [K in Exclude<keyof T, "ageMs">]-?: undefined extends T[K] ? number | null : T[K];
+} & {
   /** When it was measured, by the head's clock. */
   at: number;
-}
+};
 
-export interface GpuReading {
-  uuid: string;
-  index: number;
-  name: string;
-  utilizationPercent: number | null;
-  memoryUsedBytes: number | null;
-  memoryTotalBytes: number | null;
-  powerWatts: number | null;
-  powerLimitWatts: number | null;
-  temperatureCelsius: number | null;
-  /** Shares the machine's memory: the memory figures are the machine's. */
-  unified: boolean;
-  migParent: string | null;
-  /** What the worker's engine has of its memory. */
-  engineMemoryBytes: number | null;
-  at: number;
-}
+export type HostReading = Reading<HostTelemetry>;
+export type GpuReading = Omit<Reading<GpuTelemetry>, "migParent"> & { migParent: string | null };
 
 /** More are not kept of a worker. */
 const MAX_GPUS = 64;

@@ -4,14 +4,13 @@ import type { Lease } from "../request/lease.ts";
 import type { Payload } from "../request/payload.ts";
 import type { Route } from "../request/routes.ts";
 
-export interface AbandonLimits {
+export const ABANDON_LIMITS = {
   /** How long SGLang may take to hear it. */
-  timeoutMs: number;
+  timeoutMs: 2000,
   /** Calls at once; what comes on top is left to SGLang's own notice. */
-  maxCalls: number;
-}
-
-export const ABANDON_LIMITS: AbandonLimits = { timeoutMs: 2000, maxCalls: 256 };
+  maxCalls: 256,
+};
+export type AbandonLimits = typeof ABANDON_LIMITS;
 
 /** Best effort: never throws, and is not waited for. */
 export type Abandon = (lease: Lease, name: string) => void;

@@ -89,14 +89,14 @@ export async function attempt(
     });
     let sent = job.payload.content({ target: job.target, askUsage, name });
     let response = await send(lease, upstream(sent), job.payload);
-    let failure = isGood(response) ? null : await failureOf(response, options, job.route);
+    let failure = response.ok ? null : await failureOf(response, options, job.route);
     let askedUsage = askUsage;
     if (failure && askUsage && refusesStreamOptions(failure)) {
       job.refusesUsage.add(lease.engineRun);
       askedUsage = false;
       sent = job.payload.content({ target: job.target, askUsage: false, name });
       response = await send(lease, upstream(sent), job.payload);
-      failure = isGood(response) ? null : await failureOf(response, options, job.route);
+      failure = response.ok ? null : await failureOf(response, options, job.route);
     }
     record.status = response.status;
     if (failure) {
@@ -131,10 +131,6 @@ function scopeFor(
     subject: "engine",
     onAbandoned: name === null ? undefined : () => job.abandon(lease, name),
   });
-}
-
-function isGood({ status }: Response): boolean {
-  return status >= 200 && status < 300;
 }
 
 async function failureOf(
@@ -264,10 +260,7 @@ function wholeAnswer(
 
 function breakReason({ request }: AttemptJob, scope: AttemptScope): LlmnodeError {
   if (request.signal.aborted) return goneBecause(request.signal);
-  return scope.isLate() ? tooLate() : brokenStream();
-}
-
-function brokenStream(): LlmnodeError {
+  if (scope.isLate()) return tooLate();
   return new LlmnodeError("upstream_broken", "The engine died before its answer was complete.");
 }
 

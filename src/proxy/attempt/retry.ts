@@ -6,25 +6,18 @@ import { type AttemptFailure, failureOf } from "../answer/failure.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
 
-export interface RetryOptions {
+export const RETRY_DEFAULTS = {
   /** Tries that may fail at engines; what the head moves and what meets no room does not count. */
-  maxAttempts: number;
-  /** Takes a place in the budget for repeated requests; false when it is used up. */
-  mayRetry: () => boolean;
-  /** How long a request goes on looking for an engine that has room. */
-  roomTimeoutMs: number;
-  /** The first pause once every engine has been found busy; each further one is twice as long. */
-  backoffMs: number;
-  maxBackoffMs: number;
-}
-
-export const RETRY_DEFAULTS: RetryOptions = {
   maxAttempts: 3,
-  mayRetry: () => true,
+  /** Takes a place in the budget for repeated requests; false when it is used up. */
+  mayRetry: (): boolean => true,
+  /** How long a request goes on looking for an engine that has room. */
   roomTimeoutMs: 60_000,
+  /** The first pause once every engine has been found busy; each further one is twice as long. */
   backoffMs: 50,
   maxBackoffMs: 2000,
 };
+export type RetryOptions = typeof RETRY_DEFAULTS;
 
 /** Refusals that stand, whatever engines have said before. */
 const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["engine_crashed", "shutting_down"]);
@@ -39,29 +32,14 @@ interface Failed {
   repeatable: boolean;
 }
 
-export interface RetryState extends Disposable {
-  /** What the tries so far mean for the next one. */
-  constraints(): Pick<ReplicaRequest, "exclude" | "minContext">;
-  /** Ends the wait for a replica: with the client, or when there was no room for too long. */
-  signal(): CancelSignal;
-  /** The head has taken the request away from there. */
-  moved(lease: Lease): void;
-  /** Whether to try again, told when it is time to. Throws `client_gone`. */
-  shouldRetry(failed: Failed): Promise<boolean>;
-  /** What the client gets when no replica is to be had for that reason; throws that where it says more. */
-  refused(error: unknown): AttemptFailure;
-  /** What the client gets when nothing is tried again. */
-  failure(): AttemptFailure;
-}
-
 export function createRetryState(options: RetryOptions, client: CancelSignal): RetryState {
-  return new RetryAccount(options, client);
+  return new RetryState(options, client);
 }
 
 const NONE: readonly string[] = [];
 
 /** A class, and its sets made when something fails: nearly every request has one try, and it is fine. */
-class RetryAccount implements RetryState {
+export class RetryState implements Disposable {
   readonly #options: RetryOptions;
   readonly #client: CancelSignal;
   #exclude: readonly string[] = NONE;
@@ -86,16 +64,18 @@ class RetryAccount implements RetryState {
     this.#pauseMs = options.backoffMs;
   }
 
+  /** What the tries so far mean for the next one. */
   constraints(): Pick<ReplicaRequest, "exclude" | "minContext"> {
     return { exclude: this.#exclude, minContext: this.#minContext };
   }
 
+  /** Ends the wait for a replica: with the client, or when there was no room for too long. */
   signal(): CancelSignal {
     if (this.#room === null) return this.#client;
     return AbortSignal.any([abortSignalOf(this.#client), this.#room.signal]);
   }
 
-  // The head gives out no engine that it takes requests from; one that is well again may be the
+  // The head has taken the request away. It gives out no engine that it takes requests from; one that is well again may be the
   // last. What happens twice there may go on for ever.
   moved({ engine }: Lease): void {
     this.#left ??= new Set();
@@ -103,6 +83,7 @@ class RetryAccount implements RetryState {
     else this.#left.add(engine);
   }
 
+  /** Whether to try again, told when it is time to. Throws `client_gone`. */
   async shouldRetry({ lease, failure, repeatable }: Failed): Promise<boolean> {
     // What an engine has said of the request is worth more than another's broken connection.
     const isWord = this.#latest?.outcome === "rejected" && failure.status === null;
@@ -123,6 +104,7 @@ class RetryAccount implements RetryState {
     return this.#mayHelp(failure, lease) && repeatable && !isLast && this.#options.mayRetry();
   }
 
+  /** What the client gets when no replica is to be had for that reason; throws that where it says more. */
   refused(error: unknown): AttemptFailure {
     if (this.#client.aborted) throw clientGone();
     const latest = this.#latest;
@@ -134,6 +116,7 @@ class RetryAccount implements RetryState {
     return latest;
   }
 
+  /** What the client gets when nothing is tried again. */
   failure(): AttemptFailure {
     if (this.#latest === null) throw new Error("nothing has failed");
     return this.#lastly(this.#latest);

@@ -2,8 +2,8 @@
 
 import { send } from "../attempt/send.ts";
 import { clientGone } from "../request/client-request.ts";
-import { type Trace, traceparentOf } from "../../util/traceparent.ts";
-import { type AttemptOptions } from "../attempt/attempt.ts";
+import { traceparentOf } from "../../util/traceparent.ts";
+import type { AttemptJob, AttemptOptions } from "../attempt/attempt.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import { type Attempted, type AttemptScope, outcomeOf, startScope } from "../attempt/scope.ts";
 import type { Lease } from "../request/lease.ts";
@@ -13,19 +13,16 @@ import type { ServiceBody } from "./body.ts";
 import { createStreamWatch, type StreamWatch } from "../record/stream-watch.ts";
 import type { UpstreamRequest } from "../request/upstream.ts";
 
-export interface ServiceJob {
+export interface ServiceJob extends Pick<
+  AttemptJob,
+  "path" | "requestId" | "startedAt" | "now" | "trace"
+> {
   request: Request;
-  path: string;
-  requestId: string;
   /** Whether the client's credential is one of the head's. */
   hidesKey: boolean;
-  /** When the request arrived, by `now`. */
-  startedAt: number;
   body: ServiceBody;
   /** Whether the service may get it twice. */
   mayRepeat: boolean;
-  now: () => number;
-  trace: Trace | null;
   /** The head of the answer is here. */
   onAnswer: () => void;
   /** The answer has been passed on, or its passing on has ended. */
