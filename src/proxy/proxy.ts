@@ -5,7 +5,7 @@ import { type Abandon, ABANDON_LIMITS, createAbandon } from "./attempt/abandon.t
 import type { Admission, Admit } from "./record/admission.ts";
 import { factsOf, NO_ADMISSION, withAdmission } from "./record/admission.ts";
 import { aliasError, type Aliases, targetAt } from "./request/aliases.ts";
-import { type AttemptJob, attempt } from "./attempt/attempt.ts";
+import { ATTEMPT_DEFAULTS, type AttemptJob, attempt } from "./attempt/attempt.ts";
 import { cancellable, clientGone, goneBecause } from "./request/client-request.ts";
 import type { AttemptFailure } from "./answer/failure.ts";
 import type { ReplicaRequest } from "../protocol/replica-request.ts";
@@ -56,16 +56,11 @@ export interface ProxyOptions extends ServiceOptions {
 
 export const PROXY_DEFAULTS = {
   ...RETRY_DEFAULTS,
+  ...ATTEMPT_DEFAULTS,
   resume: RESUME_DEFAULTS,
   aliases: (() => null) as Aliases,
   prefixMatters: (_model: string) => true,
-  wholeAnswerBytes: 256 * 1024,
-  errorBodyBytes: 64 * 1024,
-  tailBytes: 64 * 1024,
   firstKeepAliveMs: 50_000,
-  keepAliveMs: 15_000,
-  slowClientMs: 60_000,
-  totalTimeoutMs: null as number | null,
   infoHeaders: true,
   logBodies: false,
   traced: false,

@@ -16,6 +16,7 @@ import {
   type AttemptScope,
   type Resumable,
   type BegunAnswer,
+  type Source,
   outcomeOf,
   startScope,
   tooLate,
@@ -30,18 +31,19 @@ import type { Route } from "../request/routes.ts";
 import { createStreamWatch, type StreamWatch } from "../record/stream-watch.ts";
 import type { BodyContent, UpstreamRequest } from "../request/upstream.ts";
 
-export interface AttemptOptions {
+export const ATTEMPT_DEFAULTS = {
   /** An answer of known length up to this is taken whole before the client gets any of it. */
-  wholeAnswerBytes: number;
+  wholeAnswerBytes: 256 * 1024,
   /** How much of an engine's error is read. */
-  errorBodyBytes: number;
+  errorBodyBytes: 64 * 1024,
   /** How much of a stream's end is kept for accounting. */
-  tailBytes: number;
-  keepAliveMs: number;
-  slowClientMs: number;
+  tailBytes: 64 * 1024,
+  keepAliveMs: 15_000,
+  slowClientMs: 60_000,
   /** How long a request may take in all; null: as long as it likes. */
-  totalTimeoutMs: number | null;
-}
+  totalTimeoutMs: null as number | null,
+};
+export type AttemptOptions = typeof ATTEMPT_DEFAULTS;
 
 export interface AttemptJob {
   request: ClientRequest;
@@ -145,11 +147,9 @@ async function failureOf(
   );
 }
 
-interface Answering {
+interface Answering extends Source {
   options: AttemptOptions;
   job: AttemptJob;
-  lease: Lease;
-  scope: AttemptScope;
   response: Response;
   /** The body that it answers. */
   sent: BodyContent;

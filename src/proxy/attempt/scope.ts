@@ -62,7 +62,6 @@ export interface ScopeOptions {
   /** When the request arrived, by `now`. */
   startedAt: number;
   now: () => number;
-  /** How long a request may take in all; null: as long as it likes. */
   totalTimeoutMs: number | null;
   /** What is asked, in words for the client. */
   subject: "engine" | "service";

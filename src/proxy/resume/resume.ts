@@ -9,32 +9,24 @@ import type { ChunkReader } from "../answer/relay.ts";
 import { type AnswerSoFar, failureAt, readAnswer } from "./answer.ts";
 import { type ResumableBody, readResumable, resumeKindOf } from "./body.ts";
 import { keep, type Kept } from "./memory.ts";
-import { RESUME_KINDS, type ResumeAttempts, search } from "./search.ts";
+import { RESUME_KINDS, type ResumeAttempts, type Search, search } from "./search.ts";
 import { bytesReader, closingFrames } from "./splice.ts";
 
-export interface ResumeSettings {
+export const RESUME_DEFAULTS = {
   /** `off`: no stream is ever continued. */
-  mode: "auto" | "off";
+  mode: "auto" as "auto" | "off",
   /** How large the body of a request may be that is kept for it. */
-  maxBodyBytes: number;
-  /** How much of an answer is kept. */
-  maxAnswerBytes: number;
-  /** All that is kept for all requests at once. */
-  maxHeldBytes: number;
-  /** How long after a break the first data of another replica is waited for. */
-  timeoutMs: number;
-  /** Replicas that are asked; all but the last one had no room, or could not be reached. */
-  maxTries: number;
-}
-
-export const RESUME_DEFAULTS: ResumeSettings = {
-  mode: "auto",
   maxBodyBytes: 1024 * 1024,
+  /** How much of an answer is kept. */
   maxAnswerBytes: 1024 * 1024,
+  /** All that is kept for all requests at once. */
   maxHeldBytes: 256 * 1024 * 1024,
+  /** How long after a break the first data of another replica is waited for. */
   timeoutMs: 30_000,
+  /** Replicas that are asked; all but the last one had no room, or could not be reached. */
   maxTries: 3,
 };
+export type ResumeSettings = typeof RESUME_DEFAULTS;
 
 /** An answer that begins, with the request that it is for. */
 export interface ResumeStart extends BegunAnswer, ResumeAttempts {
@@ -68,12 +60,9 @@ export function createResumes(
   };
 }
 
-interface Shared {
+interface Shared extends Pick<Search, "acquire" | "now" | "refusing"> {
   settings: ResumeSettings;
-  acquire: Acquire;
-  now: () => number;
   budget: BodyBudget;
-  refusing: Set<string>;
 }
 
 function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resumable {

@@ -136,10 +136,8 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
   }
 }
 
-interface Trying {
-  lease: Lease;
+interface Trying extends Source {
   record: AttemptRecord;
-  scope: AttemptScope;
 }
 
 /** Null where the engine would not go on rightly. Throws what the way throws. */

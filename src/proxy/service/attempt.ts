@@ -5,7 +5,7 @@ import { clientGone } from "../request/client-request.ts";
 import { traceparentOf } from "../../util/traceparent.ts";
 import type { AttemptJob, AttemptOptions } from "../attempt/attempt.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
-import { type Attempted, type AttemptScope, outcomeOf, startScope } from "../attempt/scope.ts";
+import { type Attempted, outcomeOf, type Source, startScope } from "../attempt/scope.ts";
 import type { Lease } from "../request/lease.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import { relay } from "../answer/relay.ts";
@@ -81,10 +81,8 @@ async function sendToService(
   return await send(lease, request, { repeatable: true });
 }
 
-interface Answering {
+interface Answering extends Source {
   job: ServiceJob;
-  lease: Lease;
-  scope: AttemptScope;
   response: Response;
 }
 
