@@ -1,7 +1,6 @@
 /** The head's side towards clients: the proxy and the API, with their log, metrics and traces. */
 
 import { isKnownModel } from "../cluster/state/registry.ts";
-import type { ClusterState } from "../cluster/state/state.ts";
 import { createBodyBudget } from "../proxy/request/body.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../proxy/proxy.ts";
 import { RESUME_DEFAULTS } from "../proxy/resume/resume.ts";
@@ -12,34 +11,27 @@ import type { Access } from "./access/access.ts";
 import { type Api, type ApiOptions, createApi } from "./api/api.ts";
 import { ownRoutes } from "./api/own-routes.ts";
 import { createRouteTable, type HeadRoute } from "./http/route-table.ts";
-import type { EventNotes } from "./events/notes.ts";
 import type { Events } from "./events/events.ts";
 import { createAddressLimit, createAdmit } from "./quota/limits.ts";
 import { createLogService, type LogService } from "./api/logs.ts";
 import { createMetrics } from "./metrics/metrics.ts";
 import type { KeyMetrics } from "./metrics/keys.ts";
 import { createOllamaLists } from "./api/ollama-lists.ts";
-import type { HeadOptions, HeadSettings } from "./options.ts";
+import type { HeadOptions } from "./options.ts";
 import { createResponseOrigins } from "./dispatch/response-origins.ts";
 import { createRequestLog } from "./metrics/request-log.ts";
 import { createViews, type Views } from "./watch/views.ts";
 import { viewRoutes } from "./watch/views-api.ts";
 import type { Usage } from "./quota/usage.ts";
-import type { WorkerSide } from "./worker-side.ts";
+import type { WorkerSide, WorkerSideOptions } from "./worker-side.ts";
 
-export interface ClientSideOptions {
-  options: HeadOptions;
-  settings: HeadSettings;
-  state: ClusterState;
-  head: { id: string; version: string };
-  now: () => number;
+export interface ClientSideOptions extends Omit<WorkerSideOptions, "membership"> {
   workers: Pick<WorkerSide, "dispatch" | "lanes" | "sessionAddress">;
   access: Access;
   /** What operators ask for. */
   operatorRoutes: readonly HeadRoute[];
   aliases: HeadAliases;
   events: Events;
-  notes: EventNotes;
   usage: Usage;
   phase: Phase;
 }

@@ -20,7 +20,7 @@ import { HEAD_DEFAULTS, type HeadOptions, type HeadSettings } from "./options.ts
 import { startUsage } from "./quota/usage.ts";
 import { openMembership } from "./sessions/membership.ts";
 import { createAliases } from "./store/aliases.ts";
-import { startKnownModels } from "./store/known-models.ts";
+import { keepKnownModels, loadKnownModels } from "./store/known-models.ts";
 import { startWorkerSide, type WorkerSide } from "./worker-side.ts";
 
 export interface Head extends AsyncDisposable {
@@ -60,7 +60,9 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   );
   // Before the first worker is let in.
   loadDrains(state, { store, log });
-  stack.use(startKnownModels({ state, store, now, settings }));
+  loadKnownModels(state, { store, now: now() });
+  const { knownModelsMs: everyMs, knownModelsAgeMs: refreshMs } = settings;
+  stack.use(keepKnownModels({ state, store, now, everyMs, refreshMs }));
   const events = createEvents({ now });
   const notes = stack.use(createEventNotes(events));
   const workers = stack.use(

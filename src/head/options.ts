@@ -3,30 +3,24 @@
 import os from "node:os";
 import type { RouteSettings } from "../cluster/routing/policies.ts";
 import type { ClusterLimits } from "../cluster/state/limits.ts";
-import { KEY_LIMITER_DEFAULTS, type KeyLimiterOptions } from "../cluster/quota/key.ts";
-import { PROXY_DEFAULTS } from "../proxy/proxy.ts";
+import { KEY_LIMITER_DEFAULTS } from "../cluster/quota/key.ts";
+import type { PROXY_DEFAULTS } from "../proxy/proxy.ts";
 import type { HostPort } from "../util/host-port.ts";
-import type { Log } from "../util/log.ts";
-import type { AccessMode } from "./access/modes.ts";
-import type { PublicPart } from "./http/route-table.ts";
+import type { GuardOptions } from "./access/guard.ts";
 import type { TlsFiles } from "./api/client-tls.ts";
 import type { LaneSettings } from "./transport/lane-pool.ts";
 import type { RequestLogOptions } from "./metrics/request-log.ts";
 import type { UsageSettings } from "./quota/usage.ts";
 
-export interface HeadOptions {
+export interface HeadOptions extends Omit<GuardOptions, "store" | "delay" | "onFailure"> {
   /** For clients. */
   listen: HostPort;
   /** The certificate and key by which clients are served; plain HTTP by default. */
   tls?: TlsFiles | null;
   /** For workers. */
   sessionListen: HostPort;
-  /** Turns TLS off for the link to workers; join tokens and credentials count all the same. */
-  insecure: boolean;
   /** For the lanes of workers. Default: any port at the address for their sessions. */
   laneListen?: HostPort;
-  /** The data directory; the head's folder in it is for one head at a time. */
-  dataDir: string;
   /** Addresses and ranges outside a worker's own that its `--advertise` may name. */
   allowAdvertise?: readonly string[];
   /** The origin whose web pages may call the API, `*` for any; none by default. */
@@ -43,82 +37,45 @@ export interface HeadOptions {
   otlp?: string;
   /** How replicas are picked; by the score of caches and load by default. */
   routing?: RouteSettings;
-  /** Who may use models; `auto` by default. */
-  access?: AccessMode;
-  /** What is shown to everyone; nothing by default. */
-  public?: Partial<Record<PublicPart, boolean>>;
-  /** Addresses and ranges of proxies whose `x-forwarded-for` counts. */
-  trustedProxies?: readonly string[];
   /** A port of its own for what operators ask; then it is not answered where clients are. */
   adminListen?: HostPort | null;
   version: string;
-  log: Log;
   settings?: Partial<HeadSettings>;
 }
 
-export interface HeadSettings {
-  cluster: Partial<ClusterLimits>;
-  /** The largest request body, in bytes. */
-  maxBodyBytes: number;
-  /** All request bodies held at once, in bytes. Default: a quarter of the machine's memory. */
-  maxHeldBytes: number;
-  /** How long running requests may go on after `stop`. */
-  stopTimeoutMs: number;
-  /** How long after `stop` it goes on serving while it says that it is not ready. */
-  shutdownDelayMs: number;
-  helloTimeoutMs: number;
-  probeTimeoutMs: number;
-  reprobeMs: number;
-  /** Silence after which a connection without a running request is closed, in seconds. */
-  idleTimeoutS: number;
-  /** How often the files of `tls` are looked at for a change. */
-  tlsPollMs: number;
-  /** How long a client may take to send its body. */
-  bodyTimeoutMs: number;
-  /** Inference requests that one client address may have running. */
-  maxRequestsPerAddress: number;
-  /** The attempt loop, the relay and their times. */
-  proxy: Partial<typeof PROXY_DEFAULTS>;
-  lanes: Partial<LaneSettings>;
-  /** What keys have used, and how soon it is written. */
-  usage: Partial<UsageSettings>;
-  /** How a minute's limits are held to. */
-  keyLimits: KeyLimiterOptions;
-  /** How long an engine may take to list its models for Ollama's clients. */
-  listTimeoutMs: number;
-  /** After how long a worker is told again to restart its engine, if it shows no sign of that. */
-  drainRepeatMs: number;
-  /** How often the names of known models are brought up to date, and how old they may get. */
-  knownModelsMs: number;
-  knownModelsAgeMs: number;
-  /** How long a worker may take to begin to show its engine's log. */
-  logTimeoutMs: number;
-  /** Engines' logs that may be read at once. */
-  maxLogReaders: number;
-}
+export type HeadSettings = typeof HEAD_DEFAULTS;
 
-export const HEAD_DEFAULTS: HeadSettings = {
-  cluster: {},
+export const HEAD_DEFAULTS = {
+  cluster: {} as Partial<ClusterLimits>,
   maxBodyBytes: 64 * 1024 * 1024,
+  /** All request bodies held at once. */
   maxHeldBytes: Math.floor(os.totalmem() / 4),
+  /** How long running requests may go on after `stop`. */
   stopTimeoutMs: 180_000,
+  /** How long after `stop` it goes on serving while it says that it is not ready. */
   shutdownDelayMs: 0,
   helloTimeoutMs: 5000,
   probeTimeoutMs: 2000,
   reprobeMs: 5000,
+  /** Silence after which a connection without a running request is closed. */
   idleTimeoutS: 60,
   tlsPollMs: 10_000,
+  /** How long a client may take to send its body. */
   bodyTimeoutMs: 300_000,
+  /** Inference requests that one client address may have running. */
   maxRequestsPerAddress: 4096,
-  proxy: {},
-  lanes: {},
-  usage: {},
+  proxy: {} as Partial<typeof PROXY_DEFAULTS>,
+  lanes: {} as Partial<LaneSettings>,
+  usage: {} as Partial<UsageSettings>,
   keyLimits: KEY_LIMITER_DEFAULTS,
+  /** How long an engine may take to list its models for Ollama's clients. */
   listTimeoutMs: 2000,
+  /** After how long a worker is told again to restart its engine, if it shows no sign of that. */
   drainRepeatMs: 5000,
+  /** How often the names of known models are brought up to date, and how old they may get. */
   knownModelsMs: 1000,
   knownModelsAgeMs: 300_000,
-  // Below the 5 s that commands wait for an answer: this one says more.
+  /** For a worker to begin to show a log. Below the 5 s that commands wait: this answer says more. */
   logTimeoutMs: 4000,
   maxLogReaders: 64,
 };

@@ -3,6 +3,7 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import path from "node:path";
+import { systemCode } from "./errors.ts";
 import { isRecord } from "../util/json.ts";
 import { writeSecretFile } from "../util/secret-file.ts";
 
@@ -30,6 +31,16 @@ export function formatJoinToken({ secret, fingerprint }: JoinToken): string {
 export function parseJoinToken(text: string): JoinToken | null {
   const match = /^([0-9a-f]{48})\.([A-Za-z0-9_-]{43})$/.exec(text.trim());
   return match ? { secret: match[1] ?? "", fingerprint: match[2] ?? "" } : null;
+}
+
+/** The text of a file; null where there is none. Throws other system errors. */
+export function readIfThere(file: string): string | null {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if (systemCode(error) === "ENOENT") return null;
+    throw error;
+  }
 }
 
 /** Below the data directory; mode 0600. */

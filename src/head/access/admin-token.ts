@@ -1,10 +1,14 @@
 /** The head's admin token: made at first start, kept where its own user's commands find it. */
 
 import { timingSafeEqual } from "node:crypto";
-import { readFileSync } from "node:fs";
 import path from "node:path";
-import { ADMIN_TOKEN_FILE, isAdminToken, newAdminToken } from "../../protocol/head-files.ts";
-import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
+import {
+  ADMIN_TOKEN_FILE,
+  isAdminToken,
+  newAdminToken,
+  readIfThere,
+} from "../../protocol/head-files.ts";
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { digest } from "../../util/digest.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
 
@@ -28,14 +32,13 @@ export function openAdminToken(dataDir: string): AdminTokenCheck {
 }
 
 function read(file: string): string | null {
-  let text: string;
+  let text: string | null;
   try {
-    text = readFileSync(file, "utf8").trim();
+    text = readIfThere(file)?.trim() ?? null;
   } catch (error) {
-    if (systemCode(error) === "ENOENT") return null;
     throw unusable(`cannot read the admin token in ${file}: ${messageOf(error)}`, error);
   }
-  if (isAdminToken(text)) return text;
+  if (text === null || isAdminToken(text)) return text;
   throw unusable(`there is no admin token in ${file}`);
 }
 

@@ -1,22 +1,14 @@
 /** Who had what done, when and from where: an append-only file, one JSON object a line. */
 
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import path from "node:path";
-import { messageOf, systemCode } from "../../protocol/errors.ts";
+import { messageOf } from "../../protocol/errors.ts";
+import { readIfThere } from "../../protocol/head-files.ts";
 import type { Caller } from "../../protocol/caller.ts";
 import type { Log } from "../../util/log.ts";
 import { maskSecrets } from "../../util/mask.ts";
 import { cleanLine } from "../../util/text.ts";
-import { isRecord } from "../../util/json.ts";
+import { isRecord, parseJson } from "../../util/json.ts";
 
 export interface AuditOptions {
   /** The head's own folder. */
@@ -45,11 +37,9 @@ export interface AuditEntry {
   request_id: string;
 }
 
-export interface AuditedAction {
+export interface AuditedAction extends Pick<AuditEntry, "action" | "result"> {
   caller: Caller;
-  action: string;
   body: Record<string, unknown>;
-  result: string;
   requestId: string;
 }
 
@@ -137,7 +127,7 @@ export function createAudit(options: AuditOptions): Audit {
       const found: AuditEntry[] = [];
       const files = [file, ...Array.from({ length: keep }, (_, index) => earlier(index + 1))];
       for (const one of files) {
-        for (const line of linesOf(one).reverse()) {
+        for (const line of (readIfThere(one) ?? "").split("\n").reverse()) {
           const entry = entryOf(line);
           if (!entry) continue;
           if (found.length >= limit || Date.parse(entry.at) < sinceMs) return found.reverse();
@@ -176,24 +166,10 @@ function sizeOf(file: string): number | null {
   return statSync(file, { throwIfNoEntry: false })?.size ?? null;
 }
 
-function linesOf(file: string): string[] {
-  try {
-    return readFileSync(file, "utf8").split("\n");
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return [];
-    throw error;
-  }
-}
-
 /** Null for a line that a crash has cut. */
 function entryOf(line: string): AuditEntry | null {
-  if (line === "") return null;
-  try {
-    const value: unknown = JSON.parse(line);
-    return isEntry(value) ? value : null;
-  } catch {
-    return null;
-  }
+  const value = parseJson(line);
+  return isEntry(value) ? value : null;
 }
 
 function isEntry(value: unknown): value is AuditEntry {

@@ -3,26 +3,28 @@
 import path from "node:path";
 import { blockList } from "../../util/address-ranges.ts";
 import type { Log } from "../../util/log.ts";
-import { type Access, createAccess } from "./access.ts";
+import { type Access, type AccessOptions, createAccess } from "./access.ts";
 import { openAdminToken } from "./admin-token.ts";
 import type { AccessMode } from "./modes.ts";
 import type { PublicPart } from "../http/route-table.ts";
 import { type Audit, createAudit } from "./audit.ts";
 import { type AuthDelayOptions, createAuthDelay } from "./auth-delay.ts";
 import { type Keys, openKeys } from "./keys.ts";
-import type { AccessOptions } from "./access.ts";
 import { repairModes } from "../store/secret-modes.ts";
 import type { Store } from "../store/store.ts";
 
 export interface GuardOptions {
+  /** The data directory; the head's folder in it is for one head at a time. */
   dataDir: string;
   log: Log;
   store: Store;
-  /** `auto` by default. */
+  /** Who may use models; `auto` by default. */
   access?: AccessMode;
+  /** What is shown to everyone; nothing by default. */
   public?: Partial<Record<PublicPart, boolean>>;
+  /** Addresses and ranges of proxies whose `x-forwarded-for` counts. */
   trustedProxies?: readonly string[];
-  /** Whether operators may ask by plain HTTP from other machines. */
+  /** No TLS for workers, whose join tokens count all the same; plain HTTP for operators elsewhere. */
   insecure: boolean;
   delay?: Partial<AuthDelayOptions>;
   onFailure?: AccessOptions["onFailure"];

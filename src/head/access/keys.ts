@@ -37,13 +37,9 @@ export interface KeyRequest {
 
 export type KeyState = "active" | "expired" | "revoked";
 
-export interface KeyInfo {
+export interface KeyInfo extends Omit<KeyRequest, "expiresInMs"> {
   id: string;
   state: KeyState;
-  name: string;
-  role: KeyRole;
-  models: readonly string[] | null;
-  limits: KeyLimits;
   createdAt: number;
   expiresAt: number | null;
   revokedAt: number | null;
@@ -69,13 +65,9 @@ export interface Keys extends Disposable {
 }
 
 /** As it is stored, under its id. */
-interface Stored {
-  name: string;
+interface Stored extends Omit<KeyRequest, "expiresInMs"> {
   /** SHA-256 of the secret, hex. A secret is random enough to need no salt. */
   hash: string;
-  role: KeyRole;
-  models: readonly string[] | null;
-  limits: KeyLimits;
   created_at: number;
   expires_at: number | null;
   revoked_at: number | null;
@@ -190,15 +182,13 @@ function oldestEnded(kept: ReadonlyMap<string, Kept>, now: number): string | nul
   return ended?.[0] ?? null;
 }
 
-/** One look-up and, where the id is known, one hash. */
 function checkKey(kept: ReadonlyMap<string, Kept>, text: string, now: () => number): KeyCheck {
   const parts = parseKey(text);
   if (!parts) return refused("unknown", "This is not an API key of this head.");
   const { id, secret } = parts;
   const found = kept.get(id);
   if (!found) {
-    const message = `This head does not know the API key ${id}: is it another head's?`;
-    return refused("unknown", message);
+    return refused("unknown", `This head does not know the API key ${id}: is it another head's?`);
   }
   const { stored, caller } = found;
   if (!timingSafeEqual(Buffer.from(hashOf(secret)), Buffer.from(stored.hash))) {
@@ -211,10 +201,9 @@ function checkKey(kept: ReadonlyMap<string, Kept>, text: string, now: () => numb
   return refused(state, `The API key ${id} ${verb} at ${instant(at)}.`);
 }
 
-function refused(
-  reason: "unknown" | "wrong" | "expired" | "revoked",
-  message: string,
-): KeyCheck & { ok: false } {
+type Refusal = Extract<KeyCheck, { ok: false }>;
+
+function refused(reason: Refusal["reason"], message: string): Refusal {
   return { ok: false, reason, message };
 }
 
@@ -241,8 +230,7 @@ function allowsAll(): boolean {
 /** Throws where it is nothing that `create` has written: half a key must not be a free one. */
 function storedOf(value: unknown): Stored {
   if (!isRecord(value)) throw new Error("it is no object");
-  const fields: Record<string, unknown> = { ...value };
-  const { name, hash, role, models, limits } = fields;
+  const { name, hash, role, models, limits } = value;
   const known = KEY_ROLES.find((one) => one === role);
   if (typeof name !== "string" || typeof hash !== "string" || !/^[0-9a-f]{64}$/.test(hash)) {
     throw new Error("it has no name or no hash");
@@ -257,16 +245,15 @@ function storedOf(value: unknown): Stored {
     role: known,
     models: models as readonly string[] | null,
     limits: limitsOf(limits),
-    created_at: time(fields["created_at"]) ?? 0,
-    expires_at: time(fields["expires_at"]),
-    revoked_at: time(fields["revoked_at"]),
+    created_at: time(value["created_at"]) ?? 0,
+    expires_at: time(value["expires_at"]),
+    revoked_at: time(value["revoked_at"]),
   };
 }
 
 function limitsOf(value: unknown): KeyLimits {
   if (!isRecord(value)) throw new Error("it has no limits");
-  const fields: Record<string, unknown> = { ...value };
-  const limit = (name: keyof KeyLimits) => time(fields[name]);
+  const limit = (name: keyof KeyLimits) => time(value[name]);
   const limits: KeyLimits = {
     requestsPerMinute: limit("requestsPerMinute"),
     tokensPerMinute: limit("tokensPerMinute"),

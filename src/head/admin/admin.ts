@@ -5,7 +5,7 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Audit } from "../access/audit.ts";
 import { type Body, bodyOf } from "../http/body.ts";
 import type { Audience, HeadRoute } from "../http/route-table.ts";
-import { isRecord } from "../../util/json.ts";
+import { fieldsIn, isRecord } from "../../util/json.ts";
 
 /** What a handler may want to know beside the body. */
 export interface AdminContext {
@@ -61,7 +61,7 @@ export function adminRoutes(
 
 /** The id of what was made, which the request could not know. */
 function madeBy(answer: object): Body {
-  const fields: Body = { ...answer };
+  const fields = fieldsIn(answer);
   const made = fields["api_key"] ?? fields["join_token"];
   return isRecord(made) && "id" in made ? { id: made["id"] } : {};
 }

@@ -1,7 +1,6 @@
 /** Operators' requests about aliases. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
-import { type Body, flag } from "../http/body.ts";
+import { bad, type Body, flag } from "../http/body.ts";
 import type { AliasInfo, HeadAliases } from "../store/aliases.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
 
@@ -11,16 +10,12 @@ export function aliasRoutes(aliases: HeadAliases): AdminRoute[] {
     const { info, warnings } = await aliases.set(written(body, "alias"), { force });
     return { alias: aliasJson(info), warnings };
   };
+  const remove: AdminHandler = async (body) => await aliases.remove(written(body, "name"));
   const list = async () => ({ aliases: aliases.list().map(aliasJson) });
   return [
     ["GET", "/api/v1/aliases", "viewer", list],
     ["POST", "/api/v1/aliases", "operator", set],
-    [
-      "POST",
-      "/api/v1/aliases/remove",
-      "operator",
-      async (body) => await aliases.remove(written(body, "name")),
-    ],
+    ["POST", "/api/v1/aliases/remove", "operator", remove],
   ];
 }
 
@@ -28,7 +23,7 @@ export function aliasRoutes(aliases: HeadAliases): AdminRoute[] {
 function written(body: Body, key: string): string {
   const value = body[key];
   if (typeof value === "string") return value;
-  throw new LlmnodeError("bad_request", `${key} must be a text.`, { param: key });
+  throw bad(key, `${key} must be a text.`);
 }
 
 function aliasJson({ alias, setAt, hidesModel, models }: AliasInfo): Record<string, unknown> {

@@ -3,7 +3,6 @@
 import type { LastReplica } from "../../cluster/liveness/drains.ts";
 import type { ClusterState, Worker } from "../../cluster/state/state.ts";
 import { drainRow } from "../../cluster/rows/workers.ts";
-import type { DrainRow } from "../../protocol/watch-rows.ts";
 import { type Body, flag, number, optionalText, texts } from "../http/body.ts";
 import type { DrainRequest, Ordered, Outcome } from "../drains/request.ts";
 import type { Drains } from "../drains/drains.ts";
@@ -14,12 +13,7 @@ import type { AdminHandler, AdminRoute } from "./admin.ts";
 const MAX_WORKERS = 1000;
 const DEFAULT_PATIENCE_MS = 600_000;
 
-export interface DrainRoutesOptions {
-  state: ClusterState;
-  drains: Drains;
-}
-
-export function drainRoutes({ state, drains }: DrainRoutesOptions): AdminRoute[] {
+export function drainRoutes(state: ClusterState, drains: Drains): AdminRoute[] {
   const outcomeJson = ({ orders, last }: Outcome) => ({
     workers: orders.map((one) => orderedJson(state, one)),
     last_replicas: last.map((one) => lastJson(state, one)),
@@ -61,29 +55,13 @@ function requestOf(body: Body): DrainRequest {
   };
 }
 
-interface PlaceJson {
-  /** Null: the worker is not here. */
-  state: string | null;
-  in_flight: number;
-}
-
-function placeJson(worker: Worker | null | undefined): PlaceJson {
+/** `state` null: the worker is not here. */
+function placeJson(worker: Worker | null | undefined) {
   return { state: worker?.state ?? null, in_flight: worker?.inFlight ?? 0 };
 }
 
 /** `drain` is the order: with `dry_run`, the one that there would be. */
-function orderedJson(
-  state: ClusterState,
-  { order, isOld }: Ordered,
-): PlaceJson & {
-  id: string;
-  name: string;
-  drain: DrainRow;
-  was_ordered: boolean;
-  /** Of the engine that is to restart. */
-  engine_state: string | null;
-  engine_phase: string | null;
-} {
+function orderedJson(state: ClusterState, { order, isOld }: Ordered) {
   const worker = state.workers.get(order.workerId);
   const engine = worker?.engines.get(order.engine ?? "");
   return {
@@ -92,6 +70,7 @@ function orderedJson(
     ...placeJson(worker),
     drain: drainRow(order),
     was_ordered: isOld,
+    // Of the engine that is to restart.
     engine_state: engine?.report.state ?? null,
     engine_phase: engine?.report.phase ?? null,
   };

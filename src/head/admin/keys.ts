@@ -1,11 +1,11 @@
-/** Operators' requests about API keys. */
+/** Operators' requests about API keys and join tokens. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { KEY_ROLES, type KeyRole } from "../../protocol/caller.ts";
 import { globMatcher } from "../../util/glob.ts";
 import { cleanLine } from "../../util/text.ts";
-import { type Body, flag, number, optionalText, text, texts } from "../http/body.ts";
+import { bad, type Body, flag, number, optionalText, text, texts } from "../http/body.ts";
 import type { KeyInfo, Keys, KeyRequest } from "../access/keys.ts";
+import type { JoinTokenInfo, JoinTokenRequest, JoinTokens } from "../store/join-tokens.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
 
 const MAX_MODELS = 200;
@@ -19,13 +19,8 @@ const MOST = {
   expires_in_ms: 100 * YEAR_MS,
 };
 
-export interface KeyRoutesOptions {
-  keys: Keys;
-  /** Names by which clients may ask for models now, aliases included. */
-  models: () => Iterable<string>;
-}
-
-export function keyRoutes({ keys, models }: KeyRoutesOptions): AdminRoute[] {
+/** `models`: names by which clients may ask for models now, aliases included. */
+export function keyRoutes(keys: Keys, models: () => Iterable<string>): AdminRoute[] {
   const list = async () => ({ keys: keys.list().map(infoJson) });
   const create: AdminHandler = async (body) => {
     const request = requestOf(body);
@@ -71,21 +66,18 @@ function roleOf(body: Body): KeyRole {
   const asked = optionalText(body, "role") ?? "user";
   const role = KEY_ROLES.find((one) => one === asked);
   if (role) return role;
-  const message = `role must be one of ${KEY_ROLES.join(", ")}.`;
-  throw new LlmnodeError("bad_request", message, { param: "role" });
+  throw bad("role", `role must be one of ${KEY_ROLES.join(", ")}.`);
 }
 
 /** Null: none. Throws `bad_request` for what cannot be meant. */
 function limit(body: Body, name: keyof typeof MOST): number | null {
   const value = number(body, name);
   if (value === null || value <= MOST[name]) return value;
-  const message = `${name} must be at most ${MOST[name]}.`;
-  throw new LlmnodeError("bad_request", message, { param: name });
+  throw bad(name, `${name} must be at most ${MOST[name]}.`);
 }
 
 /** Never the key itself. */
-export function infoJson(info: KeyInfo): Record<string, unknown> {
-  const date = (at: number | null) => (at === null ? null : new Date(at).toISOString());
+function infoJson(info: KeyInfo): object {
   return {
     id: info.id,
     state: info.state,
@@ -100,4 +92,52 @@ export function infoJson(info: KeyInfo): Record<string, unknown> {
     expires_at: date(info.expiresAt),
     revoked_at: date(info.revokedAt),
   };
+}
+
+export function tokenRoutes(joinTokens: JoinTokens): AdminRoute[] {
+  const list = async () => ({ join_tokens: joinTokens.list().map(tokenJson) });
+  const create: AdminHandler = async (body) => {
+    const { token, info } = await joinTokens.create(tokenRequestOf(body));
+    return { token, join_token: tokenJson(info) };
+  };
+  const first = async () => ({ token: joinTokens.first() });
+  const rotate = async () => ({ token: await joinTokens.rotate() });
+  const revoke: AdminHandler = async (body) => ({
+    join_token: tokenJson(await joinTokens.revoke(text(body, "id"))),
+  });
+  return [
+    ["GET", "/api/v1/join-tokens", "operator", list],
+    ["POST", "/api/v1/join-tokens", "operator", create],
+    ["GET", "/api/v1/join-tokens/first", "operator", first],
+    ["POST", "/api/v1/join-tokens/rotate", "operator", rotate],
+    ["POST", "/api/v1/join-tokens/revoke", "operator", revoke],
+  ];
+}
+
+function tokenRequestOf(body: Body): JoinTokenRequest {
+  return {
+    expiresInMs: number(body, "expires_in_ms"),
+    uses: number(body, "uses"),
+    models: optionalText(body, "models"),
+    note: optionalText(body, "note") ?? "",
+  };
+}
+
+/** Never the token itself. */
+function tokenJson(info: JoinTokenInfo): object {
+  return {
+    id: info.id,
+    state: info.state,
+    first: info.first,
+    created_at: date(info.createdAt),
+    expires_at: date(info.expiresAt),
+    uses_max: info.usesMax,
+    uses: info.used,
+    models: info.models,
+    note: info.note,
+  };
+}
+
+function date(at: number | null): string | null {
+  return at === null ? null : new Date(at).toISOString();
 }

@@ -2,15 +2,22 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { hasRole, type Caller } from "../../protocol/caller.ts";
-import { HOUR_MS, SUMS, type Usage, type UsageQuestion } from "../quota/usage.ts";
+import { HOUR_MS, type Usage, type UsageQuestion } from "../quota/usage.ts";
 import { noUsage } from "../quota/usage-buffer.ts";
+import type { Keys } from "../access/keys.ts";
+import { bad } from "../http/body.ts";
 import type { AdminHandler, AdminRoute } from "./admin.ts";
-import { USAGE_BY, type UsageBy, type UsageGroup, type UsageSums } from "../quota/usage-file.ts";
+import {
+  SUMS,
+  USAGE_BY,
+  type UsageBy,
+  type UsageGroup,
+  type UsageSums,
+} from "../quota/usage-file.ts";
 
 export interface UsageRoutesOptions {
   usage: Pick<Usage, "report">;
-  /** What a key is called; null: it is not known any more. */
-  nameOf: (keyId: string) => string | null;
+  nameOf: Keys["nameOf"];
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -73,11 +80,7 @@ function text(search: URLSearchParams, name: string): string | null {
 }
 
 /** Only what rows are kept apart by; `key` null: without a key. */
-function placeJson(
-  row: UsageGroup,
-  by: readonly UsageBy[],
-  nameOf: (keyId: string) => string | null,
-): object {
+function placeJson(row: UsageGroup, by: readonly UsageBy[], nameOf: Keys["nameOf"]): object {
   const { hour, day, key, model } = row;
   const isKeyed = key !== null && key !== "";
   return {
@@ -105,8 +108,4 @@ function sumsJson(sums: UsageSums): object {
 
 function instant(at: number): string {
   return new Date(at).toISOString();
-}
-
-function bad(param: string, message: string): LlmnodeError {
-  return new LlmnodeError("bad_request", message, { param });
 }

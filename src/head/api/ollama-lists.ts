@@ -5,7 +5,7 @@ import { messageOf } from "../../protocol/errors.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
 import type { Log } from "../../util/log.ts";
 import type { ListedAliases } from "../store/aliases.ts";
-import { isRecord } from "../../util/json.ts";
+import { fieldsIn, isRecord } from "../../util/json.ts";
 
 export interface OllamaListsOptions {
   state: ClusterState;
@@ -60,7 +60,7 @@ function withAliases(models: readonly unknown[], { aliases }: OllamaListsOptions
 }
 
 function nameOf(model: unknown): string | null {
-  const name = isRecord(model) && "name" in model ? model["name"] : null;
+  const { name } = fieldsIn(model);
   return typeof name === "string" ? name : null;
 }
 
@@ -95,15 +95,11 @@ async function ask(
     });
     const length = Number(response.headers.get("content-length") ?? 0);
     if (!response.ok || length > MAX_ANSWER_BYTES) return [];
-    const value: unknown = await response.json();
-    const models = isRecord(value) && "models" in value ? value["models"] : null;
+    const { models } = fieldsIn(await response.json());
     return Array.isArray(models) ? models : [];
   } catch (error) {
-    options.log.debug("an engine is left out of a list", {
-      engine: engine.key,
-      path,
-      error: messageOf(error),
-    });
+    const fields = { engine: engine.key, path, error: messageOf(error) };
+    options.log.debug("an engine is left out of a list", fields);
     return [];
   }
 }

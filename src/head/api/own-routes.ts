@@ -3,11 +3,11 @@
 import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import type { Caller } from "../../protocol/caller.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
+import { KEEP_ALIVE } from "../../proxy/answer/relay.ts";
 import { noSuchModel } from "../../proxy/request/context.ts";
 import { stopping } from "../http/errors.ts";
 import { decode } from "../http/paths.ts";
 import type { HeadRoute } from "../http/route-table.ts";
-import { streamTest } from "../http/stream-test.ts";
 import type { ListedAliases } from "../store/aliases.ts";
 import { dntTable } from "./dnt-table.ts";
 import type { LogService } from "./logs.ts";
@@ -115,4 +115,32 @@ function statusRoutes(options: OwnRoutesOptions): HeadRoute[] {
 /** Whether the caller may know of a model. */
 function allows({ key }: Caller, model: string): boolean {
   return key?.allows(model) ?? true;
+}
+
+/** How long after the first comment of `/health/stream` the second one is due. */
+const STREAM_TEST_MS = 500;
+
+/**
+ * One comment at once and one later, as the streams of engines are sent: when both arrive together,
+ * something between head and client holds streams back.
+ */
+function streamTest(): Response {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      controller.enqueue(KEEP_ALIVE);
+      timer = setTimeout(() => {
+        controller.enqueue(KEEP_ALIVE);
+        controller.close();
+      }, STREAM_TEST_MS);
+    },
+    cancel: () => clearTimeout(timer),
+  });
+  return new Response(body, {
+    headers: {
+      "content-type": "text/event-stream",
+      "cache-control": "no-store",
+      "x-accel-buffering": "no",
+    },
+  });
 }

@@ -4,18 +4,14 @@ import { lastReplicas } from "../../cluster/liveness/drains.ts";
 import type { DrainOrder } from "../../cluster/state/drain-order.ts";
 import { isCalled, workerNamed } from "../../cluster/state/named.ts";
 import { serviceCatalog } from "../../cluster/state/catalog.ts";
-import type { Catalog, Worker } from "../../cluster/state/state.ts";
+import type { Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { type EndedOrder, Orders, type OrdersOptions } from "./orders.ts";
+import { type EndedOrder, Orders } from "./orders.ts";
 import { type DrainRequest, lastReplicaRefused, ordersFor, type Outcome } from "./request.ts";
-import { Restarts } from "./restarts.ts";
+import { Restarts, type RestartsOptions } from "./restarts.ts";
 import { restartTarget, type Target } from "./targets.ts";
 
-export interface DrainsOptions extends OrdersOptions {
-  catalog: () => Catalog;
-  /** After how long a worker that shows no sign of it is told again to restart its engine. */
-  repeatMs: number;
-}
+export type DrainsOptions = Omit<RestartsOptions, "orders">;
 
 export interface Drains extends Disposable {
   /** Throws `worker_not_found`, `not_found`, `refused`, `last_replica`; then nothing has changed. */

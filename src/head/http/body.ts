@@ -31,9 +31,7 @@ export async function bodyOf(request: Request): Promise<Body> {
 export function text(body: Body, key: string): string {
   const value = body[key];
   if (isText(value)) return value;
-  throw new LlmnodeError("bad_request", `${key} must be a text of 1 to ${MAX_TEXT} characters.`, {
-    param: key,
-  });
+  throw bad(key, `${key} must be a text of 1 to ${MAX_TEXT} characters.`);
 }
 
 /** As `text`, for what may be left out. */
@@ -47,8 +45,7 @@ export function texts(body: Body, key: string, max: number): string[] {
   if (Array.isArray(value) && value.length > 0 && value.length <= max && value.every(isText)) {
     return [...new Set<string>(value)];
   }
-  const message = `${key} must be a list of 1 to ${max} texts of at most ${MAX_TEXT} characters.`;
-  throw new LlmnodeError("bad_request", message, { param: key });
+  throw bad(key, `${key} must be a list of 1 to ${max} texts of at most ${MAX_TEXT} characters.`);
 }
 
 /** A whole number above zero that a date can bear, or null. Throws `bad_request`. */
@@ -58,18 +55,20 @@ export function number(body: Body, key: string): number | null {
   if (typeof value === "number" && Number.isInteger(value) && value > 0 && value <= 1e13) {
     return value;
   }
-  throw new LlmnodeError("bad_request", `${key} must be a whole number above zero.`, {
-    param: key,
-  });
+  throw bad(key, `${key} must be a whole number above zero.`);
 }
 
 /** False where it is left out. Throws `bad_request`. */
 export function flag(body: Body, key: string): boolean {
   const value = body[key] ?? false;
   if (typeof value === "boolean") return value;
-  throw new LlmnodeError("bad_request", `${key} must be true or false.`, { param: key });
+  throw bad(key, `${key} must be true or false.`);
 }
 
 function isText(value: unknown): value is string {
   return typeof value === "string" && value !== "" && cleanLine(value, MAX_TEXT) === value;
+}
+
+export function bad(param: string, message: string): LlmnodeError {
+  return new LlmnodeError("bad_request", message, { param });
 }

@@ -7,17 +7,11 @@ import { closeSync, openSync, renameSync, rmSync } from "node:fs";
 import path from "node:path";
 import { systemCode } from "../../protocol/errors.ts";
 
-/** Sums over some requests. */
-export interface UsageSums {
-  requests: number;
-  errors: number;
-  input: number;
-  /** Part of `input`. */
-  cachedInput: number;
-  output: number;
-  /** Part of input and output together. */
-  estimated: number;
-}
+/** What is added up: requests, and their tokens. */
+export const SUMS = ["requests", "errors", "input", "cachedInput", "output", "estimated"] as const;
+
+/** `cachedInput` is the part of `input` from the engine's cache, `estimated` what no engine has said. */
+export type UsageSums = Record<(typeof SUMS)[number], number>;
 
 export interface UsageRow extends UsageSums {
   /** Hours since 1970, UTC. */
@@ -31,12 +25,11 @@ export interface UsageRow extends UsageSums {
 export const USAGE_BY = ["hour", "day", "key", "model"] as const;
 export type UsageBy = (typeof USAGE_BY)[number];
 
-export interface UsageGroup extends UsageSums {
-  hour: number | null;
-  day: number | null;
-  key: string | null;
-  model: string | null;
-}
+export interface UsageGroup
+  extends
+    UsageSums,
+    Record<"hour" | "day", number | null>,
+    Record<"key" | "model", string | null> {}
 
 export interface UsageWhere {
   /** From this hour on, and up to the other without it. */
@@ -58,7 +51,7 @@ export interface UsageFile extends Disposable {
 
 export const USAGE_FILE = "usage.sqlite";
 
-const SUMS = "requests, errors, input, cached_input, output, estimated";
+const SUM_COLUMNS = "requests, errors, input, cached_input, output, estimated";
 const COLUMNS: Record<UsageBy, string> = {
   hour: "hour",
   day: "hour / 24",
@@ -104,7 +97,7 @@ export function openUsageFile(dir: string): UsageFile {
     sums(by, { from, until, key, model }) {
       const names = USAGE_BY.map((name) => (by.includes(name) ? COLUMNS[name] : "NULL"));
       const groups = by.map((name) => COLUMNS[name]);
-      const total = SUMS.replaceAll(/\w+/g, "sum($&)");
+      const total = SUM_COLUMNS.replaceAll(/\w+/g, "sum($&)");
       const rows = database
         .query(
           `SELECT ${names.join(", ")}, ${total} FROM usage

@@ -2,15 +2,7 @@
 
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import { soundCount } from "../../proxy/record/record-facts.ts";
-
-export interface UsageTokens {
-  input: number;
-  /** The part of `input` that the engine had in its cache. */
-  cachedInput: number;
-  output: number;
-  /** The part of input and output that no engine has said. */
-  estimated: number;
-}
+import type { UsageSums } from "./usage-file.ts";
 
 /** As the router counts them, until an engine says better. */
 const BYTES_PER_TOKEN = 4;
@@ -43,7 +35,7 @@ export function writesTokens(operation: string): boolean {
   return WRITING.has(operation);
 }
 
-export function tokensOf(record: RequestRecord): UsageTokens {
+export function tokensOf(record: RequestRecord): Omit<UsageSums, "requests" | "errors"> {
   const { usage, operation, usageEstimated } = record;
   const worked = hasWorked(record);
   const reportedInput = soundCount(usage?.input);

@@ -5,7 +5,7 @@ import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Log } from "../../util/log.ts";
 import { UsageBuffer } from "./usage-buffer.ts";
-import type { UsageBy, UsageGroup } from "./usage-file.ts";
+import { SUMS, type UsageBy, type UsageGroup } from "./usage-file.ts";
 import { tokensOf } from "./usage-tokens.ts";
 
 export interface UsageOptions {
@@ -17,24 +17,17 @@ export interface UsageOptions {
   settings?: Partial<UsageSettings>;
 }
 
-export interface UsageSettings {
-  /** How long what was used may wait to be written: less than the second that may be lost. */
-  flushMs: number;
-  /** Hours that are kept. */
-  keepHours: number;
-  /** Rows in memory that could not be written yet; what comes on top is added up under `other`. */
-  maxPending: number;
-  /** Rows that an answer may have. */
-  maxRows: number;
-  /** The least time between two lines about a file that cannot be written. */
-  complainMs: number;
-}
+export type UsageSettings = typeof USAGE_DEFAULTS;
 
-export const USAGE_DEFAULTS: UsageSettings = {
+const USAGE_DEFAULTS = {
+  /** How long what was used may wait to be written: less than the second that may be lost. */
   flushMs: 500,
   keepHours: 90 * 24,
+  /** Rows in memory that could not be written yet; what comes on top is added up under `other`. */
   maxPending: 50_000,
+  /** Rows that an answer may have. */
   maxRows: 20_000,
+  /** The least time between two lines about a file that cannot be written. */
   complainMs: 60_000,
 };
 
@@ -146,8 +139,6 @@ function merge(groups: Map<string, UsageGroup>, group: UsageGroup): void {
   for (const sum of SUMS) found[sum] += group[sum];
 }
 
-export const SUMS = ["requests", "errors", "input", "cachedInput", "output", "estimated"] as const;
-
 function inOrder(a: UsageGroup, b: UsageGroup): number {
   return (
     (a.day ?? 0) - (b.day ?? 0) ||
@@ -162,11 +153,7 @@ function compare(a: string, b: string): number {
 }
 
 function tooMany(max: number): LlmnodeError {
-  return new LlmnodeError(
-    "refused",
-    `The answer has more than ${max} rows: narrow the question down.`,
-    {
-      hints: ["a shorter --since, one --key or --model, or another --by"],
-    },
-  );
+  const message = `The answer has more than ${max} rows: narrow the question down.`;
+  const hints = ["a shorter --since, one --key or --model, or another --by"];
+  return new LlmnodeError("refused", message, { hints });
 }

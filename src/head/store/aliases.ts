@@ -16,7 +16,7 @@ import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Store } from "./store.ts";
-import { isRecord } from "../../util/json.ts";
+import { fieldsIn } from "../../util/json.ts";
 
 export interface AliasesOptions {
   store: Store;
@@ -117,12 +117,10 @@ export function createAliases(options: AliasesOptions): HeadAliases {
       if (!store.get(`${PREFIX}${name}`)) throw noSuchAlias(name);
       await store.delete(`${PREFIX}${name}`, { durable: true });
       log.info("alias removed", { alias: name });
-      const leaders = leadersTo(table, name);
-      return {
-        warnings: leaders.map(
-          (other) => `${other} still points to ${name}, which is now read as a model`,
-        ),
-      };
+      const warnings = leadersTo(table, name).map(
+        (other) => `${other} still points to ${name}, which is now read as a model`,
+      );
+      return { warnings };
     },
     resolve(name) {
       const alias = findAlias(table, name);
@@ -168,10 +166,7 @@ function leadersTo(table: ReadonlyMap<string, Alias>, name: string): string[] {
 
 /** Throws where it is nothing that `set` has written. */
 function storedOf(value: unknown): { text: string; setAt: number } {
-  if (isRecord(value) && "text" in value) {
-    const { text } = value;
-    const setAt = "set_at" in value && typeof value["set_at"] === "number" ? value["set_at"] : 0;
-    if (typeof text === "string") return { text, setAt };
-  }
+  const { text, set_at } = fieldsIn(value);
+  if (typeof text === "string") return { text, setAt: typeof set_at === "number" ? set_at : 0 };
   throw new Error("it has no text");
 }

@@ -1,17 +1,17 @@
 /** A copy of all that makes a head the head it is, in one file, and a data directory out of that. */
 
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import path from "node:path";
-import { ADMIN_TOKEN_FILE, JOIN_TOKEN_FILE } from "../../protocol/head-files.ts";
-import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
+import { ADMIN_TOKEN_FILE, JOIN_TOKEN_FILE, readIfThere } from "../../protocol/head-files.ts";
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import type { Log } from "../../util/log.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
 import { cleanLine } from "../../util/text.ts";
 import { IDENTITY_FILE } from "./identity.ts";
 import { openStore, type Store } from "./store.ts";
 import { type Entry, fillStore, STORE_FILE } from "./file.ts";
-import { fieldsIn } from "../../util/json.ts";
+import { fieldsIn, parseJson } from "../../util/json.ts";
 
 // Lines of JSON: what it is; each file; each entry of the store; at last how many lines there were
 // and their SHA-256, so that a file that was cut or changed is never taken for whole.
@@ -158,21 +158,7 @@ export function restoreBackup(backup: Backup, dataDir: string): void {
   }
 }
 
-function readIfThere(file: string): string | null {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    if (systemCode(error) === "ENOENT") return null;
-    throw error;
-  }
-}
-
 /** Empty for what is no JSON object. */
 function recordOf(line: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(line);
-    return fieldsIn(value);
-  } catch {
-    return {};
-  }
+  return fieldsIn(parseJson(line));
 }

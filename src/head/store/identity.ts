@@ -1,9 +1,9 @@
 /** The head's key and certificate: made at first start, kept in its folder, pinned by workers. */
 
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
 import path from "node:path";
-import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
+import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import { readIfThere } from "../../protocol/head-files.ts";
 import { readCertificate } from "../../protocol/pin.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
 
@@ -38,9 +38,8 @@ export async function loadIdentity(dir: string): Promise<HeadIdentity> {
 
 function read(file: string): string | null {
   try {
-    return readFileSync(file, "utf8");
+    return readIfThere(file);
   } catch (error) {
-    if (systemCode(error) === "ENOENT") return null;
     throw unusable(`cannot read the head's key in ${file}: ${messageOf(error)}`, error);
   }
 }

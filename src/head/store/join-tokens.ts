@@ -1,9 +1,14 @@
 /** Join tokens: made, counted and taken back here; only their hashes are kept, the first one's aside. */
 
 import { timingSafeEqual } from "node:crypto";
-import { readFileSync, rmSync } from "node:fs";
-import { type ErrorCode, LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
-import { formatJoinToken, newSecret, parseJoinToken } from "../../protocol/head-files.ts";
+import { rmSync } from "node:fs";
+import { type ErrorCode, LlmnodeError, messageOf } from "../../protocol/errors.ts";
+import {
+  formatJoinToken,
+  newSecret,
+  parseJoinToken,
+  readIfThere,
+} from "../../protocol/head-files.ts";
 import { digest } from "../../util/digest.ts";
 import { writeSecretFile } from "../../util/secret-file.ts";
 import type { Store } from "./store.ts";
@@ -30,18 +35,10 @@ export interface JoinTokenRequest {
 
 export type JoinTokenState = "active" | "expired" | "used_up" | "revoked";
 
-export interface JoinTokenInfo {
+export type JoinTokenInfo = Omit<Kept, "hash" | "revokedAt"> & {
   id: string;
   state: JoinTokenState;
-  /** Whether it is the one that `show` shows. */
-  first: boolean;
-  createdAt: number;
-  expiresAt: number | null;
-  usesMax: number | null;
-  used: number;
-  models: string | null;
-  note: string;
-}
+};
 
 export type JoinTokenCheck =
   | { ok: true; id: string; models: string | null }
@@ -67,6 +64,7 @@ export interface JoinTokens {
 interface Kept {
   /** Of the secret, in hex. */
   hash: string;
+  /** Whether it is the one that `show` shows. */
   first: boolean;
   createdAt: number;
   expiresAt: number | null;
@@ -265,9 +263,8 @@ function instant(at: number | null): string {
 
 function readFirst(file: string): string | null {
   try {
-    return parseJoinToken(readFileSync(file, "utf8"))?.secret ?? null;
+    return parseJoinToken(readIfThere(file) ?? "")?.secret ?? null;
   } catch (error) {
-    if (systemCode(error) === "ENOENT") return null;
     throw unusable(file, error);
   }
 }

@@ -21,19 +21,6 @@ export function loadKnownModels(
   for (const { id, at } of seen.slice(-state.limits.maxKnownModels)) state.knownModels.set(id, at);
 }
 
-/** Loads them, and keeps the store up to date from then on. */
-export function startKnownModels(options: {
-  state: ClusterState;
-  store: Store;
-  now: () => number;
-  settings: { knownModelsMs: number; knownModelsAgeMs: number };
-}): Disposable {
-  const { state, store, now, settings } = options;
-  loadKnownModels(state, { store, now: now() });
-  const { knownModelsMs: everyMs, knownModelsAgeMs: refreshMs } = settings;
-  return keepKnownModels({ state, store, now, everyMs, refreshMs });
-}
-
 export interface KnownModelsOptions {
   state: ClusterState;
   store: Store;
