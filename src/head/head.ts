@@ -101,11 +101,8 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   const front = stack.use(await startFront({ options, settings, ...clients }));
   const { url, adminUrl, name } = front;
   membership.noteOwner(ownerText({ url, adminUrl }));
-  events.record({
-    level: "info",
-    kind: "head",
-    text: `the head has started, llmnode ${version}`,
-  });
+  const text = `the head has started, llmnode ${version}`;
+  events.record({ level: "info", kind: "head", text });
   const running = stack.move();
   const stop = async (force?: AbortSignal) => {
     await drainHead({ settings, phase, state, clients, workers, front, force });
