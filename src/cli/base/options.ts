@@ -39,6 +39,17 @@ export interface OptionSpec {
   summary: string;
 }
 
+/** Each with the environment variable of its own name, but for those in `without`. */
+export function withVariables(
+  specs: readonly OptionSpec[],
+  { prefix = "LLMNODE_", without = [] }: { prefix?: string; without?: readonly string[] } = {},
+): OptionSpec[] {
+  return specs.map((spec) => {
+    const env = prefix + spec.flag.toUpperCase().replaceAll("-", "_");
+    return without.includes(spec.flag) ? spec : { env, ...spec };
+  });
+}
+
 /** Every reader throws a `usage` LlmnodeError that names where a bad value came from. */
 export interface Options {
   /** The last value given, or the default, or null. */

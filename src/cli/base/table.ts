@@ -17,15 +17,6 @@ export interface TableStyle {
   ascii?: boolean;
 }
 
-/** As `table`, for a header and a width alone. */
-export function textTable(
-  header: readonly string[],
-  rows: ReadonlyArray<readonly string[]>,
-  columns: number | null,
-): string[] {
-  return table(header, rows, { columns });
-}
-
 /** Lines without trailing spaces. Columns that are empty in every row are left out. */
 export function table(
   header: readonly string[],

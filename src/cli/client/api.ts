@@ -109,10 +109,7 @@ export async function getStream(
   signal: AbortSignal,
 ): Promise<Response> {
   using _ = sayIfSlow(client);
-  const response = await connect(client, { path, endless: signal });
-  if (response.ok) return response;
-  const body = await readBounded(response);
-  throw refusalOf(client, { path, status: response.status, body }, [...OWN_WORDS, ...FROM_BETWEEN]);
+  return await open(client, { path, endless: signal }, [...OWN_WORDS, ...FROM_BETWEEN]);
 }
 
 /** As `getStream`, for what is asked for by a POST without more to say. */
@@ -121,10 +118,18 @@ export async function postStream(
   path: string,
   signal: AbortSignal,
 ): Promise<Response> {
-  const response = await connect(client, { path, body: {}, endless: signal });
+  return await open(client, { path, body: {}, endless: signal }, OWN_WORDS);
+}
+
+async function open(
+  client: HeadClient,
+  question: Question,
+  own: readonly ErrorCode[],
+): Promise<Response> {
+  const response = await connect(client, question);
   if (response.ok) return response;
   const body = await readBounded(response);
-  throw refusalOf(client, { path, status: response.status, body }, OWN_WORDS);
+  throw refusalOf(client, { path: question.path, status: response.status, body }, own);
 }
 
 /** A shorter wait needs no word. */

@@ -11,7 +11,7 @@ import { configSources, gatherConfig, isShared, openSource } from "../config/lay
 import { commandRows, type ConfigRow, generalRows } from "../config/print.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import { type CommandSpec, CONFIG_OPTION, GLOBAL_OPTIONS, type Invocation } from "../base/spec.ts";
-import { textTable } from "../base/table.ts";
+import { table } from "../base/table.ts";
 import type { Terminal } from "../base/terminal.ts";
 
 interface Job {
@@ -34,7 +34,10 @@ const ACTIONS: Record<string, (job: Job) => number> = {
     if (isJson) print(terminal, JSON.stringify({ schema: "llmnode.config-files/1", files }));
     else {
       const rows = files.map((one) => [cleanLine(one.path, 400), one.state, one.for]);
-      print(terminal, textTable(["FILE", "STATE", "FOR"], rows, terminal.columns).join("\n"));
+      print(
+        terminal,
+        table(["FILE", "STATE", "FOR"], rows, { columns: terminal.columns }).join("\n"),
+      );
     }
     return EXIT.ok;
   },
@@ -75,7 +78,10 @@ const ACTIONS: Record<string, (job: Job) => number> = {
         const shown = value ?? (note === null ? "-" : `(${note})`);
         return [key, cleanLine(source, 400), cleanLine(shown, 400)];
       });
-      print(terminal, textTable(["KEY", "SOURCE", "VALUE"], cells, terminal.columns).join("\n"));
+      print(
+        terminal,
+        table(["KEY", "SOURCE", "VALUE"], cells, { columns: terminal.columns }).join("\n"),
+      );
     }
     return EXIT.ok;
   },

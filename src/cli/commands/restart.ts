@@ -1,11 +1,12 @@
 /** `llmnode restart`: a worker's engine starts anew without losing a request. */
 
+import { createInterface } from "node:readline";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { canAsk, confirm } from "../base/confirm.ts";
 import { followOrder, ORDER_OPTIONS, sendOrder } from "../drain/order.ts";
 import { lastText } from "../drain/view.ts";
 import { EXIT } from "../base/exit-codes.ts";
 import type { CommandSpec } from "../base/spec.ts";
+import type { Terminal } from "../base/terminal.ts";
 
 export const restartCommand: CommandSpec = {
   name: "restart",
@@ -46,3 +47,22 @@ export const restartCommand: CommandSpec = {
     return followOrder(how, await sendOrder(how, { force, dryRun: false }));
   },
 };
+
+/** Whether there is a person to ask. */
+function canAsk(terminal: Terminal): boolean {
+  return process.stdin.isTTY === true && terminal.errIsTty;
+}
+
+/** Anything but `y` or `yes` is a no, and so is the end of the input. */
+async function confirm(terminal: Terminal, question: string): Promise<boolean> {
+  terminal.err.write(`${question} [y/N] `);
+  await terminal.err.flush();
+  const lines = createInterface({ input: process.stdin });
+  const answered = Promise.withResolvers<string>();
+  lines.once("line", answered.resolve);
+  lines.once("close", () => answered.resolve(""));
+  const answer = await answered.promise;
+  lines.close();
+  process.stdin.pause();
+  return /^y(es)?$/i.test(answer.trim());
+}

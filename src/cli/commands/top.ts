@@ -82,7 +82,6 @@ export const topCommand: CommandSpec = {
   run,
 };
 
-/** What both forms of it need. */
 interface TopRequest {
   view: View;
   filter: string;

@@ -3,7 +3,7 @@
 import { cleanLine } from "../../util/text.ts";
 import { headClient, postJson } from "../client/api.ts";
 import { EXIT } from "../base/exit-codes.ts";
-import { fields, list, text } from "../base/json-fields.ts";
+import { fieldsIn, list, text } from "../../util/json.ts";
 import type { CommandSpec } from "../base/spec.ts";
 import { nameOthers } from "../client/worker-names.ts";
 
@@ -20,9 +20,9 @@ export const undrainCommand: CommandSpec = {
     const answer = await postJson(client, "/api/v1/workers/undrain", { workers: words }).catch(
       (error: unknown) => nameOthers(error, { client, command: "undrain", words }),
     );
-    for (const entry of list(fields(JSON.parse(answer))["workers"])) {
+    for (const entry of list(fieldsIn(JSON.parse(answer))["workers"])) {
       const name = cleanLine(text(entry["name"]) ?? "?", 100);
-      const stage = text(fields(entry["drain"])["stage"]);
+      const stage = text(fieldsIn(entry["drain"])["stage"]);
       terminal.err.write(`${name}: ${afterwards(stage, text(entry["state"]))}\n`);
     }
     return EXIT.ok;

@@ -7,7 +7,7 @@ import type { HeadClient } from "../client/api.ts";
 import { readRequests, readStatus } from "../client/head-json.ts";
 import { shellWord } from "../base/shell-word.ts";
 import type { Candidate, LiveKind } from "./complete.ts";
-import { fields, list, number, text } from "../base/json-fields.ts";
+import { fieldsIn, list, number, text } from "../../util/json.ts";
 import type { Environment } from "../base/options.ts";
 
 /** Somebody waits at a prompt. */
@@ -85,10 +85,10 @@ function usable<R>(
 
 function readKept(file: string, now: number): Names | null {
   try {
-    const { at, names } = fields(JSON.parse(readFileSync(file, "utf8")));
+    const { at, names } = fieldsIn(JSON.parse(readFileSync(file, "utf8")));
     const age = now - (number(at) ?? 0);
     if (age < 0 || age >= KEEP_MS) return null;
-    const kept = fields(names);
+    const kept = fieldsIn(names);
     const read = (kind: LiveKind) =>
       usable(list(kept[kind]), ({ value, note }) => [text(value), text(note)]);
     return {

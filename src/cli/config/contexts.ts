@@ -10,7 +10,6 @@ import type { TomlFile } from "./toml.ts";
 import { createOptions, type SourcedText, type Environment } from "../base/options.ts";
 import { GLOBAL_OPTIONS } from "../base/spec.ts";
 
-/** `[heads.<name>]`. */
 export interface HeadContext {
   url: SourcedText;
   /** Absolute, as the next one. */
@@ -59,7 +58,6 @@ export function readContexts(
 export interface HeadRequest {
   flags: ReadonlyMap<string, string[]>;
   env: Environment;
-  /** From files. */
   values: ReadonlyMap<string, SourcedText[]>;
   /** Whether the command has a token file of its own, for something else. */
   hasOwnTokenFile?: boolean;

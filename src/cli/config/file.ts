@@ -9,11 +9,8 @@ import type { SourcedText, Environment, OptionSpec } from "../base/options.ts";
 import type { CommandSpec } from "../base/spec.ts";
 import { suggest } from "../base/suggest.ts";
 
-/** What one table says about a command. */
 export interface TableValues {
-  /** By flag. */
   values: Map<string, SourcedText[]>;
-  /** The command's argument. */
   argument: SourcedText | null;
   /** What stands after `--` on a command line. */
   rest: { words: string[]; at: string } | null;
@@ -26,7 +23,6 @@ export interface Finding {
   hint?: string;
 }
 
-/** What the file says in one place. */
 interface Entry {
   key: string;
   value: unknown;
@@ -43,7 +39,6 @@ export interface TableRead {
   /** Where in the file the table is; empty: the file itself. */
   path: readonly string[];
   table: object;
-  /** What it may say. */
   specs: readonly OptionSpec[];
   configKeys?: CommandSpec["configKeys"];
   /** Keys that are somebody else's business. */
@@ -62,7 +57,6 @@ export const GENERAL: readonly OptionSpec[] = [
   { flag: "no-color", summary: "" },
 ];
 
-/** The options of a command that a file may give. */
 export function fileSpecs(command: CommandSpec): OptionSpec[] {
   const own = command.options.filter(({ flag, isTyped }) => flag !== "config" && isTyped !== true);
   return [...own, ...GENERAL];
@@ -95,7 +89,6 @@ export function readTable(read: TableRead): TableValues {
   return found;
 }
 
-/** Reports what `work` throws as `usage`. */
 export function tryEach(report: (finding: Finding) => void, work: () => void): void {
   try {
     work();

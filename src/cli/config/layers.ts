@@ -22,7 +22,6 @@ import { type CommandSpec, GLOBAL_OPTIONS } from "../base/spec.ts";
 
 /** The newest form of a shared file that this version knows. */
 const CONFIG_SCHEMA = 1;
-/** A file of the current folder. */
 const HERE = "llmnode.toml";
 /** What no file of the current folder may say: anybody may have put it there. */
 const NEVER_HERE = ["token", "token-file"];
@@ -208,7 +207,6 @@ export function readTop(
   return found;
 }
 
-/** The table of one command. */
 export function readCommandTable(
   file: TomlFile,
   options: {

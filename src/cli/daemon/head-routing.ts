@@ -14,7 +14,6 @@ import { suggest } from "../base/suggest.ts";
 
 /** Models that may have a policy of their own. */
 const MAX_RULES = 256;
-/** What each key may be. */
 const TUNING_RANGES: Record<keyof ScoreTuning, { min: number; max: number }> = {
   g: { min: 0, max: 10 },
   k: { min: 0, max: 1000 },

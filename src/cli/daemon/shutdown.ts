@@ -25,7 +25,6 @@ export interface DaemonOptions<T extends Stoppable> {
   start: () => Promise<T>;
   /** Aborted by a signal that comes before `start` is done, where `start` knows how to give up. */
   abandonStart?: AbortController;
-  /** Called once it runs. */
   started: (running: T) => void;
   /** What is told on the first signal, such as "draining 3 requests". */
   farewell: (running: T) => string;
@@ -41,7 +40,6 @@ export interface DaemonOptions<T extends Stoppable> {
   bugStopMs?: number;
 }
 
-/** What has come of a daemon so far. */
 interface Life<T extends Stoppable> {
   running: T | null;
   /** How often a person or program has asked it to stop, and when first. */

@@ -20,19 +20,16 @@ import { findTrust, type Shown } from "./trust.ts";
 export interface Examination {
   /** Where clients connect. */
   url: string;
-  /** What is trusted there; absent for plain http. */
   tls?: HeadTls;
   session: HostPort;
   lane: HostPort;
   insecure: boolean;
-  /** A join token that a person gave. */
   joinToken: string | null;
   dataDir: string;
   /** Origin of an engine to look at. */
   engine: string | null;
   /** Of this program. */
   version: string;
-  /** For each question to the network. */
   timeoutMs: number;
   /** How long docker and nvidia-smi may take each. Default: 5 s. */
   toolTimeoutMs?: number;

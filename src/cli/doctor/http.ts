@@ -22,7 +22,6 @@ export interface HttpHead {
 const CLOCK_WARN_MS = 5000;
 const CLOCK_FAIL_MS = 24 * 3_600_000;
 
-/** The checks "http" and "clock", from one request. */
 export async function checkHttp(head: HttpHead): Promise<Check[]> {
   const sentAt = Date.now();
   try {

@@ -106,7 +106,6 @@ export async function askLink(target: LinkTarget, shown: Shown): Promise<LinkAns
   }
 }
 
-/** The check "join token" of what the head answers. */
 export function tokenVerdict(answer: LinkAnswer, shown: Shown): Check {
   const name = "join token";
   const what = shown.workerId === null ? "join token" : "credential of a worker here";

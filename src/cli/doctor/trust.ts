@@ -16,7 +16,6 @@ export interface Shown {
 export interface TrustOptions {
   dataDir: string;
   headHost: string;
-  /** A join token that a person gave. */
   joinToken: string | null;
 }
 

@@ -2,7 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine, count } from "../../util/text.ts";
-import { type Fields, fields, list, number, text } from "../base/json-fields.ts";
+import { type JsonRecord, fieldsIn, list, number, text } from "../../util/json.ts";
 
 /** A worker with an order, as the head has it now. */
 export interface OrderView {
@@ -41,7 +41,7 @@ export interface OrdersView {
 
 /** Throws `bad_message` for what is nothing of the kind. */
 export function readOrders(body: string): OrdersView {
-  const root = fields(JSON.parse(body));
+  const root = fieldsIn(JSON.parse(body));
   if (!Array.isArray(root["workers"])) {
     const message = "this version does not understand the head's answer";
     throw new LlmnodeError("bad_message", message);
@@ -49,10 +49,10 @@ export function readOrders(body: string): OrdersView {
   return {
     orders: list(root["workers"]).map(readOrder),
     ended: list(root["ended"]).map((entry) => ({
-      id: text(fields(entry["drain"])["id"]) ?? "",
+      id: text(fieldsIn(entry["drain"])["id"]) ?? "",
       outcome: text(entry["outcome"]) ?? "?",
       reason: text(entry["reason"]),
-      cutOff: number(fields(entry["drain"])["cut_off"]) ?? 0,
+      cutOff: number(fieldsIn(entry["drain"])["cut_off"]) ?? 0,
     })),
     last: list(root["last_replicas"]).map((entry) => ({
       worker: clean(entry["worker"]),
@@ -61,8 +61,8 @@ export function readOrders(body: string): OrdersView {
   };
 }
 
-function readOrder(entry: Fields): OrderView {
-  const order = fields(entry["drain"]);
+function readOrder(entry: JsonRecord): OrderView {
+  const order = fieldsIn(entry["drain"]);
   const state = text(entry["engine_state"]);
   const phase = text(entry["engine_phase"]);
   return {

@@ -19,7 +19,6 @@ export interface WorkerFacts {
   env: Environment;
 }
 
-/** Lines for stderr. */
 export function workerBanner({ name, head, engine, until, env }: WorkerFacts): string {
   const program = typedName(env);
   const at = headOption(head);

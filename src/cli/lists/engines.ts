@@ -2,11 +2,11 @@
 
 import { ENGINE_ROW_FIELDS } from "../../protocol/row-fields.ts";
 import type { EngineRow } from "../../protocol/watch-rows.ts";
-import { countText, tokenRateText } from "../../top/text/figures.ts";
+import { countText } from "../../top/text/figures.ts";
 import { cleanLine } from "../../util/text.ts";
 import { cut } from "../base/table.ts";
 import type { Column, Listing } from "./listing.ts";
-import { durationText, numberText, quantilesText, shareText, stateText } from "./words.ts";
+import { durationText, quantilesText, shareText, stateText, TOKENS_PER_S } from "./words.ts";
 
 export const ENGINES: Listing<EngineRow> = {
   schema: "llmnode.engines/1",
@@ -14,16 +14,16 @@ export const ENGINES: Listing<EngineRow> = {
   fields: ENGINE_ROW_FIELDS,
   nameOf: ({ name }) => name,
   columns: [
-    { head: "ENGINE", field: "name", text: ({ name }) => name },
+    { head: "ENGINE", field: "name" },
     { head: "MODEL", field: "models", text: modelsText },
-    { head: "WORKER", field: "worker", text: ({ worker }) => worker },
+    { head: "WORKER", field: "worker" },
     { head: "KIND", field: "kind", wide: true, text: ({ kind }) => kind || "-" },
     { head: "STATE", field: "state", text: stateText },
     { head: "GPUS", field: "gpus", text: ({ gpus }) => gpusText(gpus) },
     { head: "INFL", field: "in_flight", text: ({ in_flight }) => countText(in_flight) },
     { head: "SINCE", field: "state_ms", text: ({ state_ms }) => durationText(state_ms) },
     { head: "RESTARTS", field: "restarts", wide: true, text: (row) => countText(row.restarts) },
-    { head: "PID", field: "pid", wide: true, text: ({ pid }) => numberText(pid) },
+    { head: "PID", field: "pid", wide: true },
     {
       head: "CONTAINER",
       field: "container",
@@ -36,8 +36,8 @@ export const ENGINES: Listing<EngineRow> = {
 
 /** The engines of a worker or a model, in their details. */
 export const ENGINE_COLUMNS: readonly Column<EngineRow>[] = [
-  { head: "ENGINE", field: "name", text: ({ name }) => name },
-  { head: "KIND", field: "kind", text: ({ kind }) => kind },
+  { head: "ENGINE", field: "name" },
+  { head: "KIND", field: "kind" },
   { head: "STATE", field: "state", text: stateText },
   { head: "MODEL", field: "models", text: ({ models }) => models.join(", ") || "-" },
   {
@@ -46,17 +46,13 @@ export const ENGINE_COLUMNS: readonly Column<EngineRow>[] = [
     text: ({ in_flight, max_in_flight }) =>
       max_in_flight === null ? String(in_flight) : `${in_flight}/${max_in_flight}`,
   },
-  { head: "QUE", field: "queue", text: ({ queue }) => numberText(queue) },
+  { head: "QUE", field: "queue" },
   { head: "KV", field: "kv_pct", text: ({ kv_pct }) => shareText(kv_pct) },
-  {
-    head: "TOK/S",
-    field: "output_tokens_per_s",
-    text: (row) => tokenRateText(row.output_tokens_per_s),
-  },
+  TOKENS_PER_S,
   { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => quantilesText(ttft_ms) },
   { head: "SINCE", field: "state_ms", text: ({ state_ms }) => durationText(state_ms) },
-  { head: "RESTARTS", field: "restarts", text: ({ restarts }) => String(restarts) },
-  { head: "ROUTE", field: "route", text: ({ route }) => route ?? "-" },
+  { head: "RESTARTS", field: "restarts" },
+  { head: "ROUTE", field: "route" },
 ];
 
 /** What an engine in trouble says of it, below its table. */

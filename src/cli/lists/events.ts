@@ -13,12 +13,12 @@ export const EVENTS: Listing<EventRow> = {
   nameOf: ({ id }) => String(id),
   columns: [
     { head: "TIME", field: "time", text: ({ time }) => clockTime(time) },
-    { head: "ID", field: "id", wide: true, text: ({ id }) => String(id) },
-    { head: "LEVEL", field: "level", text: ({ level }) => level },
-    { head: "KIND", field: "kind", text: ({ kind }) => kind },
+    { head: "ID", field: "id", wide: true },
+    { head: "LEVEL", field: "level" },
+    { head: "KIND", field: "kind" },
     { head: "WORKER", field: "worker", text: ({ worker }) => worker ?? "" },
     { head: "MODEL", field: "model", text: ({ model }) => model ?? "" },
-    { head: "WHAT", field: "text", text: ({ text }) => text },
+    { head: "WHAT", field: "text" },
   ],
 };
 

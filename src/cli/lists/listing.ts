@@ -7,22 +7,18 @@ import type { Terminal } from "../base/terminal.ts";
 import { noField } from "../client/watch-frame.ts";
 
 export interface Column<R> {
-  /** In capitals. */
   head: string;
   /** The row's field that it shows. */
   field: string;
-  /** Only with `--wide`. */
   wide?: boolean;
-  /** Empty where there is nothing to say; a column without any text is not shown. */
-  text(row: R): string;
+  /** Empty where there is nothing to say; a column without any text is not shown. Absent: the field. */
+  text?(row: R): string;
 }
 
 /** What tables and JSON of one kind of things are made from. */
 export interface Listing<R> {
   schema: `llmnode.${string}/1`;
-  /** The list's name in the JSON. */
   member: string;
-  /** A row's fields, as the JSON has them. */
   fields: readonly string[];
   columns: readonly Column<R>[];
   /** What names a row, for `--quiet`. */
@@ -58,7 +54,6 @@ export function choiceOptions(example: string, sort: string): readonly OptionSpe
 
 export interface ListedRows<R> {
   rows: readonly R[];
-  /** The head that answered. */
   head: { id: string; time: string };
   /** How old it is by now. */
   ageMs: number;
@@ -104,14 +99,20 @@ export function showList<R extends object>(
     return;
   }
   const columns = chosen === null ? usual(listing, options) : wanted(listing, chosen);
-  write(
-    terminal,
-    table(
-      columns.map(({ head }) => head),
-      rows.map((row) => columns.map(({ text }) => text(row))),
-      tableStyle(invocation, terminal),
-    ),
-  );
+  write(terminal, table(...cellsOf(columns, rows), tableStyle(invocation, terminal)));
+}
+
+/** Header and cells for `table`. */
+export function cellsOf<R extends object>(
+  columns: readonly Column<R>[],
+  rows: readonly R[],
+): [header: string[], cells: string[][]] {
+  const cells = rows.map((row) => columns.map((column) => cellText(column, row)));
+  return [columns.map(({ head }) => head), cells];
+}
+
+function cellText<R extends object>({ field, text }: Column<R>, row: R): string {
+  return text?.(row) ?? plainText(pick(row, [field])[field]);
 }
 
 function usual<R>({ columns }: Listing<R>, options: Options): Column<R>[] {
@@ -122,8 +123,9 @@ function usual<R>({ columns }: Listing<R>, options: Options): Column<R>[] {
 /** Each of them is there, whatever it says: scripts count columns. */
 function wanted<R extends object>(listing: Listing<R>, chosen: readonly string[]): Column<R>[] {
   return chosen.map((field) => {
-    const column = columnOf(listing, field);
-    return { ...column, text: (row) => column.text(row) || "-" };
+    const known = listing.columns.find((column) => column.field === field);
+    const column = known ?? { head: field.toUpperCase(), field };
+    return { ...column, text: (row) => cellText(column, row) || "-" };
   });
 }
 
@@ -132,7 +134,6 @@ export function isPlainList({ options }: Invocation): boolean {
   return options.isOn("json") || options.isOn("quiet") || options.isGiven("fields");
 }
 
-/** All about each of some. */
 export function showDetails<R>(
   rows: readonly R[],
   linesOf: (row: R, style: TableStyle) => string[],
@@ -143,7 +144,6 @@ export function showDetails<R>(
   write(terminal, style.ascii === true ? lines.map(asciiText) : lines);
 }
 
-/** How this command line wants its tables. */
 function tableStyle({ options }: Invocation, { columns }: Terminal): TableStyle {
   const whole = options.isOn("no-trunc");
   return {
@@ -202,17 +202,6 @@ export function write(terminal: Terminal, lines: readonly string[]): void {
 function pick(row: object, names: readonly string[]): Record<string, unknown> {
   const all = new Map(Object.entries(row));
   return Object.fromEntries(names.map((name) => [name, all.get(name) ?? null]));
-}
-
-/** The column of a field, or its plain value. */
-function columnOf<R extends object>(listing: Listing<R>, field: string): Column<R> {
-  return (
-    listing.columns.find((column) => column.field === field) ?? {
-      head: field.toUpperCase(),
-      field,
-      text: (row) => plainText(pick(row, [field])[field]),
-    }
-  );
 }
 
 /** `-` where it is not known. */

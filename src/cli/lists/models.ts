@@ -4,10 +4,10 @@ import { WATCH_ROW_FIELDS } from "../../protocol/row-fields.ts";
 import type { ModelRow } from "../../protocol/watch-rows.ts";
 import { contextText, countText, rateText, tokenRateText } from "../../top/text/figures.ts";
 import { cleanLine } from "../../util/text.ts";
-import type { Listing } from "./listing.ts";
+import { cellsOf, type Listing } from "./listing.ts";
 import { cut, table, type TableStyle } from "../base/table.ts";
 import { ENGINE_COLUMNS, engineTrouble } from "./engines.ts";
-import { cellsOf, factLines, quantilesText } from "./words.ts";
+import { factLines, quantilesText, TOKENS_PER_S } from "./words.ts";
 
 export const MODELS: Listing<ModelRow> = {
   schema: "llmnode.models/1",
@@ -15,35 +15,21 @@ export const MODELS: Listing<ModelRow> = {
   fields: [...WATCH_ROW_FIELDS.models, "engines"],
   nameOf: ({ name }) => name,
   columns: [
-    { head: "MODEL", field: "name", text: ({ name }) => name },
+    { head: "MODEL", field: "name" },
     { head: "ALIAS OF", field: "alias_of", text: ({ alias_of }) => alias_of ?? "" },
-    { head: "STATE", field: "state", text: ({ state }) => state },
+    { head: "STATE", field: "state" },
     { head: "READY", field: "ready", text: ({ ready, replicas }) => `${ready}/${replicas}` },
     { head: "ENGINE", field: "kinds", text: ({ kinds }) => kinds.join(",") || "-" },
     { head: "INFL", field: "in_flight", text: ({ in_flight }) => countText(in_flight) },
     { head: "QUE", field: "queued", text: ({ queued }) => countText(queued) },
     { head: "REQ/S", field: "requests_per_s", text: (row) => rateText(row.requests_per_s) },
-    {
-      head: "TOK/S",
-      field: "output_tokens_per_s",
-      text: (row) => tokenRateText(row.output_tokens_per_s),
-    },
+    TOKENS_PER_S,
     { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => quantilesText(ttft_ms) },
     { head: "ITL", field: "itl_ms", wide: true, text: ({ itl_ms }) => quantilesText(itl_ms) },
     { head: "ERR", field: "error_ratio", text: ({ error_ratio }) => errorText(error_ratio) },
     { head: "CTX", field: "context", text: ({ context }) => contextText(context) },
-    {
-      head: "STARTING",
-      field: "starting",
-      wide: true,
-      text: ({ starting }) => String(starting),
-    },
-    {
-      head: "DRAINING",
-      field: "draining",
-      wide: true,
-      text: ({ draining }) => String(draining),
-    },
+    { head: "STARTING", field: "starting", wide: true },
+    { head: "DRAINING", field: "draining", wide: true },
     {
       head: "WHERE",
       field: "workers",
@@ -53,7 +39,6 @@ export const MODELS: Listing<ModelRow> = {
   ],
 };
 
-/** Everything about one. */
 export function modelLines(row: ModelRow, style: TableStyle): string[] {
   const { columns } = style;
   const engines = row.engines ?? [];

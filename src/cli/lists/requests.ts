@@ -6,7 +6,7 @@ import { countText, timeText, tokenRateText } from "../../top/text/figures.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { Listing } from "./listing.ts";
 import { cut, type TableStyle } from "../base/table.ts";
-import { factLines } from "./words.ts";
+import { factLines, TOKENS_PER_S } from "./words.ts";
 
 export const REQUESTS: Listing<RequestRow> = {
   schema: "llmnode.requests/1",
@@ -14,29 +14,24 @@ export const REQUESTS: Listing<RequestRow> = {
   fields: [...WATCH_ROW_FIELDS.requests, "timeline"],
   nameOf: ({ id }) => id,
   columns: [
-    { head: "REQUEST", field: "id", text: ({ id }) => id },
+    { head: "REQUEST", field: "id" },
     { head: "AGE", field: "age_ms", text: ({ age_ms }) => timeText(age_ms) },
     { head: "PHASE", field: "phase", text: phaseText },
-    { head: "MODEL", field: "model", text: ({ model }) => model ?? "-" },
-    { head: "WORKER", field: "worker", text: ({ worker }) => worker ?? "-" },
-    { head: "ENGINE", field: "engine", wide: true, text: ({ engine }) => engine ?? "-" },
+    { head: "MODEL", field: "model" },
+    { head: "WORKER", field: "worker" },
+    { head: "ENGINE", field: "engine", wide: true },
     { head: "KEY", field: "key", text: ({ key }) => key ?? "" },
     { head: "IN", field: "input_tokens", text: ({ input_tokens }) => countText(input_tokens) },
     { head: "OUT", field: "output_tokens", text: ({ output_tokens }) => countText(output_tokens) },
-    {
-      head: "TOK/S",
-      field: "output_tokens_per_s",
-      text: (row) => tokenRateText(row.output_tokens_per_s),
-    },
+    TOKENS_PER_S,
     { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => timeText(ttft_ms) },
     { head: "QUEUED", field: "queue_ms", wide: true, text: ({ queue_ms }) => timeText(queue_ms) },
-    { head: "TRIES", field: "attempts", wide: true, text: ({ attempts }) => String(attempts) },
+    { head: "TRIES", field: "attempts", wide: true },
     { head: "STREAM", field: "stream", wide: true, text: ({ stream }) => (stream ? "yes" : "no") },
-    { head: "PATH", field: "path", wide: true, text: ({ path }) => path },
+    { head: "PATH", field: "path", wide: true },
   ],
 };
 
-/** Everything about one. */
 export function requestLines(row: RequestRow, { columns }: TableStyle): string[] {
   return [
     cut(cleanLine(`${row.id}   ${phaseText(row)}   ${timeText(row.age_ms)}`), columns),

@@ -1,11 +1,17 @@
 /** Words and figures that several tables share. */
 
 import type { Quantiles } from "../../protocol/watch-rows.ts";
-import { percentText, timeText } from "../../top/text/figures.ts";
+import { percentText, timeText, tokenRateText } from "../../top/text/figures.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
 import type { Column } from "./listing.ts";
 import { cut } from "../base/table.ts";
+
+export const TOKENS_PER_S: Column<{ output_tokens_per_s: number | null }> = {
+  head: "TOK/S",
+  field: "output_tokens_per_s",
+  text: (row) => tokenRateText(row.output_tokens_per_s),
+};
 
 /** "ready", "starting load 62%", "lost 42s". */
 export function stateText(row: { state: string; state_detail: string | null }): string {
@@ -39,12 +45,4 @@ export function factLines(
   return known.map(([name, text]) =>
     cut(`  ${name.padEnd(width)}   ${cleanLine(text, 10_000)}`, columns),
   );
-}
-
-/** Header and cells for `table`. */
-export function cellsOf<R>(
-  columns: readonly Column<R>[],
-  rows: readonly R[],
-): [header: string[], cells: string[][]] {
-  return [columns.map(({ head }) => head), rows.map((row) => columns.map(({ text }) => text(row)))];
 }

@@ -6,16 +6,16 @@ import { countText, memoryText, rateText, tokenRateText } from "../../top/text/f
 import { cleanLine } from "../../util/text.ts";
 import { clockTime } from "../drain/view.ts";
 import { ENGINE_COLUMNS, engineTrouble } from "./engines.ts";
-import type { Column, Listing } from "./listing.ts";
+import { cellsOf, type Column, type Listing } from "./listing.ts";
 import { cut, table, type TableStyle } from "../base/table.ts";
 import {
-  cellsOf,
   durationText,
   factLines,
   numberText,
   quantilesText,
   shareText,
   stateText,
+  TOKENS_PER_S,
 } from "./words.ts";
 
 export const WORKERS: Listing<WorkerRow> = {
@@ -32,7 +32,7 @@ export const WORKERS: Listing<WorkerRow> = {
   ],
   nameOf: ({ name }) => name,
   columns: [
-    { head: "WORKER", field: "name", text: ({ name }) => name },
+    { head: "WORKER", field: "name" },
     { head: "STATE", field: "state", text: stateText },
     { head: "MODEL", field: "models", text: modelsText },
     { head: "GPUS", field: "gpus", text: gpusText },
@@ -53,26 +53,22 @@ export const WORKERS: Listing<WorkerRow> = {
       wide: true,
       text: ({ requests_per_s }) => rateText(requests_per_s),
     },
-    {
-      head: "TOK/S",
-      field: "output_tokens_per_s",
-      text: (row) => tokenRateText(row.output_tokens_per_s),
-    },
+    TOKENS_PER_S,
     { head: "TTFT", field: "ttft_ms", text: ({ ttft_ms }) => quantilesText(ttft_ms) },
-    { head: "ROUTE", field: "route", wide: true, text: ({ route }) => route ?? "-" },
+    { head: "ROUTE", field: "route", wide: true },
     { head: "UP", field: "uptime_ms", text: ({ uptime_ms }) => durationText(uptime_ms) },
     { head: "SEEN", field: "seen_ms", wide: true, text: ({ seen_ms }) => durationText(seen_ms) },
-    { head: "ADDRESS", field: "address", wide: true, text: ({ address }) => address },
-    { head: "VERSION", field: "version", wide: true, text: ({ version }) => version },
+    { head: "ADDRESS", field: "address", wide: true },
+    { head: "VERSION", field: "version", wide: true },
     { head: "LABELS", field: "labels", wide: true, text: ({ labels }) => labelsText(labels) },
-    { head: "ID", field: "id", wide: true, text: ({ id }) => id },
+    { head: "ID", field: "id", wide: true },
     { head: "REASON", field: "reason", text: ({ reason }) => reason ?? "" },
   ],
 };
 
 const GPU_COLUMNS: readonly Column<GpuRow>[] = [
-  { head: "GPU", field: "index", text: ({ index }) => String(index) },
-  { head: "NAME", field: "name", text: ({ name }) => name },
+  { head: "GPU", field: "index" },
+  { head: "NAME", field: "name" },
   { head: "UTIL", field: "util_pct", text: ({ util_pct }) => shareText(util_pct) },
   {
     head: "MEM",
@@ -83,7 +79,6 @@ const GPU_COLUMNS: readonly Column<GpuRow>[] = [
   { head: "POWER", field: "power_w", text: ({ power_w }) => withUnit(power_w, "W") },
 ];
 
-/** Everything about one. */
 export function workerLines(row: WorkerRow, style: TableStyle): string[] {
   const { columns } = style;
   const engines = row.engines ?? [];

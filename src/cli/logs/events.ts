@@ -3,7 +3,7 @@
 import type { LogEvent } from "../../protocol/engine-log.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { type Fields, fields, number, text } from "../base/json-fields.ts";
+import { type JsonRecord, fieldsIn, number, text } from "../../util/json.ts";
 
 /** A line of an engine is at most 16 KiB; as JSON it is longer. */
 const MAX_EVENT_CHARS = 256 * 1024;
@@ -29,9 +29,9 @@ export async function* readLogEvents(
 }
 
 function readEvent(line: string): LogEvent | null {
-  let event: Fields;
+  let event: JsonRecord;
   try {
-    event = fields(JSON.parse(line));
+    event = fieldsIn(JSON.parse(line));
   } catch {
     // A sign of life, or what broke off in the middle.
     return null;

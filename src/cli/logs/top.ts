@@ -5,7 +5,6 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import { getStream, type HeadClient } from "../client/api.ts";
 import { readLogEvents } from "./events.ts";
 
-/** Lines that are asked for at first. */
 const TAIL = 1000;
 
 export interface Piece {

@@ -3,7 +3,7 @@
 import { parseAlias } from "../../cluster/aliases/text.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { fields, type Fields, list, number, text, texts } from "../base/json-fields.ts";
+import { fieldsIn, type JsonRecord, list, number, text, texts } from "../../util/json.ts";
 import { usage } from "../base/messages.ts";
 import { suggest } from "../base/suggest.ts";
 import { type Action, column, listAction, minuteOf, resourceCommand, rowsOf } from "./resource.ts";
@@ -73,11 +73,11 @@ function understood(spec: string): { name: string } {
 }
 
 /** What was done, and what the head warns of. */
-function done(what: string, answer: Fields): string[] {
+function done(what: string, answer: JsonRecord): string[] {
   return [cleanLine(what), ...texts(answer["warnings"]).map((one) => `  ${cleanLine(one)}`)];
 }
 
-function aliasNamed(name: string, answer: Fields): Fields {
+function aliasNamed(name: string, answer: JsonRecord): JsonRecord {
   const rows = rowsOf(answer, "aliases");
   const found = rows.find((row) => row["name"] === name);
   if (found !== undefined) return found;
@@ -90,7 +90,7 @@ function aliasNamed(name: string, answer: Fields): Fields {
   });
 }
 
-function describe(row: Fields): string[] {
+function describe(row: JsonRecord): string[] {
   const targets = list(row["targets"]);
   const direct = targets.map(({ model }) => model);
   const models = texts(row["models"]);
@@ -101,7 +101,7 @@ function describe(row: Fields): string[] {
       const weight = number(target["weight_percent"]);
       return [
         `  ${text(target["model"]) ?? "?"}${weight === null ? "" : `   ${weight} %`}`,
-        ...Object.entries(fields(target["preset"])).map(
+        ...Object.entries(fieldsIn(target["preset"])).map(
           ([key, value]) => `    ${key} = ${JSON.stringify(value)}`,
         ),
       ];

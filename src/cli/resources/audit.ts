@@ -1,7 +1,7 @@
 /** `llmnode audit`: who had what done, when and from where. */
 
 import { cleanLine } from "../../util/text.ts";
-import { fields, text } from "../base/json-fields.ts";
+import { fieldsIn, text } from "../../util/json.ts";
 import { column, listAction, resourceCommand } from "./resource.ts";
 
 export const auditCommand = resourceCommand({
@@ -43,7 +43,7 @@ export const auditCommand = resourceCommand({
             text: ({ action }) => (text(action) ?? "").replace(/^POST \/api\/v1\//, ""),
           },
           column("RESULT", "result"),
-          { head: "ABOUT", text: ({ target }) => cleanLine(aboutOf(fields(target)), 200) },
+          { head: "ABOUT", text: ({ target }) => cleanLine(aboutOf(fieldsIn(target)), 200) },
         ],
         "nothing was changed",
       ),

@@ -2,7 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
-import { number, text } from "../base/json-fields.ts";
+import { number, text } from "../../util/json.ts";
 import type { Options } from "../base/options.ts";
 import { type Action, column, listAction, resourceCommand, timeColumn } from "./resource.ts";
 

@@ -2,7 +2,7 @@
 
 import { KEY_ROLES } from "../../protocol/caller.ts";
 import { cleanLine } from "../../util/text.ts";
-import { number, text, texts } from "../base/json-fields.ts";
+import { number, text, texts } from "../../util/json.ts";
 import type { Options } from "../base/options.ts";
 import { type Action, column, listAction, resourceCommand, timeColumn } from "./resource.ts";
 

@@ -3,16 +3,15 @@
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { cleanLine } from "../../util/text.ts";
 import { EXIT } from "../base/exit-codes.ts";
-import { fields, type Fields, list, number, text } from "../base/json-fields.ts";
+import { fieldsIn, type JsonRecord, list, number, text } from "../../util/json.ts";
 import { usage } from "../base/messages.ts";
 import type { Options, OptionSpec } from "../base/options.ts";
 import type { CommandSpec } from "../base/spec.ts";
-import { textTable } from "../base/table.ts";
+import { table } from "../base/table.ts";
 import { getJson, headClient, postJson } from "../client/api.ts";
 import type { Column } from "../lists/listing.ts";
 import { actionNamed } from "../parse/parse.ts";
 
-/** What was typed. */
 export interface ResourceCall {
   options: Options;
   /** The word after the action; empty for one that takes none. */
@@ -25,11 +24,10 @@ export interface Action {
   /** What is asked below the resource's path; with a body it changes something. Throws `usage`. */
   ask?: (call: ResourceCall) => { path?: string; body?: object };
   /** Lines for stdout; `width` is the terminal's. */
-  lines?: (answer: Fields, call: ResourceCall, width: number | null) => string[];
-  /** Lines for stderr. */
-  notes?: (answer: Fields, call: ResourceCall) => string[];
+  lines?: (answer: JsonRecord, call: ResourceCall, width: number | null) => string[];
+  notes?: (answer: JsonRecord, call: ResourceCall) => string[];
   /** What `--json` prints; absent: the head's answer as it is. */
-  json?: (answer: Fields, call: ResourceCall) => object;
+  json?: (answer: JsonRecord, call: ResourceCall) => object;
 }
 
 export interface Resource extends Pick<CommandSpec, "name" | "usage" | "summary" | "examples"> {
@@ -65,7 +63,7 @@ export function resourceCommand(resource: Resource): CommandSpec {
         body === undefined
           ? await getJson(client, path + below)
           : await postJson(client, path + below, body);
-      const read = fields(JSON.parse(answer));
+      const read = fieldsIn(JSON.parse(answer));
       const lines = action.lines?.(read, call, terminal.columns) ?? [];
       if (invocation.options.isOn("json")) {
         const shown = action.json ? JSON.stringify(action.json(read, call)) : answer.trimEnd();
@@ -86,7 +84,7 @@ function checkWord(command: string, { needs }: Action, word: string | undefined)
   }
 }
 
-export type ResourceColumn = Pick<Column<Fields>, "head" | "text">;
+export type ResourceColumn = Required<Pick<Column<JsonRecord>, "head" | "text">>;
 
 /** The list of all there are, under the name `member` in the answer. */
 export function listAction(
@@ -98,14 +96,14 @@ export function listAction(
     lines(answer, _, width) {
       const rows = rowsOf(answer, member).map((row) => columns.map((column) => column.text(row)));
       const heads = columns.map(({ head }) => head);
-      return rows.length === 0 ? [] : textTable(heads, rows, width);
+      return rows.length === 0 ? [] : table(heads, rows, { columns: width });
     },
     notes: (answer) => (rowsOf(answer, member).length === 0 ? [none] : []),
   };
 }
 
 /** Throws `bad_message` where the answer has no such list. */
-export function rowsOf(answer: Fields, member: string): Fields[] {
+export function rowsOf(answer: JsonRecord, member: string): JsonRecord[] {
   if (Array.isArray(answer[member])) return list(answer[member]);
   throw new LlmnodeError("bad_message", "this version does not understand the head's answer");
 }
@@ -118,7 +116,6 @@ export function column(head: string, field: string, unset = ""): ResourceColumn 
   };
 }
 
-/** A column that shows when something is. */
 export function timeColumn(head: string, field: string, unset = "never"): ResourceColumn {
   return { head, text: (row) => minuteOf(text(row[field])) ?? unset };
 }

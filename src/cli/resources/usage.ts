@@ -2,9 +2,9 @@
 
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
-import { fields, type Fields, number, text } from "../base/json-fields.ts";
+import { fieldsIn, type JsonRecord, number, text } from "../../util/json.ts";
 import type { Options } from "../base/options.ts";
-import { textTable } from "../base/table.ts";
+import { table } from "../base/table.ts";
 import { minuteOf, resourceCommand, rowsOf } from "./resource.ts";
 
 const BY = ["hour", "day", "key", "model"] as const;
@@ -47,7 +47,7 @@ export const usageCommand = resourceCommand({
         const rows = rowsOf(answer, "rows");
         if (rows.length === 0) return [];
         const { by } = questionOf(options);
-        return tableOf(rows, { by, total: fields(answer["total"]), columns });
+        return tableOf(rows, { by, total: fieldsIn(answer["total"]), columns });
       },
       notes(answer, { options }) {
         if (rowsOf(answer, "rows").length > 0) return [];
@@ -91,8 +91,8 @@ const SUMS = [
 
 /** Figures stand below each other; the sum of all comes last where there is more than one line. */
 function tableOf(
-  rows: readonly Fields[],
-  { by, total, columns }: { by: readonly By[]; total: Fields; columns: number | null },
+  rows: readonly JsonRecord[],
+  { by, total, columns }: { by: readonly By[]; total: JsonRecord; columns: number | null },
 ): string[] {
   const lines = rows.map((row) => [...by.map((one) => placeOf(row, one)), ...figuresOf(row)]);
   if (rows.length > 1) {
@@ -104,10 +104,10 @@ function tableOf(
   });
   const aligned = (line: readonly string[]) =>
     line.map((cell, i) => (i < by.length || cell === "" ? cell : cell.padStart(widths[i] ?? 0)));
-  return textTable(aligned(header), lines.map(aligned), columns);
+  return table(aligned(header), lines.map(aligned), { columns });
 }
 
-function placeOf(row: Fields, by: By): string {
+function placeOf(row: JsonRecord, by: By): string {
   const value = text(row[by]);
   switch (by) {
     case "hour":
@@ -123,7 +123,7 @@ function placeOf(row: Fields, by: By): string {
   }
 }
 
-function figuresOf(row: Fields): string[] {
+function figuresOf(row: JsonRecord): string[] {
   const sums = SUMS.map(([, name]) => String(number(row[name]) ?? ""));
   const estimated = number(row["estimated_tokens"]) ?? 0;
   const tokens = (number(row["input_tokens"]) ?? 0) + (number(row["output_tokens"]) ?? 0);

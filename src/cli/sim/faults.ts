@@ -135,7 +135,6 @@ export const FAULTS: readonly OptionSpec[] = [
   },
 ];
 
-/** The faults that the values of `--fault` name. Throws `usage`. */
 export function readFaults(options: Options) {
   const faults = faultsIn(options.each("fault"));
   return {

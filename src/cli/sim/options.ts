@@ -2,22 +2,20 @@
 
 import { usage } from "../base/messages.ts";
 import { LIKE_PORTS, LIKES, type LoraAdapter, type SimOptions } from "../../sim/core/options.ts";
-import type { Options, OptionSpec } from "../base/options.ts";
+import { type Options, type OptionSpec, withVariables } from "../base/options.ts";
 import { FAULTS, readFaults } from "./faults.ts";
 
 /** What it serves and how fast. */
-export const SIM_OPTIONS: readonly OptionSpec[] = [
+const OWN_OPTIONS: readonly OptionSpec[] = [
   {
     flag: "model",
     value: "<name>",
     repeat: true,
-    env: "LLMNODE_SIM_MODEL",
     summary: "a model that it serves; needed at least once",
   },
   {
     flag: "like",
     value: "<engine>",
-    env: "LLMNODE_SIM_LIKE",
     default: "vllm",
     summary: `the engine it speaks like: ${LIKES.join(", ")}`,
   },
@@ -25,95 +23,84 @@ export const SIM_OPTIONS: readonly OptionSpec[] = [
     flag: "lora",
     value: "<name=model>",
     repeat: true,
-    env: "LLMNODE_SIM_LORA",
     summary: "a LoRA adapter of one of the models, listed beside it (vllm, sglang)",
   },
   {
     flag: "host",
     value: "<host>",
-    env: "LLMNODE_SIM_HOST",
     default: "127.0.0.1",
     summary: "the address it listens on",
   },
   {
     flag: "port",
     value: "<port>",
-    env: "LLMNODE_SIM_PORT",
     defaultNote: "8000, or the one of the --like engine",
     summary: "its port; 0 takes any free one and prints it",
   },
   {
     flag: "ttft",
     value: "<duration>",
-    env: "LLMNODE_SIM_TTFT",
     default: "20ms",
     summary: "time to the first token",
   },
   {
     flag: "itl",
     value: "<duration>",
-    env: "LLMNODE_SIM_ITL",
     default: "10ms",
     summary: "time between tokens; 0 is as fast as the client reads",
   },
   {
     flag: "itl-per-seq",
     value: "<duration>",
-    env: "LLMNODE_SIM_ITL_PER_SEQ",
     default: "0",
     summary: "added to that for each other request that runs",
   },
   {
     flag: "prefill-rate",
     value: "<tokens>",
-    env: "LLMNODE_SIM_PREFILL_RATE",
     defaultNote: "prompts take no time",
     summary: "prompt tokens computed a second, one prompt after the other, before --ttft begins",
   },
   {
     flag: "max-num-seqs",
     value: "<count>",
-    env: "LLMNODE_SIM_MAX_NUM_SEQS",
     defaultNote: "no limit",
     summary: "requests that run at once; more of them wait, first come, first served",
   },
   {
     flag: "kv-tokens",
     value: "<tokens>",
-    env: "LLMNODE_SIM_KV_TOKENS",
     defaultNote: "no limit, no prefix cache",
     summary: "size of the KV cache: prompts are found again by prefix, what does not fit waits",
   },
   {
     flag: "load-time",
     value: "<duration>",
-    env: "LLMNODE_SIM_LOAD_TIME",
     default: "0",
     summary: "how long loading the model takes",
   },
   {
     flag: "max-model-len",
     value: "<tokens>",
-    env: "LLMNODE_SIM_MAX_MODEL_LEN",
     default: "32768",
     summary: "prompt and output tokens of one request, together",
   },
   {
     flag: "keep-alive",
     value: "<duration>",
-    env: "LLMNODE_SIM_KEEP_ALIVE",
     defaultNote: "30s like llama-server, 15s like tgi, else never",
     summary: "send a comment in a stream that was silent for this long; 0 is never",
   },
   {
     flag: "fault",
     value: "<name[=value]>",
-    env: "LLMNODE_SIM_FAULT",
     repeat: true,
     choices: FAULTS.map(({ flag, value }) => (value === undefined ? flag : `${flag}=`)),
     summary: "what goes wrong with it; the names are listed by: llmnode sim faults",
   },
 ];
+
+export const SIM_OPTIONS = withVariables(OWN_OPTIONS, { prefix: "LLMNODE_SIM_" });
 
 const TOKENS = { min: 1, max: Number.MAX_SAFE_INTEGER };
 

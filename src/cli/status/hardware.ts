@@ -35,7 +35,6 @@ export function gpuText(worker: Hardware): string {
 
 type Hardware = Pick<WorkerDetail, "gpus" | "gpu_problem" | "engines">;
 
-/** A header and its rows. */
 export type Table = readonly [header: string[], rows: string[][]];
 
 /** All that is known, one row a machine and one a GPU. */

@@ -4,13 +4,12 @@ import type { StatusJson } from "../../protocol/watch-json.ts";
 import type { EngineRow, ReplicaRow, WorkerDetail } from "../../protocol/watch-rows.ts";
 import { cleanLine, count } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
-import { cut, textTable } from "../base/table.ts";
+import { cut, table } from "../base/table.ts";
 import { clockTime } from "../drain/view.ts";
 import { briefly } from "./brief.ts";
 import { failureLines, processTable, stateWord } from "./engines.ts";
 import { gpuText, hardwareTables } from "./hardware.ts";
 
-/** The lines for stdout. */
 export function statusLines(
   status: StatusJson,
   { url, columns, verbose = false }: { url: string; columns: number | null; verbose?: boolean },
@@ -23,7 +22,7 @@ export function statusLines(
   const all = { workers: status.workers, models };
   const { shown, more } = verbose ? { shown: all, more: [] } : briefly(all);
   const add = (header: readonly string[], rows: string[][]) => {
-    if (rows.length > 0) lines.push("", ...textTable(header, rows, columns));
+    if (rows.length > 0) lines.push("", ...table(header, rows, { columns }));
   };
   for (const [title, offers] of [
     ["MODEL", shown.models],

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { gpuText, hardwareTables } from "../../../src/cli/status/hardware.ts";
-import { textTable } from "../../../src/cli/base/table.ts";
+import { table } from "../../../src/cli/base/table.ts";
 import type { WorkerDetail } from "../../../src/protocol/watch-rows.ts";
 import { engine, gpu } from "./rows.ts";
 
@@ -79,7 +79,7 @@ test("the tables", () => {
     { name: "a", host, gpus: [gpu(0), mig], gpu_problem: null },
     { name: "b", host: null, gpus: [], gpu_problem: "no driver\u001b[31m" },
   ];
-  const lines = hardwareTables(workers).flatMap(([head, rows]) => textTable(head, rows, null));
+  const lines = hardwareTables(workers).flatMap(([head, rows]) => table(head, rows, { columns: null }));
   expect(lines.join("\n")).toBe(
     `\
 WORKER   CPU   MEMORY      DISK FREE   NET IN   NET OUT     AGE
