@@ -59,9 +59,10 @@ describe.each(PAGES)("%s", (page) => {
 });
 
 test("metrics, variables and headers of ours that the documents name are in the source", () => {
-  const source = [...new Bun.Glob("**/*.{ts,tsx}").scanSync(path.join(ROOT, "src"))]
-    .map((file) => readPage(`src/${file}`))
-    .join("\n");
+  const files = [...new Bun.Glob("**/*.{ts,tsx}").scanSync(path.join(ROOT, "src"))];
+  // Most variables are made from the names of their options.
+  const variables = commandTable().flatMap(({ options }) => options.map(({ env }) => env ?? ""));
+  const source = [...files.map((file) => readPage(`src/${file}`)), ...variables].join("\n");
   const names = PAGES.flatMap((page) => [
     ...readPage(page).matchAll(/\b(llmnode_[a-z_]+|LLMNODE_[A-Z_]+|x-llmnode-[a-z-]+)/g),
   ]).map(([name]) => name.replace(/^LLMNODE_SET_.*/, "LLMNODE_SET_"));

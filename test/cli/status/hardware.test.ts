@@ -79,7 +79,9 @@ test("the tables", () => {
     { name: "a", host, gpus: [gpu(0), mig], gpu_problem: null },
     { name: "b", host: null, gpus: [], gpu_problem: "no driver\u001b[31m" },
   ];
-  const lines = hardwareTables(workers).flatMap(([head, rows]) => table(head, rows, { columns: null }));
+  const lines = hardwareTables(workers).flatMap(([head, rows]) =>
+    table(head, rows, { columns: null }),
+  );
   expect(lines.join("\n")).toBe(
     `\
 WORKER   CPU   MEMORY      DISK FREE   NET IN   NET OUT     AGE
