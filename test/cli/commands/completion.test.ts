@@ -18,7 +18,7 @@ beforeAll(() => {
   head = startListHead({
     status: {
       workers: [detailOf(worker("gpu-01"))],
-      models: [model("org/big:70b"), model("org/big:7b")],
+      models: [model("org/big:70b", { ready: 1, replicas: 2 }), model("org/big:7b")],
       services: [],
     },
   });
@@ -144,7 +144,7 @@ test.skipIf(Bun.which("fish") === null)("fish", async () => {
     env: environment(),
     ...SLOW,
   });
-  expect([stdout, stderr]).toEqual(["gpu-01\tready\norg/big:70b\t1 of 1 ready\n", ""]);
+  expect([stdout, stderr]).toEqual(["gpu-01\tready\norg/big:70b\t1 of 2 ready\n", ""]);
 });
 
 /** Without what moves the cursor and colours. */
