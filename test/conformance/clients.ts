@@ -107,14 +107,20 @@ export const CLIENTS: readonly Line[] = [
       );
       await using cluster = await transport.start({ binary: [], engines: [engine] });
       const pid = cluster.process?.pid ?? 0;
-      // What a first load makes the head grow to is not what this is about.
+      // What a first load makes the head open and grow to is not what this is about.
       await abortMany(cluster, 500, 25);
-      const before = sizeOf(pid);
-      await abortMany(cluster, 1000, 25);
-      await waitFor(() => sizeOf(pid).descriptors <= before.descriptors + 5, {
-        what: "descriptors to be closed",
-      });
-      expect(sizeOf(pid).memoryBytes - before.memoryBytes).toBeLessThan(32 * 1024 * 1024);
+      const { descriptors } = sizeOf(pid);
+      // A heap grows to its size in the first rounds; what leaks grows in each of them.
+      let grownBytes = Number.POSITIVE_INFINITY;
+      for (let round = 0; round < 5 && grownBytes > 8 * 1024 * 1024; round += 1) {
+        const before = sizeOf(pid);
+        await abortMany(cluster, 1000, 25);
+        await waitFor(() => sizeOf(pid).descriptors <= descriptors + 5, {
+          what: "descriptors to be closed",
+        });
+        grownBytes = sizeOf(pid).memoryBytes - before.memoryBytes;
+      }
+      expect(grownBytes).toBeLessThanOrEqual(8 * 1024 * 1024);
       expect((await cluster.post(CHAT, chat({ model: "none" }))).status).toBeGreaterThan(400);
     },
   },
