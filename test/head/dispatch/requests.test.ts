@@ -181,17 +181,20 @@ test.each([
   ["inside an event", "data: 1\n\ndata: 2", "data: 1\n\ndata: 2\n\n"],
   ["inside a line end", "data: 1\n\ndata: 2\n", "data: 1\n\ndata: 2\n\n"],
 ])("an engine that dies %s leaves one error event and no [DONE]", async (_, sent, relayed) => {
+  let die = () => {};
   await using dying = startRawEngine((socket) => {
     socket.write(
       "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
     );
     socket.write(`${sent.length.toString(16)}\r\n${sent}\r\n`);
-    setTimeout(() => socket.end(), 20);
+    die = () => socket.end();
   });
   await using head = await startTestHead(FAST);
   await using _w = fakeWorker(head, { port: dying.port, models: ["m"] });
   await head.ready("m");
   const response = await head.post(CHAT, ask({ stream: true }));
+  // The answer has begun: what follows is a break in it.
+  die();
   const text = await response.text();
   expect(response.status).toBe(200);
   expect(text.slice(0, relayed.length)).toBe(relayed);
