@@ -43,14 +43,14 @@ export async function killRounds(options: KillOptions): Promise<KillResult> {
   let early = 0;
   await using processes = createProcesses();
   const once = async (round: number) => {
-    const head = await startHead(processes, options);
     // Every fourth is killed while it starts: that must not cost anything either.
     if (round % 4 === 0) {
+      const head = await startHead(processes, options);
       await Bun.sleep(random() * options.lifeMs);
       early += readLocalAdmin(options.folder) === null ? 1 : 0;
       return await kill(head.process);
     }
-    const admin = await ready(head, options);
+    const { head, admin } = await startReady(processes, options);
     const found = await inventory(admin);
     for (const line of ledger.compare(found)) lost.push(`round ${round}: ${line}`);
     await live({ ...options, ...admin, head, ledger, random, round });
@@ -62,8 +62,7 @@ export async function killRounds(options: KillOptions): Promise<KillResult> {
       throw new Error(`${told}\n${lastWords(options)}`, { cause: error });
     });
   }
-  const last = await startHead(processes, options);
-  const admin = await ready(last, options);
+  const { admin } = await startReady(processes, options);
   ledger.compare(await inventory(admin)).forEach((line) => lost.push(`at the end: ${line}`));
   return { rounds, early, confirmed: ledger.confirmed, lost };
 }
@@ -81,6 +80,18 @@ async function startHead(processes: Processes, options: KillOptions): Promise<Ru
   const argv = [...program, "head", "--data-dir", folder, ...listen, ...session];
   const logFile = join(folder, LOG_FILE);
   return { process: processes.start("head", argv, { cwd: root, logFile }), sessionPort };
+}
+
+/** Another program may take the free port first: then the head is started on another one. */
+async function startReady(processes: Processes, options: KillOptions) {
+  for (let tries = 1; ; tries += 1) {
+    const head = await startHead(processes, options);
+    try {
+      return { head, admin: await ready(head, options) };
+    } catch (error) {
+      if (tries === 3 || !lastWords(options).includes("the port is taken")) throw error;
+    }
+  }
 }
 
 const LOG_FILE = "head.log";
