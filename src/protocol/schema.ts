@@ -11,7 +11,7 @@ import protoPath from "../../proto/llmnode.proto" with { type: "file" };
 
 /** The definition of the `Cluster` service, for `Server.addService` and for clients. */
 export function loadService(): ServiceDefinition {
-  // Its log repeats as bare lines what we say in words; whoever sets the variable wants them.
+  // Its log repeats as bare lines what we say in words; a user who sets the variable wants them.
   if (process.env["GRPC_VERBOSITY"] === undefined) setLogVerbosity(logVerbosity.NONE);
   let node: unknown = loadPackageDefinition(
     loadSync(protoPath, {
@@ -24,12 +24,13 @@ export function loadService(): ServiceDefinition {
     }),
   );
   for (const part of ["llmnode", "v1", "Cluster", "service"]) {
-    node = isRecord(node) ? node[part] : undefined;
+    node = hasMembers(node) ? node[part] : undefined;
   }
-  if (isRecord(node)) return node as ServiceDefinition;
+  if (hasMembers(node)) return node as ServiceDefinition;
   throw new Error("llmnode.proto does not define llmnode.v1.Cluster");
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
+/** An object, or a class such as that of the client. */
+function hasMembers(value: unknown): value is Record<string, unknown> {
   return (typeof value === "object" || typeof value === "function") && value !== null;
 }
