@@ -375,6 +375,12 @@ describe("the daemons", () => {
       body: JSON.stringify({ model: "m-1", messages: [{ role: "user", content: "hello" }] }),
     });
     expect(await answer.text()).toContain("[simulated]");
+    // The head may count it as running for a moment longer than its client waits.
+    const idle = "\n007/1    sim    ready   m-1     ready     0";
+    await waitFor(
+      async () => (await llmnode(["status", "--head", url])).stdout.includes(idle),
+      SLOW,
+    );
     worker.kill("SIGINT");
     const ended = await worker.finished;
     expect(ended.code).toBe(0);
