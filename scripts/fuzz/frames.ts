@@ -7,7 +7,7 @@ import { loadService } from "../../src/protocol/schema.ts";
 import { mayThrow, must, mustEqual, pure } from "./fuzzer.ts";
 import { damaged, damagedBytes } from "./random.ts";
 
-const FOLDER = resolve(import.meta.dir, "../../test/fixtures/protocol-1");
+const FOLDER = resolve(import.meta.dir, "../../test/fixtures/protocol-2");
 const FILES = readdirSync(FOLDER).filter((name) => name.endsWith(".hex"));
 const CAPTURES = FILES.map((name) => ({
   name,
@@ -20,13 +20,12 @@ export const laneFrames = pure(
   "lane-frames",
   "a lane's message is a frame that can be sent again as it is, or none",
   (random) => {
-    const { bytes } = random.pick(LANES);
-    const isText = bytes.length > 5 && random.chance(0.6);
+    const { name, bytes } = random.pick(LANES);
+    // Six bytes of each frame, four more where a head has its length.
+    const from = name.includes("error") ? 6 : 10;
+    const isText = bytes.length > from && random.chance(0.6);
     const sent = isText
-      ? Buffer.concat([
-          bytes.subarray(0, 5),
-          Buffer.from(damaged(random, bytes.toString("utf8", 5))),
-        ])
+      ? withText(bytes.subarray(0, from), damaged(random, bytes.toString("utf8", from)))
       : damagedBytes(random, bytes);
     const frame = decodeFrame(sent);
     if (frame === null) return;
@@ -37,12 +36,25 @@ export const laneFrames = pure(
       input: sent,
     });
     must(decodeFrame(again) !== null, "what is sent again is no frame", sent);
-    if (frame.kind !== "request" && frame.kind !== "response") return;
+    if (frame.kind === "request") {
+      const { path, fields } = frame.head;
+      must(!/[\r\n ]/.test(path), "a path that ends the request's line", sent);
+      must(!/(^|\n)\r\n|[^\r]\n|\r[^\n]/.test(fields), "fields that end the head", sent);
+    }
+    if (frame.kind !== "answer") return;
     // The platform refuses with an error what is no header.
-    const headers = new Headers(frame.head.headers);
-    must([...headers].length <= frame.head.headers.length, "more headers than told", sent);
+    const fields = frame.head.fields.map(([field, value]): [string, string] => [field, value]);
+    must([...new Headers(fields)].length <= fields.length, "more fields than told", sent);
   },
 );
+
+/** The text's length stands before it, where it has one. */
+function withText(prefix: Buffer, text: string): Buffer {
+  const bytes = Buffer.from(text);
+  const start = Buffer.from(prefix);
+  if (start.length === 10) start.writeUInt32LE(bytes.length, 6);
+  return Buffer.concat([start, bytes]);
+}
 
 const JOIN = loadService()["Join"];
 

@@ -1,19 +1,35 @@
 /** The frames of a lane: one WebSocket from worker to head, one inference request at a time. */
 
+import type { AnswerHead, Field } from "../util/http/exchange.ts";
 import { fieldsIn } from "../util/json.ts";
 
-// A frame is one binary message: a kind (1 byte), the request's number on this lane (4 bytes, little
-// endian), and the rest by kind. The head numbers the requests of a lane from 1 upwards; a frame
-// with a number that is not the running request's is dropped. Heads are JSON in UTF-8.
+// A frame is one binary message: a kind (1 byte), flags (1 byte; 1: the last of this body), the
+// request's number on this lane (4 bytes, little endian), and the rest by kind. The head numbers the
+// requests of a lane from 1 upwards; a frame with a number that is not the running request's is
+// dropped. A request and an answer have the length of their head (4 bytes), the head as JSON in
+// UTF-8, and the first bytes of their body: a small one is whole in one frame.
 //
 // Flow: each side may have 256 KiB of body under way; every byte that the receiver has passed on is
-// given back by a credit frame. Only bodies need credit. After its last frame for a request, answered
-// or cancelled, the worker sends `done`: only then does the head give the lane another request.
+// given back by a credit frame. Only bodies need credit. The worker ends each request with one last
+// frame: an answer or a body with the flag, `error`, or `done` after a cancel. It sends nothing more
+// for that request, and only then does the head give the lane another.
 
 export const LANE_CREDIT_BYTES = 256 * 1024;
 
 /** No frame is larger; a body is cut into as many frames as it takes. */
 export const MAX_LANE_FRAME_BYTES = 128 * 1024;
+
+/** Of a body, what one frame carries at most. */
+export const LANE_PIECE_BYTES = 64 * 1024;
+
+/**
+ * Of a path and of header fields, what fits into a frame beside a piece of a body: as JSON they have
+ * at most twice as many bytes.
+ */
+export const MAX_LANE_HEAD_CHARS = 32_000;
+
+/** Below this a frame of credit is not worth its cost. */
+export const LANE_CREDIT_STEP_BYTES = LANE_CREDIT_BYTES / 4;
 
 const KIND = {
   // from the head
@@ -21,13 +37,14 @@ const KIND = {
   cancel: 2,
   // both ways
   body: 3,
-  end: 4,
-  credit: 5,
+  credit: 4,
   // from the worker
-  response: 6,
-  error: 7,
-  done: 8,
+  answer: 5,
+  error: 6,
+  done: 7,
 } as const;
+
+const LAST = 1;
 
 export interface RequestHead {
   /** The worker's engine: "1", ..., or the worker itself (WORKER_TARGET in engine-log.ts). */
@@ -35,16 +52,14 @@ export interface RequestHead {
   method: string;
   /** With its query. */
   path: string;
-  headers: [string, string][];
+  /** In place of the engine's address. */
+  host: string | null;
+  /** Lines, as HttpRequest has them. */
+  fields: string;
   /** The body's length; null when it is not known, 0 when there is none. */
   length: number | null;
   /** A connection to the engine that was not used before. */
   fresh: boolean;
-}
-
-export interface ResponseHead {
-  status: number;
-  headers: [string, string][];
 }
 
 export interface LaneError {
@@ -54,87 +69,119 @@ export interface LaneError {
 }
 
 export type LaneFrame =
-  | { kind: "request"; number: number; head: RequestHead }
-  | { kind: "cancel"; number: number }
-  | { kind: "body"; number: number; bytes: Uint8Array }
-  | { kind: "end"; number: number }
+  | { kind: "request"; number: number; head: RequestHead; bytes: Uint8Array; isLast: boolean }
+  | { kind: "answer"; number: number; head: AnswerHead; bytes: Uint8Array; isLast: boolean }
+  | { kind: "body"; number: number; bytes: Uint8Array; isLast: boolean }
   | { kind: "credit"; number: number; count: number }
-  | { kind: "response"; number: number; head: ResponseHead }
   | { kind: "error"; number: number; error: LaneError }
+  | { kind: "cancel"; number: number }
   | { kind: "done"; number: number };
 
-const HEADER_BYTES = 5;
-const encoder = new TextEncoder();
+const PREFIX_BYTES = 6;
+const HEADED_BYTES = PREFIX_BYTES + 4;
 const decoder = new TextDecoder("utf-8", { fatal: true });
+const scratch = Buffer.alloc(MAX_LANE_FRAME_BYTES);
 
-export function encodeFrame(frame: LaneFrame): Uint8Array<ArrayBuffer> {
+/** Good until the next frame is written: for sockets, which copy what they send. */
+export function writeFrame(frame: LaneFrame): Uint8Array<ArrayBuffer> {
+  const { kind, number } = frame;
+  scratch[0] = KIND[kind];
+  scratch[1] = "isLast" in frame && frame.isLast ? LAST : 0;
+  writeCount(number, 2);
   switch (frame.kind) {
-    case "body":
-      return compose(frame, frame.bytes);
-    case "credit": {
-      const bytes = new Uint8Array(4);
-      new DataView(bytes.buffer).setUint32(0, frame.count, true);
-      return compose(frame, bytes);
-    }
     case "request":
-    case "response":
-      return compose(frame, encoder.encode(JSON.stringify(frame.head)));
+    case "answer": {
+      const end = writeJson(frame.head, HEADED_BYTES);
+      writeCount(end - HEADED_BYTES, PREFIX_BYTES);
+      return writeBody(frame.bytes, end);
+    }
+    case "body":
+      return writeBody(frame.bytes, PREFIX_BYTES);
+    case "credit":
+      writeCount(frame.count, PREFIX_BYTES);
+      return scratch.subarray(0, PREFIX_BYTES + 4);
     case "error":
-      return compose(frame, encoder.encode(JSON.stringify(frame.error)));
+      return scratch.subarray(0, writeJson(frame.error, PREFIX_BYTES));
     case "cancel":
-    case "end":
     case "done":
-      return compose(frame, EMPTY);
+      return scratch.subarray(0, PREFIX_BYTES);
   }
 }
 
-const EMPTY = new Uint8Array();
+export function encodeFrame(frame: LaneFrame): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(writeFrame(frame));
+}
 
-function compose(
-  { kind, number }: { kind: keyof typeof KIND; number: number },
-  rest: Uint8Array,
-): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(HEADER_BYTES + rest.length);
-  bytes[0] = KIND[kind];
-  new DataView(bytes.buffer).setUint32(1, number, true);
-  bytes.set(rest, HEADER_BYTES);
-  return bytes;
+function writeCount(count: number, at: number): void {
+  scratch[at] = count;
+  scratch[at + 1] = count >>> 8;
+  scratch[at + 2] = count >>> 16;
+  scratch[at + 3] = count >>> 24;
+}
+
+/** Where it ends. */
+function writeJson(value: object, at: number): number {
+  const text = JSON.stringify(value);
+  const end = at + scratch.write(text, at);
+  // What does not fit is cut off without a word.
+  if (end > scratch.length - 4) throw new RangeError("a head that is too long for a lane");
+  return end;
+}
+
+function writeBody(bytes: Uint8Array, at: number): Uint8Array<ArrayBuffer> {
+  if (bytes.length > 0) scratch.set(bytes, at);
+  return scratch.subarray(0, at + bytes.length);
 }
 
 /** Null for anything that is no frame; a body's bytes are a view of the message. */
 export function decodeFrame(message: Uint8Array): LaneFrame | null {
-  if (message.length < HEADER_BYTES || message.length > MAX_LANE_FRAME_BYTES) return null;
-  const view = new DataView(message.buffer, message.byteOffset, message.length);
-  const number = view.getUint32(1, true);
-  const rest = message.subarray(HEADER_BYTES);
+  if (message.length < PREFIX_BYTES || message.length > MAX_LANE_FRAME_BYTES) return null;
+  const number = readCount(message, 2);
+  const flags = message[1] ?? 0;
+  const isLast = flags === LAST;
   switch (message[0]) {
     case KIND.body:
-      return { kind: "body", number, bytes: rest };
+      return flags > LAST
+        ? null
+        : { kind: "body", number, bytes: rest(message, PREFIX_BYTES), isLast };
     case KIND.credit:
-      return rest.length === 4
-        ? { kind: "credit", number, count: view.getUint32(HEADER_BYTES, true) }
+      return flags === 0 && message.length === PREFIX_BYTES + 4
+        ? { kind: "credit", number, count: readCount(message, PREFIX_BYTES) }
         : null;
-    case KIND.cancel:
-      return { kind: "cancel", number };
-    case KIND.end:
-      return { kind: "end", number };
-    case KIND.done:
-      return { kind: "done", number };
-    case KIND.request: {
-      const head = readRequestHead(parse(rest));
-      return head && { kind: "request", number, head };
-    }
-    case KIND.response: {
-      const head = readResponseHead(parse(rest));
-      return head && { kind: "response", number, head };
+    case KIND.request:
+    case KIND.answer: {
+      if (flags > LAST || message.length < HEADED_BYTES) return null;
+      const end = HEADED_BYTES + readCount(message, PREFIX_BYTES);
+      if (end > message.length) return null;
+      const value = parse(message.subarray(HEADED_BYTES, end));
+      const bytes = rest(message, end);
+      if (message[0] === KIND.request) {
+        const head = readRequestHead(value);
+        return head && { kind: "request", number, head, bytes, isLast };
+      }
+      const head = readAnswerHead(value);
+      return head && { kind: "answer", number, head, bytes, isLast };
     }
     case KIND.error: {
-      const error = readError(parse(rest));
+      const error = flags === 0 ? readError(parse(rest(message, PREFIX_BYTES))) : null;
       return error && { kind: "error", number, error };
     }
+    case KIND.cancel:
+    case KIND.done:
+      if (flags !== 0 || message.length !== PREFIX_BYTES) return null;
+      return { kind: message[0] === KIND.cancel ? "cancel" : "done", number };
     default:
       return null;
   }
+}
+
+function rest(message: Uint8Array, from: number): Uint8Array {
+  return new Uint8Array(message.buffer, message.byteOffset + from, message.length - from);
+}
+
+function readCount(bytes: Uint8Array, at: number): number {
+  const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8);
+  return (low | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0;
 }
 
 function parse(bytes: Uint8Array): Record<string, unknown> {
@@ -147,21 +194,31 @@ function parse(bytes: Uint8Array): Record<string, unknown> {
   }
 }
 
+const METHOD = /^[A-Z]+$/;
+/** Without a space or a line's end, with which it could go on as another line of the request. */
+const PATH = /^\/[\x21-\x7e]*$/;
+const HOST = /^[\x21-\x7e]+$/;
+/** Whole lines, and none that the connection to the engine has of its own (RFC 9110, 5.5, 7.6.1). */
+const FIELDS =
+  /^(?:(?!(?:host|content-length|transfer-encoding|connection|proxy-connection|keep-alive|te|trailer|upgrade|expect):)[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\xff]*\r\n)*$/i;
+
 function readRequestHead(value: Record<string, unknown>): RequestHead | null {
-  const { engine, method, path, length, fresh } = value;
-  const headers = readHeaders(value["headers"]);
-  if (typeof engine !== "string" || typeof method !== "string" || !/^[A-Z]+$/.test(method))
-    return null;
-  if (typeof path !== "string" || !path.startsWith("/") || headers === null) return null;
+  const { engine, method, path, fields, length } = value;
+  // None in a message is none said.
+  const host = value["host"] ?? null;
+  if (typeof engine !== "string" || typeof method !== "string" || !METHOD.test(method)) return null;
+  if (typeof path !== "string" || !PATH.test(path)) return null;
+  if (host !== null && (typeof host !== "string" || !HOST.test(host))) return null;
+  if (typeof fields !== "string" || !FIELDS.test(fields)) return null;
   if (length !== null && !isCount(length)) return null;
-  return { engine, method, path, headers, length, fresh: fresh === true };
+  return { engine, method, path, host, fields, length, fresh: value["fresh"] === true };
 }
 
-function readResponseHead(value: Record<string, unknown>): ResponseHead | null {
-  const headers = readHeaders(value["headers"]);
+function readAnswerHead(value: Record<string, unknown>): AnswerHead | null {
   const { status } = value;
-  if (!isCount(status) || status < 200 || status > 599 || headers === null) return null;
-  return { status, headers };
+  const fields = readFields(value["fields"]);
+  if (!isCount(status) || status < 200 || status > 599 || fields === null) return null;
+  return { status, fields };
 }
 
 function readError(value: Record<string, unknown>): LaneError | null {
@@ -169,21 +226,18 @@ function readError(value: Record<string, unknown>): LaneError | null {
   return typeof code === "string" && typeof message === "string" ? { code, message } : null;
 }
 
-const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
+const FIELD_VALUE = /^[\t\x20-\xff]*$/;
 
-/** Header fields that can be handed to the platform's `Headers` (RFC 9110, 5.5). */
-function readHeaders(value: unknown): [string, string][] | null {
+function readFields(value: unknown): readonly Field[] | null {
   if (!Array.isArray(value) || value.length > 256) return null;
-  const headers: [string, string][] = [];
   for (const field of value as unknown[]) {
     if (!Array.isArray(field) || field.length !== 2) return null;
     const [name, text] = field as unknown[];
     if (typeof name !== "string" || typeof text !== "string") return null;
-    if (!HEADER_NAME.test(name) || !HEADER_VALUE.test(text)) return null;
-    headers.push([name, text]);
+    if (!FIELD_NAME.test(name) || !FIELD_VALUE.test(text)) return null;
   }
-  return headers;
+  return value as Field[];
 }
 
 function isCount(value: unknown): value is number {

@@ -167,9 +167,9 @@ export interface UnknownMessage {
   message?: undefined;
 }
 
-/** Versions of the contract that this binary speaks. */
-export const PROTOCOL = 1;
-export const MIN_PROTOCOL = 1;
+/** Versions of the contract that this binary speaks. 1 had other frames on its lanes. */
+export const PROTOCOL = 2;
+export const MIN_PROTOCOL = 2;
 
 /** The longest message of a session, in bytes on the wire. */
 export const MAX_MESSAGE_BYTES = 16 * 1024;

@@ -14,16 +14,15 @@ import {
   type Welcome,
 } from "../protocol/messages.ts";
 import { formatHostPort, type HostPort } from "../util/host-port.ts";
+import type { Upstream } from "../util/http/exchange.ts";
 import type { Log } from "../util/log.ts";
 import { cleanLine } from "../util/text.ts";
 import type { Keyring } from "./credential.ts";
 import { waitUntilDrained } from "./departure.ts";
 import type { WorkerEngine } from "./engine.ts";
 import type { Slot } from "./identity.ts";
-import type { EngineTarget } from "./lane.ts";
-import { type LaneAddress, startLanes } from "./lanes.ts";
+import { type EngineTarget, type LaneAddress, startLanes } from "./lanes.ts";
 import { startLink } from "./link.ts";
-import type { LogService } from "./logs.ts";
 import { createLoadReport, createReporter } from "./report.ts";
 import type { WorkerOptions, WorkerSettings } from "./options.ts";
 import type { HardwareReport } from "./telemetry.ts";
@@ -44,7 +43,7 @@ export interface ConversationOptions extends Pick<
   engine: string;
   hardware: HardwareReport;
   /** Answers what the head asks of the worker itself over a lane. */
-  logService: LogService;
+  logService: Upstream;
   onRestart: (reason: string) => void;
   onExamine: (examine: Examine) => void;
   /** One-token generations for that which failed in a row; null: none has ended. */

@@ -2,9 +2,12 @@
 
 import { decodeFrame } from "../protocol/lane-frames.ts";
 import { HEAD_TLS_NAME } from "../protocol/pin.ts";
-import { createHttpClient } from "../util/http/client.ts";
+import { WORKER_TARGET } from "../protocol/engine-log.ts";
+import { createHttpClient, type HttpClient } from "../util/http/client.ts";
+import type { Upstream } from "../util/http/exchange.ts";
+import { upstreamAt } from "../util/http/upstream-at.ts";
 import type { Log } from "../util/log.ts";
-import { createWorkerLane, type WorkerLane, type WorkerLaneOptions } from "./lane.ts";
+import { createWorkerLane, type LaneTarget, type WorkerLane } from "./lane.ts";
 
 /** Where lanes lead, and what opens them; each session may bring another. */
 export interface LaneAddress {
@@ -16,7 +19,17 @@ export interface LaneAddress {
   key: string;
 }
 
-export interface LanesOptions extends Pick<WorkerLaneOptions, "engine" | "logService"> {
+export interface EngineTarget {
+  url: string;
+  /** What the engine wants as bearer. */
+  apiKey: string | null;
+}
+
+export interface LanesOptions {
+  /** Null when there is no such engine, or it has no address yet. */
+  engine: (number: string) => EngineTarget | null;
+  /** Answers what is for the worker itself. */
+  logService?: Upstream;
   /** Null while there is no session. */
   address: () => LaneAddress | null;
   workerId: string;
@@ -68,12 +81,12 @@ export function startLanes(options: LanesOptions): Lanes {
     hasWarned = true;
   };
 
+  const target = createTargets(options, http);
+
   const open = (address: LaneAddress) => {
     const socket = openSocket(address, options.workerId);
     const lane = createWorkerLane({
-      engine: options.engine,
-      ...(options.logService && { logService: options.logService }),
-      http,
+      target,
       send: (bytes) => {
         if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
       },
@@ -119,6 +132,21 @@ export function startLanes(options: LanesOptions): Lanes {
       for (const socket of sockets.keys()) socket.terminate();
       http[Symbol.dispose]();
     },
+  };
+}
+
+/** Where requests go: to the engine at its address of now, or to the worker itself. */
+function createTargets({ engine, logService }: LanesOptions, http: HttpClient) {
+  let at: { url: string; upstream: Upstream } | null = null;
+  return (name: string): LaneTarget | null => {
+    if (name === WORKER_TARGET) {
+      return logService ? { upstream: logService, apiKey: null } : null;
+    }
+    const found = engine(name);
+    if (found === null) return null;
+    const { url, apiKey } = found;
+    if (at?.url !== url) at = { url, upstream: upstreamAt(http, url) };
+    return { upstream: at.upstream, apiKey };
   };
 }
 

@@ -26,8 +26,8 @@ export const T0 = 1_000_000;
 
 export function hello(id: string, more: Partial<Hello> = {}): Hello {
   return {
-    protocol: 1,
-    minProtocol: 1,
+    protocol: 2,
+    minProtocol: 2,
     version: "0.1.0",
     workerId: `worker-${id}`,
     name: id,

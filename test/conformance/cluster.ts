@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { HeadSettings } from "../../src/head/options.ts";
+import { asFetch } from "../../src/head/transport/as-fetch.ts";
 import { JOIN_TOKEN_FILE } from "../../src/protocol/head-files.ts";
 import { directUpstream } from "../../src/proxy/request/upstream.ts";
 import { SIM_DEFAULTS, startSim, type SimOptions } from "../../src/sim/sim.ts";
@@ -81,7 +82,8 @@ export const LANE: Transport = {
     await using stack = new AsyncDisposableStack();
     const links: Link[] = [];
     for (const port of ports) links.push(stack.use(await link(port)));
-    const front = stack.use(startFront({ upstreams: links.map(({ pool }) => pool.upstream("1")) }));
+    const upstreams = links.map(({ pool }) => asFetch(pool.upstream("1")));
+    const front = stack.use(startFront({ upstreams }));
     const rest = stack.move();
     return Object.assign(Object.create(front) as Front, {
       [Symbol.asyncDispose]: () => rest.disposeAsync(),

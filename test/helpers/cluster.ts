@@ -206,8 +206,8 @@ export function fakeWorker(
   send({
     message: "hello",
     hello: {
-      protocol: 1,
-      minProtocol: 1,
+      protocol: 2,
+      minProtocol: 2,
       version: "0.0.0-test",
       workerId: id,
       name: id,

@@ -3,16 +3,16 @@
 import { LanePool, type LanePoolOptions } from "../../src/head/transport/lane-pool.ts";
 import { startLaneServer } from "../../src/head/transport/lane-server.ts";
 import type { Hello } from "../../src/protocol/messages.ts";
-import type { UpstreamRequest } from "../../src/proxy/request/upstream.ts";
 import { type LaneAddress, type Lanes, startLanes } from "../../src/worker/lanes.ts";
 import { type FakeWorker, fakeWorker, memoryLog, type TestHead } from "./cluster.ts";
+import { ask, type TestRequest } from "./exchange.ts";
 import { waitFor } from "./wait.ts";
 
 export interface Link extends AsyncDisposable {
   pool: LanePool;
   lanes: Lanes;
   port: number;
-  send(request?: Partial<UpstreamRequest>): Promise<Response>;
+  send(request?: Partial<TestRequest>): Promise<Response>;
 }
 
 /** A pool at a head and its lanes from a worker, with one engine behind. */
@@ -58,11 +58,14 @@ export async function link(
     lanes,
     port: server.address.port,
     send: (request = {}) =>
-      pool.upstream("1")({
+      ask(pool.upstream("1"), {
         path: "/v1/x?y=1",
         method: "POST",
-        headers: new Headers({ "content-type": "application/json" }),
+        host: null,
+        fields: "content-type: application/json\r\n",
         body: new Uint8Array(Buffer.from('{"a":1}')),
+        length: null,
+        fresh: false,
         signal: new AbortController().signal,
         ...request,
       }),

@@ -46,6 +46,6 @@ export function rawWorker(head: TestHead): RawWorker {
 
 /** A hello that is let in. */
 export function helloOf(id: string, more: object = {}) {
-  const hello = { protocol: 1, minProtocol: 1, workerId: id, name: id, run: `run-${id}`, epoch: 1 };
+  const hello = { protocol: 2, minProtocol: 2, workerId: id, name: id, run: `run-${id}`, epoch: 1 };
   return { message: "hello", hello: { ...hello, ...more } };
 }

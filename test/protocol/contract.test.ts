@@ -13,7 +13,7 @@ const up: WorkerMessage[] = [
     message: "hello",
     hello: {
       protocol: 7,
-      minProtocol: 1,
+      minProtocol: 2,
       version: "1.2.3",
       workerId: "w0000000",
       name: "gpu-1",
@@ -136,7 +136,7 @@ const down: HeadMessage[] = [
       lanePort: 8094,
       laneKey: "k",
       lanes: 8,
-      protocol: 1,
+      protocol: 2,
       version: "1.2.3",
       headRun: "h",
       name: "gpu-1",

@@ -1,4 +1,4 @@
-// Messages of protocol 1 as its first release put them on the wire lie in test/fixtures/protocol-1:
+// Messages of protocol 2 as its first release put them on the wire lie in test/fixtures/protocol-2:
 // for each its bytes in hex, and in JSON what they say. They are never changed. A later binary may
 // read more into them (a field that is new has its default), but nothing else.
 
@@ -23,7 +23,7 @@ import { FAST, fakeWorker, keyOf, memoryLog, startTestHead } from "../helpers/cl
 import { chatAnswer, startEngine } from "../helpers/engine.ts";
 import { waitFor } from "../helpers/wait.ts";
 
-const DIR = path.resolve(import.meta.dir, "../fixtures/protocol-1");
+const DIR = path.resolve(import.meta.dir, "../fixtures/protocol-2");
 const join = loadService()["Join"];
 if (!join) throw new Error("no Join");
 
@@ -47,12 +47,12 @@ function names(kind: "up" | "down" | "lane"): string[] {
 
 /** As the recorded JSON has it: a body's bytes in hex. */
 function written(frame: LaneFrame | null): unknown {
-  return frame?.kind === "body"
+  return frame !== null && "bytes" in frame
     ? { ...frame, bytes: Buffer.from(frame.bytes).toString("hex") }
     : frame;
 }
 
-test("every message of protocol 1 is recorded", () => {
+test("every message of protocol 2 is recorded", () => {
   const cases = (kind: "up" | "down" | "lane", key: string) =>
     [...new Set(names(kind).map((name) => String(saying(name)[key])))].sort();
   expect(cases("up", "message")).toEqual(["engine", "goodbye", "heartbeat", "hello", "models"]);
@@ -67,14 +67,13 @@ test("every message of protocol 1 is recorded", () => {
     "welcome",
   ]);
   expect(cases("lane", "kind")).toEqual([
+    "answer",
     "body",
     "cancel",
     "credit",
     "done",
-    "end",
     "error",
     "request",
-    "response",
   ]);
 });
 
@@ -112,17 +111,21 @@ test("what is said today is the same bytes, so that an old peer understands it",
 });
 
 test("lane frames with fields of a newer peer are read without them", () => {
-  for (const name of ["lane-request", "lane-response", "lane-error"]) {
-    const text = recorded(name).toString("latin1");
-    const newer = Buffer.from(`${text.slice(0, -1)},"newer":{"a":[1]}}`, "latin1");
+  for (const name of ["lane-request", "lane-answer", "lane-error"]) {
+    const bytes = recorded(name);
+    const added = Buffer.from(',"newer":{"a":[1]}');
+    const isError = name === "lane-error";
+    const end = isError ? bytes.length - 1 : 10 + bytes.readUInt32LE(6) - 1;
+    if (!isError) bytes.writeUInt32LE(bytes.readUInt32LE(6) + added.length, 6);
+    const newer = Buffer.concat([bytes.subarray(0, end), added, bytes.subarray(end)]);
     expect(written(decodeFrame(newer))).toEqual(saying(name));
   }
 });
 
-/** Field 2047 with three bytes, field 100 with a number: nothing that protocol 1 knows. */
+/** Field 2047 with three bytes, field 100 with a number: nothing that protocol 2 knows. */
 const UNKNOWN = Buffer.from([0xfa, 0x7f, 3, 1, 2, 3, 0xa0, 6, 42]);
 
-/** A recorded message of one case, with fields in it that protocol 1 does not have. */
+/** A recorded message of one case, with fields in it that protocol 2 does not have. */
 function withUnknownFields(name: string): Buffer {
   const bytes = recorded(name);
   // Tag and length of the case, then its content.
@@ -133,7 +136,7 @@ function withUnknownFields(name: string): Buffer {
   return Buffer.concat([Buffer.from([tag, ...size]), bytes.subarray(long ? 3 : 2), UNKNOWN]);
 }
 
-/** A case that protocol 1 does not have. */
+/** A case that protocol 2 does not have. */
 const UNKNOWN_MESSAGE = Buffer.from([0x7a, 2, 8, 1]);
 
 test.each([...names("up"), ...names("down")])("%s is read with unknown fields in it", (name) => {
@@ -160,7 +163,7 @@ test.each([
     "with what a newer one adds",
     (name: string) => [withUnknownFields(name), UNKNOWN_MESSAGE, Buffer.alloc(0)],
   ],
-])("a worker of protocol 1, %s, joins this head and is served", async (_, say) => {
+])("a worker of protocol 2, %s, joins this head and is served", async (_, say) => {
   await using engine = startEngine(() => chatAnswer("ok"));
   await using head = await startTestHead(FAST);
   const received: (HeadMessage | UnknownMessage)[] = [];
@@ -208,19 +211,19 @@ test("a worker that also speaks newer protocols is welcomed with the version in 
   await using engine = startEngine(() => chatAnswer("ok"));
   await using head = await startTestHead(FAST);
   await using newer = fakeWorker(head, {
-    hello: { protocol: 9, minProtocol: 1 },
+    hello: { protocol: 9, minProtocol: 2 },
     port: engine.port,
     models: ["m"],
   });
-  expect((await newer.next("welcome")).welcome.protocol).toBe(1);
+  expect((await newer.next("welcome")).welcome.protocol).toBe(2);
   await head.ready("m");
   const answer = await head.post("/v1/chat/completions", { model: "m", messages: [] });
   expect(answer.status).toBe(200);
 });
 
 test.each([
-  ["newer", { protocol: 9, minProtocol: 2 }, "update llmnode on the head"],
-  ["older", { protocol: 0, minProtocol: 0 }, "update llmnode on the worker"],
+  ["newer", { protocol: 9, minProtocol: 3 }, "update llmnode on the head"],
+  ["older", { protocol: 1, minProtocol: 1 }, "update llmnode on the worker"],
 ])("a worker that is too much %s is told which side to update", async (_, hello, hint) => {
   await using head = await startTestHead(FAST);
   await using worker = fakeWorker(head, { hello });
@@ -290,7 +293,7 @@ function linkOptions(head: RawHead, log: Log): LinkOptions {
   };
 }
 
-test("this worker stays with a head of protocol 1 that says what newer ones add", async () => {
+test("this worker stays with a head of protocol 2 that says what newer ones add", async () => {
   const head = await rawHead();
   const messages: (HeadMessage | UnknownMessage)[] = [];
   const refusals: unknown[] = [];

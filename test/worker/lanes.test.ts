@@ -45,7 +45,12 @@ test("free lanes of an earlier session close after their time, busy ones and new
     encodeFrame({
       kind: "request",
       number: 1,
-      head: { engine: "1", method: "GET", path: "/", headers: [], length: 0, fresh: false },
+      head: {
+        ...{ engine: "1", method: "GET", path: "/", host: null, fields: "" },
+        ...{ length: 0, fresh: false },
+      },
+      bytes: new Uint8Array(),
+      isLast: true,
     }),
   );
   await waitFor(() => engine.seen.length === 1);

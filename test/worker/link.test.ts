@@ -51,7 +51,7 @@ async function pair(options: {
     keys: () => [],
     onVerified() {},
     hello: (epoch) => ({
-      ...{ protocol: 1, minProtocol: 1, version: "0", workerId: "worker-1", name: "w" },
+      ...{ protocol: 2, minProtocol: 2, version: "0", workerId: "worker-1", name: "w" },
       ...{ nameChosen: false, run: "r", epoch, labels: {}, host: readHostFacts() },
       ...{ sentAt: Date.now(), data: "auto", continues: "" },
     }),
@@ -78,7 +78,7 @@ function welcome(times: { heartbeatIntervalMs: number; staleAfterMs: number }): 
   return {
     message: "welcome",
     welcome: {
-      ...{ protocol: 1, version: "0", headRun: "h", name: "w", lostAfterMs: 10_000, sentAt: 0 },
+      ...{ protocol: 2, version: "0", headRun: "h", name: "w", lostAfterMs: 10_000, sentAt: 0 },
       ...{ credential: "", lanePort: 0, laneKey: "", lanes: 0, ...times },
     },
   };

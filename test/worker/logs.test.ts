@@ -2,9 +2,10 @@ import { expect, test } from "bun:test";
 import { appendFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type LogIndex, openLogIndex } from "../../src/engine/log/log-index.ts";
-import type { RequestHead } from "../../src/protocol/lane-frames.ts";
 import { silentLog } from "../../src/util/log.ts";
-import { type LogService, createLogService, type OwnAnswer } from "../../src/worker/logs.ts";
+import type { Upstream } from "../../src/util/http/exchange.ts";
+import { createLogService } from "../../src/worker/logs.ts";
+import { ask as askOf } from "../helpers/exchange.ts";
 import { tempDir } from "../helpers/temp.ts";
 
 async function startDesk(maxReaders = 16) {
@@ -16,18 +17,17 @@ async function startDesk(maxReaders = 16) {
   return { service, path, [Symbol.dispose]: () => folder[Symbol.dispose]() };
 }
 
-function ask(service: LogService, path: string, signal = new AbortController().signal) {
-  const rest = { headers: [], length: 0, fresh: false };
-  const head: RequestHead = { engine: "worker", method: "GET", path, ...rest };
-  return service(head, signal);
+function ask(service: Upstream, path: string, signal = new AbortController().signal) {
+  const rest = { host: null, fields: "", body: null, length: 0, fresh: false };
+  return askOf(service, { method: "GET", path, ...rest, signal });
 }
 
-/** Takes the body in small pieces, up to its end or its first sign of life. */
-async function read({ body }: OwnAnswer): Promise<string> {
+/** Up to its end or its first sign of life. */
+async function read(answer: Response): Promise<string> {
   let text = "";
-  while ((await body.ready()) > 0 && !text.endsWith("\n\n")) {
-    text += Buffer.from(body.take(7)).toString();
-    body.compact();
+  for await (const bytes of answer.body ?? []) {
+    text += Buffer.from(bytes).toString();
+    if (text.endsWith("\n\n")) break;
   }
   return text;
 }
@@ -35,7 +35,7 @@ async function read({ body }: OwnAnswer): Promise<string> {
 test("the log is one event a line, taken in any pieces", async () => {
   using log = await startDesk();
   const answer = await ask(log.service, "/log");
-  expect([answer.status, answer.headers]).toEqual([
+  expect([answer.status, [...answer.headers]]).toEqual([
     200,
     [["content-type", "application/x-ndjson"]],
   ]);

@@ -1,8 +1,10 @@
 /** The lanes of one worker: which are free, how many there should be, what waits for one. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Upstream } from "../../proxy/request/upstream.ts";
-import { Lane, type LaneSocket } from "./lane.ts";
+import { MAX_LANE_HEAD_CHARS } from "../../protocol/lane-frames.ts";
+import type { Upstream } from "../../util/http/exchange.ts";
+import { Lane, type LaneOwner, type LaneSocket } from "./lane.ts";
+import { LaneExchange } from "./lane-exchange.ts";
 
 export const LANE_SETTINGS = {
   /** Lanes of a worker that are kept free. */
@@ -31,13 +33,27 @@ export interface LanePoolOptions extends Omit<LaneSettings, "maxLanesPerWorker" 
 export class LanePool {
   readonly #options: LanePoolOptions;
   readonly #all = new Set<Lane>();
-  /** The longest free first. */
-  readonly #parked = new Map<Lane, number>();
-  readonly #waiting: PromiseWithResolvers<Lane>[] = [];
+  /** The longest free first; the last one is taken. */
+  readonly #parked: Lane[] = [];
+  /** Both the longest so first. */
+  readonly #waiting = new Set<LaneExchange>();
+  readonly #cancelled = new Set<Lane>();
+  #sweeping: ReturnType<typeof setTimeout> | null = null;
   /** Lanes that the worker was asked for and has not opened yet. */
   #coming = 0;
   #target: number;
   #closed = false;
+  readonly #owner: LaneOwner = {
+    parked: (lane) => {
+      this.#cancelled.delete(lane);
+      this.#park(lane);
+    },
+    cancelled: (lane) => {
+      this.#cancelled.add(lane);
+      this.#sweepLater();
+    },
+    closed: (lane) => this.#forget(lane),
+  };
 
   constructor(options: LanePoolOptions) {
     this.#options = options;
@@ -49,7 +65,7 @@ export class LanePool {
   }
 
   get parked(): number {
-    return this.#parked.size;
+    return this.#parked.length;
   }
 
   /**
@@ -57,51 +73,48 @@ export class LanePool {
    * and returns how many it should open. A dead lane would look free until its pings time out.
    */
   renew(): number {
-    for (const lane of [...this.#parked.keys()]) lane.close();
+    for (const lane of [...this.#parked]) lane.close();
     const room = Math.max(0, this.#options.maxLanes - this.#all.size);
-    this.#coming = Math.min(room, Math.max(this.#options.parkedAtFirst, this.#waiting.length));
+    this.#coming = Math.min(room, Math.max(this.#options.parkedAtFirst, this.#waiting.size));
     return this.#coming;
   }
 
   /** A lane that the worker has opened. Null when there are enough. */
   adopt(socket: LaneSocket): Lane | null {
-    const { maxLanes, doneTimeoutMs } = this.#options;
     this.#coming = Math.max(0, this.#coming - 1);
-    if (this.#closed || this.#all.size >= maxLanes) return null;
-    const lane = new Lane({
-      socket,
-      doneTimeoutMs,
-      onParked: (parked) => this.#park(parked),
-      onClosed: (closed) => {
-        this.#all.delete(closed);
-        this.#parked.delete(closed);
-      },
-    });
+    if (this.#closed || this.#all.size >= this.#options.maxLanes) return null;
+    const lane = new Lane(socket, this.#owner);
     this.#all.add(lane);
     this.#park(lane);
     return lane;
   }
 
-  /** The route to an engine of this worker. Rejects with `upstream_unreachable` without a lane. */
+  /** The route to an engine of this worker. Fails with `upstream_unreachable` without a lane. */
   upstream(engine: string): Upstream {
-    return async (request) => {
-      const lane = await this.#acquire(request.signal);
-      return await lane.run(request, engine);
+    return (request, sink) => {
+      const exchange = new LaneExchange(engine, request, sink);
+      if (request.path.length + request.fields.length > MAX_LANE_HEAD_CHARS) {
+        const error = Object.assign(new Error("its head is too long for a lane"), {
+          code: "EPROTO",
+        });
+        queueMicrotask(() => exchange.fail(error));
+      } else this.#assign(exchange);
+      return exchange;
     };
   }
 
   /** Closes lanes that have been free for long; to be called now and then. */
   shrink(now: number): void {
     const { parkedAtFirst, shrinkAfterMs } = this.#options;
-    for (const [lane, since] of this.#parked) {
-      if (this.#parked.size <= parkedAtFirst || now - since < shrinkAfterMs) break;
+    for (const lane of [...this.#parked]) {
+      if (this.#parked.length <= parkedAtFirst || now - lane.since < shrinkAfterMs) break;
       this.#target = Math.max(1, parkedAtFirst);
       lane.close();
     }
     // Lanes that were lost or never came are asked for again.
-    this.#coming = Math.min(this.#coming, this.#waiting.length);
-    if (this.#parked.size < parkedAtFirst) {
-      this.#ask(parkedAtFirst - this.#parked.size - this.#coming);
+    this.#coming = Math.min(this.#coming, this.#waiting.size);
+    if (this.#parked.length < parkedAtFirst) {
+      this.#ask(parkedAtFirst - this.#parked.length - this.#coming);
     }
   }
 
@@ -109,7 +122,10 @@ export class LanePool {
   close(): void {
     this.#closed = true;
     for (const lane of [...this.#all]) lane.close();
-    for (const turn of this.#waiting.splice(0)) turn.reject(unavailable());
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const exchange of waiting) exchange.fail(unavailable());
+    if (this.#sweeping !== null) clearTimeout(this.#sweeping);
   }
 
   #ask(count: number): void {
@@ -121,44 +137,66 @@ export class LanePool {
   }
 
   #park(lane: Lane): void {
-    const next = this.#waiting.shift();
-    if (next) next.resolve(lane);
-    else this.#parked.set(lane, performance.now());
-  }
-
-  async #acquire(signal: AbortSignal): Promise<Lane> {
-    for (const lane of [...this.#parked.keys()].reverse()) {
-      this.#parked.delete(lane);
-      const { size } = this.#parked;
-      if (size < this.#target / 2) this.#ask(this.#target - size - this.#coming);
-      if (lane.state === "parked") return lane;
+    const [next] = this.#waiting;
+    if (next === undefined) {
+      this.#parked.push(lane);
+      return;
     }
-    return await this.#waitForLane(signal);
+    this.#waiting.delete(next);
+    lane.run(next);
   }
 
-  async #waitForLane(signal: AbortSignal): Promise<Lane> {
-    const { maxWaiting, maxLanes, waitTimeoutMs } = this.#options;
+  #forget(lane: Lane): void {
+    this.#all.delete(lane);
+    this.#cancelled.delete(lane);
+    const at = this.#parked.indexOf(lane);
+    if (at !== -1) this.#parked.splice(at, 1);
+  }
+
+  #assign(exchange: LaneExchange): void {
+    const lane = this.#parked.pop();
+    if (lane === undefined) return this.#enqueue(exchange);
+    const left = this.#parked.length;
+    if (left < this.#target / 2) this.#ask(this.#target - left - this.#coming);
+    lane.run(exchange);
+  }
+
+  #enqueue(exchange: LaneExchange): void {
+    const { maxWaiting, maxLanes } = this.#options;
     const waiting = this.#waiting;
-    if (this.#closed || waiting.length >= maxWaiting) throw unavailable();
+    if (this.#closed || waiting.size >= maxWaiting) {
+      queueMicrotask(() => exchange.fail(unavailable()));
+      return;
+    }
     // Demand has outgrown what is kept free: twice as many from now on.
     this.#target = Math.min(2 * this.#target, maxLanes);
-    this.#ask(Math.max(waiting.length + 1, this.#target) - this.#coming);
-    const turn = Promise.withResolvers<Lane>();
-    waiting.push(turn);
-    const leave = (error: unknown) => {
-      const at = waiting.indexOf(turn);
-      if (at !== -1) waiting.splice(at, 1);
-      turn.reject(error);
-    };
-    const abort = () => leave(signal.reason);
-    signal.addEventListener("abort", abort);
-    const timer = setTimeout(() => leave(unavailable()), waitTimeoutMs);
-    try {
-      return await turn.promise;
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", abort);
+    this.#ask(Math.max(waiting.size + 1, this.#target) - this.#coming);
+    exchange.waitIn({ abandoned: (gone) => waiting.delete(gone) });
+    waiting.add(exchange);
+    this.#sweepLater();
+  }
+
+  /** One timer for all that waits, and none while nothing does. */
+  #sweepLater(): void {
+    const { waitTimeoutMs, doneTimeoutMs } = this.#options;
+    if (this.#closed || this.#waiting.size + this.#cancelled.size === 0) return;
+    this.#sweeping ??= setTimeout(() => this.#sweep(), Math.min(waitTimeoutMs, doneTimeoutMs) / 4);
+  }
+
+  #sweep(): void {
+    const { waitTimeoutMs, doneTimeoutMs } = this.#options;
+    const now = performance.now();
+    this.#sweeping = null;
+    for (const exchange of this.#waiting) {
+      if (now - exchange.since < waitTimeoutMs) break;
+      this.#waiting.delete(exchange);
+      exchange.fail(unavailable());
     }
+    for (const lane of this.#cancelled) {
+      if (now - lane.since < doneTimeoutMs) break;
+      lane.close();
+    }
+    this.#sweepLater();
   }
 }
 

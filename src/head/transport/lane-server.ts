@@ -108,7 +108,7 @@ function socketHandler(watch: LaneWatch): WebSocketHandler<SocketData> {
       watch.add(socket);
       socket.data.lane = socket.data.pool.adopt({
         // -1 is accepted and waits; 0 was dropped.
-        send: (bytes) => socket.send(bytes) !== 0,
+        send: (bytes) => socket.sendBinary(bytes) !== 0,
         close(fault) {
           if (fault !== undefined) socket.data.onFault(fault);
           socket.terminate();

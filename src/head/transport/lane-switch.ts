@@ -4,7 +4,9 @@ import { heard } from "../../cluster/state/registry.ts";
 import type { ClusterState, Lease, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";
-import type { Upstream } from "../../proxy/request/upstream.ts";
+import type { Upstream as FetchUpstream } from "../../proxy/request/upstream.ts";
+import type { Upstream } from "../../util/http/exchange.ts";
+import { asFetch } from "./as-fetch.ts";
 import { LANE_SETTINGS, LanePool, type LaneSettings } from "./lane-pool.ts";
 import { isSamePlace, type Place } from "./upstream-route.ts";
 
@@ -21,7 +23,9 @@ export interface LaneSwitch extends Disposable {
   enter(worker: Worker, send: (message: HeadMessage) => void): { key: string; count: number };
   /** Who a lane belongs to, for the lane port. */
   worker(id: string): { pool: LanePool; key: string; heard: () => void } | null;
-  upstream(engine: LaneTarget): Upstream;
+  /** The route to an engine: fails with `upstream_unreachable` where there is none any more. */
+  send(engine: LaneTarget): Upstream;
+  upstream(engine: LaneTarget): FetchUpstream;
   /** Closes what is no longer needed; to be called now and then. */
   tidy(): void;
 }
@@ -57,6 +61,10 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
     };
     return entry;
   };
+  const send = ({ workerId, workerRun, engineNumber }: LaneTarget): Upstream => {
+    const entry = entries.get(workerId);
+    return entry?.run === workerRun ? entry.pool.upstream(engineNumber) : withoutWorker;
+  };
   return {
     enter(worker, send) {
       const known = entries.get(worker.id);
@@ -81,11 +89,8 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
         },
       };
     },
-    upstream({ workerId, workerRun, engineNumber }) {
-      const entry = entries.get(workerId);
-      if (entry?.run === workerRun) return entry.pool.upstream(engineNumber);
-      return () => Promise.reject(new LlmnodeError("upstream_unreachable", "The worker is gone."));
-    },
+    send,
+    upstream: (target) => asFetch(send(target)),
     tidy() {
       for (const [id, { pool, run }] of entries) {
         if (state.workers.get(id)?.run === run) {
@@ -102,3 +107,17 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
     },
   };
 }
+
+const withoutWorker: Upstream = (_, sink) => {
+  let isOver = false;
+  queueMicrotask(() => {
+    if (!isOver) sink.fail(new LlmnodeError("upstream_unreachable", "The worker is gone."));
+  });
+  return {
+    pause() {},
+    resume() {},
+    abort() {
+      isOver = true;
+    },
+  };
+};

@@ -22,7 +22,7 @@ test("a worker is welcomed with its name and the times that hold, and its beats 
   await using worker = fakeWorker(head, { port: engine.port, models: ["m"] });
   const { welcome } = await worker.next("welcome");
   expect(welcome).toMatchObject({
-    protocol: 1,
+    protocol: 2,
     version: "0.0.0-test",
     headRun: head.head.id,
     name: worker.id,

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { LanePool, type LanePoolOptions } from "../../../src/head/transport/lane-pool.ts";
 import { startLaneServer } from "../../../src/head/transport/lane-server.ts";
 import { memoryLog } from "../../helpers/cluster.ts";
+import { ask } from "../../helpers/exchange.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
 /** A pool whose lanes are sockets that only note what happens to them. */
@@ -28,7 +29,10 @@ function pool(options: Partial<LanePoolOptions> = {}) {
       return made.adopt({ send: () => true, close: () => closed.push(number) });
     },
     ask: (signal = new AbortController().signal) =>
-      made.upstream("1")({ path: "/", method: "POST", headers: new Headers(), body: null, signal }),
+      ask(made.upstream("1"), {
+        ...{ path: "/", method: "POST", host: null, fields: "", body: null, length: null },
+        ...{ fresh: false, signal },
+      }),
   };
 }
 

@@ -268,3 +268,34 @@ test("frames that break the rules close that lane, and no other", async () => {
   await waitFor(() => lane.pool.lanes === 4);
   expect(await (await lane.send()).text()).toBe('{"a":1}');
 });
+
+test("two thousand requests over a few lanes get their own answers, whatever is cancelled", async () => {
+  await using engine = startEngine(async (_, body) => {
+    if (body.length % 3 === 0) await Bun.sleep(1);
+    const half = body.length >> 1;
+    return eventStream(
+      (async function* () {
+        yield body.slice(0, half);
+        if (body.length % 2 === 0) await Bun.sleep(0);
+        yield body.slice(half);
+      })(),
+    );
+  });
+  await using lane = await link(engine.port, { parkedAtFirst: 4, maxLanes: 8, maxWaiting: 2000 });
+  let cancelled = 0;
+  const one = async (i: number) => {
+    const text = `${i}:${"x".repeat(i % 700)}:${i}`;
+    const cancel = new AbortController();
+    const sent = lane.send({ body: new TextEncoder().encode(text), signal: cancel.signal });
+    if (i % 7 === 0) setTimeout(() => cancel.abort(), i % 5);
+    const answer = await sent.then((response) => response.text()).catch(() => null);
+    if (answer === null) cancelled += 1;
+    else expect(answer).toBe(text);
+  };
+  for (let start = 0; start < 2000; start += 200) {
+    await Promise.all(Array.from({ length: 200 }, (_, i) => one(start + i)));
+  }
+  expect(cancelled).toBeLessThanOrEqual(Math.ceil(2000 / 7));
+  await waitFor(() => lane.pool.parked === lane.pool.lanes);
+  expect(lane.pool.lanes).toBeLessThanOrEqual(8);
+});
