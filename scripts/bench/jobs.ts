@@ -1,5 +1,6 @@
 /** What the benchmark asks of its load process, and what comes back. */
 
+import type { ThreadTimes } from "./proc.ts";
 import type { ExtraHeaders } from "./wire.ts";
 
 /** Where the load goes. */
@@ -15,6 +16,8 @@ export interface RequestsJob extends Aim {
   bodyBytes: number;
   concurrency: number;
   durationMs: number;
+  /** Ends it sooner. */
+  maxRequests?: number;
 }
 
 export interface RequestsResult {
@@ -22,6 +25,7 @@ export interface RequestsResult {
   errors: number;
   elapsedMs: number;
   cpuMs: number | null;
+  threadsMs: ThreadTimes | null;
   /** Microseconds, as `Histogram.entries`. */
   latencies: Array<[number, number]>;
 }
@@ -41,6 +45,7 @@ export interface StreamsResult {
   windowMs: number;
   windowEvents: number;
   cpuMs: number | null;
+  threadsMs: ThreadTimes | null;
   /** At the end of the window. */
   residentBytes: number | null;
   /** Of all frames, in the window or not. */

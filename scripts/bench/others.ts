@@ -1,6 +1,6 @@
 /** The relays of other projects, set up to do no more than relay, on one core. */
 
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Children } from "./children.ts";
@@ -8,13 +8,16 @@ import type { Target } from "./targets.ts";
 
 /** The npm gateway that is compared with, and the version that the figures are about. */
 const PORTKEY = "@portkey-ai/gateway@1.15.2";
-const INSTALL_LIMIT_MS = 120_000;
+const SGLANG = { name: "sglang", project: "sglang-router", version: "0.3.2" } as const;
+const VLLM = { name: "vllm", project: "vllm-router", version: "0.1.17" } as const;
+const INSTALL_LIMIT_MS = 180_000;
 
 export interface OtherOptions {
   children: Children;
   workplace: string;
   enginePort: number;
   withPortkey: boolean;
+  withRouters: boolean;
 }
 
 /** Each returns the running relay, or why there is none. */
@@ -127,6 +130,58 @@ export const startPortkey: StartOther = async (options) => {
   };
   return { name: "portkey", port, headers, pid };
 };
+
+export const startSglang: StartOther = (options) => startRouter(options, SGLANG);
+export const startVllm: StartOther = (options) => startRouter(options, VLLM);
+
+/** Routers in Rust that come as Python packages: one is a fork of the other, with like options. */
+async function startRouter(
+  { children, workplace, enginePort, withRouters }: OtherOptions,
+  router: typeof SGLANG | typeof VLLM,
+): Promise<Target | string> {
+  const { name, project } = router;
+  if (!withRouters) return `${project}: only with --with-routers (fetched by pip)`;
+  const python = Bun.which("python3");
+  if (python === null) return `${project}: needs python3`;
+  const folder = await pythonPackage(python, router);
+  if (folder === null) return `${project}: pip could not install it`;
+  const [port, metricsPort] = [freePort(), freePort()];
+  const { pid } = children.start({
+    name: project,
+    argv: [
+      ...[python, "-m", `${name}_router.launch_router`, "--host", "127.0.0.1"],
+      ...["--port", String(port), "--prometheus-port", String(metricsPort)],
+      ...["--worker-urls", `http://127.0.0.1:${enginePort}`, "--policy", "round_robin"],
+      ...["--max-concurrent-requests", "100000", "--log-level", "error"],
+    ],
+    place: "relay",
+    cwd: workplace,
+    env: { PYTHONPATH: folder },
+  });
+  return { name, port, headers: {}, pid };
+}
+
+/** The folder of the package and what it needs, or null where it cannot be fetched. */
+async function pythonPackage(
+  python: string,
+  { project, version }: { project: string; version: string },
+): Promise<string | null> {
+  const folder = join(tmpdir(), "llmnode-bench-cache", `${project}-${version}`);
+  if (existsSync(folder)) return folder;
+  // Whole or not at all: an install that was cut short would be taken for one.
+  const partial = `${folder}.partial`;
+  rmSync(partial, { recursive: true, force: true });
+  const uv = Bun.which("uv");
+  const pip = uv === null ? [python, "-m", "pip"] : [uv, "pip"];
+  const quiet = ["--quiet", "--only-binary", ":all:", "--target", partial];
+  const install = Bun.spawn([...pip, "install", ...quiet, `${project}==${version}`], {
+    stdio: ["ignore", "ignore", "inherit"],
+    timeout: INSTALL_LIMIT_MS,
+  });
+  if ((await install.exited) !== 0) return null;
+  renameSync(partial, folder);
+  return folder;
+}
 
 /** One that is free now; programs that cannot take port 0 and say what they got need it. */
 function freePort(): number {

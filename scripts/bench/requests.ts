@@ -3,8 +3,10 @@
 import type { FrontLimits } from "./front/options.ts";
 import type { RequestsResult } from "./jobs.ts";
 import type { Load } from "./load/load.ts";
+import { eachThread, type ThreadTimes } from "./proc.ts";
 import { histogram, median } from "./stats.ts";
-import type { Target, TargetName } from "./targets.ts";
+import { aimAt, type Target, type TargetName } from "./targets.ts";
+import { warmUp } from "./warm-up.ts";
 
 /** Medians of rounds; times are added ones: the target's minus direct's of the same round. */
 export interface RequestsRow {
@@ -18,6 +20,7 @@ export interface RequestsRow {
   added_p99_us: number;
   /** Of the relay's process; null for direct. */
   cpu_us_per_request: number | null;
+  threads_us_per_request: ThreadTimes | null;
   /** The share of a core that the relay used: below 1, the load was the limit. */
   busy: number | null;
   errors: number;
@@ -32,19 +35,16 @@ export interface RequestsOptions {
 
 export async function measureRequests(options: RequestsOptions): Promise<RequestsRow[]> {
   const { load, targets, limits, say } = options;
-  const { bodyBytes: sizes, concurrency: levels, sliceMs, warmMs } = limits.requests;
-  const slice = (target: Target, bodyBytes: number, on: { concurrency: number; ms: number }) =>
+  const { bodyBytes: sizes, concurrency: levels, sliceMs } = limits.requests;
+  const slice = (target: Target, bodyBytes: number, concurrency: number) =>
     load.do({
-      kind: "requests",
-      port: target.port,
-      headers: target.headers,
-      watchPid: target.pid,
-      bodyBytes,
-      concurrency: on.concurrency,
-      durationMs: on.ms,
+      ...{ ...aimAt(target), kind: "requests", bodyBytes, concurrency },
+      durationMs: sliceMs,
     });
+  const warmed = targets.map((target) => ({ name: target.name, aim: aimAt(target) }));
+  await warmUp({ load, targets: warmed, say }, limits.warmUp);
   for (const target of targets) {
-    await slice(target, 2048, { concurrency: Math.max(...levels), ms: warmMs });
+    for (const bodyBytes of sizes) await slice(target, bodyBytes, Math.max(...levels));
   }
   const rows: RequestsRow[] = [];
   for (const concurrency of levels) {
@@ -53,7 +53,7 @@ export async function measureRequests(options: RequestsOptions): Promise<Request
       const results = new Map<Target, RequestsResult[]>(targets.map((target) => [target, []]));
       for (let round = 0; round < limits.rounds; round += 1) {
         for (const target of rotated(targets, round)) {
-          results.get(target)?.push(await slice(target, bodyBytes, { concurrency, ms: sliceMs }));
+          results.get(target)?.push(await slice(target, bodyBytes, concurrency));
         }
       }
       const direct = [...results].find(([target]) => target.name === "direct")?.[1] ?? [];
@@ -93,14 +93,20 @@ function summary(
     p99_us: over(at(0.99)),
     added_p50_us: over(added(0.5)),
     added_p99_us: over(added(0.99)),
-    cpu_us_per_request: isRelay ? cpuUsPerRequest(rounds) : null,
+    cpu_us_per_request: isRelay ? perRequest(rounds, ({ cpuMs }) => cpuMs ?? 0) : null,
+    threads_us_per_request: isRelay
+      ? eachThread((kind) => perRequest(rounds, ({ threadsMs }) => threadsMs?.[kind] ?? 0))
+      : null,
     busy: isRelay ? over(({ cpuMs, elapsedMs }) => (cpuMs ?? 0) / elapsedMs) : null,
     errors: rounds.reduce((sum, { errors }) => sum + errors, 0),
   };
 }
 
-/** Over all rounds together: the clock of `/proc` is too coarse for one. */
-function cpuUsPerRequest(rounds: readonly RequestsResult[]): number {
-  const cpu = rounds.reduce((sum, { cpuMs }) => sum + (cpuMs ?? 0), 0);
-  return (cpu * 1000) / rounds.reduce((sum, { requests }) => sum + requests, 0);
+/** Microseconds over all rounds together: the clock of `/proc` is too coarse for one. */
+function perRequest(
+  rounds: readonly RequestsResult[],
+  figureMs: (result: RequestsResult) => number,
+): number {
+  const ms = rounds.reduce((sum, result) => sum + figureMs(result), 0);
+  return (ms * 1000) / rounds.reduce((sum, { requests }) => sum + requests, 0);
 }

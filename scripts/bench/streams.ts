@@ -1,12 +1,12 @@
 /** Measures many streams at a time: processor time of an event, lost and late frames, memory. */
 
-import type { FrontLimits } from "./front/options.ts";
+import type { FrontLimits, StreamShape } from "./front/options.ts";
 import type { StreamsResult } from "./jobs.ts";
 import type { Load } from "./load/load.ts";
-import { residentBytes } from "./proc.ts";
+import { eachThread, residentBytes, type ThreadTimes } from "./proc.ts";
 import { rotated } from "./requests.ts";
 import { histogram, median } from "./stats.ts";
-import type { Target, TargetName } from "./targets.ts";
+import { aimAt, type Target, type TargetName } from "./targets.ts";
 
 export interface StreamsRow {
   streams: number;
@@ -14,6 +14,7 @@ export interface StreamsRow {
   target: TargetName;
   events_per_s: number;
   cpu_us_per_event: number | null;
+  threads_us_per_event: ThreadTimes | null;
   busy: number | null;
   delay_p50_us: number;
   delay_p99_us: number;
@@ -37,17 +38,20 @@ export interface StreamsOptions {
 
 export async function measureStreams(options: StreamsOptions): Promise<StreamsRow[]> {
   const { load, targets, limits, say } = options;
-  const { shapes, rampMs, windowMs, settleMs } = limits.streams;
+  const { shapes, rampMs, warmMs, windowMs, settleMs } = limits.streams;
+  const run = (target: Target, shape: StreamShape, ms: number) =>
+    load.do({ ...{ ...aimAt(target), ...shape, kind: "streams" }, rampMs, windowMs: ms });
   const rows: StreamsRow[] = [];
+  const [first] = shapes;
+  say("warm-up of streams");
+  for (const target of targets) if (first !== undefined) await run(target, first, warmMs);
   for (const shape of shapes) {
     say(`${shape.streams} streams at ${shape.rate} events/s`);
     const idle = new Map(targets.map((target) => [target, memoryOf(target)]));
     const results = new Map<Target, StreamsResult[]>(targets.map((target) => [target, []]));
     for (let round = 0; round < limits.rounds; round += 1) {
       for (const target of rotated(targets, round)) {
-        const { port, headers, pid: watchPid } = target;
-        const job = { ...shape, port, headers, watchPid, rampMs, windowMs };
-        results.get(target)?.push(await load.do({ kind: "streams", ...job }));
+        results.get(target)?.push(await run(target, shape, windowMs));
       }
     }
     await Bun.sleep(settleMs);
@@ -76,11 +80,14 @@ function summary(
   const total = (figure: (result: StreamsResult) => number) =>
     rounds.reduce((sum, result) => sum + figure(result), 0);
   const isRelay = target.pid !== null;
+  const perEvent = (figureMs: (result: StreamsResult) => number) =>
+    (total(figureMs) * 1000) / total(({ windowEvents }) => windowEvents);
   return {
     target: target.name,
     events_per_s: over(({ windowEvents, windowMs }) => (windowEvents / windowMs) * 1000),
-    cpu_us_per_event: isRelay
-      ? (total(({ cpuMs }) => cpuMs ?? 0) * 1000) / total(({ windowEvents }) => windowEvents)
+    cpu_us_per_event: isRelay ? perEvent(({ cpuMs }) => cpuMs ?? 0) : null,
+    threads_us_per_event: isRelay
+      ? eachThread((kind) => perEvent(({ threadsMs }) => threadsMs?.[kind] ?? 0))
       : null,
     busy: isRelay ? over(({ cpuMs, windowMs }) => (cpuMs ?? 0) / windowMs) : null,
     delay_p50_us: over(({ delays }) => histogram(delays).percentile(0.5)),

@@ -3,7 +3,8 @@
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Child, Children } from "./children.ts";
-import { startHaproxy, startNginx, startPortkey } from "./others.ts";
+import type { Aim } from "./jobs.ts";
+import { startHaproxy, startNginx, startPortkey, startSglang, startVllm } from "./others.ts";
 import { type ExtraHeaders, MODEL, PATH, plainRequest } from "./wire.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
@@ -13,7 +14,7 @@ const MANY_FETCHES = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65535" };
 
 /** `keys`: llmnode as well, with an API key that has every limit. */
 export type TargetName =
-  "direct" | "bare" | LlmnodeOptions["name"] | "nginx" | "haproxy" | "portkey";
+  "direct" | "bare" | LlmnodeOptions["name"] | "nginx" | "haproxy" | "portkey" | "sglang" | "vllm";
 
 export interface Target {
   name: TargetName;
@@ -21,6 +22,10 @@ export interface Target {
   headers: ExtraHeaders;
   /** Of the relay; null where there is none. */
   pid: number | null;
+}
+
+export function aimAt({ port, headers, pid }: Target): Aim {
+  return { port, headers, watchPid: pid };
 }
 
 export interface Field {
@@ -34,6 +39,7 @@ export interface FieldOptions {
   /** An empty directory. */
   workplace: string;
   withPortkey: boolean;
+  withRouters: boolean;
   withKeys: boolean;
   /** The llmnode to measure. */
   binary: string;
@@ -49,7 +55,7 @@ export async function startField(options: FieldOptions): Promise<Field> {
     await startLlmnode({ ...options, enginePort, name: "llmnode" }),
   );
   if (options.withKeys) targets.push(await startKeyed({ ...options, enginePort }));
-  for (const start of [startNginx, startHaproxy, startPortkey]) {
+  for (const start of [startNginx, startHaproxy, startPortkey, startSglang, startVllm]) {
     const found = await start({ ...options, enginePort });
     if (typeof found === "string") skipped.push(found);
     else targets.push(found);

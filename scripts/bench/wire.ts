@@ -73,7 +73,10 @@ export function createFrameReader(onFrame: (frame: Frame | null) => void): {
 
 const FRAME_LENGTH = FRAME_HEAD.length + NUMBER_CHARS + TIME_CHARS + FRAME_TAIL.length;
 
-/** What a stream's request asks of the engine; it stands at the start of the body. */
+/**
+ * What a stream's request asks of the engine. It is the text of the first message: some relays write
+ * bodies anew, with members in an order of their own and without those that they do not know.
+ */
 export interface StreamWish {
   /** Events a second. */
   rate: number;
@@ -91,14 +94,15 @@ export function plainRequest(bytes: number, headers: ExtraHeaders): Buffer {
 }
 
 export function streamRequest(wish: StreamWish, headers: ExtraHeaders): Buffer {
-  const messages = [{ role: "user", content: "Count, please." }];
-  return request(JSON.stringify({ model: MODEL, stream: true, bench: wish, messages }), headers);
+  const content = `Send ${wish.frames} events at ${wish.rate} a second.`;
+  const messages = [{ role: "user", content }];
+  return request(JSON.stringify({ model: MODEL, stream: true, messages }), headers);
 }
 
 /** The wish in the first bytes of a body; null for a request without stream. */
 export function readWish(body: string): StreamWish | null {
-  const match = /"stream":true,"bench":\{"rate":([\d.]+),"frames":(\d+)\}/.exec(body);
-  return match === null ? null : { rate: Number(match[1]), frames: Number(match[2]) };
+  const match = /"Send (\d+) events at ([\d.]+) a second\."/.exec(body);
+  return match === null ? null : { rate: Number(match[2]), frames: Number(match[1]) };
 }
 
 function request(body: string, headers: ExtraHeaders): Buffer {

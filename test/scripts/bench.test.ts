@@ -6,8 +6,16 @@ import fc from "fast-check";
 import { type Figures, judge } from "../../scripts/bench/front/judge.ts";
 import { FULL, QUICK } from "../../scripts/bench/front/options.ts";
 import { readFrontOptions } from "../../scripts/bench/front/front.ts";
+import { frontReport, ratios } from "../../scripts/bench/front/report.ts";
 import { createMessageReader } from "../../scripts/bench/http1.ts";
-import { allowedCores, cpuMs, descriptors, residentBytes } from "../../scripts/bench/proc.ts";
+import {
+  allowedCores,
+  cpuMeter,
+  cpuMs,
+  descriptors,
+  residentBytes,
+  threadKind,
+} from "../../scripts/bench/proc.ts";
 import { readPairsOptions, rowOf } from "../../scripts/bench/pairs.ts";
 import { rotated, type RequestsRow } from "../../scripts/bench/requests.ts";
 import { histogram, median, slope } from "../../scripts/bench/stats.ts";
@@ -136,12 +144,27 @@ test("what this process uses can be read", () => {
   expect(allowedCores().length).toBeGreaterThan(0);
 });
 
+test("processor time comes by thread, and nothing of it is left out", () => {
+  const meter = cpuMeter(process.pid);
+  for (const start = performance.now(); performance.now() - start < 100;) Math.random();
+  const { ms, threads } = meter();
+  expect(threads.main).toBeGreaterThan(0);
+  const sum = Object.values(threads).reduce((all, one) => all + one, 0);
+  expect(sum).toBeGreaterThanOrEqual(ms);
+});
+
+test("threads are known by the names that Bun gives them", () => {
+  const names = ["HTTP Client", "JITWorker", "ollector Thread", "t Helper Thread", "Bun Pool 0"];
+  expect(names.map(threadKind)).toEqual(["fetch", "jit", "gc", "gc", "other"]);
+});
+
 test("options: limits by size, single ones by name, anything else refused", () => {
   expect(readFrontOptions([])).toMatchObject({
     limits: FULL,
     parts: ["requests", "streams", "soak"],
     json: null,
     withPortkey: false,
+    withRouters: false,
     withKeys: false,
   });
   const quick = readFrontOptions(["--quick", "--only", "soak", "--soak", "5s", "--shapes", "3@7"]);
@@ -149,9 +172,13 @@ test("options: limits by size, single ones by name, anything else refused", () =
   expect(quick.limits.soak).toEqual({ ...QUICK.soak, durationMs: 5000 });
   expect(quick.limits.streams.shapes).toEqual([{ streams: 3, rate: 7 }]);
   expect(FULL.soak.durationMs).toBe(600_000);
+  const asked = readFrontOptions(["--warm-up", "7", "--with-routers", "--keys"]);
+  expect(asked).toMatchObject({ withRouters: true, withKeys: true });
+  expect(asked.limits.warmUp).toEqual({ ...FULL.warmUp, requests: 7 });
   for (const args of [
     ["--only", "nothing"],
     ["--rounds", "0"],
+    ["--warm-up", "none"],
     ["--sizes", "200,x"],
     ["--slice", "5"],
     ["--wrong"],
@@ -161,30 +188,89 @@ test("options: limits by size, single ones by name, anything else refused", () =
   }
 });
 
-function requestsRow(target: RequestsRow["target"], requestsPerS: number): RequestsRow {
+function requestsRow(
+  target: RequestsRow["target"],
+  figures: Partial<RequestsRow> = {},
+): RequestsRow {
   return {
     body_bytes: 2048,
     concurrency: 1,
     target,
-    requests_per_s: requestsPerS,
+    requests_per_s: 1000,
     p50_us: 100,
     p99_us: 200,
     added_p50_us: 80,
-    added_p99_us: 3000,
+    added_p99_us: 100,
     cpu_us_per_request: 50,
+    threads_us_per_request: { main: 30, fetch: 10, jit: 5, gc: 0, other: 5 },
     busy: 1,
     errors: 0,
+    ...figures,
   };
 }
 
+const NOTHING: Figures = { requests: [], streams: [], soak: [] };
+
+/** Of the first expectation with these words. */
+function verdictOn(figures: Figures, words: string) {
+  return judge(figures).find(({ expectation }) => expectation.includes(words));
+}
+
 test("a verdict is met, not met, or not measured", () => {
-  const nothing: Figures = { requests: [], streams: [], soak: [] };
-  expect(judge(nothing).map(({ met }) => met)).toEqual(Array.from({ length: 7 }, () => null));
-  const requests = [requestsRow("bare", 1000), requestsRow("llmnode", 800)];
-  const [rate, p50, p99] = judge({ ...nothing, requests });
-  expect(rate).toMatchObject({ met: true, measured: "0.80 (2048 B x 1)" });
-  expect(p50).toMatchObject({ met: true, measured: "0.08 ms" });
-  expect(p99).toMatchObject({ met: false, measured: "3.00 ms" });
+  expect(judge(NOTHING).every(({ met }) => met === null)).toBe(true);
+  const requests = [
+    requestsRow("bare"),
+    requestsRow("llmnode", { cpu_us_per_request: 60, added_p50_us: 240, p99_us: 401 }),
+    requestsRow("sglang", { cpu_us_per_request: 59 }),
+  ];
+  const figures = { ...NOTHING, requests };
+  expect(verdictOn(figures, "1.25 times bare's CPU")).toMatchObject({
+    met: true,
+    measured: "1.20 (llmnode, 2048 B x 1)",
+  });
+  expect(verdictOn(figures, "sglang")).toMatchObject({ met: false });
+  expect(verdictOn(figures, "added p50")).toMatchObject({ met: false, measured: "0.160 ms" });
+  expect(verdictOn(figures, "p99")).toMatchObject({ met: false });
+  expect(verdictOn(figures, "uploads")).toMatchObject({ met: null, measured: "not measured" });
+});
+
+test("with keys or without: the worse of both is held against what is expected", () => {
+  const requests = [
+    requestsRow("bare"),
+    requestsRow("llmnode"),
+    requestsRow("keys", { cpu_us_per_request: 65, p50_us: 110, requests_per_s: 900 }),
+    requestsRow("bare", { body_bytes: 1024 * 1024 }),
+    requestsRow("keys", { body_bytes: 1024 * 1024, cpu_us_per_request: 75 }),
+  ];
+  const figures = { ...NOTHING, requests };
+  expect(verdictOn(figures, "bare's CPU")).toMatchObject({
+    met: false,
+    measured: "1.30 (keys, 2048 B x 1)",
+  });
+  expect(verdictOn(figures, "uploads")).toMatchObject({ met: true });
+  expect(verdictOn(figures, "20 us more")).toMatchObject({ met: true, measured: "10.0 us" });
+  expect(verdictOn(figures, "0.95 of the rate")).toMatchObject({ met: false });
+});
+
+test("the report has ours against each other one, and the time of each thread", () => {
+  const requests = [
+    requestsRow("direct", { threads_us_per_request: null, cpu_us_per_request: null }),
+    requestsRow("bare", { cpu_us_per_request: 40 }),
+    requestsRow("llmnode", { added_p50_us: 120 }),
+    requestsRow("nginx", { cpu_us_per_request: 20 }),
+  ];
+  const figures = { ...NOTHING, requests };
+  expect(ratios(figures)).toContainEqual({
+    shape: "2048 B x 1",
+    figure: "cpu_us_per_request",
+    ours: "llmnode",
+    to: { bare: 1.25, nginx: 2.5 },
+  });
+  const added = ratios(figures).find(({ figure }) => figure === "added_p50_us");
+  expect(added?.to).toEqual({ bare: 1.5, nginx: 1.5 });
+  const report = frontReport(figures);
+  expect(report).toMatch(/^2048 B x 1 +llmnode +30 +10 +5 +0 +5$/m);
+  expect(report).not.toMatch(/^2048 B x 1 +direct/m);
 });
 
 test("front --quick --only requests prints every row, and leaves nothing behind", async () => {
@@ -196,7 +282,17 @@ test("front --quick --only requests prints every row, and leaves nothing behind"
     const { code, stdout, stderr } = await runProcess(
       [
         ...[process.execPath, resolve(import.meta.dir, "../../scripts/bench.ts"), "front"],
-        ...["--quick", "--only", "requests", "--rounds", "1", "--slice", "20ms"],
+        ...[
+          "--quick",
+          "--only",
+          "requests",
+          "--rounds",
+          "1",
+          "--slice",
+          "20ms",
+          "--warm-up",
+          "100",
+        ],
         ...["--json", json, "--binary", await binaryPath()],
       ],
       { timeoutMs: 60_000, env: { [name]: value, TMPDIR: folder } },

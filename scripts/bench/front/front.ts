@@ -23,8 +23,10 @@ export const FRONT_USAGE = `scripts/run.sh bench front [options]
   --json <file>            writes all figures there
   --keys                   also measures llmnode with an API key that has every limit
   --with-portkey           also measures ${"@portkey-ai/gateway"}, fetched by npm
+  --with-routers           also measures sglang-router and vllm-router, fetched by pip
   --binary <file>          the llmnode to measure; default: of this tree, built if stale
   --rounds <n>             how often each figure is measured; the median counts
+  --warm-up <n>            requests to each one before anything counts
   --slice <duration>       how long requests are sent in one round
   --sizes <bytes,...>      request bodies
   --concurrency <n,...>    requests at a time
@@ -37,6 +39,7 @@ interface FrontOptions {
   parts: readonly Part[];
   json: string | null;
   withPortkey: boolean;
+  withRouters: boolean;
   withKeys: boolean;
   binary: string | null;
 }
@@ -51,8 +54,10 @@ export function readFrontOptions(args: string[]): FrontOptions {
       json: { type: "string" },
       keys: { type: "boolean", default: false },
       "with-portkey": { type: "boolean", default: false },
+      "with-routers": { type: "boolean", default: false },
       binary: { type: "string" },
       rounds: { type: "string" },
+      "warm-up": { type: "string" },
       slice: { type: "string" },
       sizes: { type: "string" },
       concurrency: { type: "string" },
@@ -64,6 +69,9 @@ export function readFrontOptions(args: string[]): FrontOptions {
   const limits = structuredClone(values.quick ? QUICK : FULL);
   const { requests, streams, soak } = limits;
   if (values.rounds !== undefined) limits.rounds = positive("rounds", values.rounds);
+  if (values["warm-up"] !== undefined) {
+    limits.warmUp.requests = positive("warm-up", values["warm-up"]);
+  }
   if (values.slice !== undefined) requests.sliceMs = duration("slice", values.slice);
   if (values.sizes !== undefined) requests.bodyBytes = positives("sizes", values.sizes);
   if (values.concurrency !== undefined) {
@@ -77,7 +85,6 @@ export function readFrontOptions(args: string[]): FrontOptions {
     });
   }
   if (values.soak !== undefined) soak.durationMs = duration("soak", values.soak);
-  requests.warmMs = Math.min(requests.warmMs, 2 * requests.sliceMs);
   const unknown = values.only.find((name) => !PARTS.some((part) => part === name));
   if (unknown !== undefined) throw new Error(`--only is one of ${PARTS.join(", ")}`);
   return {
@@ -85,6 +92,7 @@ export function readFrontOptions(args: string[]): FrontOptions {
     parts: PARTS.filter((part) => values.only.length === 0 || values.only.includes(part)),
     json: values.json ?? null,
     withPortkey: values["with-portkey"],
+    withRouters: values["with-routers"],
     withKeys: values.keys,
     binary: values.binary ?? null,
   };
@@ -102,6 +110,7 @@ export async function runFront(options: FrontOptions, signal: AbortSignal): Prom
     const { targets, skipped } = await startField({
       ...{ children, workplace, binary },
       withPortkey: options.withPortkey,
+      withRouters: options.withRouters,
       withKeys: options.withKeys,
     });
     const load = await startLoad(children, workplace);

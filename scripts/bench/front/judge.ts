@@ -25,14 +25,24 @@ const FLAT_MB_PER_MIN = 1;
 /** Idle connections to the engine that are kept. */
 const KEPT_DESCRIPTORS = 256;
 
+/** The sizes that the expectations are about. */
+const REQUEST_BYTES = 2048;
+const UPLOAD_BYTES = 1024 * 1024;
+
 export function judge(figures: Figures): Verdict[] {
-  return [rates(figures), added(figures, "p50", 500), added(figures, "p99", 2000)].concat(
+  return [
+    requestsCpu(figures, "bare", 1.25),
+    requestsCpu(figures, "sglang", 1),
+    eventsCpu(figures, "bare", 1.2),
+    eventsCpu(figures, "nginx", 1.35),
+    addedTime(figures),
+    slowest(figures),
+    uploads(figures),
     gateway(figures),
-    events(figures),
     frames(figures),
     memory(figures),
-    keyed(figures),
-  );
+    ...keyed(figures),
+  ];
 }
 
 interface Pair<Row> {
@@ -40,17 +50,17 @@ interface Pair<Row> {
   other: Row;
 }
 
-/** Rows of llmnode with the other target's of the same shape. */
+/** Rows of llmnode, with and without keys, with the other target's of the same shape. */
 export function pairs<Row extends { target: TargetName }>(
   rows: readonly Row[],
-  other: TargetName,
+  name: TargetName,
   shape: (row: Row) => string,
 ): Array<Pair<Row>> {
   return rows
-    .filter(({ target }) => target === "llmnode")
+    .filter(({ target }) => target === "llmnode" || target === "keys")
     .flatMap((ours) => {
-      const found = rows.find((row) => row.target === other && shape(row) === shape(ours));
-      return found === undefined ? [] : [{ ours, other: found }];
+      const other = rows.find((row) => row.target === name && shape(row) === shape(ours));
+      return other === undefined || other === ours ? [] : [{ ours, other }];
     });
 }
 
@@ -62,59 +72,81 @@ export function streamsShape({ streams, rate }: StreamsRow): string {
   return `${streams} at ${rate}/s`;
 }
 
-function rates({ requests }: Figures): Verdict {
-  const highest = Math.max(...requests.map(({ concurrency }) => concurrency));
-  const found = pairs(requests, "bare", requestsShape)
-    .filter(({ ours }) => ours.concurrency === highest)
-    .map(({ ours, other }) => ({
-      shape: requestsShape(ours),
-      ratio: ours.requests_per_s / other.requests_per_s,
-    }));
+function requestsCpu({ requests }: Figures, name: TargetName, limit: number): Verdict {
+  const found = pairs(requests, name, requestsShape)
+    .filter(({ ours }) => ours.body_bytes === REQUEST_BYTES)
+    .map((pair) => requestsRatio(pair, ({ cpu_us_per_request }) => cpu_us_per_request));
   return {
-    expectation: "at least 0.70 of the bare relay's rate, each body size, highest concurrency",
-    ...verdict(found, (ratio) => ratio >= 0.7, Math.min),
+    expectation: `2 KB requests, with and without keys: at most ${limit} times ${name}'s CPU`,
+    ...verdict(found, (ratio) => ratio <= limit, Math.max),
   };
 }
 
-function added({ requests }: Figures, which: "p50" | "p99", limitUs: number): Verdict {
-  const row = requests.find(
-    ({ target, body_bytes, concurrency }) =>
-      target === "llmnode" && body_bytes === 2048 && concurrency === 1,
-  );
-  const us = which === "p50" ? row?.added_p50_us : row?.added_p99_us;
+function eventsCpu({ streams }: Figures, name: TargetName, limit: number): Verdict {
+  const found = pairs(streams, name, streamsShape).map(({ ours, other }) => ({
+    shape: `${ours.target}, ${streamsShape(ours)}`,
+    ratio: quotient(ours.cpu_us_per_event, other.cpu_us_per_event),
+  }));
   return {
-    expectation: `added ${which} at most ${limitUs / 1000} ms, 2 KB, concurrency 1`,
-    measured: us === undefined ? "not measured" : `${(us / 1000).toFixed(2)} ms`,
-    met: us === undefined ? null : us <= limitUs,
+    expectation: `stream events: at most ${limit} times ${name}'s CPU`,
+    ...verdict(found, (ratio) => ratio <= limit, Math.max),
+  };
+}
+
+function addedTime({ requests }: Figures): Verdict {
+  const found = alone(requests).map(({ ours, other }) => ours.added_p50_us - other.added_p50_us);
+  const most = Math.max(...found) / 1000;
+  return {
+    expectation: "added p50 at most 0.15 ms above bare's, 2 KB, one at a time",
+    measured: found.length === 0 ? "not measured" : `${most.toFixed(3)} ms`,
+    met: found.length === 0 ? null : most <= 0.15,
+  };
+}
+
+function slowest({ requests }: Figures): Verdict {
+  const found = alone(requests).map((pair) => requestsRatio(pair, ({ p99_us }) => p99_us));
+  return {
+    expectation: "p99 at most 2 times bare's, 2 KB, one at a time",
+    ...verdict(found, (ratio) => ratio <= 2, Math.max),
+  };
+}
+
+function alone(requests: readonly RequestsRow[]): Array<Pair<RequestsRow>> {
+  return pairs(requests, "bare", requestsShape).filter(
+    ({ ours }) => ours.body_bytes === REQUEST_BYTES && ours.concurrency === 1,
+  );
+}
+
+function uploads({ requests }: Figures): Verdict {
+  const found = pairs(requests, "bare", requestsShape)
+    .filter(({ ours }) => ours.body_bytes === UPLOAD_BYTES)
+    .map((pair) => requestsRatio(pair, ({ cpu_us_per_request }) => cpu_us_per_request));
+  return {
+    expectation: "uploads of 1 MB: at most 1.5 times bare's CPU",
+    ...verdict(found, (ratio) => ratio <= 1.5, Math.max),
   };
 }
 
 function gateway({ requests }: Figures): Verdict {
   const found = pairs(requests, "portkey", requestsShape)
-    .filter(({ ours }) => ours.body_bytes === 2048 && ours.concurrency > 1)
-    .map(({ ours, other }) => ({
-      shape: requestsShape(ours),
-      ratio: ours.requests_per_s / other.requests_per_s,
-    }));
+    .filter(({ ours }) => ours.body_bytes === REQUEST_BYTES && ours.concurrency > 1)
+    .map((pair) => requestsRatio(pair, ({ requests_per_s }) => requests_per_s));
   return {
     expectation: "at least 10 times the npm gateway's rate, 2 KB",
     ...verdict(found, (ratio) => ratio >= 10, Math.min),
   };
 }
 
-function events({ streams }: Figures): Verdict {
-  const found = pairs(streams, "nginx", streamsShape).map(({ ours, other }) => ({
-    shape: streamsShape(ours),
-    ratio: (ours.cpu_us_per_event ?? Number.NaN) / (other.cpu_us_per_event ?? Number.NaN),
-  }));
-  return {
-    expectation: "streams at most 1.5 times nginx's CPU per event",
-    ...verdict(found, (ratio) => ratio <= 1.5, Math.max),
-  };
+function requestsRatio(
+  { ours, other }: Pair<RequestsRow>,
+  figure: (row: RequestsRow) => number | null,
+): Ratio {
+  const shape = `${ours.target}, ${requestsShape(ours)}`;
+  return { shape, ratio: quotient(figure(ours), figure(other)) };
 }
 
 function frames({ streams }: Figures): Verdict {
-  const ours = streams.filter(({ target }) => target === "llmnode");
+  const ours = streams.filter(({ target }) => target === "llmnode" || target === "keys");
   const count = (figure: (row: StreamsRow) => number) =>
     ours.reduce((sum, row) => sum + figure(row), 0);
   const bad = count(({ lost, wrong, broken_streams }) => lost + wrong + broken_streams);
@@ -152,8 +184,8 @@ function keyed({ requests }: Figures): Verdict[] {
       shape: requestsShape(ours),
       ratio: other.requests_per_s / ours.requests_per_s,
     }));
-  const alone = found.filter(({ ours }) => ours.concurrency === 1);
-  const most = Math.max(...alone.map(({ ours, other }) => other.p50_us - ours.p50_us));
+  const single = found.filter(({ ours }) => ours.concurrency === 1);
+  const most = Math.max(...single.map(({ ours, other }) => other.p50_us - ours.p50_us));
   return [
     {
       expectation: "keys and limits: at least 0.95 of the rate, highest concurrency",
@@ -161,8 +193,8 @@ function keyed({ requests }: Figures): Verdict[] {
     },
     {
       expectation: "keys and limits: p50 at most 20 us more, concurrency 1",
-      measured: alone.length === 0 ? "not measured" : `${most.toFixed(1)} us`,
-      met: alone.length === 0 ? null : most <= 20,
+      measured: single.length === 0 ? "not measured" : `${most.toFixed(1)} us`,
+      met: single.length === 0 ? null : most <= 20,
     },
   ];
 }
@@ -182,4 +214,9 @@ function verdict(
   const at = found.find(({ ratio }) => ratio === worst);
   if (at === undefined) return { measured: "not measured", met: null };
   return { measured: `${worst.toFixed(2)} (${at.shape})`, met: isGood(worst) };
+}
+
+/** NaN: one of both was not measured. */
+export function quotient(a: number | null, b: number | null): number {
+  return a === null || b === null ? Number.NaN : a / b;
 }

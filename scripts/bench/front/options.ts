@@ -1,13 +1,23 @@
 /** How large and how long the parts of the front's benchmark are. */
 
+import type { WarmUp } from "../warm-up.ts";
+
 export type Part = "requests" | "streams" | "soak";
 export const PARTS: readonly Part[] = ["requests", "streams", "soak"];
 
 export interface FrontLimits {
   /** All targets are measured once in each round; figures are medians of rounds. */
   rounds: number;
-  requests: { bodyBytes: number[]; concurrency: number[]; sliceMs: number; warmMs: number };
-  streams: { shapes: StreamShape[]; rampMs: number; windowMs: number; settleMs: number };
+  warmUp: WarmUp;
+  requests: { bodyBytes: number[]; concurrency: number[]; sliceMs: number };
+  streams: {
+    shapes: StreamShape[];
+    rampMs: number;
+    /** One window before the rounds, which does not count. */
+    warmMs: number;
+    windowMs: number;
+    settleMs: number;
+  };
   soak: { durationMs: number; clients: number; abortShare: number; sampleMs: number };
 }
 
@@ -19,14 +29,14 @@ export interface StreamShape {
 
 const KB = 1024;
 
-/** A full run: about twelve minutes without the soak. */
+/** A full run: about 25 minutes with all targets, without the soak. */
 export const FULL: FrontLimits = {
   rounds: 5,
+  warmUp: { requests: 60_000, limitMs: 30_000 },
   requests: {
     bodyBytes: [200, 2 * KB, 16 * KB, 128 * KB, 1024 * KB],
     concurrency: [1, 64],
     sliceMs: 1000,
-    warmMs: 2000,
   },
   streams: {
     shapes: [
@@ -34,6 +44,7 @@ export const FULL: FrontLimits = {
       { streams: 2000, rate: 5 },
     ],
     rampMs: 1000,
+    warmMs: 5000,
     windowMs: 5000,
     settleMs: 3000,
   },
@@ -43,7 +54,14 @@ export const FULL: FrontLimits = {
 /** To see that it works and roughly where things are. */
 export const QUICK: FrontLimits = {
   rounds: 3,
-  requests: { ...FULL.requests, sliceMs: 300, warmMs: 500 },
-  streams: { ...FULL.streams, windowMs: 2000, settleMs: 1000 },
+  warmUp: { requests: 10_000, limitMs: 3000 },
+  requests: { ...FULL.requests, sliceMs: 300 },
+  streams: {
+    ...FULL.streams,
+    shapes: [{ streams: 500, rate: 20 }],
+    warmMs: 1000,
+    windowMs: 2000,
+    settleMs: 1000,
+  },
   soak: { ...FULL.soak, durationMs: 20_000, sampleMs: 250 },
 };

@@ -1,10 +1,19 @@
 /** Writes the figures of the front's benchmark for people and for programs. */
 
-import { type Figures, judge, pairs, requestsShape, streamsShape, type Verdict } from "./judge.ts";
+import {
+  type Figures,
+  judge,
+  pairs,
+  quotient,
+  requestsShape,
+  streamsShape,
+  type Verdict,
+} from "./judge.ts";
+import { THREAD_KINDS, type ThreadTimes } from "../proc.ts";
 import { type Cell, table } from "../table.ts";
 import type { TargetName } from "../targets.ts";
 
-const OTHERS: readonly TargetName[] = ["bare", "nginx", "haproxy", "portkey", "keys"];
+const OTHERS: readonly TargetName[] = ["bare", "nginx", "haproxy", "sglang", "vllm", "portkey"];
 
 export function frontReport(figures: Figures): string {
   const { requests, streams, soak } = figures;
@@ -21,15 +30,19 @@ export function frontReport(figures: Figures): string {
     blocks.push("Soak (memory in MB)");
     blocks.push(soakTable(figures));
   }
+  const threads = threadRows(figures);
+  if (threads.length > 0) {
+    blocks.push("Processor time by thread (us for a request or an event)");
+    blocks.push(table(["shape", "target", ...THREAD_KINDS], threads));
+  }
   const compared = ratios(figures);
   if (compared.length > 0) {
     blocks.push("Ours / others");
     blocks.push(
       table(
-        ["shape", "figure", ...OTHERS],
-        compared.map(({ shape, figure, to }) => [
-          shape,
-          figure,
+        ["shape", "figure", "ours", ...OTHERS],
+        compared.map(({ shape, figure, ours, to }) => [
+          ...[shape, figure, ours],
           ...OTHERS.map((name) => to[name] ?? null),
         ]),
       ),
@@ -45,30 +58,49 @@ export function frontReport(figures: Figures): string {
   return `${blocks.join("\n\n")}\n`;
 }
 
+type Row = Figures["requests"][number] | Figures["streams"][number];
+
+function threadRows({ requests, streams }: Figures): Cell[][] {
+  const cells = (shape: string, { target }: Row, threads: ThreadTimes | null) =>
+    threads === null ? [] : [[shape, target, ...THREAD_KINDS.map((kind) => threads[kind])]];
+  return [
+    ...requests.flatMap((row) => cells(requestsShape(row), row, row.threads_us_per_request)),
+    ...streams.flatMap((row) => cells(streamsShape(row), row, row.threads_us_per_event)),
+  ];
+}
+
+const REQUEST_FIGURES = ["requests_per_s", "cpu_us_per_request"] as const;
+/** With many at a time, times are those of queues. */
+const SINGLE_FIGURES = ["added_p50_us", "added_p99_us", "p99_us"] as const;
+
 export interface RatioRow {
   shape: string;
-  figure: "requests_per_s" | "cpu_us_per_request" | "cpu_us_per_event";
+  figure: (typeof REQUEST_FIGURES)[number] | (typeof SINGLE_FIGURES)[number] | "cpu_us_per_event";
+  ours: TargetName;
   to: Partial<Record<TargetName, number>>;
 }
 
 /** Ours divided by each other one's, of the same shape. */
 export function ratios({ requests, streams }: Figures): RatioRow[] {
   const rows = new Map<string, RatioRow>();
-  const note = (shape: string, figure: RatioRow["figure"], of: { name: TargetName; n: number }) => {
-    const row = rows.get(`${figure} ${shape}`) ?? { shape, figure, to: {} };
-    row.to[of.name] = of.n;
-    rows.set(`${figure} ${shape}`, row);
+  const note = (of: Omit<RatioRow, "to">, name: TargetName, ratio: number) => {
+    const key = `${of.figure} ${of.shape} ${of.ours}`;
+    const row = rows.get(key) ?? { ...of, to: {} };
+    row.to[name] = ratio;
+    rows.set(key, row);
   };
   for (const name of OTHERS) {
     for (const { ours, other } of pairs(requests, name, requestsShape)) {
-      const shape = requestsShape(ours);
-      note(shape, "requests_per_s", { name, n: ours.requests_per_s / other.requests_per_s });
-      const n = quotient(ours.cpu_us_per_request, other.cpu_us_per_request);
-      note(shape, "cpu_us_per_request", { name, n });
+      const of = { shape: requestsShape(ours), ours: ours.target };
+      const figures = [...REQUEST_FIGURES, ...(ours.concurrency === 1 ? SINGLE_FIGURES : [])];
+      for (const figure of figures) {
+        note({ ...of, figure }, name, quotient(ours[figure], other[figure]));
+      }
     }
     for (const { ours, other } of pairs(streams, name, streamsShape)) {
-      const n = quotient(ours.cpu_us_per_event, other.cpu_us_per_event);
-      note(streamsShape(ours), "cpu_us_per_event", { name, n });
+      const ratio = quotient(ours.cpu_us_per_event, other.cpu_us_per_event);
+      const of = { shape: streamsShape(ours), ours: ours.target };
+      note({ ...of, figure: "cpu_us_per_event" }, name, ratio);
     }
   }
   return [...rows.values()];
@@ -160,10 +192,6 @@ function soakTable({ soak }: Figures): string {
 
 function megabytes(bytes: number | null): Cell {
   return bytes === null ? null : Math.round(bytes / 1e6);
-}
-
-function quotient(a: number | null, b: number | null): number {
-  return a === null || b === null ? Number.NaN : a / b;
 }
 
 function word(met: boolean | null): string {

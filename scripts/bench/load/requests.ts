@@ -2,7 +2,7 @@
 
 import { type Connection, openConnection } from "../http1.ts";
 import type { RequestsJob, RequestsResult } from "../jobs.ts";
-import { cpuMs } from "../proc.ts";
+import { cpuMeter } from "../proc.ts";
 import { type Histogram, histogram } from "../stats.ts";
 import { plainRequest } from "../wire.ts";
 
@@ -13,16 +13,18 @@ const MAX_ERRORS = 1000;
 
 interface Tally {
   latencies: Histogram;
+  maxRequests: number;
   errors: number;
 }
 
 export async function loadRequests(job: RequestsJob): Promise<RequestsResult> {
   const request = plainRequest(job.bodyBytes, job.headers);
-  const tally: Tally = { latencies: histogram(), errors: 0 };
+  const { maxRequests = Number.POSITIVE_INFINITY } = job;
+  const tally: Tally = { latencies: histogram(), maxRequests, errors: 0 };
   const clients = await Promise.all(
     Array.from({ length: job.concurrency }, () => openClient(job.port, request, tally)),
   );
-  const cpuBefore = job.watchPid === null ? null : cpuMs(job.watchPid);
+  const meter = job.watchPid === null ? null : cpuMeter(job.watchPid);
   const started = performance.now();
   const timer = setTimeout(() => {
     for (const client of clients) client.giveUp();
@@ -30,11 +32,13 @@ export async function loadRequests(job: RequestsJob): Promise<RequestsResult> {
   await Promise.all(clients.map((client) => client.run(started + job.durationMs)));
   clearTimeout(timer);
   const elapsedMs = performance.now() - started;
+  const used = meter?.() ?? null;
   return {
     requests: tally.latencies.count,
     errors: tally.errors,
     elapsedMs,
-    cpuMs: job.watchPid === null ? null : cpuMs(job.watchPid) - (cpuBefore ?? 0),
+    cpuMs: used?.ms ?? null,
+    threadsMs: used?.threads ?? null,
     latencies: tally.latencies.entries(),
   };
 }
@@ -53,7 +57,8 @@ async function openClient(port: number, request: Buffer, tally: Tally): Promise<
 
   const next = () => {
     sentAt = performance.now();
-    if (sentAt < deadline && tally.errors < MAX_ERRORS) return connection.send(request);
+    const isMore = sentAt < deadline && tally.latencies.count < tally.maxRequests;
+    if (isMore && tally.errors < MAX_ERRORS) return connection.send(request);
     connection.close();
     done.resolve();
   };

@@ -2,7 +2,7 @@
 
 import { type Connection, openConnection } from "../http1.ts";
 import type { StreamsJob, StreamsResult } from "../jobs.ts";
-import { cpuMs, residentBytes } from "../proc.ts";
+import { cpuMeter, residentBytes } from "../proc.ts";
 import { histogram } from "../stats.ts";
 import { createFrameReader, sharedClockUs, streamRequest } from "../wire.ts";
 
@@ -39,13 +39,13 @@ export async function loadStreams(job: StreamsJob): Promise<StreamsResult> {
   }
 
   const { watchPid } = job;
-  const cpuBefore = watchPid === null ? 0 : cpuMs(watchPid);
+  const meter = watchPid === null ? null : cpuMeter(watchPid);
   const windowStart = performance.now();
   inWindow = true;
   await Bun.sleep(job.windowMs);
   inWindow = false;
   const windowMs = performance.now() - windowStart;
-  const cpu = watchPid === null ? null : cpuMs(watchPid) - cpuBefore;
+  const used = meter?.() ?? null;
   const resident = watchPid === null ? null : residentBytes(watchPid);
 
   const timer = setTimeout(() => {
@@ -62,7 +62,8 @@ export async function loadStreams(job: StreamsJob): Promise<StreamsResult> {
     ...tally,
     windowMs,
     windowEvents,
-    cpuMs: cpu,
+    cpuMs: used?.ms ?? null,
+    threadsMs: used?.threads ?? null,
     residentBytes: resident,
     delays: delays.entries(),
   };
