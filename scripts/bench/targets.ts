@@ -94,20 +94,22 @@ async function startBare(options: FieldOptions, enginePort: number): Promise<Tar
 export interface LlmnodeOptions extends Pick<FieldOptions, "children" | "workplace" | "binary"> {
   enginePort: number;
   name: "llmnode" | "keys" | "old" | "new";
+  /** How the head reaches the worker; on one machine that is directly, unless told. */
+  transport?: "direct" | "lane";
 }
 
 /** A head in a folder of its own below the workplace, and a worker with that engine. */
 export async function startLlmnode(options: LlmnodeOptions): Promise<Target> {
-  const { children, binary, workplace, enginePort, name } = options;
-  const cwd = join(workplace, name);
+  const { children, binary, workplace, enginePort, name, transport = "direct" } = options;
+  const cwd = join(workplace, `${name}-${transport}`);
   mkdirSync(cwd);
   const env = { LLMNODE_DATA: cwd };
   const plain = ["--log-format", "logfmt"];
   const head: Child = children.start({
-    name: `${name} head`,
+    name: `${name} head (${transport})`,
     argv: [
       ...[binary, "head", "--listen", "127.0.0.1:0"],
-      ...["--session-listen", "127.0.0.1:0", ...plain],
+      ...["--session-listen", "127.0.0.1:0", "--lane-listen", "127.0.0.1:0", ...plain],
     ],
     place: "relay",
     cwd,
@@ -115,11 +117,11 @@ export async function startLlmnode(options: LlmnodeOptions): Promise<Target> {
   });
   const [, url = "", sessions = ""] = await head.line(/msg="head is up" url=(\S+) sessions=(\S+)/);
   children.start({
-    name: `${name} join`,
+    name: `${name} join (${transport})`,
     argv: [
       ...[binary, "join", sessions, "--attach", `http://127.0.0.1:${enginePort}`],
       // The engine of this bench takes all that comes: what is measured is the relay, not a queue.
-      ...["--max-in-flight", "100000", ...plain],
+      ...["--max-in-flight", "100000", "--transport", transport, ...plain],
     ],
     place: "rest",
     cwd,
@@ -139,7 +141,7 @@ export async function startKeyed(options: Omit<LlmnodeOptions, "name">): Promise
     ],
     {
       stdio: ["ignore", "pipe", "inherit"],
-      env: { ...process.env, LLMNODE_DATA: join(options.workplace, "keys") },
+      env: { ...process.env, LLMNODE_DATA: join(options.workplace, "keys-direct") },
     },
   );
   const key = (await create.stdout.text()).trim();

@@ -322,8 +322,15 @@ test("two binaries are compared pair by pair, whatever the machine does between 
     { old: 20, new: 18 },
   ];
   expect(rowOf("a figure", pairs)).toEqual(["a figure", 20, 18, 1, 0.9, 1.1]);
-  expect(readPairsOptions(["--old", "a"])).toEqual({ old: "a", new: null, pairs: 8 });
-  for (const args of [[], ["--old", "a", "--pairs", "0"], ["--old", "a", "--pairs", "x"]]) {
+  expect(readPairsOptions(["--old", "a"])).toMatchObject({ new: null, pairs: 8, only: [] });
+  const quick = readPairsOptions(["--old", "a", "--quick", "--only", "lane-event"]);
+  expect(quick).toMatchObject({ pairs: 4, only: ["lane-event"], isQuick: true });
+  for (const args of [
+    [],
+    ["--old", "a", "--only", "all"],
+    ["--old", "a", "--pairs", "0"],
+    ["--old", "a", "--pairs", "x"],
+  ]) {
     expect(() => readPairsOptions(args)).toThrow();
   }
 });

@@ -54,7 +54,7 @@ export const FULL: FrontLimits = {
 /** To see that it works and roughly where things are. */
 export const QUICK: FrontLimits = {
   rounds: 3,
-  warmUp: { requests: 10_000, limitMs: 3000 },
+  warmUp: { requests: 20_000, limitMs: 8000 },
   requests: { ...FULL.requests, sliceMs: 300 },
   streams: {
     ...FULL.streams,
