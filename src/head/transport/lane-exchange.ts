@@ -177,7 +177,10 @@ export class LaneExchange implements Exchange {
     if (length !== null && isAmiss) {
       return this.#giveUp(new Error(`a body of ${length} bytes was to be sent`));
     }
-    if (bytes === null) return this.#sendBody(NOTHING, true);
+    if (bytes === null) {
+      this.#reader = null;
+      return this.#sendBody(NOTHING, true);
+    }
     this.#rest = bytes;
     this.#upload();
   }

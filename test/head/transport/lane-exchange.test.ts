@@ -233,6 +233,16 @@ test("a large body waits for credit; an answer before its end stops it", () => {
   expect([bytes(), heard.events]).toEqual([LANE_CREDIT_BYTES + 100, ["head 200", "end"]]);
 });
 
+test("a streamed body ends once, whatever credit comes after it", async () => {
+  const { pool, lane, sent } = laneAt();
+  ask(pool, { body: streamOf([10], "close").stream });
+  const ends = () => sent.filter((frame) => frame.kind === "body" && frame.isLast).length;
+  await waitFor(() => ends() === 1);
+  for (let i = 0; i < 3; i += 1) lane.onFrame({ kind: "credit", number: 1, count: 100 });
+  await Bun.sleep(1);
+  expect(ends()).toBe(1);
+});
+
 /** A stream, and how it was cancelled. */
 function streamOf(pieces: number[], end: "close" | "error" | "open") {
   const left = [...pieces];
