@@ -25,7 +25,7 @@ import { viewRoutes } from "./watch/views-api.ts";
 import type { Usage } from "./quota/usage.ts";
 import type { WorkerSide, WorkerSideOptions } from "./worker-side.ts";
 
-export interface ClientSideOptions extends Omit<WorkerSideOptions, "membership"> {
+export interface ClientSideOptions extends Omit<WorkerSideOptions, "membership" | "onTick"> {
   workers: Pick<WorkerSide, "dispatch" | "lanes" | "sessionAddress">;
   access: Access;
   /** What operators ask for. */

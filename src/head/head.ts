@@ -7,6 +7,7 @@ import { ownerText } from "../protocol/head-files.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { blockList } from "../util/address-ranges.ts";
 import type { HostPort } from "../util/host-port.ts";
+import { startTicks } from "../util/ticks.ts";
 import { openGuard } from "./access/guard.ts";
 import { operatorRoutes } from "./admin/routes.ts";
 import { type ClientSide, createClientSide, type Phase } from "./client-side.ts";
@@ -51,6 +52,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   const now = () => performance.timeOrigin + performance.now();
   const head = { id: crypto.randomUUID(), version };
   const state = createCluster(now(), settings.cluster);
+  const { onTick } = stack.use(startTicks(state.limits.tickIntervalMs));
   const membership = stack.use(await openMembership(options));
   const { store } = membership;
   const onFailure = (reason: AuthFailure) => clients.keyMetrics.authFailed(reason);
@@ -66,7 +68,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   const events = createEvents({ now });
   const notes = stack.use(createEventNotes(events));
   const workers = stack.use(
-    await startWorkerSide({ options, settings, membership, state, head, now, notes }),
+    await startWorkerSide({ options, settings, membership, state, head, onTick, now, notes }),
   );
   const { dispatch, sessions } = workers;
   const { catalog } = dispatch;
@@ -77,6 +79,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
       state,
       catalog,
       store,
+      onTick,
       now,
       log,
       tell: sessions.send,

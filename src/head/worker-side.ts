@@ -4,6 +4,7 @@ import { readHostFacts } from "../telemetry/host.ts";
 import type { ClusterState } from "../cluster/state/state.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import type { HostPort } from "../util/host-port.ts";
+import type { OnTick } from "../util/ticks.ts";
 import { type Dispatch, startDispatch } from "./dispatch/dispatch.ts";
 import { startLaneServer } from "./transport/lane-server.ts";
 import type { EventNotes } from "./events/notes.ts";
@@ -23,6 +24,8 @@ export interface WorkerSideOptions {
   state: ClusterState;
   head: { id: string; version: string };
   notes: EventNotes;
+  /** Every `limits.tickIntervalMs` of the state. */
+  onTick: OnTick;
   now: () => number;
 }
 
@@ -35,7 +38,7 @@ export interface WorkerSide extends AsyncDisposable {
 
 /** Throws `port_in_use`, `address_unusable`. */
 export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSide> {
-  const { options, settings, membership, state, head, now, notes } = side;
+  const { options, settings, membership, state, head, now, notes, onTick } = side;
   const { log } = options;
   const allowAdvertise = options.allowAdvertise ?? [];
   const place = readHostFacts();
@@ -45,6 +48,7 @@ export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSi
     startDispatch({
       state,
       lanes,
+      onTick,
       now,
       log,
       random: Math.random,
@@ -87,7 +91,7 @@ export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSi
     onReport: dispatch.onReport,
   });
   stack.use(
-    startStallWatch({ state, now, log, send: sessions.send, onSuspicion: notes.suspicion }),
+    startStallWatch({ state, onTick, now, log, send: sessions.send, onSuspicion: notes.suspicion }),
   );
   const sessionServer = stack.use(
     await namingOwner(options.sessionListen.port, () =>

@@ -5,6 +5,7 @@ import { sleep } from "../util/sleep.ts";
 import { readAmdSmi, readRocmSmi, ROCM_SMI_ARGS } from "./amd.ts";
 import type { GpuProcess, GpuSample } from "./gpu.ts";
 import { computeProcesses } from "./known-gpus.ts";
+import { machineMemory } from "./machine.ts";
 import { NVIDIA_LOOP_DEFAULTS, type NvidiaLoopSettings, startNvidiaLoop } from "./nvidia-loop.ts";
 import { readGpuList, readMig } from "./nvidia-mig.ts";
 import type { GpuRow } from "./nvidia-query.ts";
@@ -244,13 +245,8 @@ async function askAmd(asking: ToolOptions): Promise<GpuSample[] | string | null>
 /** Of a GPU that shares the machine's memory: its figures are the machine's. */
 async function withMachineMemory(gpu: GpuSample, file: string): Promise<GpuSample> {
   const text = await readFile(file, "utf8").catch(() => "");
-  const bytes = (name: string) => {
-    const kib = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(text)?.[1];
-    return kib === undefined ? null : Number(kib) * 1024;
-  };
-  const [total, available] = [bytes("MemTotal"), bytes("MemAvailable")];
-  const used = total !== null && available !== null ? total - available : null;
-  return { ...gpu, memoryTotalBytes: total, memoryUsedBytes: used };
+  const { memoryBytes, memoryUsedBytes } = machineMemory(text);
+  return { ...gpu, memoryTotalBytes: memoryBytes, memoryUsedBytes };
 }
 
 function byPlace({ gpu: a }: AgedGpu, { gpu: b }: AgedGpu): number {

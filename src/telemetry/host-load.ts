@@ -3,10 +3,10 @@
 import { statfs } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import type { Systeminformation } from "systeminformation";
 import { messageOf } from "../protocol/errors.ts";
 import type { Log } from "../util/log.ts";
 import { sleep } from "../util/sleep.ts";
+import { type LinkRates, machineReader } from "./machine.ts";
 
 /** Null is unknown. */
 export interface HostLoad {
@@ -23,9 +23,9 @@ export interface HostLoad {
 }
 
 export const HOST_DEFAULTS = {
-  /** Between two readings of CPU and memory, which start no program. */
+  /** Between two readings of CPU and memory. */
   intervalMs: 2_000,
-  /** Between two readings of disk and network: the latter starts some programs. */
+  /** Between two readings of disk and network: the latter starts programs where there is no /proc. */
   slowMs: 30_000,
   /** How long the disk may take to answer: one behind a network may be away. */
   diskTimeoutMs: 5_000,
@@ -72,22 +72,18 @@ export function startHostLoad(options: HostLoadOptions): HostLoadReader {
     }
   };
   const run = async () => {
-    // Loaded here: no other command needs it.
-    const system = await import("systeminformation");
-    let isFirst = true;
+    const machine = await machineReader();
     const fast = every(
       () => settings.intervalMs,
       async () => {
-        const [memory, cpu] = await Promise.all([system.mem(), system.currentLoad()]);
+        const { cpuPercent, memoryBytes, memoryUsedBytes } = await machine.load();
         load = {
           ...slow,
-          // The first is an average since the machine was started.
-          cpuPercent: isFirst ? null : sound(cpu.currentLoad),
-          memoryBytes: sound(memory.total),
-          memoryUsedBytes: memory.total > 0 ? sound(memory.total - memory.available) : null,
+          cpuPercent: sound(cpuPercent),
+          memoryBytes: sound(memoryBytes),
+          memoryUsedBytes: sound(memoryUsedBytes),
           at: performance.now(),
         };
-        isFirst = false;
       },
     );
     // A rate needs two looks: the second is not long after the first.
@@ -95,7 +91,7 @@ export function startHostLoad(options: HostLoadOptions): HostLoadReader {
       (turn) => (turn === 0 ? settings.intervalMs : settings.slowMs),
       async () => {
         const [net, diskFreeBytes] = await Promise.all([
-          system.networkStats("*"),
+          machine.links(),
           diskFree(options.cacheDir, settings.diskTimeoutMs),
         ]);
         slow = { diskFreeBytes, ...networkRates(net) };
@@ -115,9 +111,10 @@ export function startHostLoad(options: HostLoadOptions): HostLoadReader {
 }
 
 /** The sums over outer links; null until a link has been read twice. */
-export function networkRates(
-  links: readonly Pick<Systeminformation.NetworkStatsData, "iface" | "rx_sec" | "tx_sec">[],
-): { netRxBytesPerS: number | null; netTxBytesPerS: number | null } {
+export function networkRates(links: readonly LinkRates[]): {
+  netRxBytesPerS: number | null;
+  netTxBytesPerS: number | null;
+} {
   const outer = links.filter(({ iface }) => !INNER.test(iface));
   const sum = (of: (link: (typeof outer)[number]) => unknown) => {
     const values = outer.map(of).map(sound);

@@ -162,6 +162,7 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
   let sequence = 0;
   let lastHeardAt = performance.now();
   let upSince = 0;
+  let silence: ReturnType<typeof setTimeout> | undefined;
 
   const onMessage = (message: HeadMessage | UnknownMessage) => {
     lastHeardAt = performance.now();
@@ -172,7 +173,7 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     else {
       if (message.message === "heartbeatAck" && welcome) {
         const { heartbeatIntervalMs } = message.heartbeatAck;
-        if (heartbeatIntervalMs > 0) beats.every(heartbeatIntervalMs);
+        if (heartbeatIntervalMs > 0 && beats.every(heartbeatIntervalMs)) watchSilence();
       }
       link.onMessage(message);
     }
@@ -190,6 +191,7 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     for (const message of link.announce(given, client.reached())) client.send(message);
     beat();
     beats.every(given.heartbeatIntervalMs);
+    watchSilence();
   };
   const beat = () => {
     if (!welcome) return 0;
@@ -198,9 +200,21 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     return sequence;
   };
   const beats = createInterval(beat);
+  // To the moment when patience would end, and not again before: what is heard costs no timer.
+  const watchSilence = () => {
+    clearTimeout(silence);
+    const silentMs = performance.now() - lastHeardAt;
+    const limitMs = welcome ? patienceMs(welcome, beats.intervalMs()) : settings.welcomeTimeoutMs;
+    if (silentMs < limitMs) {
+      silence = setTimeout(watchSilence, Math.ceil(limitMs - silentMs));
+      return;
+    }
+    const what = welcome ? "heard nothing" : "no answer";
+    client.drop(`${what} for ${formatDuration(silentMs)}`);
+  };
   const onClose = (reason: string, refusal: Refusal | null) => {
     beats.stop();
-    clearInterval(watching);
+    clearTimeout(silence);
     if (refusal) onRefusal(refusal);
     const upMs = welcome && performance.now() - upSince;
     welcome = null;
@@ -219,13 +233,7 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     onVerified: options.onVerified,
   });
   client.send({ message: "hello", hello: link.hello(options.epoch) });
-  const watching = setInterval(() => {
-    const silentMs = performance.now() - lastHeardAt;
-    if (silentMs < (welcome ? patienceMs(welcome, beats.intervalMs()) : settings.welcomeTimeoutMs))
-      return;
-    const what = welcome ? "heard nothing" : "no answer";
-    client.drop(`${what} for ${formatDuration(silentMs)}`);
-  }, 100);
+  watchSilence();
   return {
     isUp: () => welcome !== null,
     send: client.send,
@@ -241,12 +249,14 @@ function createInterval(beat: () => void) {
   let intervalMs = 0;
   return {
     intervalMs: () => intervalMs,
-    every(wantedMs: number) {
+    /** Returns whether that is another pace than before. */
+    every(wantedMs: number): boolean {
       const everyMs = Math.min(MAX_HEARTBEAT_MS, Math.max(MIN_HEARTBEAT_MS, wantedMs));
-      if (everyMs === intervalMs) return;
+      if (everyMs === intervalMs) return false;
       intervalMs = everyMs;
       clearInterval(timer);
       timer = setInterval(beat, everyMs);
+      return true;
     },
     stop: () => clearInterval(timer),
   };

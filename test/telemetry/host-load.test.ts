@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import path from "node:path";
 import { modelCacheDir, networkRates, startHostLoad } from "../../src/telemetry/host-load.ts";
+import { machineMemory, readProc } from "../../src/telemetry/machine.ts";
 import { memoryLog } from "../helpers/cluster.ts";
 import { tempDir } from "../helpers/temp.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -49,6 +50,43 @@ test("network rates: outer links only, unknown until two looks", () => {
     ]),
   ).toEqual({ netRxBytesPerS: 15, netTxBytesPerS: 7 });
   expect(networkRates([])).toEqual({ netRxBytesPerS: null, netTxBytesPerS: null });
+});
+
+test("CPU, memory and links from /proc: of the time and the bytes between two readings", async () => {
+  using dir = tempDir();
+  const put = (name: string, text: string) => Bun.write(path.join(dir.path, name), text);
+  const dev = (...lines: string[]) =>
+    put("net/dev", ["Inter-|   Receive", " face |bytes", ...lines, ""].join("\n"));
+  await put("meminfo", "MemTotal:       1000 kB\nMemFree:         1 kB\nMemAvailable:    250 kB\n");
+  await put("stat", "cpu  100 0 100 700 100 0 0 0 50 0\ncpu0 100 0 100 700 100 0 0 0 50 0\n");
+  await dev(
+    "    lo: 7 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0",
+    "  eth0:1000 9 0 0 0 0 0 0 500 9 0 0 0 0 0 0",
+  );
+  const machine = readProc(dir.path);
+  const memory = { memoryBytes: 1_024_000, memoryUsedBytes: 768_000 };
+  expect(await machine.load()).toEqual({ cpuPercent: null, ...memory });
+  const eth0 = async () => (await machine.links()).find(({ iface }) => iface === "eth0");
+  expect(await eth0()).toEqual({ iface: "eth0", rx_sec: null, tx_sec: null });
+
+  // 30 of 40 ticks were busy; what guests had is in the user's.
+  await put("stat", "cpu  115 5 105 705 105 1 2 2 60 0\n");
+  await dev("  eth0:51000 99 0 0 0 0 0 0 400 9 0 0 0 0 0 0");
+  expect(await machine.load()).toEqual({ cpuPercent: 75, ...memory });
+  await Bun.sleep(5);
+  const rates = await eth0();
+  expect(rates?.rx_sec).toBeGreaterThan(0);
+  // Less than before: the link was set up anew.
+  expect(rates?.tx_sec).toBeNull();
+  expect((await machine.load()).cpuPercent).toBeNull();
+});
+
+test("memory that the kernel does not tell is unknown", () => {
+  expect(machineMemory("MemTotal: 10 kB\n")).toEqual({
+    memoryBytes: 10_240,
+    memoryUsedBytes: null,
+  });
+  expect(machineMemory("")).toEqual({ memoryBytes: null, memoryUsedBytes: null });
 });
 
 test("the model cache as Hugging Face's library finds it", () => {

@@ -66,10 +66,18 @@ function statFields(stat: string | null): string[] {
   return stat?.slice(stat.lastIndexOf(")") + 2).split(" ") ?? [];
 }
 
+/** How many are read in one turn of the event loop: about a millisecond. */
+const PROCESSES_A_TURN = 64;
+
+/**
+ * Reads at once, in slices: a file of /proc costs a tenth of what it costs to have a thread read it,
+ * and all that other programs do on this machine is in there too.
+ */
 export async function listProcesses(): Promise<ProcessEntry[]> {
   const entries: ProcessEntry[] = [];
-  for (const pid of await processIds()) {
-    const entry = await readProcess(pid);
+  for (const [index, pid] of (await processIds()).entries()) {
+    if (index > 0 && index % PROCESSES_A_TURN === 0) await new Promise(setImmediate);
+    const entry = readProcessNow(pid);
     if (entry) entries.push(entry);
   }
   return entries;

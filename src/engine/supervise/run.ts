@@ -32,6 +32,9 @@ export interface EngineRun extends AsyncDisposable {
 
 /** Lines that are searched for an explanation. */
 const MAX_EVIDENCE = 200;
+/** After so many readings without a line the log is read more rarely, until there is one again. */
+const SILENT_READINGS = 20;
+const SILENT_FACTOR = 4;
 
 /** Starts the program. Throws what the launcher throws, and `data_dir_unusable`; then nothing runs. */
 export async function startRun(engine: PreparedEngine): Promise<EngineRun> {
@@ -111,10 +114,20 @@ async function follow(engine: PreparedEngine, followed: Followed): Promise<Engin
     return reading;
   };
   const read = () => takeNext(file.read);
+  const readOn = async () => {
+    for (let silent = 0; ;) {
+      const factor = silent < SILENT_READINGS ? 1 : SILENT_FACTOR;
+      await sleep(factor * settings.logPollMs, ending.signal);
+      if (ending.signal.aborted) return;
+      const before = count;
+      await read();
+      silent = count === before ? silent + 1 : 0;
+    }
+  };
   if (isHistory) await read();
   isHistory = false;
   const loops = [
-    repeat(settings.logPollMs, ending.signal, read),
+    readOn(),
     repeat(settings.treeMs, ending.signal, () => launched.tree.refresh().catch(logFailure)),
   ];
 

@@ -49,7 +49,7 @@ export const SUPERVISOR_DEFAULTS = {
   adoptedPollMs: 150,
   /** How long a start waits for the first answer of an engine that was ready when it was left. */
   adoptedAnswerMs: 2_000,
-  /** Between two readings of the engine's log. */
+  /** Between two readings of the engine's log; four times as long once it has been silent. */
   logPollMs: 150,
   /** Most bytes of the log that one reading passes on; older ones are skipped and counted. */
   logTickBytes: 1024 * 1024,

@@ -11,6 +11,7 @@ import type { Catalog, ClusterState, Engine, Worker } from "../../cluster/state/
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Acquire } from "../../proxy/request/lease.ts";
 import type { Log } from "../../util/log.ts";
+import type { OnTick } from "../../util/ticks.ts";
 import { createDeaths } from "./deaths.ts";
 import type { EventNotes } from "../events/notes.ts";
 import { createLeases } from "./leases.ts";
@@ -23,6 +24,8 @@ interface DispatchOptions {
   state: ClusterState;
   lanes: LaneSwitch;
   route: RouteOptions;
+  /** Every `limits.tickIntervalMs`. */
+  onTick: OnTick;
   now: () => number;
   random: () => number;
   log: Log;
@@ -87,7 +90,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
       leases.reschedule(lease, kind);
     }
   };
-  const onTick = () => {
+  const poll = () => {
     const lateMs = now() - state.lastTickAt - state.limits.tickIntervalMs;
     if (lateMs > state.limits.tickIntervalMs) waiting.postpone(lateMs);
     for (const transition of tick(state, now())) onTransition(transition);
@@ -95,8 +98,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     deaths.poll();
     waiting.tick();
   };
-  const timer = setInterval(onTick, state.limits.tickIntervalMs);
-  stack.defer(() => clearInterval(timer));
+  stack.use(options.onTick(poll));
   const tidy = setInterval(() => lanes.tidy(), reprobeMs);
   stack.defer(() => clearInterval(tidy));
 

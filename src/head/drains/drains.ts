@@ -6,12 +6,15 @@ import { isCalled, workerNamed } from "../../cluster/state/named.ts";
 import { serviceCatalog } from "../../cluster/state/catalog.ts";
 import type { Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
+import type { OnTick } from "../../util/ticks.ts";
 import { type EndedOrder, Orders } from "./orders.ts";
 import { type DrainRequest, lastReplicaRefused, ordersFor, type Outcome } from "./request.ts";
 import { Restarts, type RestartsOptions } from "./restarts.ts";
 import { restartTarget, type Target } from "./targets.ts";
 
-export type DrainsOptions = Omit<RestartsOptions, "orders">;
+export interface DrainsOptions extends Omit<RestartsOptions, "orders"> {
+  onTick: OnTick;
+}
 
 export interface Drains extends Disposable {
   /** Throws `worker_not_found`, `not_found`, `refused`, `last_replica`; then nothing has changed. */
@@ -31,7 +34,7 @@ export function startDrains(options: DrainsOptions): Drains {
   const { state } = options;
   const orders = new Orders(options);
   const restarts = new Restarts({ ...options, orders });
-  const timer = setInterval(() => void restarts.advance(), state.limits.tickIntervalMs);
+  const ticking = options.onTick(() => void restarts.advance());
   return {
     async drain(request) {
       const targets = request.workers.map((name) => drainTarget(options, name));
@@ -63,7 +66,7 @@ export function startDrains(options: DrainsOptions): Drains {
       if (held) await orders.end(held, { outcome: "undrained", reason });
     },
     ended: () => orders.ended,
-    [Symbol.dispose]: () => clearInterval(timer),
+    [Symbol.dispose]: () => ticking[Symbol.dispose](),
   };
 }
 

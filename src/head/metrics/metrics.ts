@@ -24,7 +24,7 @@ const METRICS_LIMITS = {
   maxKeys: 1000,
   maxKeySeries: 5000,
   /** How often the lag of the event loop is measured, and how long a late turn of it is shown. */
-  lagIntervalMs: 100,
+  lagIntervalMs: 250,
   lagWindowMs: 60_000,
   /** How long a scrape may hold the event loop up at a time, but for a single metric's text. */
   scrapeTurnMs: 2,

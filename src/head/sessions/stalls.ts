@@ -4,9 +4,12 @@ import { stallTick } from "../../cluster/dispatch/stall.ts";
 import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
 import type { Examine, HeadMessage } from "../../protocol/messages.ts";
 import type { Log } from "../../util/log.ts";
+import type { OnTick } from "../../util/ticks.ts";
 
 interface StallWatchOptions {
   state: ClusterState;
+  /** Every `limits.tickIntervalMs`. */
+  onTick: OnTick;
   now: () => number;
   log: Log;
   /** Sends a message to a worker; false: that is not possible now. */
@@ -14,7 +17,7 @@ interface StallWatchOptions {
   onSuspicion: (worker: Worker, engine: Engine, isSuspect: boolean) => void;
 }
 
-/** Polls every `limits.tickIntervalMs` until it is disposed of. */
+/** Polls at each tick until it is disposed of. */
 export function startStallWatch(options: StallWatchOptions): Disposable {
   const { state, now, log } = options;
   /** The orders that were sent last, and when; only for engines that must be examined. */
@@ -45,6 +48,5 @@ export function startStallWatch(options: StallWatchOptions): Disposable {
       if (send(worker, examine)) ordered.set(engine, { worker, examine, at });
     }
   };
-  const timer = setInterval(poll, state.limits.tickIntervalMs);
-  return { [Symbol.dispose]: () => clearInterval(timer) };
+  return options.onTick(poll);
 }
