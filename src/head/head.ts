@@ -7,7 +7,7 @@ import { ownerText } from "../protocol/head-files.ts";
 import { LlmnodeError, messageOf } from "../protocol/errors.ts";
 import { blockList } from "../util/address-ranges.ts";
 import type { HostPort } from "../util/host-port.ts";
-import { startTicks } from "../util/ticks.ts";
+import { startTicks } from "../util/sleep.ts";
 import { openGuard } from "./access/guard.ts";
 import { operatorRoutes } from "./admin/routes.ts";
 import { type ClientSide, createClientSide, type Phase } from "./client-side.ts";
@@ -76,12 +76,7 @@ export async function startHead(options: HeadOptions): Promise<Head> {
   const aliases = stack.use(createAliases({ store, catalog, isKnown, random: Math.random, log }));
   const drains = stack.use(
     startDrains({
-      state,
-      catalog,
-      store,
-      onTick,
-      now,
-      log,
+      ...{ state, catalog, store, onTick, now, log },
       tell: sessions.send,
       onTransition: dispatch.onTransition,
       repeatMs: settings.drainRepeatMs,

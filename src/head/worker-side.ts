@@ -4,7 +4,7 @@ import { readHostFacts } from "../telemetry/host.ts";
 import type { ClusterState } from "../cluster/state/state.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import type { HostPort } from "../util/host-port.ts";
-import type { OnTick } from "../util/ticks.ts";
+import type { OnTick } from "../util/sleep.ts";
 import { type Dispatch, startDispatch } from "./dispatch/dispatch.ts";
 import { startLaneServer } from "./transport/lane-server.ts";
 import type { EventNotes } from "./events/notes.ts";

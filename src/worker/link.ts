@@ -160,12 +160,10 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
   let welcome: Welcome | null = null;
   let refused: Refusal | null = null;
   let sequence = 0;
-  let lastHeardAt = performance.now();
   let upSince = 0;
-  let silence: ReturnType<typeof setTimeout> | undefined;
 
   const onMessage = (message: HeadMessage | UnknownMessage) => {
-    lastHeardAt = performance.now();
+    silence.heard();
     if (message.message === "welcome") {
       // One is enough: a second one would start everything twice.
       if (!welcome) onWelcome(message.welcome);
@@ -173,7 +171,7 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     else {
       if (message.message === "heartbeatAck" && welcome) {
         const { heartbeatIntervalMs } = message.heartbeatAck;
-        if (heartbeatIntervalMs > 0 && beats.every(heartbeatIntervalMs)) watchSilence();
+        if (heartbeatIntervalMs > 0 && beats.every(heartbeatIntervalMs)) silence.check();
       }
       link.onMessage(message);
     }
@@ -191,7 +189,7 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     for (const message of link.announce(given, client.reached())) client.send(message);
     beat();
     beats.every(given.heartbeatIntervalMs);
-    watchSilence();
+    silence.check();
   };
   const beat = () => {
     if (!welcome) return 0;
@@ -200,21 +198,16 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     return sequence;
   };
   const beats = createInterval(beat);
-  // To the moment when patience would end, and not again before: what is heard costs no timer.
-  const watchSilence = () => {
-    clearTimeout(silence);
-    const silentMs = performance.now() - lastHeardAt;
-    const limitMs = welcome ? patienceMs(welcome, beats.intervalMs()) : settings.welcomeTimeoutMs;
-    if (silentMs < limitMs) {
-      silence = setTimeout(watchSilence, Math.ceil(limitMs - silentMs));
-      return;
-    }
-    const what = welcome ? "heard nothing" : "no answer";
-    client.drop(`${what} for ${formatDuration(silentMs)}`);
-  };
+  const silence = createSilence({
+    limitMs: () => (welcome ? patienceMs(welcome, beats.intervalMs()) : settings.welcomeTimeoutMs),
+    onOver(silentMs) {
+      const what = welcome ? "heard nothing" : "no answer";
+      client.drop(`${what} for ${formatDuration(silentMs)}`);
+    },
+  });
   const onClose = (reason: string, refusal: Refusal | null) => {
     beats.stop();
-    clearTimeout(silence);
+    silence.stop();
     if (refusal) onRefusal(refusal);
     const upMs = welcome && performance.now() - upSince;
     welcome = null;
@@ -233,7 +226,7 @@ function openSession(link: LinkOptions, options: SessionOptions): LinkSession {
     onVerified: options.onVerified,
   });
   client.send({ message: "hello", hello: link.hello(options.epoch) });
-  watchSilence();
+  silence.check();
   return {
     isUp: () => welcome !== null,
     send: client.send,
@@ -259,6 +252,27 @@ function createInterval(beat: () => void) {
       return true;
     },
     stop: () => clearInterval(timer),
+  };
+}
+
+/** Calls `onOver` once nothing was heard for the limit; `check` is for when that has changed. */
+function createSilence(options: { limitMs: () => number; onOver: (silentMs: number) => void }) {
+  let heardAt = performance.now();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const check = () => {
+    clearTimeout(timer);
+    const silentMs = performance.now() - heardAt;
+    const leftMs = options.limitMs() - silentMs;
+    // To the moment when it would be over, and not again before: what is heard costs no timer.
+    if (leftMs > 0) timer = setTimeout(check, Math.ceil(leftMs));
+    else options.onOver(silentMs);
+  };
+  return {
+    heard() {
+      heardAt = performance.now();
+    },
+    check,
+    stop: () => clearTimeout(timer),
   };
 }
 

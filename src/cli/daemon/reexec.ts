@@ -1,4 +1,4 @@
-/** Starts this program anew in its place: with more `fetch` calls allowed, without secrets in argv. */
+/** Starts this program anew in its place: with Bun's limits set, without secrets in argv. */
 
 import { LlmnodeError, messageOf } from "../../protocol/errors.ts";
 import { withoutEngineVariables } from "./variables.ts";
@@ -12,6 +12,14 @@ import { VIA_PROXY_VARIABLE } from "./via-proxy.ts";
  */
 export const FETCH_LIMIT_VARIABLE = "BUN_CONFIG_MAX_HTTP_REQUESTS";
 export const FETCH_LIMIT = "65535";
+
+/**
+ * Read once by the memory allocator: how often it searches for pages to give back at most. By
+ * default ten times a second while there is anything to do, which is most of what an idle process
+ * costs; the memory is given back as well, a second later.
+ */
+export const PURGE_VARIABLE = "MIMALLOC_PURGE_HOLES_MIN_INTERVAL";
+const PURGE_INTERVAL_MS = "1000";
 
 /** Where a join token goes that stood among the arguments; only this user can read it there. */
 export const TOKEN_VARIABLE = "LLMNODE_TOKEN";
@@ -37,6 +45,7 @@ export function restartInPlace(env: Environment): void {
   });
   try {
     process.execve?.(program, argv, {
+      [PURGE_VARIABLE]: PURGE_INTERVAL_MS,
       ...Object.fromEntries(known),
       [FETCH_LIMIT_VARIABLE]: FETCH_LIMIT,
       ...secrets,

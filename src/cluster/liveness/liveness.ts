@@ -67,9 +67,11 @@ function derive(
   if (worker.left) return { to: "left", reason: worker.drain };
   const silentMs = now - worker.lastHeardAt;
   const plan = heartbeatPlan(state);
-  const why = `${worker.connected ? "silent" : "connection lost"} for ${formatDuration(silentMs)}`;
-  if (silentMs >= plan.lostAfterMs) return { to: "lost", reason: why };
-  if (!worker.connected || silentMs >= plan.staleAfterMs) return { to: "stale", reason: why };
+  if (!worker.connected || silentMs >= plan.staleAfterMs) {
+    const what = worker.connected ? "silent" : "connection lost";
+    const reason = `${what} for ${formatDuration(silentMs)}`;
+    return { to: silentMs >= plan.lostAfterMs ? "lost" : "stale", reason };
+  }
   const draining = drainReason(state, worker);
   if (draining === null) return { to: "ready", reason: null };
   return { to: worker.inFlight > 0 ? "draining" : "drained", reason: draining };

@@ -34,6 +34,8 @@ export interface EngineClientOptions {
   timeoutMs: number;
   answerMaxBytes: number;
   signal: AbortSignal;
+  /** Whether a connection is kept for the next question: for those that are asked all the time. */
+  keep?: boolean;
 }
 
 interface EngineRequest {
@@ -58,7 +60,7 @@ export function engineClient(options: EngineClientOptions): EngineClient {
         // Engines are on this machine or next to it; a fresh connection also shows at once when one
         // no longer listens.
         proxy: false,
-        keepalive: false,
+        keepalive: options.keep ?? false,
         redirect: "manual",
         // The engine's own certificate is rarely one that this machine trusts.
         tls: { rejectUnauthorized: !isLoopback(new URL(options.url).hostname) },

@@ -175,7 +175,7 @@ async function ask(
 ): Promise<LoadReading | string> {
   const { timeoutMs, maxBytes: answerMaxBytes } = settings;
   try {
-    const client = engineClient({ url, apiKey, timeoutMs, answerMaxBytes, signal });
+    const client = engineClient({ url, apiKey, timeoutMs, answerMaxBytes, signal, keep: true });
     const answer = await client.get(source.path);
     throwUnlessOk(source.path, answer);
     return source.read(answer.text) ?? `GET ${source.path} holds no figure of it`;

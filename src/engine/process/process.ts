@@ -36,7 +36,8 @@ export interface EngineCommandLine {
 }
 
 // What would change how the engine runs, or belongs to this program alone.
-const WITHHELD = /^(?:BUN_CONFIG_MAX_HTTP_REQUESTS|BUN_OPTIONS|BUN_BE_BUN|LLMNODE_.*)$/;
+const WITHHELD =
+  /^(?:BUN_CONFIG_MAX_HTTP_REQUESTS|BUN_OPTIONS|BUN_BE_BUN|MIMALLOC_PURGE_HOLES_MIN_INTERVAL|LLMNODE_.*)$/;
 // Left over from another engine it would mix both engines' metrics.
 const STALE = "PROMETHEUS_MULTIPROC_DIR";
 

@@ -11,7 +11,7 @@ import type { Catalog, ClusterState, Engine, Worker } from "../../cluster/state/
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { Acquire } from "../../proxy/request/lease.ts";
 import type { Log } from "../../util/log.ts";
-import type { OnTick } from "../../util/ticks.ts";
+import type { OnTick } from "../../util/sleep.ts";
 import { createDeaths } from "./deaths.ts";
 import type { EventNotes } from "../events/notes.ts";
 import { createLeases } from "./leases.ts";
@@ -94,7 +94,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     const lateMs = now() - state.lastTickAt - state.limits.tickIntervalMs;
     if (lateMs > state.limits.tickIntervalMs) waiting.postpone(lateMs);
     for (const transition of tick(state, now())) onTransition(transition);
-    reschedule(reschedules(context(), now()));
+    if (state.leases.size > 0) reschedule(reschedules(context(), now()));
     deaths.poll();
     waiting.tick();
   };

@@ -6,7 +6,7 @@ import { isCalled, workerNamed } from "../../cluster/state/named.ts";
 import { serviceCatalog } from "../../cluster/state/catalog.ts";
 import type { Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { OnTick } from "../../util/ticks.ts";
+import type { OnTick } from "../../util/sleep.ts";
 import { type EndedOrder, Orders } from "./orders.ts";
 import { type DrainRequest, lastReplicaRefused, ordersFor, type Outcome } from "./request.ts";
 import { Restarts, type RestartsOptions } from "./restarts.ts";

@@ -4,7 +4,7 @@ import { stallTick } from "../../cluster/dispatch/stall.ts";
 import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
 import type { Examine, HeadMessage } from "../../protocol/messages.ts";
 import type { Log } from "../../util/log.ts";
-import type { OnTick } from "../../util/ticks.ts";
+import type { OnTick } from "../../util/sleep.ts";
 
 interface StallWatchOptions {
   state: ClusterState;

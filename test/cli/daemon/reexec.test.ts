@@ -21,6 +21,7 @@ test.each([undefined, "", "10", "256", "65536", "100000", "nonsense"])(
       samePid: true,
       limit: "65535",
       args: ["--name", "a b", "--", "-x", ""],
+      purge: "1000",
       kept: "as it was",
     });
   },
@@ -75,6 +76,7 @@ test("a join token moves from the arguments to the environment, in the same proc
     expect(JSON.parse(stdout)).toMatchObject({
       samePid: true,
       limit: "65535",
+      purge: "1000",
       args: ["join", "--", "x", "--token", "engine's"],
       token: "secret",
     });

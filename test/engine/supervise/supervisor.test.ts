@@ -256,6 +256,7 @@ test("the engine's environment is ours without what is ours alone", async () => 
     BUN_OPTIONS: "--smol",
     BUN_BE_BUN: "1",
     BUN_CONFIG_MAX_HTTP_REQUESTS: "65535",
+    MIMALLOC_PURGE_HOLES_MIN_INTERVAL: "1000",
     PROMETHEUS_MULTIPROC_DIR: "/tmp/x",
   };
   await using engine = await startEngine({ argv }, { env });
@@ -266,7 +267,7 @@ test("the engine's environment is ours without what is ours alone", async () => 
   expect(engine.lines).toContain("NO_COLOR=0");
   expect(engine.lines).toContain("PYTHONUNBUFFERED=1");
   expect(engine.lines).toContain("HF_TOKEN=secret");
-  expect(names.filter((name) => /^(?:LLMNODE|BUN|PROMETHEUS)_/.test(name ?? ""))).toEqual([
+  expect(names.filter((name) => /^(?:LLMNODE|BUN|MIMALLOC|PROMETHEUS)_/.test(name ?? ""))).toEqual([
     "LLMNODE_ENGINE_ID",
   ]);
 });
