@@ -292,11 +292,8 @@ function createOutageLog({ head, log }: LinkOptions, repeatMs: number) {
       const now = performance.now();
       if (!wasUp && reason === last.reason && now - last.at < repeatMs) return;
       last = { reason, at: now };
-      const what = wasUp ? "lost the head" : "cannot reach the head";
-      const where = formatHostPort(head);
-      log.warn(
-        `${what} at ${where}: ${cleanLine(reason, 300)}; retrying, the engine keeps running`,
-      );
+      const what = `${wasUp ? "lost the head" : "cannot reach the head"} at ${formatHostPort(head)}`;
+      log.warn(`${what}: ${cleanLine(reason, 300)}; retrying, the engine keeps running`);
     },
   };
 }
