@@ -9,7 +9,7 @@ import {
   readLaneOptions,
   readSessionsOptions,
 } from "../../scripts/bench/lane/options.ts";
-import { below, judgeLane, type LaneFigures } from "../../scripts/bench/lane/report.ts";
+import { below, judgeLane, type LaneFigures, laneRatios } from "../../scripts/bench/lane/report.ts";
 import { judgeSessions, type SessionsRow } from "../../scripts/bench/sessions/sessions.ts";
 import { binaryPath } from "../helpers/binary.ts";
 import { processesWithEnvironment, runProcess } from "../helpers/process.ts";
@@ -84,12 +84,41 @@ test("a verdict on lanes is met, not met, or not measured", () => {
   };
   const verdicts = judgeLane({ ...NOTHING, streams, stalled: [stalled] });
   expect(verdictOn(verdicts, "CPU per event")).toBe(false);
+  expect(verdictOn(verdicts, "CPU per request")).toBeNull();
   expect(verdictOn(verdicts, "no frame lost")).toBe(false);
   expect(verdictOn(verdicts, "delay the others")).toBe(false);
   expect(verdictOn(verdicts, "costs the head")).toBe(true);
   expect(verdictOn(verdicts, "costs the worker")).toBe(false);
   expect(verdictOn(verdicts, "no stalled reader cut")).toBe(true);
   expect(verdictOn(verdicts, "large bodies")).toBeNull();
+});
+
+test("a lane's cost is told as a multiple of the direct one's, the dearer shape counts", () => {
+  const row = {
+    requests_per_s: 1,
+    p50_us: 1,
+    p99_us: 1,
+    added_p50_us: 1,
+    added_p99_us: 1,
+    over_direct_p50_us: null,
+    over_direct_p99_us: null,
+    errors: 0,
+  };
+  const cost = (target: "direct" | "lane", concurrency: number, us: [number, number]) => ({
+    ...{ ...row, target, concurrency },
+    ...{ head_cpu_us_per_request: us[0], worker_cpu_us_per_request: us[1] },
+  });
+  const requests = [
+    cost("direct", 1, [100, 0]),
+    cost("lane", 1, [140, 60]),
+    cost("direct", 64, [100, 0]),
+    cost("lane", 64, [160, 40]),
+  ];
+  expect(laneRatios({ requests, streams: [] })).toEqual([
+    { figure: "request", shape: "requests, 1 at a time", head: 1.4, both: 2 },
+    { figure: "request", shape: "requests, 64 at a time", head: 1.6, both: 2 },
+  ]);
+  expect(verdictOn(judgeLane({ ...NOTHING, requests }), "CPU per request")).toBe(false);
 });
 
 test("workers that take too long to come back are said to", () => {
@@ -130,18 +159,23 @@ async function bench(args: string[]): Promise<{ stdout: string; json: object }> 
 
 test("lane measures the engine, direct and lane, and leaves nothing behind", async () => {
   const { stdout, json } = await bench([
-    ...["lane", "--quick", "--rounds", "1", "--slice", "20ms", "--window", "50ms"],
+    ...["lane", "--quick", "--rounds", "1", "--slice", "20ms", "--warm-up", "50"],
+    ...["--window", "50ms"],
     ...["--streams", "3@20", "--bulk", "300000", "--stalled", "2", "--live", "2@20"],
   ]);
   for (const target of ["engine", "direct", "lane"]) {
     // Requests; streams; bodies both ways; streams beside stalled readers.
-    expect(stdout).toMatch(new RegExp(`^${target} +\\d.* 0$`, "m"));
+    expect(stdout).toMatch(new RegExp(`^${target} +1 .* 0$`, "m"));
+    expect(stdout).toMatch(new RegExp(`^${target} +64 .* 0$`, "m"));
     expect(stdout).toMatch(new RegExp(`^3 at 20/s +${target} .* 0$`, "m"));
     expect(stdout).toMatch(new RegExp(`^up +${target} .* 0$`, "m"));
     expect(stdout).toMatch(new RegExp(`^down +${target} .* 0$`, "m"));
     expect(stdout).toMatch(new RegExp(`^${target} +2 +2 .* 0 +0 `, "m"));
   }
-  expect(json).toMatchObject({ schema: "llmnode.bench.lane/1" });
+  expect(json).toMatchObject({
+    schema: "llmnode.bench.lane/1",
+    ratios: [{ figure: "request" }, { figure: "request" }, { figure: "event" }],
+  });
 }, 90_000);
 
 test("sessions come back after the head's restart, and nothing is left behind", async () => {
@@ -176,7 +210,7 @@ test("an interrupted benchmark ends what it started", async () => {
     const decoder = new TextDecoder();
     for await (const chunk of child.stderr) {
       said += decoder.decode(chunk, { stream: true });
-      if (said.includes("requests of")) child.kill("SIGINT");
+      if (said.includes("warm-up")) child.kill("SIGINT");
     }
     expect(await child.exited).toBe(130);
     expect(said).toContain("interrupted");

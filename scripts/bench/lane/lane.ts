@@ -8,7 +8,7 @@ import {
   measureLaneStreams,
 } from "./measure.ts";
 import type { LaneOptions } from "./options.ts";
-import { judgeLane, type LaneFigures, laneReport } from "./report.ts";
+import { judgeLane, type LaneFigures, laneRatios, laneReport } from "./report.ts";
 import { machineLoad, onStage, say, startLaneField } from "./stage.ts";
 import { startLoad } from "../load/load.ts";
 import { TICK_MS } from "../proc.ts";
@@ -35,6 +35,7 @@ export async function runLane(options: LaneOptions, signal: AbortSignal): Promis
     if (json === null) return;
     const about = { pinning, limits, load_average_at_start: loadBefore };
     const all = { schema: "llmnode.bench.lane/1", ...about, ...figures };
-    writeFileSync(json, `${JSON.stringify({ ...all, expected: judgeLane(figures) }, null, 2)}\n`);
+    const found = { ratios: laneRatios(figures), expected: judgeLane(figures) };
+    writeFileSync(json, `${JSON.stringify({ ...all, ...found }, null, 2)}\n`);
   });
 }

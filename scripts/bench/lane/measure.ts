@@ -8,6 +8,7 @@ import type { Load } from "../load/load.ts";
 import { cpuMs, residentBytes } from "../proc.ts";
 import { rotated } from "../requests.ts";
 import { histogram, median } from "../stats.ts";
+import { warmUp } from "../warm-up.ts";
 
 export interface MeasureOptions {
   load: Load;
@@ -19,6 +20,7 @@ export interface MeasureOptions {
 /** Times in microseconds; added ones: minus the engine's alone of the same round. */
 export interface LaneRequestsRow {
   target: LaneTargetName;
+  concurrency: number;
   requests_per_s: number;
   p50_us: number;
   p99_us: number;
@@ -27,6 +29,8 @@ export interface LaneRequestsRow {
   /** Lane only: minus direct's of the same round. */
   over_direct_p50_us: number | null;
   over_direct_p99_us: number | null;
+  head_cpu_us_per_request: number | null;
+  worker_cpu_us_per_request: number | null;
   errors: number;
 }
 
@@ -84,23 +88,41 @@ interface Metered<R> {
 type Rounds<R> = Map<LaneTarget, Metered<R>[]>;
 
 export async function measureLaneRequests(options: MeasureOptions): Promise<LaneRequestsRow[]> {
+  const { load, targets, limits, say } = options;
+  const warmed = targets.map((target) => ({ name: target.name, aim: aim(target) }));
+  await warmUp({ load, targets: warmed, say }, limits.warmUp);
+  const rows: LaneRequestsRow[] = [];
+  for (const concurrency of limits.requests.concurrency) {
+    rows.push(...(await requestsAt(options, concurrency)));
+  }
+  return rows;
+}
+
+async function requestsAt(
+  options: MeasureOptions,
+  concurrency: number,
+): Promise<LaneRequestsRow[]> {
   const { bodyBytes, sliceMs } = options.limits.requests;
-  options.say(`requests of ${bodyBytes} bytes, one at a time`);
+  options.say(`requests of ${bodyBytes} bytes, ${concurrency} at a time`);
   const rounds = await inRounds(options, (target) =>
     metered(options.load, target, {
       ...aim(target),
-      ...{ kind: "requests", bodyBytes, concurrency: 1, durationMs: sliceMs },
+      ...{ kind: "requests", bodyBytes, concurrency, durationMs: sliceMs },
     }),
   );
   const at = (name: LaneTargetName, round: number, q: number) => {
     const found = [...rounds].find(([target]) => target.name === name)?.[1][round];
     return histogram(found?.result.latencies).percentile(q);
   };
-  return [...rounds].map(([{ name }, results]) => {
+  return [...rounds].map(([{ name, headPid }, results]) => {
     const over = (base: LaneTargetName, q: number) =>
       median(results.map((_, round) => at(name, round, q) - at(base, round, q)));
+    const requests = total(results, ({ result }) => result.requests);
+    const perRequest = (figure: (one: (typeof results)[number]) => number) =>
+      headPid === null ? null : (total(results, figure) * 1000) / requests;
     return {
       target: name,
+      concurrency,
       requests_per_s: median(
         results.map(({ result }) => (result.requests / result.elapsedMs) * 1000),
       ),
@@ -110,6 +132,8 @@ export async function measureLaneRequests(options: MeasureOptions): Promise<Lane
       added_p99_us: over("engine", 0.99),
       over_direct_p50_us: name === "lane" ? over("direct", 0.5) : null,
       over_direct_p99_us: name === "lane" ? over("direct", 0.99) : null,
+      head_cpu_us_per_request: perRequest(({ headCpuMs }) => headCpuMs),
+      worker_cpu_us_per_request: perRequest(({ workerCpuMs }) => workerCpuMs),
       errors: total(results, ({ result }) => result.errors),
     };
   });
@@ -119,11 +143,13 @@ export async function measureLaneRequests(options: MeasureOptions): Promise<Lane
 export async function measureLaneStreams(options: MeasureOptions): Promise<LaneStreamsRow[]> {
   const { streams, rate } = options.limits.streams;
   options.say(`${streams} streams at ${rate} events/s`);
-  const rounds = await inRounds(options, (target) =>
+  const run = (target: LaneTarget) =>
     metered(options.load, target, {
       ...{ ...aim(target), ...options.limits.streams, kind: "streams" },
-    }),
-  );
+    });
+  // One each for the compiler.
+  for (const target of options.targets) await run(target);
+  const rounds = await inRounds(options, run);
   return [...rounds].map(([target, results]) => {
     const frames = total(results, ({ result }) => result.frames);
     const perEvent = (figure: (one: (typeof results)[number]) => number) =>

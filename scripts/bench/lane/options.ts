@@ -2,6 +2,7 @@
 
 import { parseArgs } from "node:util";
 import { parseDuration } from "../../../src/util/units.ts";
+import type { WarmUp } from "../warm-up.ts";
 
 /** Tells the engine how large an answer should be; one of the headers that a head passes on. */
 export const ANSWER_BYTES_HEADER = "x-session-id";
@@ -9,7 +10,8 @@ export const ANSWER_BYTES_HEADER = "x-session-id";
 export interface LaneLimits {
   /** Each figure is measured once in each round, of all targets in turn; medians count. */
   rounds: number;
-  requests: { bodyBytes: number; sliceMs: number };
+  warmUp: WarmUp;
+  requests: { bodyBytes: number; concurrency: readonly number[]; sliceMs: number };
   streams: { streams: number; rate: number; rampMs: number; windowMs: number };
   /** Bodies in one piece, one after the other. */
   bulk: { bytes: number; sliceMs: number };
@@ -21,7 +23,8 @@ const MB = 1_000_000;
 
 export const LANE_FULL: LaneLimits = {
   rounds: 5,
-  requests: { bodyBytes: 2048, sliceMs: 2000 },
+  warmUp: { requests: 60_000, limitMs: 30_000 },
+  requests: { bodyBytes: 2048, concurrency: [1, 64], sliceMs: 2000 },
   streams: { streams: 300, rate: 20, rampMs: 1000, windowMs: 5000 },
   bulk: { bytes: 100 * MB, sliceMs: 3000 },
   stalled: { readers: 200, answerBytes: 32 * MB, streams: 100, rate: 20 },
@@ -30,7 +33,8 @@ export const LANE_FULL: LaneLimits = {
 export const LANE_QUICK: LaneLimits = {
   ...LANE_FULL,
   rounds: 3,
-  requests: { bodyBytes: 2048, sliceMs: 500 },
+  warmUp: { requests: 20_000, limitMs: 8000 },
+  requests: { ...LANE_FULL.requests, sliceMs: 500 },
   streams: { ...LANE_FULL.streams, windowMs: 2000 },
   bulk: { ...LANE_FULL.bulk, sliceMs: 100 },
 };
@@ -47,6 +51,7 @@ export const LANE_USAGE = `scripts/run.sh bench lane [options]
   --json <file>            writes all figures there
   --binary <file>          the llmnode to measure; default: of this tree, built if stale
   --rounds <n>             how often each figure is measured; the median counts
+  --warm-up <n>            requests to each one before anything counts
   --slice <duration>       how long requests are sent in one round
   --streams <n@rate>       streams, and events a second of each
   --window <duration>      how long streams run in one round
@@ -63,6 +68,7 @@ export function readLaneOptions(args: string[]): LaneOptions {
       json: { type: "string" },
       binary: { type: "string" },
       rounds: { type: "string" },
+      "warm-up": { type: "string" },
       slice: { type: "string" },
       streams: { type: "string" },
       window: { type: "string" },
@@ -73,6 +79,9 @@ export function readLaneOptions(args: string[]): LaneOptions {
   });
   const limits = structuredClone(values.quick ? LANE_QUICK : LANE_FULL);
   if (values.rounds !== undefined) limits.rounds = positive("rounds", values.rounds);
+  if (values["warm-up"] !== undefined) {
+    limits.warmUp.requests = positive("warm-up", values["warm-up"]);
+  }
   if (values.slice !== undefined) limits.requests.sliceMs = duration("slice", values.slice);
   if (values.streams !== undefined) Object.assign(limits.streams, shape("streams", values.streams));
   if (values.window !== undefined) limits.streams.windowMs = duration("window", values.window);
