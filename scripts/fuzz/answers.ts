@@ -1,6 +1,6 @@
 /** Fuzzes what reads an HTTP server's answer. */
 
-import { createAnswerReader } from "../../src/util/http/answer.ts";
+import { AnswerReader } from "../../src/util/http/answer.ts";
 import { systemCode } from "../../src/protocol/errors.ts";
 import { mustEqual, pure } from "./fuzzer.ts";
 import { damaged, damagedBytes, inPieces, oddText, type Random } from "./random.ts";
@@ -78,10 +78,10 @@ function readWhole(pieces: readonly Uint8Array[], method: string): unknown {
     end: "none",
   };
   let isTold = false;
-  const reader = createAnswerReader(method, {
-    head: (head) => void told.heads.push(head),
-    body: (bytes) => void (told.body += bytes.toString("latin1")),
-    end() {
+  const reader = new AnswerReader(method, {
+    onHead: (head) => void told.heads.push(head),
+    onBody: (bytes) => void (told.body += Buffer.from(bytes).toString("latin1")),
+    onEnd() {
       if (isTold) throw new Error("an answer ended twice");
       isTold = true;
       told.end = "whole";

@@ -5,7 +5,6 @@ import { HEAD_TLS_NAME } from "../protocol/pin.ts";
 import { WORKER_TARGET } from "../protocol/engine-log.ts";
 import { createHttpClient, type HttpClient } from "../util/http/client.ts";
 import type { Upstream } from "../util/http/exchange.ts";
-import { upstreamAt } from "../util/http/upstream-at.ts";
 import type { Log } from "../util/log.ts";
 import { createWorkerLane, type LaneTarget, type WorkerLane } from "./lane.ts";
 
@@ -137,16 +136,13 @@ export function startLanes(options: LanesOptions): Lanes {
 
 /** Where requests go: to the engine at its address of now, or to the worker itself. */
 function createTargets({ engine, logService }: LanesOptions, http: HttpClient) {
-  let at: { url: string; upstream: Upstream } | null = null;
   return (name: string): LaneTarget | null => {
     if (name === WORKER_TARGET) {
       return logService ? { upstream: logService, apiKey: null } : null;
     }
     const found = engine(name);
     if (found === null) return null;
-    const { url, apiKey } = found;
-    if (at?.url !== url) at = { url, upstream: upstreamAt(http, url) };
-    return { upstream: at.upstream, apiKey };
+    return { upstream: http.at(found.url), apiKey: found.apiKey };
   };
 }
 

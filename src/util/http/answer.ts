@@ -1,217 +1,244 @@
 /** Takes the answer of an HTTP/1.1 server apart as it arrives, in any split. */
 
-export interface AnswerHead {
-  status: number;
-  /** In the server's order and its spelling, values as Latin-1. */
-  headers: [string, string][];
-}
+import { endOfHead, malformed, type ReadHead, readHead } from "./answer-head.ts";
+import { coded } from "./failure.ts";
 
 /** What a reader finds in one answer. */
 export interface AnswerEvents {
-  head(head: AnswerHead): void;
-  /** A piece of the body, without its framing: a view of what was pushed. */
-  body(bytes: Buffer): void;
+  onHead(head: ReadHead): void;
+  /** Some of the body, without its framing: a part of what was pushed. */
+  onBody(bytes: Uint8Array): void;
   /** The answer is whole; `reusable`: the connection may carry another request. */
-  end(reusable: boolean): void;
+  onEnd(reusable: boolean): void;
 }
 
-export interface AnswerReader {
-  /** Throws an error with the code EPROTO on what is not HTTP/1.1. */
-  push(data: Buffer): void;
-  /** The server has closed. Throws an error with the code ECONNRESET if that came too early. */
-  finish(): void;
-}
-
-/** A head, or a trailer. */
+/** Of all heads of one answer, announcements included; also of a trailer. */
 const MAX_HEAD_BYTES = 64 * 1024;
 /** A chunk's size with its extensions, or one field of a trailer. */
 const MAX_LINE_BYTES = 8 * 1024;
-const NEWLINE = 0x0a;
+/** Up to 2^48 bytes. */
+const MAX_SIZE_DIGITS = 12;
+/** A chunk up to this is moved to the one before it, so that both are one piece. */
+const MAX_MOVED_BYTES = 16 * 1024;
 
-type Reading = "head" | "sized" | "rest" | "chunk" | Line | "over";
-type Line = "chunk-size" | "chunk-end" | "trailer";
-type Framing = { by: "length"; bytes: number } | { by: "chunks" } | { by: "close" };
+const NEWLINE = 0x0a;
+const RETURN = 0x0d;
+const SPACE = 0x20;
+const TAB = 0x09;
+const SEMICOLON = 0x3b;
+const NO_DIGIT = 255;
+const HEX = new Uint8Array(256).fill(NO_DIGIT);
+for (const digit of "0123456789abcdefABCDEF") HEX[digit.charCodeAt(0)] = Number.parseInt(digit, 16);
+
+type Reading = "head" | "length" | "close" | "over" | Chunked;
+type Chunked = "size" | "size-end" | "chunk" | "chunk-end" | "trailer";
 
 /** For the answer to one request with that method (RFC 9112, sections 4 to 7). */
-export function createAnswerReader(method: string, on: AnswerEvents): AnswerReader {
-  return new Reader(method, on);
-}
-
-class Reader implements AnswerReader {
-  readonly #method: string;
+export class AnswerReader {
+  readonly #isHead: boolean;
   readonly #on: AnswerEvents;
   #reading: Reading = "head";
   #keepAlive = true;
   /** Of the body or the chunk that is being read. */
   #left = 0;
+  #headBytes = 0;
   #trailerBytes = 0;
-  /** The start of a head or a line whose end has not come. */
+  /** Of the line that is being read, without its newline. */
+  #lineBytes = 0;
+  #digits = 0;
+  #hasExtension = false;
+  #afterReturn = false;
+  /** The start of a head whose end has not come. */
   #held: Buffer | null = null;
+  /** Where the piece of a chunked body lies that is being put together. */
+  #pieceFrom = 0;
+  #pieceEnd = 0;
 
   constructor(method: string, on: AnswerEvents) {
-    this.#method = method;
+    this.#isHead = method === "HEAD";
     this.#on = on;
   }
 
-  push(data: Buffer): void {
-    if (this.#reading === "over") return;
-    const bytes: Buffer = this.#held === null ? data : Buffer.concat([this.#held, data]);
-    this.#held = null;
-    for (let at = 0; at < bytes.length;) {
-      const next = this.#step(bytes, at);
-      if (next === null) {
-        this.#held = bytes.subarray(at);
-        return;
+  /**
+   * The bytes are the reader's: it moves parts of them. Throws an error with the code EPROTO on what
+   * is not HTTP/1.1.
+   */
+  push(bytes: Buffer): void {
+    let at = 0;
+    const { length } = bytes;
+    while (at < length) {
+      switch (this.#reading) {
+        case "head":
+          at = this.#readHead(bytes, at);
+          break;
+        case "length": {
+          const end = Math.min(length, at + this.#left);
+          this.#left -= end - at;
+          if (this.#left === 0) this.#reading = "over";
+          this.#on.onBody(at === 0 && end === length ? bytes : bytes.subarray(at, end));
+          at = end;
+          break;
+        }
+        case "close":
+          this.#on.onBody(at === 0 ? bytes : bytes.subarray(at));
+          return;
+        case "over":
+          return;
+        default:
+          at = this.#readChunks(bytes, at);
       }
-      at = next;
-      if (isOver(this.#reading)) {
+      if (this.#isOver()) {
         // What follows was not asked for: it is unknown what the server thinks it answers.
-        this.#on.end(this.#keepAlive && at === bytes.length);
-        return;
+        return this.#on.onEnd(this.#keepAlive && at === length);
       }
     }
   }
 
+  /** The server has closed. Throws an error with the code ECONNRESET if that came too early. */
   finish(): void {
     if (this.#reading === "over") return;
-    if (this.#reading !== "rest") throw broken("the connection broke before the answer was whole");
+    if (this.#reading !== "close") {
+      throw coded("the connection broke before the answer was whole", "ECONNRESET");
+    }
     this.#reading = "over";
-    this.#on.end(false);
+    this.#on.onEnd(false);
   }
 
-  /** Where to go on in the bytes; null when more must come first. */
-  #step(bytes: Buffer, at: number): number | null {
-    switch (this.#reading) {
-      case "head": {
-        const end = endOfHead(bytes, at);
-        if ((end ?? bytes.length) - at > MAX_HEAD_BYTES) throw malformed("its head is too long");
-        if (end !== null) this.#takeHead(bytes.toString("latin1", at, end));
-        return end;
-      }
-      case "sized":
-      case "chunk": {
-        const end = Math.min(bytes.length, at + this.#left);
-        this.#left -= end - at;
-        if (this.#left === 0) this.#reading = this.#reading === "sized" ? "over" : "chunk-end";
-        this.#on.body(bytes.subarray(at, end));
-        return end;
-      }
-      case "rest":
-        this.#on.body(bytes.subarray(at));
-        return bytes.length;
-      case "chunk-size":
-      case "chunk-end":
-      case "trailer": {
-        const end = bytes.indexOf(NEWLINE, at);
-        if ((end === -1 ? bytes.length : end) - at > MAX_LINE_BYTES) {
-          throw malformed("a line of its framing is too long");
-        }
-        if (end === -1) return null;
-        this.#takeLine(bytes.toString("latin1", at, end).replace(/\r$/, ""), this.#reading);
-        return end + 1;
-      }
-      case "over":
-        return bytes.length;
+  /** Behind a method, since the compiler does not see that others change it. */
+  #isOver(): boolean {
+    return this.#reading === "over";
+  }
+
+  /** Where to go on: behind the head, or at the end where more must come first. */
+  #readHead(bytes: Buffer, at: number): number {
+    const held = this.#held;
+    const source = held === null ? bytes : Buffer.concat([held, bytes.subarray(at)]);
+    const from = held === null ? at : 0;
+    // The end of a head is at most three bytes.
+    const end = endOfHead(source, held === null ? at : Math.max(0, held.length - 2));
+    const headBytes = this.#headBytes + (end === -1 ? source.length : end) - from;
+    if (headBytes > MAX_HEAD_BYTES) throw malformed("its head is too long");
+    if (end === -1) {
+      this.#held = source.subarray(from);
+      return bytes.length;
     }
+    this.#held = null;
+    this.#headBytes = headBytes;
+    this.#takeHead(readHead(source, from, end));
+    return held === null ? end : at + end - held.length;
   }
 
-  #takeHead(text: string): void {
-    const { head, version } = readHead(text);
-    if (head.status === 101) throw malformed("it changes the protocol without being asked");
+  #takeHead(head: ReadHead): void {
+    const { status } = head;
+    if (status === 101) throw malformed("it changes the protocol without being asked");
     // Announcements; the answer itself follows.
-    if (head.status < 200) return;
-    const framing = framingOf(head, this.#method);
-    const connection = listOf(head, "connection");
-    this.#keepAlive =
-      framing.by !== "close" &&
-      (version === "1.1" ? !connection.includes("close") : connection.includes("keep-alive"));
-    if (framing.by === "length") this.#left = framing.bytes;
-    if (framing.by === "chunks") this.#reading = "chunk-size";
-    else if (framing.by === "close") this.#reading = "rest";
-    else this.#reading = this.#left === 0 ? "over" : "sized";
-    this.#on.head(head);
+    if (status < 200) return;
+    if (this.#isHead || status === 204 || status === 304) head.body = "none";
+    this.#keepAlive = head.keepAlive && head.body !== "close";
+    this.#left = head.length;
+    if (head.body === "chunks") this.#reading = "size";
+    else if (head.body === "close") this.#reading = "close";
+    else this.#reading = head.body === "none" || head.length === 0 ? "over" : "length";
+    this.#on.onHead(head);
   }
 
-  #takeLine(line: string, at: Line): void {
-    if (at === "chunk-end") {
-      if (line !== "") throw malformed("a chunk is longer than its size");
-      this.#reading = "chunk-size";
-    } else if (at === "trailer") {
-      this.#trailerBytes += line.length;
-      if (this.#trailerBytes > MAX_HEAD_BYTES) throw malformed("its trailer is too long");
-      if (line === "") this.#reading = "over";
-    } else {
-      const size = /^([0-9a-f]{1,12})[ \t]*(?:;.*)?$/i.exec(line)?.[1];
-      if (size === undefined) throw malformed("a chunk has no size");
-      this.#left = Number.parseInt(size, 16);
-      this.#reading = this.#left === 0 ? "trailer" : "chunk";
+  /** Where to go on: behind the body, or at the end. */
+  #readChunks(bytes: Buffer, from: number): number {
+    let at = from;
+    this.#pieceEnd = this.#pieceFrom = at;
+    while (at < bytes.length && !this.#isOver()) {
+      if (this.#reading === "chunk") {
+        const end = Math.min(bytes.length, at + this.#left);
+        this.#addToPiece(bytes, at, end);
+        this.#left -= end - at;
+        if (this.#left === 0) this.#beginLine("chunk-end");
+        at = end;
+        continue;
+      }
+      const fault = this.#readFraming(bytes[at] ?? 0);
+      if (fault !== null) {
+        this.#passPiece(bytes);
+        throw malformed(fault);
+      }
+      at += 1;
     }
+    this.#passPiece(bytes);
+    return at;
   }
-}
 
-/** Behind a function, since the compiler does not see that a step changes it. */
-function isOver(reading: Reading): boolean {
-  return reading === "over";
-}
-
-/** Where the empty line after a head ends. Lines may end without a carriage return. */
-function endOfHead(bytes: Buffer, from: number): number | null {
-  for (let at = bytes.indexOf(NEWLINE, from); at !== -1; at = bytes.indexOf(NEWLINE, at + 1)) {
-    if (bytes[at + 1] === NEWLINE) return at + 2;
-    if (bytes[at + 1] === 0x0d && bytes[at + 2] === NEWLINE) return at + 3;
+  #addToPiece(bytes: Buffer, from: number, end: number): void {
+    const length = end - from;
+    if (this.#pieceEnd > this.#pieceFrom && length <= MAX_MOVED_BYTES) {
+      bytes.copyWithin(this.#pieceEnd, from, end);
+      this.#pieceEnd += length;
+      return;
+    }
+    this.#passPiece(bytes);
+    this.#pieceFrom = from;
+    this.#pieceEnd = end;
   }
-  return null;
-}
 
-const STATUS_LINE = /^HTTP\/(1\.[01]) ([1-5]\d\d)(?: .*)?$/;
-const FIELD = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*$/;
-
-function readHead(text: string): { head: AnswerHead; version: string } {
-  const [first = "", ...lines] = text.split(/\r?\n/);
-  const [, version, status] = STATUS_LINE.exec(first) ?? [];
-  if (version === undefined || status === undefined)
-    throw malformed("it does not begin with a status");
-  const headers: [string, string][] = [];
-  for (const line of lines) {
-    if (line === "") break;
-    const [, name, value] = FIELD.exec(line) ?? [];
-    if (name === undefined || value === undefined)
-      throw malformed("a line in its head is not a header");
-    headers.push([name, value]);
+  #passPiece(bytes: Buffer): void {
+    const [from, end] = [this.#pieceFrom, this.#pieceEnd];
+    this.#pieceFrom = end;
+    if (end > from) this.#on.onBody(bytes.subarray(from, end));
   }
-  return { head: { status: Number(status), headers }, version };
-}
 
-/** How the body's end is known (RFC 9112, 6.3). */
-function framingOf(head: AnswerHead, method: string): Framing {
-  const { status } = head;
-  if (method === "HEAD" || status === 204 || status === 304) return { by: "length", bytes: 0 };
-  const codings = listOf(head, "transfer-encoding");
-  if (codings.length > 0) {
-    if (codings.join() !== "chunked") throw malformed("a transfer coding that was not offered");
-    return { by: "chunks" };
+  #beginLine(reading: Chunked): void {
+    this.#reading = reading;
+    this.#lineBytes = 0;
+    this.#afterReturn = false;
   }
-  const lengths = new Set(listOf(head, "content-length"));
-  const [length] = lengths;
-  if (length === undefined) return { by: "close" };
-  if (lengths.size > 1 || !/^\d{1,15}$/.test(length))
-    throw malformed("its content-length is not a number");
-  return { by: "length", bytes: Number(length) };
-}
 
-/** The members of a header that is a list, in lower case. */
-function listOf({ headers }: AnswerHead, name: string): string[] {
-  return headers
-    .filter(([own]) => own.toLowerCase() === name)
-    .flatMap(([, value]) => value.toLowerCase().split(","))
-    .map((member) => member.trim())
-    .filter((member) => member !== "");
-}
+  /** One byte between chunks; what is wrong with it. */
+  #readFraming(byte: number): string | null {
+    if (byte === NEWLINE) return this.#endLine();
+    if (this.#reading === "size") {
+      const digit = HEX[byte] ?? NO_DIGIT;
+      if (digit !== NO_DIGIT) {
+        this.#left = this.#left * 16 + digit;
+        this.#digits += 1;
+        return this.#digits > MAX_SIZE_DIGITS ? "a chunk has no size" : null;
+      }
+      if (this.#digits === 0) return "a chunk has no size";
+      this.#hasExtension = false;
+      this.#beginLine("size-end");
+    }
+    this.#lineBytes += 1;
+    if (this.#lineBytes > MAX_LINE_BYTES) return "a line of its framing is too long";
+    if (this.#reading === "trailer") {
+      this.#trailerBytes += 1;
+      if (this.#trailerBytes > MAX_HEAD_BYTES) return "its trailer is too long";
+    } else if (this.#afterReturn) {
+      return "a line of its framing does not end";
+    } else if (byte !== RETURN) {
+      if (this.#reading === "chunk-end") return "a chunk is longer than its size";
+      if (byte === SEMICOLON) this.#hasExtension = true;
+      else if (!this.#hasExtension && byte !== SPACE && byte !== TAB) return "a chunk has no size";
+    }
+    this.#afterReturn = byte === RETURN;
+    return null;
+  }
 
-function malformed(what: string): Error {
-  return Object.assign(new Error(`the answer is not HTTP/1.1: ${what}`), { code: "EPROTO" });
-}
+  #endLine(): string | null {
+    const isEmpty = this.#lineBytes === 0 || (this.#lineBytes === 1 && this.#afterReturn);
+    if (this.#reading === "chunk-end") {
+      this.#beginSize();
+    } else if (this.#reading === "trailer") {
+      if (isEmpty) this.#reading = "over";
+      else this.#beginLine("trailer");
+    } else {
+      if (this.#digits === 0) return "a chunk has no size";
+      if (this.#left === 0) this.#beginLine("trailer");
+      else this.#reading = "chunk";
+      this.#digits = 0;
+    }
+    return null;
+  }
 
-function broken(message: string): Error {
-  return Object.assign(new Error(message), { code: "ECONNRESET" });
+  #beginSize(): void {
+    this.#beginLine("size");
+    this.#left = 0;
+    this.#digits = 0;
+  }
 }

@@ -1,117 +1,150 @@
 /** One TCP or TLS connection to an HTTP server, used by one request after the other. */
 
-import { createNotifier } from "../flow/notifier.ts";
+import { withCode } from "./failure.ts";
 
+export interface ServerAddress {
+  hostname: string;
+  port: number;
+  isSecure: boolean;
+}
+
+/** Whose request and answer it carries. */
 export interface ConnectionUser {
-  data(bytes: Buffer): void;
+  onOpen(): void;
+  onData(bytes: Buffer): void;
+  /** All that was written is with the system. */
+  onDrain(): void;
   /** Called once, not after `close`; null where the server ended it in order. */
-  broke(error: Error | null): void;
+  onBreak(error: Error | null): void;
 }
 
-export interface HttpConnection {
-  /** Who is called; changes with each request. */
+export interface ConnectionOwner {
+  /** It can be written to. */
+  onOpened(connection: HttpConnection): void;
+  /** Called once, however it came to be closed. */
+  onClosed(connection: HttpConnection): void;
+}
+
+export class HttpConnection {
+  /** Null: nothing was asked, and whatever comes is the end of it. */
   user: ConnectionUser | null;
-  /** Settles when the system has taken all: with false when the connection is gone. One at a time. */
-  write(bytes: Uint8Array): Promise<boolean>;
+  /** When it was begun, or became free: by `performance.now()`. */
+  since = performance.now();
+  isOpen = false;
+  readonly #owner: ConnectionOwner;
+  readonly #isSecure: boolean;
+  #socket: Bun.Socket<HttpConnection> | null = null;
+  #isClosed = false;
+  #isPaused = false;
+  /** What the system has not taken yet. */
+  #unsent: Uint8Array | null = null;
+
+  /** Opens it. A server's certificate is not verified. */
+  constructor(address: ServerAddress, owner: ConnectionOwner, user: ConnectionUser) {
+    this.#owner = owner;
+    this.user = user;
+    const { hostname, port, isSecure } = address;
+    this.#isSecure = isSecure;
+    const tls = { rejectUnauthorized: false, serverName: hostname };
+    const options = { hostname, port, ...(isSecure ? { tls } : {}) };
+    // A promise first: nothing is told from within the call that opens.
+    void Promise.resolve()
+      .then(() => Bun.connect({ ...options, socket: HttpConnection.#HANDLERS, data: this }))
+      .catch((error: unknown) => this.break(withCode(error)));
+  }
+
+  /**
+   * True when the system has taken all; otherwise `onDrain` follows, and the bytes must not change
+   * until then. One at a time.
+   */
+  write(bytes: Uint8Array): boolean {
+    const sent = this.#send(bytes, bytes.length);
+    this.#unsent = sent < bytes.length ? bytes.subarray(sent) : null;
+    return this.#unsent === null;
+  }
+
+  /** The same for the first bytes of a memory that is used again at once. */
+  writeCopy(memory: Uint8Array, length: number): boolean {
+    const sent = this.#send(memory, length);
+    this.#unsent = sent < length ? memory.slice(sent, length) : null;
+    return this.#unsent === null;
+  }
+
+  #send(bytes: Uint8Array, length: number): number {
+    // Of a socket that is gone already, -1: its end is told apart.
+    return this.#isClosed ? 0 : Math.max(0, this.#socket?.write(bytes, 0, length) ?? 0);
+  }
+
   /** Reads no further; then only what was read already is passed on. */
-  pause(): void;
-  resume(): void;
+  pause(): void {
+    if (this.#isPaused || this.#isClosed) return;
+    this.#isPaused = true;
+    // Before that, a handshake may have to be read.
+    if (this.isOpen) this.#socket?.pause();
+  }
+
+  resume(): void {
+    if (!this.#isPaused || this.#isClosed) return;
+    this.#isPaused = false;
+    if (this.isOpen) this.#socket?.resume();
+  }
+
   /** At once, whatever is under way. */
-  close(): void;
-}
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.user = null;
+    this.#unsent = null;
+    this.#owner.onClosed(this);
+    this.#socket?.terminate();
+  }
 
-/**
- * Rejects with the signal's reason, or an error with the system's code: ECONNREFUSED, ENOTFOUND,
- * ETIMEDOUT after `timeoutMs`, ... A server's certificate is not verified.
- */
-export function openConnection(
-  url: URL,
-  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
-): Promise<HttpConnection> {
-  const isSecure = url.protocol === "https:";
-  const host = url.hostname.replace(/^\[|\]$/g, "");
-  const opened = Promise.withResolvers<HttpConnection>();
-  const drained = createNotifier();
-  let socket: Bun.Socket | null = null;
-  let isClosed = false;
-  let isPaused = false;
+  /** Closes it and tells its user why: null where the server ended it in order. */
+  break(error: Error | null): void {
+    if (this.#isClosed) return;
+    const { user } = this;
+    this.close();
+    user?.onBreak(error);
+  }
 
-  const broke = (error: Error | null) => {
-    if (isClosed) return;
-    isClosed = true;
-    drained.notify();
-    opened.reject(error ?? coded("the connection broke at once", "ECONNRESET"));
-    connection.user?.broke(error);
-    socket?.terminate();
-  };
-  const connection: HttpConnection = {
-    user: null,
-    async write(bytes) {
-      for (let at = 0; !isClosed && socket !== null;) {
-        at += Math.max(0, socket.write(at === 0 ? bytes : bytes.subarray(at)));
-        if (at >= bytes.length) return true;
-        await drained.wait();
+  #opened(): void {
+    if (this.#isClosed || this.isOpen) return;
+    this.isOpen = true;
+    this.#owner.onOpened(this);
+    if (this.#isPaused) this.#socket?.pause();
+    this.user?.onOpen();
+  }
+
+  #took(bytes: Buffer): void {
+    if (this.user === null) this.close();
+    else this.user.onData(bytes);
+  }
+
+  #drained(): void {
+    if (this.#unsent !== null && this.write(this.#unsent)) this.user?.onDrain();
+  }
+
+  static readonly #HANDLERS: Bun.SocketHandler<HttpConnection> = {
+    open(socket) {
+      const connection = socket.data;
+      if (connection.#isClosed) return void socket.terminate();
+      connection.#socket = socket;
+      socket.setNoDelay(true);
+      if (!connection.#isSecure) connection.#opened();
+    },
+    // Of TLS only. Whoever vouches for the certificate is not asked; that TLS is spoken is.
+    handshake(socket, _isTrusted, error) {
+      if (error !== null && "code" in error && error.code === "EPROTO") {
+        socket.data.break(withCode(error));
+      } else {
+        socket.data.#opened();
       }
-      return false;
     },
-    pause() {
-      if (isClosed || isPaused) return;
-      isPaused = true;
-      socket?.pause();
-    },
-    resume() {
-      if (isClosed || !isPaused) return;
-      isPaused = false;
-      socket?.resume();
-    },
-    close() {
-      isClosed = true;
-      drained.notify();
-      socket?.terminate();
-    },
+    data: (socket, bytes) => socket.data.#took(bytes),
+    drain: (socket) => socket.data.#drained(),
+    end: (socket) => socket.data.break(null),
+    close: (socket, error) => socket.data.break(error === undefined ? null : withCode(error)),
+    error: (socket, error) => socket.data.break(withCode(error)),
+    connectError: (socket, error) => socket.data.break(withCode(error)),
   };
-  const giveUp = (error: unknown) => {
-    opened.reject(error);
-    connection.close();
-  };
-  const timer = setTimeout(
-    () => giveUp(coded(`nothing accepts connections at ${url.host}`, "ETIMEDOUT")),
-    timeoutMs,
-  );
-  const abort = () => giveUp(signal.reason);
-  signal.addEventListener("abort", abort);
-  Bun.connect({
-    hostname: host,
-    port: Number(url.port) || (isSecure ? 443 : 80),
-    ...(isSecure ? { tls: { rejectUnauthorized: false, serverName: host } } : {}),
-    socket: {
-      open(own) {
-        socket = own;
-        if (isClosed) return void own.terminate();
-        own.setNoDelay(true);
-        opened.resolve(connection);
-      },
-      data: (_own, bytes) => connection.user?.data(bytes),
-      drain: drained.notify,
-      end: () => broke(null),
-      close: (_own, error) => broke(error === undefined ? null : withCode(error)),
-      error: (_own, error) => broke(withCode(error)),
-      connectError: (_own, error) => broke(withCode(error)),
-    },
-  }).catch((error: unknown) => broke(withCode(error)));
-  return opened.promise.finally(() => {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", abort);
-  });
-}
-
-/** An error of a socket, with the system's code: a broken connection where it has none. */
-function withCode(error: unknown): Error {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const message = error instanceof Error ? error.message : String(error);
-  return coded(message, code === "" ? "ECONNRESET" : code.replace(/^DNS_/, ""));
-}
-
-function coded(message: string, code: string): Error {
-  return Object.assign(new Error(message), { code });
 }
