@@ -8,34 +8,42 @@ import type { Catalog, Replica } from "../state/state.ts";
 import { most, type RowContext, tally } from "./context.ts";
 import { engineRows } from "./engines.ts";
 
-/** One row for each model and each alias, sorted by name. */
-export function modelRows(context: RowContext): ModelRow[] {
-  const rows = offerRows(context, context.catalog);
-  const known = new Map(rows.map((row) => [row.name, row]));
-  for (const { name, models } of context.aliases) rows.push(aliasRow(name, models, known));
-  return rows.sort(byName);
+/** One row for each model and each alias, sorted by name; each as it is when it is taken. */
+export function* modelRows(context: RowContext): Generator<ModelRow> {
+  const rowOf = offerRows(context, context.catalog);
+  const models = [...context.catalog.keys()].map((name) => ({ name, models: null }));
+  const all = [...models, ...context.aliases].sort((a, b) => byName(a.name, b.name));
+  for (const { name, models: targets } of all) {
+    if (targets === null) yield rowOf(name);
+    else {
+      const there = targets.filter((target) => context.catalog.has(target));
+      yield aliasRow(name, { models: targets, rows: there.map(rowOf) });
+    }
+  }
 }
 
 /** The same of the HTTP servers that are asked for by name. */
-export function serviceRows(context: RowContext): ModelRow[] {
-  return offerRows(context, serviceCatalog(context.state)).sort(byName);
+export function* serviceRows(context: RowContext): Generator<ModelRow> {
+  const services = serviceCatalog(context.state);
+  const rowOf = offerRows(context, services);
+  for (const name of services.keys().toArray().sort(byName)) yield rowOf(name);
 }
 
-function offerRows(context: RowContext, offers: Catalog): ModelRow[] {
+/** Gives the row of what is offered by that name; its requests are those of the moment it begins. */
+function offerRows(context: RowContext, offers: Catalog): (name: string) => ModelRow {
   const inFlight = tally(context.state.leases.values().map(({ model }) => model));
   const queued = queueDepths(context.state.queue);
-  return [...offers].map(([name, replicas]) =>
+  return (name) =>
     modelRow(context, {
       name,
-      replicas,
+      replicas: offers.get(name) ?? [],
       inFlight: inFlight.get(name) ?? 0,
       queued: queued.get(name) ?? 0,
-    }),
-  );
+    });
 }
 
-function byName(a: ModelRow, b: ModelRow): number {
-  return a.name.localeCompare(b.name);
+function byName(a: string, b: string): number {
+  return a.localeCompare(b);
 }
 
 export function modelDetail(context: RowContext, row: ModelRow): ModelRow {
@@ -86,9 +94,11 @@ function modelRow(
 }
 
 /** As its first model that is there. */
-function aliasRow(name: string, models: readonly string[], known: Map<string, ModelRow>): ModelRow {
-  const targets = models.flatMap((model) => known.get(model) ?? []);
-  const best = targets.find(({ ready }) => ready > 0) ?? targets[0];
+function aliasRow(
+  name: string,
+  { models, rows }: { models: readonly string[]; rows: readonly ModelRow[] },
+): ModelRow {
+  const best = rows.find(({ ready }) => ready > 0) ?? rows[0];
   const state: RowState = best?.state ?? "failed";
   const none = {
     ready: 0,

@@ -65,12 +65,12 @@ export function workerDetail(
   };
 }
 
-/** All of them with their details, by name. */
-export function workerDetails(context: RowContext): WorkerDetail[] {
+/** All that are there now with their details, by name; each row as it is when it is taken. */
+export function* workerDetails(context: RowContext): Generator<WorkerDetail> {
   const rowOf = engineRows(context);
-  return [...context.state.workers.values()]
-    .sort((a, b) => a.name.localeCompare(b.name))
-    .map((worker) => workerDetail(context, worker, rowOf));
+  const workers = [...context.state.workers.values()];
+  workers.sort((a, b) => a.name.localeCompare(b.name));
+  for (const worker of workers) yield workerDetail(context, worker, rowOf);
 }
 
 function modelsOf(engines: readonly Engine[]): WorkerRow["models"] {

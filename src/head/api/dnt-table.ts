@@ -12,24 +12,21 @@ const NO_HARDWARE = {
 };
 
 /** Keys are `/<id>`; fields that have no counterpart here have that system's empty value. */
-export function dntTable(
+export function* dntTable(
   state: ClusterState,
   head: { id: string; version: string },
   now: number,
-): Record<string, unknown> {
-  const rows = [
-    row({ id: head.id, version: head.version, connected: true, lastSeenMs: now, service: [] }),
-    ...[...state.workers.values()].map((worker) =>
-      row({
-        id: worker.id,
-        version: worker.version,
-        connected: worker.state === "ready" || worker.state === "draining",
-        lastSeenMs: worker.lastHeardAt,
-        service: servicesOf(worker),
-      }),
-    ),
-  ];
-  return Object.fromEntries(rows.map((entry) => [`/${entry.id}`, entry]));
+): Generator<[key: string, row: unknown]> {
+  yield row({ id: head.id, version: head.version, connected: true, lastSeenMs: now, service: [] });
+  for (const worker of [...state.workers.values()]) {
+    yield row({
+      id: worker.id,
+      version: worker.version,
+      connected: worker.state === "ready" || worker.state === "draining",
+      lastSeenMs: worker.lastHeardAt,
+      service: servicesOf(worker),
+    });
+  }
 }
 
 function row(of: {
@@ -38,8 +35,8 @@ function row(of: {
   connected: boolean;
   lastSeenMs: number;
   service: unknown[];
-}) {
-  return {
+}): [key: string, row: unknown] {
+  const fields = {
     id: of.id,
     latency: 0,
     privileged: false,
@@ -56,6 +53,7 @@ function row(of: {
     connected: of.connected,
     load: null,
   };
+  return [`/${of.id}`, fields];
 }
 
 function servicesOf(worker: Worker): unknown[] {

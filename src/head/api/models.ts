@@ -17,28 +17,19 @@ export interface ModelCardJson {
  * adapters with their parent. Those in memory first, those that are only pulled after them, and
  * last the aliases that lead to one of these.
  */
-export function modelCards(catalog: Catalog, aliases: ListedAliases): ModelCardJson[] {
-  const named = [...aliases.names()].flatMap((name) => aliasCard(catalog, aliases, name) ?? []);
+export function* modelCards(catalog: Catalog, aliases: ListedAliases): Generator<ModelCardJson> {
   const hidden = new Set(aliases.names());
-  return [
-    ...ownCards(catalog).filter(({ id }) => !hidden.has(id)),
-    ...named.sort((a, b) => (a.id < b.id ? -1 : 1)),
-  ];
-}
-
-function ownCards(catalog: Catalog): ModelCardJson[] {
-  const cards: { card: ModelCardJson; loaded: boolean }[] = [];
-  for (const [id, replicas] of catalog) {
+  const own = [...catalog].flatMap(([id, replicas]) => {
     const ready = replicas.filter((replica) => replica.state === "ready");
-    if (ready.length === 0) continue;
-    cards.push({
-      card: cardOf(id, ready),
-      loaded: ready.some(({ card }) => card.loaded !== false),
-    });
+    if (ready.length === 0 || hidden.has(id)) return [];
+    return { id, ready, loaded: ready.some(({ card }) => card.loaded !== false) };
+  });
+  own.sort((a, b) => Number(b.loaded) - Number(a.loaded) || (a.id < b.id ? -1 : 1));
+  for (const { id, ready } of own) yield cardOf(id, ready);
+  for (const name of [...hidden].sort()) {
+    const card = aliasCard(catalog, aliases, name);
+    if (card) yield card;
   }
-  return cards
-    .sort((a, b) => Number(b.loaded) - Number(a.loaded) || (a.card.id < b.card.id ? -1 : 1))
-    .map(({ card }) => card);
 }
 
 /** The card of one model or alias by any of its names, or null. */

@@ -4,6 +4,7 @@ import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts"
 import { messageOf } from "../../protocol/errors.ts";
 import type { Upstream } from "../../proxy/request/upstream.ts";
 import type { Log } from "../../util/log.ts";
+import { inTurns, listAnswer } from "../http/lists.ts";
 import type { ListedAliases } from "../store/aliases.ts";
 import { fieldsIn, isRecord } from "../../util/json.ts";
 
@@ -42,7 +43,8 @@ export function createOllamaLists(options: OllamaListsOptions): OllamaLists {
     }
     const models = await cached.models;
     const listed = path === "/api/tags" ? withAliases(models, options) : models;
-    return Response.json({ models: listed.filter((model) => allows(nameOf(model) ?? "")) });
+    const allowed = listed.values().filter((model) => allows(nameOf(model) ?? ""));
+    return listAnswer([["models", allowed]]);
   };
 }
 
@@ -69,12 +71,15 @@ async function union(options: OllamaListsOptions, path: OllamaPath): Promise<unk
     .filter((worker) => worker.state === "ready")
     .flatMap((worker) => [...worker.engines.values()].map((engine) => ({ worker, engine })))
     .filter(({ engine }) => engine.report.kind === "ollama" && engine.report.state === "ready");
-  const lists = await Promise.all(engines.map((at) => ask(options, at, path)));
+  const asked: Promise<unknown[]>[] = [];
+  await inTurns(engines, (at) => asked.push(ask(options, at, path)));
   const byName = new Map<string, unknown>();
-  for (const model of lists.flat()) {
-    const name = nameOf(model);
-    if (name !== null && !byName.has(name)) byName.set(name, model);
-  }
+  await inTurns(await Promise.all(asked), (models) => {
+    for (const model of models) {
+      const name = nameOf(model);
+      if (name !== null && !byName.has(name)) byName.set(name, model);
+    }
+  });
   return [...byName.values()];
 }
 

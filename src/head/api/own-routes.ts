@@ -6,6 +6,7 @@ import { LlmnodeError } from "../../protocol/errors.ts";
 import { KEEP_ALIVE } from "../../proxy/answer/relay.ts";
 import { noSuchModel } from "../../proxy/request/context.ts";
 import { stopping } from "../http/errors.ts";
+import { jsonAnswer, jsonChunks, listAnswer, oneForAll } from "../http/lists.ts";
 import { decode } from "../http/paths.ts";
 import type { HeadRoute } from "../http/route-table.ts";
 import type { ListedAliases } from "../store/aliases.ts";
@@ -65,8 +66,8 @@ function modelRoutes({ catalog, aliases, ollamaLists }: OwnRoutesOptions): HeadR
       ...forClients,
       path: "/v1/models",
       handle({ caller }) {
-        const cards = modelCards(catalog(), aliases).filter(({ id }) => allows(caller, id));
-        return Response.json({ object: "list", data: cards });
+        const data = modelCards(catalog(), aliases).filter(({ id }) => allows(caller, id));
+        return listAnswer(Object.entries({ object: "list", data }));
       },
     },
     {
@@ -92,12 +93,13 @@ function modelRoutes({ catalog, aliases, ollamaLists }: OwnRoutesOptions): HeadR
 function statusRoutes(options: OwnRoutesOptions): HeadRoute[] {
   const { state, head, now, logs, metrics } = options;
   const forViewers = { methods: READ, audience: "viewer" } as const;
+  const table = oneForAll(() => jsonChunks(dntTable(state, head, now())));
   return [
     { ...forViewers, path: "/metrics", openedBy: "metrics", handle: metrics },
     {
       ...forViewers,
       path: "/v1/dnt/table",
-      handle: () => Response.json(dntTable(state, head, now())),
+      handle: async () => jsonAnswer(await table()),
     },
     {
       methods: ["GET"],

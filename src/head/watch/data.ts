@@ -35,8 +35,14 @@ export interface WatchSource extends Disposable {
   /** With engines; null where there is none of that name. */
   worker(name: string): WorkerDetail | null;
   model(name: string): ModelRow | null;
-  /** All of it, with every detail. */
-  status(): Pick<StatusJson, "workers" | "models" | "services">;
+  /**
+   * All of it, with every detail, to be taken over several turns. A list is of what is there when
+   * it begins, and a row of how things are when it is taken, some tens of milliseconds later in a
+   * large cluster; ages are those of the moment of the call.
+   */
+  status(): {
+    [list in "workers" | "models" | "services"]: IteratorObject<StatusJson[list][number]>;
+  };
   history: History;
 }
 
@@ -108,7 +114,7 @@ function dataNow(options: WatchDataOptions, cpuPercent: number | null) {
   const { state } = options;
   const at = contextOf(options);
   const workers = [...state.workers.values()].map((worker) => workerRow(at, worker));
-  const models = modelRows(at);
+  const models = modelRows(at).toArray();
   return {
     at: at.now,
     workers,

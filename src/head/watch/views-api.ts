@@ -2,6 +2,7 @@
 
 import { hasRole } from "../../protocol/caller.ts";
 import { bodyOf } from "../http/body.ts";
+import { jsonAnswer, jsonChunks, oneForAll } from "../http/lists.ts";
 import type { HeadRoute } from "../http/route-table.ts";
 import { PAGE_POLICY, pageHtml, pageText } from "../page/page.ts";
 import { readWatchQuery } from "./query.ts";
@@ -11,6 +12,7 @@ const WATCH = "/api/v1/watch";
 
 /** Their handlers throw `bad_request`, `not_found`, `overloaded`. */
 export function viewRoutes(views: Views): HeadRoute[] {
+  const status = oneForAll(() => jsonChunks(views.status()));
   const forViewers = { methods: ["GET"], audience: "viewer" } as const;
   return [
     {
@@ -25,7 +27,7 @@ export function viewRoutes(views: Views): HeadRoute[] {
       methods: ["GET", "HEAD"],
       path: "/api/v1/status",
       openedBy: "status",
-      handle: () => json(views.status()),
+      handle: async () => jsonAnswer(await status(), NOT_KEPT),
     },
     {
       ...forViewers,
@@ -92,8 +94,10 @@ function page(views: Views, request: Request): Response {
 
 const PAGE_QUERY = readWatchQuery({ limit: 200, models_beside: 50 });
 
+const NOT_KEPT = { "cache-control": "no-store" };
+
 function json(data: object): Response {
-  return Response.json(data, { headers: { "cache-control": "no-store" } });
+  return Response.json(data, { headers: NOT_KEPT });
 }
 
 function originOf(request: Request): string {

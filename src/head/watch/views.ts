@@ -13,6 +13,7 @@ import {
 import type { LiveRequest } from "../../proxy/record/recording.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Events } from "../events/events.ts";
+import type { ListFields } from "../http/lists.ts";
 import { placeOf, createRequestsTable } from "./requests-table.ts";
 import { createRates } from "./rates.ts";
 import { createWatch, type Viewer, type Watch, type WatchSettings } from "./watch.ts";
@@ -32,8 +33,8 @@ export interface Views extends Disposable {
   watch(words: URLSearchParams, viewer: Viewer): Response;
   /** `POST /api/v1/watch/<id>`: another query for that stream. */
   ask(id: string, body: Record<string, unknown>): void;
-  /** `GET /api/v1/status` */
-  status(): StatusJson;
+  /** `GET /api/v1/status`: the fields of `StatusJson`. */
+  status(): ListFields;
   /** `GET /api/v1/requests` */
   requests(words: URLSearchParams): RequestsJson;
   /** `GET /api/v1/events` */
@@ -73,11 +74,11 @@ export function createViews(options: ViewsOptions): Views {
     ask: (id, body) => watch.ask(id, readWatchQuery(body)),
     status() {
       const { version, uptime_ms } = options.head();
-      return {
+      return Object.entries({
         schema: STATUS_SCHEMA,
         head: { ...stamp(), version, uptime_ms },
         ...source.status(),
-      };
+      } satisfies { [field in keyof StatusJson]: unknown });
     },
     requests(words) {
       const query = readWatchWords(words);

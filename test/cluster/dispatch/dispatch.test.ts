@@ -196,7 +196,7 @@ test("status shows workers, engines and models as the schema says", () => {
   } satisfies Partial<WireEngineReport>;
   reportEngine(state, { worker: b.worker, report: report(phase) }, T0);
   const context = rowContext(state, { now: T0 + 40 });
-  const status = { workers: workerDetails(context), models: modelRows(context) };
+  const status = { workers: [...workerDetails(context)], models: [...modelRows(context)] };
   const UNKNOWN_ENGINE = {
     phase_ms: null,
     gpus: null,

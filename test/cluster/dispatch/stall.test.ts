@@ -365,8 +365,11 @@ test("people see it, and new requests go elsewhere", () => {
   expect(read().get("m")).toMatchObject([{ state: "excluded" }]);
   const context = rowContext(at.state);
   const reason = "no output for 20s, with 1 request waiting";
-  expect(workerDetails(context)[0]?.engines[0]).toMatchObject({ state: "suspect", reason });
-  expect(modelRows(context)).toMatchObject([{ name: "m", ready: 0, replicas: 1 }]);
+  expect(workerDetails(context).toArray()[0]?.engines[0]).toMatchObject({
+    state: "suspect",
+    reason,
+  });
+  expect([...modelRows(context)]).toMatchObject([{ name: "m", ready: 0, replicas: 1 }]);
 });
 
 test("restarts are counted by the word for why the engine had ended", () => {

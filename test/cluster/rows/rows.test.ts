@@ -98,7 +98,7 @@ test("models count their replicas, and aliases stand for them", () => {
     { name: "never", models: ["gone"] },
   ];
   const context = rowContext(state, { aliases });
-  const rows = modelRows(context);
+  const rows = [...modelRows(context)];
   expect(
     rows.map(({ name, alias_of, state: word, ready, replicas }) => [
       name,
@@ -164,7 +164,9 @@ test("the totals count each worker once, and what needs a person is named", () =
     inFlight: 4,
     queued: 5,
   };
-  const models = modelRows(context).map((row) => (row.name === "m-b" ? { ...row, ready: 0 } : row));
+  const models = [...modelRows(context)].map((row) =>
+    row.name === "m-b" ? { ...row, ready: 0 } : row,
+  );
   const totals = totalsOf(rows, models, throughput);
   expect(totals.workers).toEqual({
     total: 3,

@@ -68,7 +68,7 @@ test("another run of the engine begins with nothing known; the status shows all 
   say("one");
   reportLoads(worker, [{ engine: "1", running: 2, sampleAgeMs: 0 }], T0);
   say("one");
-  const shown = () => workerDetails(rowContext(state, { now: T0 + 10 }))[0]?.engines[0];
+  const shown = () => workerDetails(rowContext(state, { now: T0 + 10 })).toArray()[0]?.engines[0];
   expect(engine.report.hostHeader).toBe("h:1");
   expect(shown()).toMatchObject({
     max_in_flight: 320,
