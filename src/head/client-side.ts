@@ -5,7 +5,6 @@ import { createBodyBudget } from "../proxy/request/body.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../proxy/proxy.ts";
 import { RESUME_DEFAULTS } from "../proxy/resume/resume.ts";
 import { createServiceProxy } from "../proxy/service/service.ts";
-import { directUpstream } from "../proxy/request/upstream.ts";
 import type { HeadAliases } from "./store/aliases.ts";
 import type { Access } from "./access/access.ts";
 import { type Api, type ApiOptions, createApi } from "./api/api.ts";
@@ -26,7 +25,7 @@ import type { Usage } from "./quota/usage.ts";
 import type { WorkerSide, WorkerSideOptions } from "./worker-side.ts";
 
 export interface ClientSideOptions extends Omit<WorkerSideOptions, "membership" | "onTick"> {
-  workers: Pick<WorkerSide, "dispatch" | "lanes" | "sessionAddress">;
+  workers: Pick<WorkerSide, "dispatch" | "lanes" | "http" | "sessionAddress">;
   access: Access;
   /** What operators ask for. */
   operatorRoutes: readonly HeadRoute[];
@@ -178,13 +177,13 @@ function logsOf({ settings, state, now, workers }: ClientSideOptions): LogServic
 }
 
 function ollamaListsOf({ options, settings, state, aliases, workers }: ClientSideOptions) {
-  const { lanes } = workers;
+  const { lanes, http } = workers;
   return createOllamaLists({
     state,
     aliases,
     log: options.log,
     upstream: (worker, { route, number }) => {
-      if (route.via === "direct") return directUpstream(route.url);
+      if (route.via === "direct") return http.at(route.url);
       const target = { workerId: worker.id, workerRun: worker.run, engineNumber: number };
       return route.via === "lane" ? lanes.upstream(target) : null;
     },

@@ -4,6 +4,7 @@ import { readHostFacts } from "../telemetry/host.ts";
 import type { ClusterState } from "../cluster/state/state.ts";
 import { startSessionServer } from "../protocol/session-server.ts";
 import type { HostPort } from "../util/host-port.ts";
+import { createHttpClient, type HttpClient } from "../util/http/client.ts";
 import type { OnTick } from "../util/sleep.ts";
 import { type Dispatch, startDispatch } from "./dispatch/dispatch.ts";
 import { startLaneServer } from "./transport/lane-server.ts";
@@ -31,6 +32,8 @@ export interface WorkerSideOptions {
 
 export interface WorkerSide extends AsyncDisposable {
   lanes: LaneSwitch;
+  /** What reaches engines directly. */
+  http: HttpClient;
   dispatch: Dispatch;
   sessions: Sessions;
   readonly sessionAddress: HostPort;
@@ -39,16 +42,17 @@ export interface WorkerSide extends AsyncDisposable {
 /** Throws `port_in_use`, `address_unusable`. */
 export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSide> {
   const { options, settings, membership, state, head, now, notes, onTick } = side;
-  const { log } = options;
-  const allowAdvertise = options.allowAdvertise ?? [];
+  const { log, allowAdvertise = [] } = options;
   const place = readHostFacts();
   await using stack = new AsyncDisposableStack();
   const lanes = stack.use(createLaneSwitch({ state, now, place, settings: settings.lanes }));
+  const http = stack.use(createHttpClient());
   const dispatch = stack.use(
     startDispatch({
       state,
       lanes,
       onTick,
+      http,
       now,
       log,
       random: Math.random,
@@ -109,6 +113,7 @@ export async function startWorkerSide(side: WorkerSideOptions): Promise<WorkerSi
   const running = stack.move();
   return {
     lanes,
+    http,
     dispatch,
     sessions,
     sessionAddress: sessionServer.address,

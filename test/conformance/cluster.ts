@@ -3,9 +3,8 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { HeadSettings } from "../../src/head/options.ts";
-import { asFetch } from "../../src/head/transport/as-fetch.ts";
 import { JOIN_TOKEN_FILE } from "../../src/protocol/head-files.ts";
-import { directUpstream } from "../../src/proxy/request/upstream.ts";
+import { directUpstream } from "../helpers/upstream.ts";
 import { SIM_DEFAULTS, startSim, type SimOptions } from "../../src/sim/sim.ts";
 import { binaryPath } from "../helpers/binary.ts";
 import {
@@ -82,7 +81,7 @@ export const LANE: Transport = {
     await using stack = new AsyncDisposableStack();
     const links: Link[] = [];
     for (const port of ports) links.push(stack.use(await link(port)));
-    const upstreams = links.map(({ pool }) => asFetch(pool.upstream("1")));
+    const upstreams = links.map(({ pool }) => pool.upstream("1"));
     const front = stack.use(startFront({ upstreams }));
     const rest = stack.move();
     return Object.assign(Object.create(front) as Front, {

@@ -2,7 +2,7 @@
 
 import { expect } from "bun:test";
 import net from "node:net";
-import { directUpstream } from "../../src/proxy/request/upstream.ts";
+import { directUpstream } from "../helpers/upstream.ts";
 import { chatAnswer, eventStream, startEngine, startRawEngine } from "../helpers/engine.ts";
 import { spawnProcess } from "../helpers/process.ts";
 import { waitFor } from "../helpers/wait.ts";

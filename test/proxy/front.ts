@@ -11,7 +11,7 @@ import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../../src/proxy/
 import type { Origin } from "../../src/proxy/request/origin.ts";
 import type { RequestRecord } from "../../src/proxy/record/record.ts";
 import { routesAt } from "../../src/proxy/request/routes.ts";
-import type { Upstream } from "../../src/proxy/request/upstream.ts";
+import type { Upstream } from "../../src/util/http/exchange.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 export interface Front extends AsyncDisposable {
@@ -136,6 +136,8 @@ export function startFront(options: FrontOptions): Front {
           bugs.push(messageOf(error));
           return new LlmnodeError("internal", "a bug");
         },
+        complete() {},
+        keepOpen() {},
         onEnd() {},
       });
     },

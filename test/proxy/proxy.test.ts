@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { directUpstream, type Upstream } from "../../src/proxy/request/upstream.ts";
+import type { Upstream } from "../../src/util/http/exchange.ts";
+import { directUpstream } from "../helpers/upstream.ts";
 import { chatAnswer, eventStream, startEngine } from "../helpers/engine.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { type FrontOptions, startFront } from "./front.ts";

@@ -44,23 +44,67 @@ export type Api = (request: Request, connection: Connection) => Promise<Response
 
 export function createApi(options: ApiOptions, part: Part = "all"): Api {
   const { access } = options;
-  return async (request, connection) => {
+  return (request, connection) => {
     const requestId = requestIdOf(request.headers);
     const identity = access.identify(request, connection.requestIP(request)?.address ?? "");
-    let response: Response;
-    try {
-      const path = readPath(request.url);
-      const incoming = { request, connection, requestId, path, identity, part };
-      response = preflight(request, options.corsOrigin) ?? (await route(options, incoming));
-    } catch (error) {
-      response = failed(options, error, requestId);
-    }
-    if (identity.problem) response = await access.heldBack(identity, response, request.signal);
-    response.headers.set("x-request-id", requestId);
-    allowOrigin(response.headers, request, options.corsOrigin);
-    if (options.draining()) response.headers.set("connection", "close");
-    return response;
+    const incoming = { request, connection, requestId, identity, part };
+    const answer = answered(options, incoming);
+    // Not async: nearly all requests go straight to the proxy, and each such layer costs.
+    return identity.problem === null ? answer : heldBack(options, incoming, answer);
   };
+}
+
+/** Never throws nor rejects. */
+function answered(options: ApiOptions, arrived: Omit<Incoming, "path">): Promise<Response> {
+  const { request } = arrived;
+  try {
+    const incoming = { ...arrived, path: readPath(request.url) };
+    const early = preflight(request, options.corsOrigin);
+    if (early !== null) return Promise.resolve(completed(options, incoming, early));
+    const sent = route(options, incoming);
+    if (sent.isComplete) return sent.answer;
+    return Promise.resolve(sent.answer).then(
+      (response) => completed(options, incoming, response),
+      (error: unknown) => failed(options, incoming, error),
+    );
+  } catch (error) {
+    return Promise.resolve(failed(options, arrived, error));
+  }
+}
+
+async function heldBack(
+  options: ApiOptions,
+  incoming: Omit<Incoming, "path">,
+  answer: Promise<Response>,
+): Promise<Response> {
+  const { identity, request } = incoming;
+  const first = await answer;
+  const response = await options.access.heldBack(identity, first, request.signal);
+  return response === first ? first : completed(options, incoming, response);
+}
+
+/** Adds what every answer has. */
+function completed(
+  options: ApiOptions,
+  incoming: Omit<Incoming, "path">,
+  response: Response,
+): Response {
+  const headers: Record<string, string> = {};
+  const vary = response.headers.get("vary");
+  if (vary !== null) headers["vary"] = vary;
+  complete(options, incoming, headers);
+  for (const name in headers) response.headers.set(name, headers[name] ?? "");
+  return response;
+}
+
+function complete(
+  options: ApiOptions,
+  { request, requestId }: Omit<Incoming, "path">,
+  headers: Record<string, string>,
+): void {
+  headers["x-request-id"] = requestId;
+  allowOrigin(headers, request, options.corsOrigin);
+  if (options.draining()) headers["connection"] = "close";
 }
 
 interface Incoming {
@@ -72,8 +116,13 @@ interface Incoming {
   part: Part;
 }
 
-/** Throws, or rejects. Not async, as what is called for nearly all requests: each such layer costs. */
-function route(options: ApiOptions, incoming: Incoming): Response | Promise<Response> {
+/** An answer on its way; `isComplete`: nothing is to be added, and it never fails. */
+type Sent =
+  | { isComplete: true; answer: Promise<Response> }
+  | { isComplete: false; answer: Response | Promise<Response> };
+
+/** Throws. */
+function route(options: ApiOptions, incoming: Incoming): Sent {
   const { request, path } = incoming;
   const { service } = path;
   // First: a service may have paths of its own that are the head's elsewhere.
@@ -86,21 +135,17 @@ function route(options: ApiOptions, incoming: Incoming): Response | Promise<Resp
   const routes = routesAt(path.pathname);
   // Nearly all requests; none of the head's own routes is at these paths.
   if (routes.length > 0) return infer(options, incoming, routes);
-  return own(options, incoming);
+  return { isComplete: false, answer: own(options, incoming) };
 }
 
 /** The routes at a path that engines answer. */
-function infer(
-  options: ApiOptions,
-  incoming: Incoming,
-  routes: readonly Route[],
-): Response | Promise<Response> {
+function infer(options: ApiOptions, incoming: Incoming, routes: readonly Route[]): Sent {
   const { request, path } = incoming;
   const method = request.method === "HEAD" ? "GET" : request.method;
   const inference = routes.find((route) => route.method === method);
   if (!inference) {
     const allow = routes.map((route) => route.method).join(", ");
-    return errorResponse(notAllowed(request, path.pathname, allow), routes[0]?.dialect);
+    return refused(notAllowed(request, path.pathname, allow), routes[0]?.dialect);
   }
   return pass(options, incoming, {
     dialect: inference.dialect,
@@ -113,29 +158,41 @@ function pass(
   options: ApiOptions,
   incoming: Incoming,
   to: { dialect: Dialect; send: (call: Omit<ProxyCall, "route">) => Promise<Response> },
-): Response | Promise<Response> {
+): Sent {
   const { request, connection, requestId, path, identity } = incoming;
-  if (incoming.part === "operators") return errorResponse(nothingAt(path.pathname), to.dialect);
-  if (options.draining()) return errorResponse(stopping(), to.dialect);
+  if (incoming.part === "operators") return refused(nothingAt(path.pathname), to.dialect);
+  if (options.draining()) return refused(stopping(), to.dialect);
   const worker = path.worker ?? request.headers.get("x-llmnode-worker");
   const explained = request.headers.has(DEBUG_ROUTE);
-  const refused = options.access.client(identity, { pinned: worker !== null, explained });
-  if (refused) return errorResponse(refused, to.dialect);
+  const why = options.access.client(identity, { pinned: worker !== null, explained });
+  if (why) return refused(why, to.dialect);
   const { caller } = identity;
   // Given back when the request's record is complete.
-  if (!options.addressLimit.take(caller.address)) return errorResponse(tooMany(), to.dialect);
-  // Engines may be silent for minutes before the first token; our own rules end a request.
-  connection.timeout(request, 0);
-  return to.send({
+  if (!options.addressLimit.take(caller.address)) return refused(tooMany(), to.dialect);
+  let isKeptOpen = false;
+  const answer = to.send({
     path: `${path.pathname}${path.search}`,
     requestId,
     clientAddress: caller.address,
     caller,
     worker,
     onBug: (error) => logged(options, error, requestId),
+    complete: (headers) => complete(options, incoming, headers),
+    // Engines may be silent for minutes before the first token; our own rules end a request.
+    keepOpen() {
+      isKeptOpen = true;
+      connection.timeout(request, 0);
+    },
     // The lifted limit would stay with the connection, and keep dead clients' ones open for ever.
-    onEnd: () => connection.timeout(request, options.idleTimeoutS),
+    onEnd() {
+      if (isKeptOpen) connection.timeout(request, options.idleTimeoutS);
+    },
   });
+  return { isComplete: true, answer };
+}
+
+function refused(error: LlmnodeError, dialect: Dialect | undefined): Sent {
+  return { isComplete: false, answer: errorResponse(error, dialect) };
 }
 
 /** What the head answers itself. Throws `unknown_url`, `method_not_allowed`, what access throws. */
@@ -153,8 +210,8 @@ function own(options: ApiOptions, incoming: Incoming): Response | Promise<Respon
     const allow = routes.flatMap(({ methods }) => methods).join(", ");
     throw notAllowed(request, pathname, allow);
   }
-  const refused = access.own(identity, route, search);
-  if (refused) throw refused;
+  const why = access.own(identity, route, search);
+  if (why) throw why;
   return route.handle({
     request,
     path,
@@ -165,8 +222,10 @@ function own(options: ApiOptions, incoming: Incoming): Response | Promise<Respon
   });
 }
 
-function failed(options: ApiOptions, error: unknown, requestId: string): Response {
-  return errorResponse(error instanceof LlmnodeError ? error : logged(options, error, requestId));
+function failed(options: ApiOptions, incoming: Omit<Incoming, "path">, error: unknown): Response {
+  const { requestId } = incoming;
+  const known = error instanceof LlmnodeError ? error : logged(options, error, requestId);
+  return completed(options, incoming, errorResponse(known));
 }
 
 /** What the client gets for a bug that only the log explains. */

@@ -11,7 +11,16 @@ import {
   WORKER_TARGET,
 } from "../../protocol/engine-log.ts";
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
-import type { Upstream } from "../../proxy/request/upstream.ts";
+import { ClientStream, type StreamEvents } from "../../proxy/answer/client-stream.ts";
+import { clientGone } from "../../proxy/request/client-request.ts";
+import {
+  type AnswerHead,
+  AnswerCollector,
+  type AnswerSink,
+  type Exchange,
+  type ReadAnswer,
+  type Upstream,
+} from "../../util/http/exchange.ts";
 import { fieldsIn, parseJson } from "../../util/json.ts";
 import { cleanLine } from "../../util/text.ts";
 import { formatDuration } from "../../util/units.ts";
@@ -41,98 +50,132 @@ export interface LogService {
 const MAX_REFUSAL_BYTES = 16 * 1024;
 
 export function createLogService(options: LogServiceOptions): LogService {
-  const readers = new Set<AbortController>();
+  const readers = new Set<LogReader>();
   let isOver = false;
-
-  const begin = async (request: Request, search: string, ending: AbortController) => {
-    const words = new URLSearchParams(search);
-    const query = parseLogQuery(words);
-    const worker = find(options.state, words.get("worker") ?? "");
-    if (worker.state === "left" || worker.state === "lost")
-      throw unreachable(worker, options.now());
-    const late = setTimeout(() => ending.abort(tooLate(worker, options)), options.timeoutMs);
-    request.signal.addEventListener("abort", () => ending.abort(request.signal.reason));
-    try {
-      const response = await options.upstream(
-        worker,
-        WORKER_TARGET,
-      )({
-        path: `${LOG_PATH}?${formatLogQuery(query)}`,
-        method: "GET",
-        headers: new Headers(),
-        body: null,
-        signal: ending.signal,
-      });
-      if (response.status !== 200) throw await refusal(response, worker);
-      return { worker, body: response.body };
-    } catch (error) {
-      throw explain(error, worker);
-    } finally {
-      clearTimeout(late);
-    }
-  };
-
   return {
     async read(request, search, onEnd) {
-      const ending = new AbortController();
-      let isEnded = false;
-      const end = () => {
-        if (isEnded) return;
-        isEnded = true;
-        readers.delete(ending);
-        onEnd();
-      };
+      const words = new URLSearchParams(search);
+      let reader: LogReader | null = null;
       try {
         if (isOver) throw stopping();
         if (readers.size >= options.maxReaders) {
           throw new LlmnodeError("refused", `${options.maxReaders} logs are being read already`);
         }
-        readers.add(ending);
-        const { worker, body } = await begin(request, search, ending);
-        return new Response(body && passOn(body, worker, end), {
+        const query = parseLogQuery(words);
+        const worker = find(options.state, words.get("worker") ?? "");
+        if (worker.state === "left" || worker.state === "lost") {
+          throw unreachable(worker, options.now());
+        }
+        const opened = new LogReader(worker, () => {
+          readers.delete(opened);
+          onEnd();
+        });
+        reader = opened;
+        readers.add(opened);
+        request.signal.addEventListener("abort", () => opened.onLeft());
+        const late = setTimeout(() => opened.stop(tooLate(worker, options)), options.timeoutMs);
+        const path = `${LOG_PATH}?${formatLogQuery(query)}`;
+        opened.send(options.upstream(worker, WORKER_TARGET), path);
+        const body = await opened.answer.finally(() => clearTimeout(late));
+        return new Response(body, {
           headers: { "content-type": LOG_TYPE, "cache-control": "no-store" },
         });
       } catch (error) {
-        end();
+        if (reader === null) onEnd();
         throw error;
       }
     },
     endAll() {
       isOver = true;
-      for (const ending of readers) ending.abort(stopping());
+      for (const reader of readers) reader.stop(stopping());
     },
   };
 }
 
-/** One piece at a time, as the client takes them; a break is an error event in the stream. */
-function passOn(
-  body: ReadableStream<Uint8Array>,
-  worker: Worker,
-  onEnd: () => void,
-): ReadableStream<Uint8Array> {
-  const reader = body.getReader();
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        try {
-          const { done, value } = await reader.read();
-          if (!done) return controller.enqueue(value);
-        } catch (error) {
-          const { code, message } = explain(error, worker);
-          const event: LogEvent = { type: "error", code, message };
-          // What came before may have broken off within a line.
-          controller.enqueue(new TextEncoder().encode(`\n${JSON.stringify(event)}\n`));
-        }
-        controller.close();
-        onEnd();
-      },
-      async cancel() {
-        onEnd();
-        await reader.cancel();
-      },
-    },
-    { highWaterMark: 0 },
-  );
+/** A log on its way to a client, at the client's pace; a break is an error event in it. */
+class LogReader implements AnswerSink, StreamEvents {
+  readonly #worker: Worker;
+  readonly #onEnd: () => void;
+  readonly #client = new ClientStream(this);
+  readonly #answer = Promise.withResolvers<ReadableStream<Uint8Array>>();
+  #exchange: Exchange | null = null;
+  #hasBegun = false;
+  /** What the worker says instead of its log; null: it answers with a log. */
+  #refusal: AnswerCollector | null = null;
+  #isOver = false;
+
+  constructor(worker: Worker, onEnd: () => void) {
+    this.#worker = worker;
+    this.#onEnd = onEnd;
+  }
+
+  /** Rejects with what the client is to be told. */
+  get answer(): Promise<ReadableStream<Uint8Array>> {
+    return this.#answer.promise;
+  }
+
+  send(upstream: Upstream, path: string): void {
+    const nothing = { host: null, fields: "", body: null, length: null, fresh: false };
+    this.#exchange = upstream({ method: "GET", path, ...nothing }, this);
+  }
+
+  /** Ends it early. */
+  stop(error: LlmnodeError): void {
+    this.#exchange?.abort();
+    this.fail(error);
+  }
+
+  head(head: AnswerHead): void {
+    if (head.status === 200) {
+      this.#hasBegun = true;
+      return this.#answer.resolve(this.#client.body);
+    }
+    const refusal = new AnswerCollector(MAX_REFUSAL_BYTES);
+    refusal.head(head);
+    this.#refusal = refusal;
+    refusal.answer.then(
+      (said) => this.#leave(refused(said, this.#worker)),
+      (error: unknown) => this.#leave(explain(error, this.#worker)),
+    );
+  }
+
+  data(bytes: Uint8Array): void {
+    if (this.#refusal) this.#refusal.data(bytes);
+    else if (!this.#client.write(bytes)) this.#exchange?.pause();
+  }
+
+  end(): void {
+    if (this.#refusal) this.#refusal.end();
+    else this.#leave(null);
+  }
+
+  fail(error: unknown): void {
+    if (this.#refusal) this.#refusal.fail(error);
+    else this.#leave(explain(error, this.#worker));
+  }
+
+  onDrained(): void {
+    this.#exchange?.resume();
+  }
+
+  onLeft(): void {
+    this.#exchange?.abort();
+    this.#leave(null);
+  }
+
+  #leave(error: LlmnodeError | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#exchange?.abort();
+    if (!this.#hasBegun) this.#answer.reject(error ?? clientGone());
+    else if (error !== null) {
+      const event: LogEvent = { type: "error", code: error.code, message: error.message };
+      // What came before may have broken off within a line.
+      this.#client.write(new TextEncoder().encode(`\n${JSON.stringify(event)}\n`));
+    }
+    this.#client.end();
+    this.#onEnd();
+  }
 }
 
 /** Also by `name/1`. Throws `worker_not_found`, `not_found`, `refused`. */
@@ -157,16 +200,15 @@ function tooLate({ name }: Worker, { timeoutMs }: LogServiceOptions): LlmnodeErr
 }
 
 /** What a worker says instead of its log. */
-async function refusal(response: Response, { name }: Worker): Promise<LlmnodeError> {
-  let text = "";
-  for await (const piece of response.body ?? []) {
-    text += Buffer.from(piece).toString();
-    if (text.length > MAX_REFUSAL_BYTES) break;
-  }
-  const { message } = fieldsIn(fieldsIn(parseJson(text))["error"]) as { message?: unknown };
-  const words = typeof message === "string" ? message : `status ${response.status}`;
-  const code = response.status === 404 ? "not_found" : "refused";
-  return new LlmnodeError(code, `${name}: ${cleanLine(words, 500)}`);
+function refused({ status, bytes }: ReadAnswer, { name }: Worker): LlmnodeError {
+  const { message } = fieldsIn(fieldsIn(parseJson(bytes.toString()))["error"]) as {
+    message?: unknown;
+  };
+  const words = typeof message === "string" ? message : `status ${status}`;
+  return new LlmnodeError(
+    status === 404 ? "not_found" : "refused",
+    `${name}: ${cleanLine(words, 500)}`,
+  );
 }
 
 /** What went wrong on the way, for a person. */

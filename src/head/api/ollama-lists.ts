@@ -2,11 +2,11 @@
 
 import type { ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
 import { messageOf } from "../../protocol/errors.ts";
-import type { Upstream } from "../../proxy/request/upstream.ts";
+import { AnswerCollector, type HttpRequest, type Upstream } from "../../util/http/exchange.ts";
 import type { Log } from "../../util/log.ts";
 import { inTurns, listAnswer } from "../http/lists.ts";
 import type { ListedAliases } from "../store/aliases.ts";
-import { fieldsIn, isRecord } from "../../util/json.ts";
+import { fieldsIn, isRecord, parseJson } from "../../util/json.ts";
 
 export interface OllamaListsOptions {
   state: ClusterState;
@@ -31,6 +31,14 @@ export type OllamaLists = (
 
 /** No engine lists more than this; what is larger is not a list. */
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+const REQUEST: Omit<HttpRequest, "path"> = {
+  method: "GET",
+  host: null,
+  fields: "accept-encoding: identity\r\n",
+  body: null,
+  length: null,
+  fresh: false,
+};
 
 export function createOllamaLists(options: OllamaListsOptions): OllamaLists {
   const cache = new Map<OllamaPath, { at: number; models: Promise<unknown[]> }>();
@@ -90,21 +98,20 @@ async function ask(
 ): Promise<unknown[]> {
   const upstream = options.upstream(worker, engine);
   if (!upstream) return [];
+  const reader = new AnswerCollector(MAX_ANSWER_BYTES);
+  const late = setTimeout(() => reader.fail(new Error("no answer in time")), options.timeoutMs);
+  const exchange = upstream({ ...REQUEST, path }, reader);
   try {
-    const response = await upstream({
-      path,
-      method: "GET",
-      headers: new Headers({ "accept-encoding": "identity" }),
-      body: null,
-      signal: AbortSignal.timeout(options.timeoutMs),
-    });
-    const length = Number(response.headers.get("content-length") ?? 0);
-    if (!response.ok || length > MAX_ANSWER_BYTES) return [];
-    const { models } = fieldsIn(await response.json());
+    const { status, bytes, isWhole } = await reader.answer;
+    if (status !== 200 || !isWhole) return [];
+    const { models } = fieldsIn(parseJson(bytes.toString()));
     return Array.isArray(models) ? models : [];
   } catch (error) {
     const fields = { engine: engine.key, path, error: messageOf(error) };
     options.log.debug("an engine is left out of a list", fields);
     return [];
+  } finally {
+    clearTimeout(late);
+    exchange.abort();
   }
 }

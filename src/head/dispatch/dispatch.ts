@@ -9,7 +9,8 @@ import type { RouteSettings } from "../../cluster/routing/policies.ts";
 import { createRouter, type Router } from "../../cluster/routing/routing.ts";
 import type { Catalog, ClusterState, Engine, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
-import type { Acquire } from "../../proxy/request/lease.ts";
+import type { Acquire, Lease } from "../../proxy/request/lease.ts";
+import type { HttpClient } from "../../util/http/client.ts";
 import type { Log } from "../../util/log.ts";
 import type { OnTick } from "../../util/sleep.ts";
 import { createDeaths } from "./deaths.ts";
@@ -23,6 +24,8 @@ import type { RouteOptions } from "../transport/upstream-route.ts";
 interface DispatchOptions {
   state: ClusterState;
   lanes: LaneSwitch;
+  /** What reaches engines directly. */
+  http: HttpClient;
   route: RouteOptions;
   /** Every `limits.tickIntervalMs`. */
   onTick: OnTick;
@@ -56,7 +59,7 @@ export interface Dispatch extends Disposable {
 }
 
 export function startDispatch(options: DispatchOptions): Dispatch {
-  const { state, now, random, log, lanes, notes } = options;
+  const { state, now, random, log, lanes, http, notes } = options;
   using stack = new DisposableStack();
   const catalog = createCatalogReader(state);
   const router = createRouter({
@@ -70,7 +73,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
   const routes = stack.use(
     startRouteFinder({ state, log, route, reprobeMs, onFound: waiting.wake }),
   );
-  const leases = createLeases({ state, now, context, lanes, waiting, deaths, routes });
+  const leases = createLeases({ state, now, context, lanes, http, waiting, deaths, routes });
   let closed = false;
 
   const onReport = () => {
@@ -93,6 +96,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
   const poll = () => {
     const lateMs = now() - state.lastTickAt - state.limits.tickIntervalMs;
     if (lateMs > state.limits.tickIntervalMs) waiting.postpone(lateMs);
+    leases.noteProgress(now());
     for (const transition of tick(state, now())) onTransition(transition);
     if (state.leases.size > 0) reschedule(reschedules(context(), now()));
     deaths.poll();
@@ -119,16 +123,13 @@ export function startDispatch(options: DispatchOptions): Dispatch {
       leases.failAll();
     },
     checkRoute: routes.check,
-    async acquire(request, signal) {
+    acquire(request, signal) {
       if (closed) throw stopping();
-      // Tested before it is awaited: most requests do not wait.
       const taken = waiting.lease(request, signal);
-      const lease = leases.open(taken instanceof Promise ? await taken : taken);
-      if (!closed) return lease;
-      // The head began to stop while this one waited.
-      const unknown = { promptTokens: null, cachedTokens: null, retryAfterMs: null };
-      lease.release({ outcome: "rescheduled", ...unknown });
-      throw stopping();
+      if (!(taken instanceof Promise)) return leases.open(taken);
+      return taken.then((granted) =>
+        closed ? tooLate(leases.open(granted)) : leases.open(granted),
+      );
     },
     [Symbol.dispose]: () => disposables.dispose(),
   };
@@ -138,6 +139,13 @@ function logTransition(log: Log, { worker, from, to }: Transition): void {
   const fields = { worker: worker.name, from, reason: worker.reason ?? undefined };
   if (to === "stale" || to === "lost") log.warn(`worker ${to}`, fields);
   else log.info(`worker ${to}`, fields);
+}
+
+/** The head began to stop while the request waited. */
+function tooLate(lease: Lease): never {
+  const unknown = { promptTokens: null, cachedTokens: null, retryAfterMs: null };
+  lease.release({ outcome: "rescheduled", ...unknown });
+  throw stopping();
 }
 
 function stopping(): LlmnodeError {

@@ -18,14 +18,18 @@ export function preflight(request: Request, origin: string | null): Response | n
   });
 }
 
-/** Lets pages of `origin` (or of any, for `*`) read the answer. */
-export function allowOrigin(headers: Headers, request: Request, origin: string | null): void {
+/** What lets pages of `origin` (or of any, for `*`) read an answer, put into its headers. */
+export function allowOrigin(
+  headers: Record<string, string>,
+  request: Request,
+  origin: string | null,
+): void {
   if (origin === null) return;
-  const from = request.headers.get("origin");
-  if (origin === "*") headers.set("access-control-allow-origin", "*");
+  if (origin === "*") headers["access-control-allow-origin"] = "*";
   else {
-    headers.append("vary", "origin");
-    if (from === origin) headers.set("access-control-allow-origin", origin);
+    const { vary } = headers;
+    headers["vary"] = vary === undefined ? "origin" : `${vary}, origin`;
+    if (request.headers.get("origin") === origin) headers["access-control-allow-origin"] = origin;
   }
-  headers.set("access-control-expose-headers", "x-request-id, retry-after, retry-after-ms");
+  headers["access-control-expose-headers"] = "x-request-id, retry-after, retry-after-ms";
 }

@@ -4,9 +4,7 @@ import { heard } from "../../cluster/state/registry.ts";
 import type { ClusterState, Lease, Worker } from "../../cluster/state/state.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { HeadMessage } from "../../protocol/messages.ts";
-import type { Upstream as FetchUpstream } from "../../proxy/request/upstream.ts";
 import type { Upstream } from "../../util/http/exchange.ts";
-import { asFetch } from "./as-fetch.ts";
 import { LANE_SETTINGS, LanePool, type LaneSettings } from "./lane-pool.ts";
 import { isSamePlace, type Place } from "./upstream-route.ts";
 
@@ -24,8 +22,7 @@ export interface LaneSwitch extends Disposable {
   /** Who a lane belongs to, for the lane port. */
   worker(id: string): { pool: LanePool; key: string; heard: () => void } | null;
   /** The route to an engine: fails with `upstream_unreachable` where there is none any more. */
-  send(engine: LaneTarget): Upstream;
-  upstream(engine: LaneTarget): FetchUpstream;
+  upstream(engine: LaneTarget): Upstream;
   /** Closes what is no longer needed; to be called now and then. */
   tidy(): void;
 }
@@ -61,7 +58,7 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
     };
     return entry;
   };
-  const send = ({ workerId, workerRun, engineNumber }: LaneTarget): Upstream => {
+  const upstream = ({ workerId, workerRun, engineNumber }: LaneTarget): Upstream => {
     const entry = entries.get(workerId);
     return entry?.run === workerRun ? entry.pool.upstream(engineNumber) : withoutWorker;
   };
@@ -89,8 +86,7 @@ export function createLaneSwitch({ state, now, place, settings }: LaneSwitchOpti
         },
       };
     },
-    send,
-    upstream: (target) => asFetch(send(target)),
+    upstream,
     tidy() {
       for (const [id, { pool, run }] of entries) {
         if (state.workers.get(id)?.run === run) {

@@ -3,7 +3,9 @@
 import { LlmnodeError, messageOf, systemCode } from "../../protocol/errors.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import { type EngineError, readErrorBody } from "../record/engine-error.ts";
-import { engineErrorBody } from "../record/error-answer.ts";
+import { engineErrorBody, type WholeAnswer } from "../record/error-answer.ts";
+import type { AnswerHeaders } from "../request/headers.ts";
+import { type AnswerHead, fieldIn } from "../../util/http/exchange.ts";
 import type { Dialect } from "../request/routes.ts";
 
 export type Remedy =
@@ -26,7 +28,7 @@ export interface AttemptFailure {
   /** When the engine wants to be asked again; null: it did not say. */
   retryAfterMs: number | null;
   /** What the client gets if nothing better comes. */
-  respond: () => Response | LlmnodeError;
+  respond: () => WholeAnswer | LlmnodeError;
   /** For the log. */
   message: string;
 }
@@ -40,7 +42,7 @@ const REFUSED: ReadonlySet<string> = new Set([
   "ENOTFOUND",
   // A lane: the worker has none free, or is gone.
   "upstream_unreachable",
-  // By the connect limit of `directUpstream`.
+  // Nothing accepted the connection in time.
   "ETIMEDOUT",
 ]);
 
@@ -74,12 +76,13 @@ export function failureOf(error: LlmnodeError, outcome: LeaseOutcome): AttemptFa
 
 /** An answer that is not the client's answer. */
 export function statusFailure(
-  answer: { status: number; headers: Headers; bytes: Uint8Array },
+  head: AnswerHead,
+  body: Uint8Array,
   dialect: Dialect,
 ): AttemptFailure {
-  const { status, headers } = answer;
-  const error = readErrorBody(answer.bytes, status);
-  return engineFailure(error, { status, retryAfter: headers.get("retry-after"), dialect });
+  const { status } = head;
+  const error = readErrorBody(body, status);
+  return engineFailure(error, { status, retryAfter: fieldIn(head, "retry-after"), dialect });
 }
 
 /** What an engine said in place of an answer, by the status that it gave or would have given. */
@@ -101,9 +104,9 @@ export function engineFailure(
     ...found,
     retryAfterMs: secondsOf(retryAfter),
     respond() {
-      const headers = new Headers({ "content-type": "application/json" });
-      if (retryAfter !== null) headers.set("retry-after", retryAfter);
-      return new Response(engineErrorBody(given.dialect, error, shown), { status: shown, headers });
+      const headers: AnswerHeaders = { "content-type": "application/json" };
+      if (retryAfter !== null) headers["retry-after"] = retryAfter;
+      return { status: shown, headers, body: engineErrorBody(given.dialect, error, shown) };
     },
   };
 }

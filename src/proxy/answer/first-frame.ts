@@ -3,25 +3,30 @@
 import { readEngineError } from "../record/engine-error.ts";
 import { type AttemptFailure, engineFailure } from "./failure.ts";
 import { endsFrame, frameData, lastFrameEnd, type StreamFormat } from "../record/frames.ts";
-import type { ChunkReader } from "./relay.ts";
 import type { Dialect } from "../request/routes.ts";
+import { holds } from "../../util/flow/bytes.ts";
 import { isRecord, parseJson } from "../../util/json.ts";
 
 /** How much is waited for when the first frame does not end. */
 const MAX_FIRST_BYTES = 64 * 1024;
 
-/** The first chunk, or of a stream as many as make a frame; null when there is none. */
-export async function readFirst(
-  reader: ChunkReader,
-  format: StreamFormat | null,
-): Promise<Uint8Array | null> {
-  let first: Uint8Array | null = null;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done || value === undefined) return first;
-    first = first === null ? value : Buffer.concat([first, value]);
-    if (format === null || endsFrame(first, format)) return first;
-    if (first.length > MAX_FIRST_BYTES || lastFrameEnd(first, format) > 0) return first;
+/** The beginning of an answer: the first piece, or of a stream as many as make a frame. */
+export class FirstFrame {
+  readonly #format: StreamFormat | null;
+  /** What has come while no frame has ended; null: nothing. */
+  bytes: Uint8Array | null = null;
+
+  constructor(format: StreamFormat | null) {
+    this.#format = format;
+  }
+
+  /** What the answer begins with, once that is known; null until then. */
+  add(chunk: Uint8Array): Uint8Array | null {
+    const bytes = this.bytes === null ? chunk : Buffer.concat([this.bytes, chunk]);
+    this.bytes = bytes;
+    const format = this.#format;
+    if (format === null || endsFrame(bytes, format)) return bytes;
+    return bytes.length > MAX_FIRST_BYTES || lastFrameEnd(bytes, format) > 0 ? bytes : null;
   }
 }
 
@@ -33,7 +38,7 @@ export function errorIn(
   first: Uint8Array,
   { format, dialect }: { format: StreamFormat; dialect: Dialect },
 ): AttemptFailure | null {
-  if (!Buffer.from(first.buffer, first.byteOffset, first.length).includes(ERROR_KEY)) return null;
+  if (!holds(first, ERROR_KEY)) return null;
   const [data = ""] = frameData(decoder.decode(first), format);
   const value = parseJson(data);
   if (!isRecord(value)) return null;

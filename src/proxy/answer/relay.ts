@@ -1,32 +1,37 @@
-/** Passes an engine's answer on to the client, chunk by chunk, at the client's pace. */
+/** Passes an engine's answer on to the client, piece by piece, at the client's pace. */
 
+import type { ClientStream } from "./client-stream.ts";
 import { endsFrame, type StreamFormat } from "../record/frames.ts";
 import type { StreamWatch } from "../record/stream-watch.ts";
+import type { AnswerSink } from "../../util/http/exchange.ts";
 
-/** The part of a stream's reader that is used here. */
-export interface ChunkReader {
-  read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>;
+/** Takes what comes of a body. */
+export type BodySink = Pick<AnswerSink, "data" | "end" | "fail">;
+
+/** Where a stream goes on whose engine has broken off. */
+export interface GoingOn {
+  /** What comes next; more of it comes only after `begin`. */
+  first: Uint8Array;
+  begin(sink: BodySink): void;
 }
 
 /** What lets a stream go on elsewhere when its engine breaks off. */
 export interface Continuation {
-  /** Called for every chunk that the engine has sent; must be cheap. */
+  /** Called for every piece that the engine has sent; must be cheap. */
   keep(chunk: Uint8Array): void;
   /**
    * Where in `chunk` the frame begins in which the engine itself says that it has failed, or -1.
-   * Called for every chunk before `keep`; must be cheap.
+   * Called for every piece before `keep`; must be cheap.
    */
   failureAt(chunk: Uint8Array): number;
   /** Asked once, after a break: what goes on behind the last whole frame; null: nothing does. */
-  goOn(): Promise<ChunkReader | null>;
+  goOn(): Promise<GoingOn | null>;
   /** The stream is over: lets go of what is kept, and of what is being tried. */
   stop(): void;
 }
 
 export interface RelayOptions {
-  reader: ChunkReader;
-  /** What was waited for before the client got its status; null: nothing. */
-  first: Uint8Array | null;
+  client: Pick<ClientStream, "write" | "end" | "fail" | "waitingSince">;
   /** Null for an answer that is no stream of frames: its break cannot be told in it. */
   format: StreamFormat | null;
   watch: StreamWatch;
@@ -38,9 +43,9 @@ export interface RelayOptions {
   slowClientMs: number;
   /** Without it a stream that breaks is over. Only where `watch` passes whole frames on. */
   continuation?: Continuation | null;
-  /** Called for every chunk; must be cheap. */
+  /** Called for every piece; must be cheap. */
   onProgress: () => void;
-  /** Called twice for every chunk: whether the engine is waited for, or the client. Must be cheap. */
+  /** Whether more is to come of the engine, or the client is waited for. */
   onReading: (isReading: boolean) => void;
   /** Called once. */
   onEnd: (end: RelayEnd) => void;
@@ -57,203 +62,160 @@ const LF = 0x0a;
 const CR = 0x0d;
 
 /**
- * The client's body. It pulls one chunk at a time, so that a slow client slows the engine and
- * nothing piles up here. A stream of frames that breaks goes on elsewhere, once, where `continuation`
- * finds a replica; else it ends with an error frame and no `[DONE]`. Any other body ends as a broken
- * connection.
+ * What an engine sends goes to the client at once; where the client is behind, the engine is asked
+ * for no more, so that nothing piles up here. A stream of frames that breaks goes on elsewhere, once,
+ * where `continuation` finds a replica; else it ends with an error frame and no `[DONE]`. Any other
+ * body ends as a broken connection.
  */
-export function relay(options: RelayOptions): ReadableStream<Uint8Array> {
-  let running: Relay;
-  return new ReadableStream<Uint8Array>(
-    {
-      start(controller) {
-        running = new Relay(options, controller);
-        running.begin();
-      },
-      pull: () => running.pull(),
-      cancel: () => running.end("client_gone"),
-    },
-    { highWaterMark: 0 },
-  );
-}
-
-/** A class: what is called for every chunk is made once for a stream. */
-class Relay {
+export class Relay implements BodySink {
   readonly #options: RelayOptions;
-  readonly #controller: ReadableStreamDefaultController<Uint8Array>;
-  #reader: ChunkReader;
   #continuation: Continuation | null;
   /** What the client got last. */
-  #last: Uint8Array;
+  #last: Uint8Array = NOTHING;
   #ended = false;
-  /** Whether the client waits for the engine, and not the engine for the client. */
-  #pulling = false;
-  #movedAt = performance.now();
-  #timer: ReturnType<typeof setInterval> | undefined;
-  readonly #onRead = ({ done, value }: Awaited<ReturnType<ChunkReader["read"]>>) => {
-    if (!done && value !== undefined) return this.#take(value);
-    this.#finish();
-    return undefined;
-  };
-  readonly #onFailure = (error: unknown) => this.#fail(error);
+  #isReading = true;
+  /** While another engine is looked for: what the one that has failed still says. */
+  #held: (() => void)[] | null = null;
+  /** Whether something has come since the last look at it, and when that was. */
+  #hasMoved = true;
+  #movedAt = 0;
 
-  constructor(options: RelayOptions, controller: ReadableStreamDefaultController<Uint8Array>) {
+  constructor(options: RelayOptions) {
     this.#options = options;
-    this.#controller = controller;
-    this.#reader = options.reader;
     this.#continuation = options.continuation ?? null;
-    this.#last = options.first ?? NOTHING;
   }
 
-  begin(): void {
-    const { first, watch, keepAliveMs, slowClientMs } = this.#options;
-    // Far rarer than chunks, so that they stay cheap.
-    const intervalMs = Math.min(keepAliveMs, slowClientMs) / 5;
-    this.#timer = setInterval(() => this.#checkSilence(), intervalMs);
-    if (first === null) return;
-    const failedAt = this.#continuation?.failureAt(first) ?? -1;
-    const sound = failedAt === -1 ? first : first.subarray(0, failedAt);
-    if (failedAt !== -1) this.#reader = readAgain(first.subarray(failedAt), this.#reader);
-    this.#continuation?.keep(sound);
-    const out = watch.push(sound);
-    if (out !== null) this.#controller.enqueue(out);
-  }
-
-  pull(): Promise<void> {
-    this.#pulling = true;
-    this.#options.onReading(true);
-    return this.#read();
-  }
-
-  end(how: RelayEnd): void {
+  data(chunk: Uint8Array): void {
     if (this.#ended) return;
-    this.#ended = true;
-    clearInterval(this.#timer);
-    this.#options.continuation?.stop();
-    this.#options.onEnd(how);
-  }
-
-  // Chained by hand: for every chunk an async function costs more than what is done with it.
-  #read(): Promise<void> {
-    return this.#reader.read().then(this.#onRead, this.#onFailure);
-  }
-
-  #take(value: Uint8Array): Promise<void> | undefined {
-    if (this.#ended) return undefined;
-    this.#movedAt = performance.now();
+    if (this.#held !== null) return void this.#held.push(() => this.data(chunk));
+    this.#hasMoved = true;
     this.#options.onProgress();
-    const failedAt = this.#continuation?.failureAt(value) ?? -1;
-    if (failedAt !== -1) return this.#failWithin(value, failedAt);
-    return this.#pass(value);
-  }
-
-  #pass(value: Uint8Array): Promise<void> | undefined {
-    this.#last = value;
-    this.#continuation?.keep(value);
-    const out = this.#options.watch.push(value);
-    if (out === null) return this.#read();
-    this.#pulling = false;
-    this.#options.onReading(false);
-    this.#controller.enqueue(out);
-    return undefined;
+    const failedAt = this.#continuation?.failureAt(chunk) ?? -1;
+    if (failedAt === -1) this.#pass(chunk);
+    else this.#failWithin(chunk, failedAt);
   }
 
   /** The engine's answer is complete. */
-  #finish(): void {
+  end(): void {
     if (this.#ended) return;
+    if (this.#held !== null) return void this.#held.push(() => this.end());
     const rest = this.#options.watch.flush();
-    if (rest !== null) this.#controller.enqueue(rest);
-    this.#controller.close();
-    this.end("ok");
+    if (rest !== null) this.#options.client.write(rest);
+    this.#close("ok");
+    this.#options.client.end();
   }
 
-  #fail(error: unknown): Promise<void> | undefined {
-    if (this.#ended) return undefined;
+  fail(error: unknown): void {
+    if (this.#ended) return;
+    if (this.#held !== null) return void this.#held.push(() => this.fail(error));
     const { watch } = this.#options;
     // Some engines drop the connection behind the last frame; nothing is missing then.
     const complete = watch.isComplete();
     if (this.#continuation && !complete && watch.isBetweenFrames) {
-      return this.#resume(() => this.#break(error, complete));
+      void this.#resume(() => this.#break(error, complete));
+    } else this.#break(error, complete);
+  }
+
+  /** The client has taken what waited for it. */
+  drained(): void {
+    this.#hasMoved = true;
+    this.#read(true);
+  }
+
+  /** The client has left. */
+  left(): void {
+    this.#close("client_gone");
+  }
+
+  /** To be called now and then: looks for silence on either side. */
+  check(now: number): void {
+    const { format, keepAliveMs, slowClientMs, client } = this.#options;
+    if (this.#ended) return;
+    if (this.#hasMoved) {
+      this.#hasMoved = false;
+      this.#movedAt = now;
     }
-    this.#break(error, complete);
-    return undefined;
+    if (client.waitingSince !== null) {
+      if (now - client.waitingSince < slowClientMs) return;
+      this.#close("slow_client");
+      client.fail(new Error("the client takes nothing"));
+    } else if (
+      format === "sse" &&
+      now - this.#movedAt >= keepAliveMs &&
+      endsFrame(this.#last, format)
+    ) {
+      this.#movedAt = now;
+      client.write(KEEP_ALIVE);
+    }
+  }
+
+  #pass(chunk: Uint8Array): void {
+    this.#last = chunk;
+    this.#continuation?.keep(chunk);
+    const out = this.#options.watch.push(chunk);
+    if (out !== null && !this.#options.client.write(out)) this.#read(false);
+  }
+
+  #read(isReading: boolean): void {
+    if (isReading === this.#isReading || this.#ended) return;
+    this.#isReading = isReading;
+    this.#options.onReading(isReading);
+  }
+
+  #close(how: RelayEnd): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#options.continuation?.stop();
+    this.#options.onEnd(how);
   }
 
   #break(error: unknown, complete: boolean): void {
-    const { format, watch, breakFrame } = this.#options;
-    this.end(complete ? "ok" : "broken");
-    if (format === null) return this.#controller.error(error);
-    const rest = watch.flush();
-    if (rest !== null) this.#controller.enqueue(rest);
-    if (!complete) {
-      this.#controller.enqueue(encoder.encode(gapAfter(this.#last, format) + breakFrame()));
+    const { format, watch, breakFrame, client } = this.#options;
+    // Before the end is told: by whom it was broken off is known until then.
+    const frame = complete || format === null ? "" : gapAfter(this.#last, format) + breakFrame();
+    this.#close(complete ? "ok" : "broken");
+    if (format === null) {
+      client.fail(error instanceof Error ? error : new Error(String(error)));
+      return;
     }
-    this.#controller.close();
+    const rest = watch.flush();
+    if (rest !== null) client.write(rest);
+    if (frame !== "") client.write(encoder.encode(frame));
+    client.end();
   }
 
   /** The engine reports in its stream that it has failed: the client gets that if no other goes on. */
-  #failWithin(value: Uint8Array, at: number): Promise<void> {
-    const before = value.subarray(0, at);
-    if (at > 0) {
-      this.#last = before;
-      this.#continuation?.keep(before);
-      const out = this.#options.watch.push(before);
-      if (out !== null) this.#controller.enqueue(out);
-    }
-    return this.#resume(() => this.#pass(value.subarray(at)));
+  #failWithin(chunk: Uint8Array, at: number): void {
+    if (at > 0) this.#pass(chunk.subarray(0, at));
+    this.#read(false);
+    void this.#resume(() => this.#pass(chunk.subarray(at)));
   }
 
-  async #resume(otherwise: () => Promise<void> | undefined | void): Promise<void> {
+  async #resume(otherwise: () => void): Promise<void> {
+    const { client, watch } = this.#options;
     const continuation = this.#continuation;
     this.#continuation = null;
+    const held: (() => void)[] = [];
+    this.#held = held;
     const lastOfEngine = this.#last;
     // The client stands between two frames: comments may be sent to it meanwhile.
     this.#last = RESUMED;
     const next = (await continuation?.goOn()) ?? null;
+    this.#held = null;
     if (this.#ended) return;
     if (next === null) {
       this.#last = lastOfEngine;
-      await otherwise();
-      return;
+      otherwise();
+      for (const say of held) say();
+    } else {
+      watch.cut();
+      client.write(RESUMED);
+      this.data(next.first);
+      next.begin(this);
     }
-    this.#options.watch.cut();
-    this.#reader = next;
-    this.#movedAt = performance.now();
-    this.#pulling = false;
-    this.#options.onReading(false);
-    this.#controller.enqueue(RESUMED);
+    this.#isReading = client.waitingSince === null;
+    if (!this.#ended) this.#options.onReading(this.#isReading);
   }
-
-  /** Watches for silence on either side. */
-  #checkSilence(): void {
-    const { format, keepAliveMs, slowClientMs } = this.#options;
-    const stillMs = performance.now() - this.#movedAt;
-    if (!this.#pulling && stillMs >= slowClientMs) {
-      this.end("slow_client");
-      this.#controller.error(new Error("the client takes nothing"));
-    } else if (
-      this.#pulling &&
-      format === "sse" &&
-      stillMs >= keepAliveMs &&
-      endsFrame(this.#last, format)
-    ) {
-      this.#movedAt = performance.now();
-      this.#controller.enqueue(KEEP_ALIVE);
-    }
-  }
-}
-
-/** A reader that begins with what has been read already. */
-function readAgain(chunk: Uint8Array, reader: ChunkReader): ChunkReader {
-  let next: Uint8Array | null = chunk;
-  return {
-    read() {
-      if (next === null) return reader.read();
-      const value = next;
-      next = null;
-      return Promise.resolve({ done: false, value });
-    },
-  };
 }
 
 /** What must stand between a chunk and the next frame: the break may lie inside a frame. */

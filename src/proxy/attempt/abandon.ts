@@ -1,5 +1,7 @@
 /** Tells SGLang that no client waits for an answer: it does not always notice a connection that has gone. */
 
+import { fieldLine } from "../request/headers.ts";
+import { AnswerCollector } from "../../util/http/exchange.ts";
 import type { Lease } from "../request/lease.ts";
 import type { Payload } from "../request/payload.ts";
 import type { Route } from "../request/routes.ts";
@@ -47,15 +49,26 @@ export function createAbandon({ timeoutMs, maxCalls }: AbandonLimits): Abandon {
 }
 
 async function call(lease: Lease, name: string, timeoutMs: number): Promise<void> {
-  const headers = new Headers({ "content-type": "application/json" });
-  if (lease.hostHeader !== null) headers.set("host", lease.hostHeader);
-  if (lease.apiKey !== null) headers.set("authorization", `Bearer ${lease.apiKey}`);
-  const response = await lease.upstream({
+  const { apiKey } = lease;
+  const reader = new AnswerCollector(MAX_ANSWER_BYTES);
+  const bearer = apiKey === null ? "" : fieldLine("authorization", `Bearer ${apiKey}`);
+  const request = {
     path: "/abort_request",
     method: "POST",
-    headers,
+    host: lease.hostHeader,
+    fields: `content-type: application/json\r\n${bearer}`,
     body: new TextEncoder().encode(JSON.stringify({ rid: name })),
-    signal: AbortSignal.timeout(timeoutMs),
-  });
-  await response.arrayBuffer();
+    length: null,
+    fresh: false,
+  };
+  const exchange = lease.upstream(request, reader);
+  const timer = setTimeout(() => reader.fail(new Error("no answer in time")), timeoutMs);
+  try {
+    await reader.answer;
+  } finally {
+    clearTimeout(timer);
+    exchange.abort();
+  }
 }
+
+const MAX_ANSWER_BYTES = 64 * 1024;

@@ -1,6 +1,6 @@
 /** Keeps account of one request's tries: what a failure costs, and whether it is tried again. */
 
-import { abortSignalOf, clientGone, type CancelSignal } from "../request/client-request.ts";
+import { Cancellation, clientGone, type CancelSignal, FirstOf } from "../request/client-request.ts";
 import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, failureOf } from "../answer/failure.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
@@ -32,10 +32,6 @@ interface Failed {
   repeatable: boolean;
 }
 
-export function createRetryState(options: RetryOptions, client: CancelSignal): RetryState {
-  return new RetryState(options, client);
-}
-
 const NONE: readonly string[] = [];
 
 /** A class, and its sets made when something fails: nearly every request has one try, and it is fine. */
@@ -55,7 +51,9 @@ export class RetryState implements Disposable {
   #deaths = 0;
   #pauseMs: number;
   /** Set once some engine had no room: aborts when there was none for too long. */
-  #room: AbortController | null = null;
+  #room: Cancellation | null = null;
+  /** Aborts with the client too. */
+  #either: FirstOf | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined = undefined;
 
   constructor(options: RetryOptions, client: CancelSignal) {
@@ -71,8 +69,7 @@ export class RetryState implements Disposable {
 
   /** Ends the wait for a replica: with the client, or when there was no room for too long. */
   signal(): CancelSignal {
-    if (this.#room === null) return this.#client;
-    return AbortSignal.any([abortSignalOf(this.#client), this.#room.signal]);
+    return this.#either ?? this.#client;
   }
 
   // The head has taken the request away. It gives out no engine that it takes requests from; one that is well again may be the
@@ -109,7 +106,7 @@ export class RetryState implements Disposable {
     if (this.#client.aborted) throw clientGone();
     const latest = this.#latest;
     if (latest === null) throw error;
-    if (this.#room?.signal.aborted === true) return this.#lastly(latest);
+    if (this.#room?.aborted === true) return this.#lastly(latest);
     // Capacity is for the head to tell, and what it refuses for good as well.
     const isWord = error instanceof LlmnodeError && !FINAL.has(error.code);
     if (latest.outcome === "busy" || !isWord) throw error;
@@ -124,13 +121,13 @@ export class RetryState implements Disposable {
 
   [Symbol.dispose](): void {
     if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#either?.[Symbol.dispose]();
   }
 
   /** An engine without room has not failed: the others first, then it may be asked again. */
   async #findRoom({ engine }: Lease): Promise<boolean> {
     const room = (this.#room ??= this.#waitForRoom());
-    const { signal } = room;
-    if (signal.aborted) return false;
+    if (room.aborted) return false;
     this.#busy ??= new Set();
     if (!this.#busy.has(engine)) {
       this.#busy.add(engine);
@@ -138,18 +135,16 @@ export class RetryState implements Disposable {
     }
     this.#busy.clear();
     this.#busy.add(engine);
-    await pause(
-      this.#pauseMs * (0.5 + Math.random() / 2),
-      AbortSignal.any([abortSignalOf(this.#client), signal]),
-    );
+    await pause(this.#pauseMs * (0.5 + Math.random() / 2), this.signal());
     if (this.#client.aborted) throw clientGone();
     this.#pauseMs = Math.min(2 * this.#pauseMs, this.#options.maxBackoffMs);
-    return !signal.aborted;
+    return !room.aborted;
   }
 
-  #waitForRoom(): AbortController {
-    const room = new AbortController();
-    this.#timer = setTimeout(() => room.abort(), this.#options.roomTimeoutMs);
+  #waitForRoom(): Cancellation {
+    const room = new Cancellation();
+    this.#either = new FirstOf([this.#client, room]);
+    this.#timer = setTimeout(() => room.abort(clientGone()), this.#options.roomTimeoutMs);
     return room;
   }
 
@@ -177,7 +172,7 @@ export class RetryState implements Disposable {
 
   /** An engine's own word on its load is not the cluster's. */
   #lastly(failure: AttemptFailure): AttemptFailure {
-    return failure.outcome === "busy" && this.#room?.signal.aborted === true
+    return failure.outcome === "busy" && this.#room?.aborted === true
       ? failureOf(noRoom(failure), "busy")
       : failure;
   }
@@ -188,7 +183,7 @@ async function isKnown(answer: Promise<boolean>): Promise<boolean> {
   return await Promise.race([answer, Bun.sleep(0).then(() => false)]);
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+function pause(ms: number, signal: CancelSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);

@@ -1,32 +1,22 @@
-/** What can end one attempt from outside: its client, the head, and the request's own deadline. */
+/** One attempt at a replica: what it holds, and what can end it from outside. */
 
-import { clientGone, type CancelSignal } from "../request/client-request.ts";
+import type { CancelSignal } from "../request/client-request.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { type AttemptFailure, connectionFailure, failureOf } from "../answer/failure.ts";
-import type { Continuation, RelayEnd } from "../answer/relay.ts";
+import type { RelayEnd } from "../answer/relay.ts";
 import type { LeaseOutcome } from "../../protocol/replica-request.ts";
 import type { Lease } from "../request/lease.ts";
-import type { BodyContent } from "../request/upstream.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import type { Usage } from "../record/usage.ts";
+import type { AnswerSink, Exchange, HttpRequest } from "../../util/http/exchange.ts";
 
-export type Attempted =
-  | { kind: "answer"; response: Response }
+/** How an attempt has ended that has no answer. */
+export type NoAnswer =
   | { kind: "failure"; failure: AttemptFailure }
-  | { kind: "moved" };
-
-export interface AttemptScope {
-  /** Aborts with the client, a reschedule or the deadline. */
-  readonly signal: AbortSignal;
-  /** Ends what is still being done for this attempt. */
-  abort(): void;
-  /** Whether the request has taken longer than it may. */
-  isLate(): boolean;
-  /** Gives the lease back and completes the attempt's record; `usage` as far as the engine told it. */
-  done(outcome: LeaseOutcome, reported?: EngineReported): void;
-  /** Ends an attempt that has no answer. Throws `client_gone`. */
-  failed(error: unknown): Attempted;
-}
+  /** The head has taken the request away: it is to go elsewhere. */
+  | { kind: "moved" }
+  /** No client waits any more. */
+  | { kind: "gone" };
 
 /** What the engine has told beside its answer. */
 export interface EngineReported {
@@ -35,100 +25,118 @@ export interface EngineReported {
   retryAfterMs?: number | null;
 }
 
-/** The replica that an answer comes from now. */
-export interface Source {
-  lease: Lease;
-  scope: AttemptScope;
-}
-
-/** An answer that begins, and what another replica would need to go on with it. */
-export interface BegunAnswer {
-  /** The body as the engine got it. */
-  sent: BodyContent;
-  source: Source;
-  headers: (lease: Lease, record: AttemptRecord) => Headers;
-  startScope: (lease: Lease, record: AttemptRecord) => AttemptScope;
-}
-
-/** An answer that may go on at another replica. */
-export interface Resumable extends Continuation {
-  source(): Source;
-}
-
 export interface ScopeOptions {
   lease: Lease;
   record: AttemptRecord;
   client: CancelSignal;
-  /** When the request arrived, by `now`. */
-  startedAt: number;
   now: () => number;
-  totalTimeoutMs: number | null;
   /** What is asked, in words for the client. */
   subject: "engine" | "service";
   /** Called once when the engine may still be at work on an answer that no client waits for. */
   onAbandoned?: (() => void) | undefined;
 }
 
-export function startScope(options: ScopeOptions): AttemptScope {
-  const { lease, record, client, now, totalTimeoutMs } = options;
-  const controller = new AbortController();
-  const { onAbandoned } = options;
-  if (onAbandoned) controller.signal.addEventListener("abort", onAbandoned, { once: true });
-  let reschedule: "move" | "fail" | "late" | null = null;
-  const abort = () => controller.abort();
-  const take = (kind: "move" | "fail" | "late") => {
-    reschedule = kind;
-    controller.abort();
-  };
-  client.addEventListener("abort", abort);
-  lease.onReschedule = take;
-  const timer =
-    totalTimeoutMs === null
-      ? undefined
-      : setTimeout(take, options.startedAt + totalTimeoutMs - now(), "late");
-  const done = (
-    outcome: LeaseOutcome,
-    { usage = null, retryAfterMs = null }: EngineReported = {},
-  ) => {
-    clearTimeout(timer);
-    client.removeEventListener("abort", abort);
-    lease.onReschedule = null;
-    record.outcome = outcome;
-    record.endedAt = now();
+export class AttemptScope {
+  readonly lease: Lease;
+  readonly record: AttemptRecord;
+  /** Called when the client, the head or the deadline has ended it; what was under way is aborted. */
+  onInterrupted: () => void = () => {};
+  aborted = false;
+  readonly #options: ScopeOptions;
+  #exchange: Exchange | null = null;
+  #taken: "move" | "fail" | "late" | null = null;
+  #isDone = false;
+  readonly #onClient = () => this.interrupt();
+
+  constructor(options: ScopeOptions) {
+    this.#options = options;
+    this.lease = options.lease;
+    this.record = options.record;
+    this.lease.onReschedule = (kind) => this.#take(kind);
+    options.client.addEventListener("abort", this.#onClient);
+  }
+
+  /** Whether the request has taken longer than it may. */
+  get isLate(): boolean {
+    return this.#taken === "late";
+  }
+
+  /** Sends a request on the lease; not after an end. */
+  send(request: HttpRequest, sink: AnswerSink): void {
+    if (!this.aborted) this.#exchange = this.lease.upstream(request, sink);
+  }
+
+  pause(): void {
+    this.#exchange?.pause();
+  }
+
+  resume(): void {
+    this.#exchange?.resume();
+  }
+
+  /** The request has taken longer than it may. */
+  late(): void {
+    this.#take("late");
+  }
+
+  /** Ends what is still being done for this attempt. */
+  abort(): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    this.#exchange?.abort();
+    this.#options.onAbandoned?.();
+  }
+
+  /** Gives the lease back and completes the attempt's record; only the first call counts. */
+  done(outcome: LeaseOutcome, { usage = null, retryAfterMs = null }: EngineReported = {}): void {
+    if (this.#isDone) return;
+    this.#isDone = true;
+    const { client, now } = this.#options;
+    client.removeEventListener("abort", this.#onClient);
+    this.lease.onReschedule = null;
+    this.record.outcome = outcome;
+    this.record.endedAt = now();
     const promptTokens = usage?.input ?? null;
     const cachedTokens = usage?.cachedInput ?? null;
-    lease.release({ outcome, promptTokens, cachedTokens, retryAfterMs });
-  };
-  return {
-    signal: controller.signal,
-    abort,
-    isLate: () => reschedule === "late",
-    done,
-    failed(error) {
-      if (client.aborted) {
-        done("client_gone");
-        controller.abort();
-        throw clientGone();
-      }
-      if (reschedule === "move" || reschedule === "late") {
-        done("rescheduled");
-        if (reschedule === "move") return { kind: "moved" };
-        return { kind: "failure", failure: failureOf(tooLate(), "rescheduled") };
-      }
-      const failure = connectionFailure(error, options.subject);
-      done(failure.outcome);
-      // A connection that is still being made, or a body that is still being sent, is no longer needed.
-      controller.abort();
-      return { kind: "failure", failure };
-    },
-  };
-}
+    this.lease.release({ outcome, promptTokens, cachedTokens, retryAfterMs });
+  }
 
-/** How an attempt has ended whose answer was being passed on. */
-export function outcomeOf(end: RelayEnd, client: CancelSignal, scope: AttemptScope): LeaseOutcome {
-  if (end !== "broken") return end;
-  if (client.aborted) return "client_gone";
-  return scope.isLate() ? "rescheduled" : "broken";
+  /** Ends an attempt that has no answer. */
+  failed(error: unknown): NoAnswer {
+    const end = this.#endOf(error);
+    this.done(end.outcome);
+    // A connection that is still being made, or a body that is still being sent, is no longer needed.
+    this.abort();
+    return end.how;
+  }
+
+  /** How an attempt has ended whose answer was being passed on. */
+  outcomeOf(end: RelayEnd): LeaseOutcome {
+    if (end !== "broken") return end;
+    if (this.#options.client.aborted) return "client_gone";
+    return this.isLate ? "rescheduled" : "broken";
+  }
+
+  #endOf(error: unknown): { outcome: LeaseOutcome; how: NoAnswer } {
+    if (this.#options.client.aborted) return { outcome: "client_gone", how: { kind: "gone" } };
+    if (this.#taken === "move") return { outcome: "rescheduled", how: { kind: "moved" } };
+    const failure = this.isLate
+      ? failureOf(tooLate(), "rescheduled")
+      : connectionFailure(error, this.#options.subject);
+    return { outcome: failure.outcome, how: { kind: "failure", failure } };
+  }
+
+  #take(kind: "move" | "fail" | "late"): void {
+    this.#taken ??= kind;
+    this.interrupt();
+  }
+
+  /** Ends it where it is, and says so to who waits for it. */
+  interrupt(): void {
+    if (this.#isDone) return;
+    this.abort();
+    this.onInterrupted();
+  }
 }
 
 export function tooLate(): LlmnodeError {

@@ -31,11 +31,6 @@ export type Admit = (caller: Caller, facts: AdmissionFacts) => Admission;
 /** Where there are no limits. */
 export const NO_ADMISSION: Admission = { refusal: null, headers: {}, end() {} };
 
-export function withAdmission(response: Response, { headers }: Admission): Response {
-  for (const name in headers) response.headers.set(name, headers[name] ?? "");
-  return response;
-}
-
 export function factsOf(
   context: { call: { route: { operation: string } }; payload: Payload },
   { prefixMatters }: { prefixMatters: (model: string) => boolean },

@@ -2,6 +2,7 @@
 
 import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
 import type { EngineError } from "./engine-error.ts";
+import type { AnswerHeaders } from "../request/headers.ts";
 import type { Dialect } from "../request/routes.ts";
 
 interface HttpMeaning {
@@ -82,10 +83,19 @@ interface ErrorFields {
   subject?: string;
 }
 
+/** An answer that is there whole. */
+export interface WholeAnswer {
+  status: number;
+  headers: AnswerHeaders;
+  /** Values of `set-cookie`, which cannot be one. */
+  cookies?: readonly string[];
+  body: string | Uint8Array<ArrayBuffer> | null;
+}
+
 /** An error of ours, as the client of a route expects errors. */
-export function errorResponse(error: LlmnodeError, dialect: Dialect = "openai"): Response {
+export function errorAnswer(error: LlmnodeError, dialect: Dialect = "openai"): WholeAnswer {
   const { status } = HTTP_MEANING[error.code];
-  const headers: Record<string, string> = { "content-type": "application/json" };
+  const headers: AnswerHeaders = { "content-type": "application/json" };
   if (error.allow !== null) headers["allow"] = error.allow;
   if (error.retryAfterMs !== null) {
     headers["retry-after"] = String(Math.max(1, Math.ceil(error.retryAfterMs / 1000)));
@@ -95,7 +105,12 @@ export function errorResponse(error: LlmnodeError, dialect: Dialect = "openai"):
     headers["www-authenticate"] = "Bearer";
   }
   if (status === 501 || FINAL.includes(error.code)) headers["x-should-retry"] = "false";
-  return new Response(bodyFor(dialect, fieldsOf(error), status), { status, headers });
+  return { status, headers, body: bodyFor(dialect, fieldsOf(error), status) };
+}
+
+export function errorResponse(error: LlmnodeError, dialect?: Dialect): Response {
+  const { status, headers, body } = errorAnswer(error, dialect);
+  return new Response(body, { status, headers });
 }
 
 /** An engine's refusal: its status and words, in the form that the client expects. */

@@ -1,14 +1,16 @@
 /** Streams of events and of JSON lines: where a frame ends, what it holds. */
 
+import { type AnswerHead, fieldIn } from "../../util/http/exchange.ts";
+
 export type StreamFormat = "sse" | "ndjson";
 
 const LF = 0x0a;
 const CR = 0x0d;
 
 /** Which kind of stream an answer is; null for an answer that is none, or that cannot be read. */
-export function formatOf(headers: Headers): StreamFormat | null {
-  if ((headers.get("content-encoding") ?? "identity") !== "identity") return null;
-  const type = headers.get("content-type") ?? "";
+export function formatOf(head: AnswerHead): StreamFormat | null {
+  if ((fieldIn(head, "content-encoding") ?? "identity") !== "identity") return null;
+  const type = fieldIn(head, "content-type") ?? "";
   if (type.startsWith("text/event-stream")) return "sse";
   return /^application\/(x-ndjson|jsonl|x-jsonlines)/.test(type) ? "ndjson" : null;
 }

@@ -1,9 +1,9 @@
 /** Keeps the record of one request, from its arrival to its end. */
 
-import { LlmnodeError } from "../../protocol/errors.ts";
+import type { LlmnodeError } from "../../protocol/errors.ts";
 import type { Caller } from "../../protocol/caller.ts";
 import { beginTrace, newSpanId, type Trace } from "../../util/traceparent.ts";
-import { errorResponse, HTTP_MEANING } from "./error-answer.ts";
+import type { AnswerHeaders } from "../request/headers.ts";
 import type { Lease } from "../request/lease.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { AttemptRecord, RequestRecord } from "./record.ts";
@@ -42,38 +42,26 @@ export interface RecordedCall {
   onBug: (error: unknown) => LlmnodeError;
 }
 
-/** Ends the record, with the client's status and what went wrong; only the first call counts. */
-export type End = (status: number, error: string | null, watch?: StreamWatch) => void;
-
 /** Asks for an explanation of the choice of a replica, and carries it. */
 export const DEBUG_ROUTE = "x-llmnode-debug-route";
 const MAX_EXPLANATION_CHARS = 4000;
 
-/** With what clients may know of how they were served. */
-export function withInfo(
-  options: RecordingOptions,
+/** Adds what clients may know of how they were served. */
+export function addInfo(
+  { infoHeaders }: RecordingOptions,
   record: RequestRecord,
-  response: Response,
-): Response {
-  if (!options.infoHeaders) return response;
-  const { headers } = response;
+  headers: AnswerHeaders,
+): void {
+  if (!infoHeaders) return;
   const last = record.attempts.at(-1);
-  headers.set("x-llmnode-worker", last?.worker ?? "");
-  headers.set("x-llmnode-attempts", String(record.attempts.length));
-  headers.set("x-llmnode-queue-ms", String(Math.round(record.queueMs)));
+  headers["x-llmnode-worker"] = last?.worker ?? "";
+  headers["x-llmnode-attempts"] = String(record.attempts.length);
+  headers["x-llmnode-queue-ms"] = String(Math.round(record.queueMs));
   const why = last?.explanation ?? null;
   // Names in it may be of any script; a header takes ASCII.
   if (why !== null) {
-    headers.set(DEBUG_ROUTE, cleanLine(why, MAX_EXPLANATION_CHARS).replace(/[^ -~]/g, "?"));
+    headers[DEBUG_ROUTE] = cleanLine(why, MAX_EXPLANATION_CHARS).replace(/[^ -~]/g, "?");
   }
-  return response;
-}
-
-/** The answer to a request that failed otherwise than by an engine's word. */
-export function refusal(error: unknown, { call, end }: { call: RecordedCall; end: End }): Response {
-  const known = error instanceof LlmnodeError ? error : call.onBug(error);
-  end(HTTP_MEANING[known.code].status, known.code);
-  return errorResponse(known, call.route.dialect);
 }
 
 export function startRecord(
@@ -138,31 +126,24 @@ export function startAttempt(
   };
 }
 
-/** Completes the record and hands it over, once. */
-export function finisher(
-  options: RecordingOptions,
-  { record, onEnd }: { record: RequestRecord; onEnd: () => void },
-): End {
-  let ended = false;
-  return (status, error, watch) => {
-    if (ended) return;
-    ended = true;
-    record.status = status;
-    record.error = error;
-    record.durationMs = options.now() - record.startedAt;
-    if (watch) {
-      const facts = watch.facts();
-      record.bytesOut = watch.bytes;
-      record.chunks = watch.chunks;
-      record.finishReason = facts.finishReason;
-      record.usage = facts.usage;
-      record.error ??= facts.error?.message ?? null;
-      if (record.bodies) record.bodies.answer = decoder.decode(watch.tail(MAX_LOGGED_BYTES));
-      if (record.stream && error !== null) estimate(record, watch);
-    }
-    onEnd();
-    options.onRecord(record);
-  };
+/** Writes down how the request has ended; nothing changes the record any more. */
+export function completeRecord(
+  record: RequestRecord,
+  end: { status: number; error: string | null; watch: StreamWatch | null; now: number },
+): void {
+  const { status, error, watch } = end;
+  record.status = status;
+  record.error = error;
+  record.durationMs = end.now - record.startedAt;
+  if (watch === null) return;
+  const facts = watch.facts();
+  record.bytesOut = watch.bytes;
+  record.chunks = watch.chunks;
+  record.finishReason = facts.finishReason;
+  record.usage = facts.usage;
+  record.error ??= facts.error?.message ?? null;
+  if (record.bodies) record.bodies.answer = decoder.decode(watch.tail(MAX_LOGGED_BYTES));
+  if (record.stream && error !== null) estimate(record, watch);
 }
 
 /** How much of a body goes into the log. */

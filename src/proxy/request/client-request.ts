@@ -1,11 +1,8 @@
-/** The client's request as attempts need it: one that an operator can end as well. */
+/** The client's request as attempts need it, and what ends it: the client, or an operator. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 
-/**
- * The part of an AbortSignal that a request needs on its way: a real one for each would cost as much
- * as all of routing.
- */
+/** The part of an AbortSignal that a request needs on its way: a real one for each costs too much. */
 export interface CancelSignal {
   readonly aborted: boolean;
   /** An Error, once it has aborted. */
@@ -21,16 +18,20 @@ export interface ClientRequest {
   readonly signal: CancelSignal;
 }
 
-export interface Cancellable extends ClientRequest {
-  /** Ends it as if the client had left; the client is told why. */
-  cancel(): void;
-}
-
-class Cancellation implements CancelSignal {
+export class Cancellation implements CancelSignal {
   aborted = false;
   reason: unknown = undefined;
   #listeners: (() => void)[] = [];
-  #controller: AbortController | null = null;
+
+  /** Only the first reason counts. */
+  abort(reason: unknown): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    this.reason = reason;
+    const listeners = this.#listeners;
+    this.#listeners = [];
+    for (const listener of listeners) listener();
+  }
 
   addEventListener(_type: "abort", listener: () => void): void {
     this.#listeners.push(listener);
@@ -40,51 +41,23 @@ class Cancellation implements CancelSignal {
     const at = this.#listeners.indexOf(listener);
     if (at >= 0) this.#listeners.splice(at, 1);
   }
-
-  abort(reason: LlmnodeError): void {
-    if (this.aborted) return;
-    this.aborted = true;
-    this.reason = reason;
-    const listeners = this.#listeners;
-    this.#listeners = [];
-    for (const listener of listeners) listener();
-    this.#controller?.abort(reason);
-  }
-
-  get signal(): AbortSignal {
-    if (this.#controller === null) {
-      this.#controller = new AbortController();
-      if (this.aborted) this.#controller.abort(this.reason);
-    }
-    return this.#controller.signal;
-  }
 }
 
-export function cancellable({ method, headers, signal: client }: Request): Cancellable {
-  const cancellation = new Cancellation();
-  const leave = () => cancellation.abort(clientGone());
-  if (client.aborted) leave();
-  else client.addEventListener("abort", leave);
-  return {
-    method,
-    headers,
-    signal: cancellation,
-    cancel() {
-      const message = "An operator has cancelled this request.";
-      cancellation.abort(new LlmnodeError("cancelled", message));
-    },
-  };
-}
+/** Aborts with the first of them; to be let go of when it is no longer needed. */
+export class FirstOf extends Cancellation implements Disposable {
+  readonly #signals: readonly CancelSignal[];
+  readonly #onAbort = () => this.abort(this.#signals.find(({ aborted }) => aborted)?.reason);
 
-/** For what takes nothing less; made when it is first asked for. */
-export function abortSignalOf(signal: CancelSignal): AbortSignal {
-  if (signal instanceof Cancellation) return signal.signal;
-  if (signal instanceof AbortSignal) return signal;
-  const controller = new AbortController();
-  const abort = () => controller.abort(signal.reason);
-  if (signal.aborted) abort();
-  else signal.addEventListener("abort", abort);
-  return controller.signal;
+  constructor(signals: readonly CancelSignal[]) {
+    super();
+    this.#signals = signals;
+    for (const signal of signals) signal.addEventListener("abort", this.#onAbort);
+    if (signals.some(({ aborted }) => aborted)) this.#onAbort();
+  }
+
+  [Symbol.dispose](): void {
+    for (const signal of this.#signals) signal.removeEventListener("abort", this.#onAbort);
+  }
 }
 
 /** Why no client waits for an answer any more. */
@@ -94,4 +67,8 @@ export function goneBecause({ reason }: CancelSignal): LlmnodeError {
 
 export function clientGone(): LlmnodeError {
   return new LlmnodeError("client_gone", "The client closed the connection.");
+}
+
+export function cancelled(): LlmnodeError {
+  return new LlmnodeError("cancelled", "An operator has cancelled this request.");
 }

@@ -5,6 +5,7 @@ import type { Caller } from "../../protocol/caller.ts";
 import type { ModelTarget } from "./aliases.ts";
 import type { ClientRequest } from "./client-request.ts";
 import type { Payload } from "./payload.ts";
+import type { AnswerHeaders } from "./headers.ts";
 import type { Route } from "./routes.ts";
 
 export interface ProxyCall {
@@ -19,6 +20,10 @@ export interface ProxyCall {
   worker: string | null;
   /** Takes what should not have happened, and gives what the client is told instead. */
   onBug: (error: unknown) => LlmnodeError;
+  /** Adds the headers that every answer has, whatever it is. */
+  complete: (headers: AnswerHeaders) => void;
+  /** The request lasts: silence alone is not to end its connection. Called once at most. */
+  keepOpen: () => void;
   /** Called once, when the answer has been passed on or there will be none. */
   onEnd: () => void;
 }

@@ -1,5 +1,7 @@
 /** Which headers cross the proxy: an allow-list each way, the same for every route. */
 
+import type { AnswerHead } from "../../util/http/exchange.ts";
+
 /** From the client to the engine. Never: credentials, cookies, addresses, hop-by-hop headers. */
 const TO_ENGINE = [
   "accept",
@@ -36,49 +38,65 @@ const TO_CLIENT = [
 /** 1 to 128 visible ASCII characters. */
 const REQUEST_ID = /^[\x21-\x7e]{1,128}$/;
 
-export function requestHeaders(
+/** What can be sent as a value (RFC 9110, 5.5): nothing that would end a line, also as Latin-1. */
+const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+/** A header line; none where the value cannot be sent. */
+export function fieldLine(name: string, value: string): string {
+  return VALUE.test(value) ? `${name}: ${value}\r\n` : "";
+}
+
+/** What an engine is told: header lines, as an upstream takes them. */
+export function requestFields(
   from: Headers,
   extra: {
     requestId: string;
     apiKey: string | null;
-    /** In place of the engine's address. */
-    hostHeader: string | null;
     contentType: string | null;
     /** In place of the client's own. */
     traceparent: string | null;
   },
-): Headers {
-  const headers = new Headers();
-  for (const name of TO_ENGINE) {
-    const value = from.get(name);
-    if (value !== null) headers.set(name, value);
-  }
-  // What the client names here is meant for its own connection (RFC 9110, 7.6.1).
+): string {
+  // What the client names there is meant for its own connection (RFC 9110, 7.6.1).
   const named = from.get("connection");
-  if (named !== null && named !== "keep-alive") {
-    const hops = new Set(named.toLowerCase().split(/[\s,]+/));
-    for (const name of TO_ENGINE) if (hops.has(name)) headers.delete(name);
+  const hops = named === null || named === "keep-alive" ? NONE : listed(named);
+  let fields = "";
+  for (const name of TO_ENGINE) {
+    if (name === "traceparent" && extra.traceparent !== null) continue;
+    const value = from.get(name);
+    if (value !== null && !hops.has(name)) fields += fieldLine(name, value);
   }
-  if (extra.contentType !== null) headers.set("content-type", extra.contentType);
-  // Otherwise fetch would offer gzip in the client's name.
-  headers.set("accept-encoding", "identity");
-  headers.set("x-request-id", extra.requestId);
-  if (extra.traceparent !== null) headers.set("traceparent", extra.traceparent);
-  if (extra.hostHeader !== null) headers.set("host", extra.hostHeader);
-  if (extra.apiKey !== null) headers.set("authorization", `Bearer ${extra.apiKey}`);
-  return headers;
+  if (extra.contentType !== null) fields += fieldLine("content-type", extra.contentType);
+  // No engine is to answer with what the client may not take.
+  fields += `accept-encoding: identity\r\nx-request-id: ${extra.requestId}\r\n`;
+  if (extra.traceparent !== null) fields += fieldLine("traceparent", extra.traceparent);
+  if (extra.apiKey !== null) fields += fieldLine("authorization", `Bearer ${extra.apiKey}`);
+  return fields;
 }
 
-export function responseHeaders(from: Headers, { isStream }: { isStream: boolean }): Headers {
-  const headers = new Headers();
-  for (const name of TO_CLIENT) {
-    const value = from.get(name);
-    if (value !== null) headers.set(name, value);
-  }
+const NONE: ReadonlySet<string> = new Set();
+
+/** The members of a list such as that of `connection`, in lower case. */
+export function listed(value: string): ReadonlySet<string> {
+  return new Set(value.toLowerCase().split(/[\s,]+/));
+}
+
+/** The headers of an answer on its way to the client; in lower case. */
+export type AnswerHeaders = Record<string, string>;
+
+const FOR_CLIENT: ReadonlySet<string> = new Set(TO_CLIENT);
+
+/** What the client is told of an engine's answer. */
+export function answerHeaders(
+  head: AnswerHead,
+  { isStream }: { isStream: boolean },
+): AnswerHeaders {
+  const headers: AnswerHeaders = {};
+  for (const [name, value] of head.fields) if (FOR_CLIENT.has(name)) headers[name] = value;
   if (isStream) {
-    headers.set("cache-control", "no-cache");
+    headers["cache-control"] = "no-cache";
     // nginx in front of the head would hold the stream back otherwise.
-    headers.set("x-accel-buffering", "no");
+    headers["x-accel-buffering"] = "no";
   }
   return headers;
 }

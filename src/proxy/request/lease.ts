@@ -2,7 +2,7 @@
 
 import type { LeaseEnd, ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { CancelSignal } from "./client-request.ts";
-import type { Upstream } from "./upstream.ts";
+import type { Upstream } from "../../util/http/exchange.ts";
 
 /** One request's hold on a replica. */
 export interface Lease {
@@ -26,6 +26,7 @@ export interface Lease {
   onReschedule: ((kind: "move" | "fail") => void) | null;
   /** The engine's first byte is here. */
   started(): void;
+  /** Something came of the answer; called for every piece. */
   progress(): void;
   /** Whether the engine's next byte is waited for, or the client; true at first. */
   reading(isReading: boolean): void;
@@ -38,5 +39,5 @@ export interface Lease {
   release(end: LeaseEnd): void;
 }
 
-/** Throws LlmnodeError when there is none to be had. */
-export type Acquire = (wanted: ReplicaRequest, signal: CancelSignal) => Promise<Lease>;
+/** At once where one is free, which most are. Throws or rejects with LlmnodeError when there is none to be had. */
+export type Acquire = (wanted: ReplicaRequest, signal: CancelSignal) => Lease | Promise<Lease>;

@@ -22,7 +22,7 @@ import {
   type PromptSource,
 } from "./prompt.ts";
 import type { Route } from "./routes.ts";
-import type { BodyContent } from "./upstream.ts";
+import type { BodyContent } from "../../util/http/exchange.ts";
 
 export interface Payload {
   /** Null where the route can do without. */
@@ -94,7 +94,8 @@ export async function readPayload(
   }
 }
 
-function emptyPayload(): Payload {
+/** Of a route whose requests have no body. */
+export function emptyPayload(): Payload {
   return {
     model: null,
     stream: false,

@@ -1,6 +1,5 @@
 /** Asks an engine whether it would go on exactly where an answer stopped, and how long that answer is. */
 
-import { readUpTo } from "../../util/flow/bytes.ts";
 import { tokenizeBodies, type ResumableBody } from "./body.ts";
 import { isRecord, type JsonRecord, parseJson } from "../../util/json.ts";
 
@@ -10,8 +9,11 @@ export interface Measure {
   produced: number;
 }
 
-/** Posts to the engine; the answer, or null for any status but 200. Throws what the way throws. */
-export type Ask = (path: string, body: JsonRecord) => Promise<Response | null>;
+/**
+ * Posts to the engine; the answer, or null for any status but 200 and for one that is larger. Throws
+ * what the way throws.
+ */
+export type Ask = (path: string, body: JsonRecord, maxBytes: number) => Promise<Uint8Array | null>;
 
 export type Checked =
   | { kind: "ok"; measure: Measure }
@@ -53,7 +55,7 @@ export async function checkContinuation(
 }
 
 async function tokensOf(ask: Ask, body: JsonRecord): Promise<number[] | null> {
-  const answer = await read(await ask("/tokenize", body));
+  const answer = read(await ask("/tokenize", body, MAX_ANSWER_BYTES));
   const tokens = isRecord(answer) ? answer["tokens"] : null;
   if (!Array.isArray(tokens)) return null;
   return tokens.every((token) => typeof token === "number") ? tokens : null;
@@ -61,13 +63,12 @@ async function tokensOf(ask: Ask, body: JsonRecord): Promise<number[] | null> {
 
 /** vLLM calls it `prompt`, SGLang `text`. */
 async function textOf(ask: Ask, body: JsonRecord): Promise<string | null> {
-  const answer = await read(await ask("/detokenize", body));
+  const answer = read(await ask("/detokenize", body, MAX_ANSWER_BYTES));
   if (!isRecord(answer)) return null;
   const decoded = answer["prompt"] ?? answer["text"];
   return typeof decoded === "string" ? decoded : null;
 }
 
-async function read(response: Response | null): Promise<unknown> {
-  const { bytes, isWhole } = await readUpTo(response?.body, MAX_ANSWER_BYTES);
-  return isWhole ? parseJson(new TextDecoder().decode(bytes)) : undefined;
+function read(bytes: Uint8Array | null): unknown {
+  return bytes === null ? undefined : parseJson(new TextDecoder().decode(bytes));
 }

@@ -1,16 +1,17 @@
 /** Lets a stream whose engine broke off go on at another replica of its model, once. */
 
-import { abortSignalOf, type ClientRequest } from "../request/client-request.ts";
-import { type BodyBudget, createBodyBudget } from "../request/body.ts";
-import type { AttemptScope, Resumable, BegunAnswer } from "../attempt/scope.ts";
-import type { Acquire } from "../request/lease.ts";
+import type { GoingOn } from "../answer/relay.ts";
+import type { BegunAnswer, Resumable } from "../attempt/engine-request.ts";
+import { type AttemptScope, tooLate } from "../attempt/scope.ts";
 import type { ResumeResult } from "../record/record.ts";
-import type { ChunkReader } from "../answer/relay.ts";
+import { type BodyBudget, createBodyBudget } from "../request/body.ts";
+import { Cancellation, clientGone, FirstOf } from "../request/client-request.ts";
+import type { Acquire } from "../request/lease.ts";
 import { type AnswerSoFar, failureAt, readAnswer } from "./answer.ts";
 import { type ResumableBody, readResumable, resumeKindOf } from "./body.ts";
 import { keep, type Kept } from "./memory.ts";
 import { RESUME_KINDS, type ResumeAttempts, type Search, search } from "./search.ts";
-import { bytesReader, closingFrames } from "./splice.ts";
+import { closingFrames, whole } from "./splice.ts";
 
 export const RESUME_DEFAULTS = {
   /** `off`: no stream is ever continued. */
@@ -30,9 +31,6 @@ export type ResumeSettings = typeof RESUME_DEFAULTS;
 
 /** An answer that begins, with the request that it is for. */
 export interface ResumeStart extends BegunAnswer, ResumeAttempts {
-  request: ClientRequest;
-  /** The route's path. */
-  route: string;
   onResult: (result: ResumeResult) => void;
   /** Takes what should not have happened. */
   onBug: (error: unknown) => void;
@@ -51,10 +49,10 @@ export function createResumes(
   const budget = createBodyBudget(settings.maxHeldBytes);
   const refusing = new Set<string>();
   return (start) => {
-    const { sent, request, source, route } = start;
-    if (settings.mode === "off" || request.headers.get(OFF_HEADER) === "off") return null;
-    if (resumeKindOf(route) === null || !RESUME_KINDS.includes(source.lease.engineKind))
-      return null;
+    const { sent, scope, request: of } = start;
+    if (settings.mode === "off" || resumeKindOf(of.route.path) === null) return null;
+    if (!RESUME_KINDS.includes(scope.lease.engineKind)) return null;
+    if (of.request.headers.get(OFF_HEADER) === "off") return null;
     if (!(sent instanceof Uint8Array) || sent.length > settings.maxBodyBytes) return null;
     return resumable({ settings, acquire, now, budget, refusing }, start, sent);
   };
@@ -67,16 +65,17 @@ interface Shared extends Pick<Search, "acquire" | "now" | "refusing"> {
 
 function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resumable {
   const kept: Kept = keep(sent, { ...shared.settings, budget: shared.budget });
-  const stopped = new AbortController();
-  let source = start.source;
+  const client = start.request.request.signal;
+  const stopped = new Cancellation();
+  let source = start.scope;
   let trying: AttemptScope | null = null;
   let hasFailed = false;
 
-  const goOn = async (): Promise<ChunkReader | null> => {
+  const goOn = async (): Promise<GoingOn | null> => {
     const found = readKept(start, kept);
     kept.free();
     // A request that has taken longer than it may is over wherever it is.
-    if (source.scope.isLate() || stopped.signal.aborted) return null;
+    if (source.isLate || stopped.aborted || client.aborted) return null;
     if (found === null) {
       start.onResult("not_possible");
       return null;
@@ -84,41 +83,45 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
     const { request, answer } = found;
     if (answer.isFinished && (answer.hasUsage || !request.wantsUsage)) {
       start.onResult("resumed");
-      return bytesReader(closingFrames(request, { answer, produced: 0 }, { prompt: 0 }));
+      return whole(closingFrames(request, { answer, produced: 0 }, { prompt: 0 }));
     }
     const broken = source;
-    broken.scope.done(hasFailed ? "engine_error" : "broken");
-    const limit = AbortSignal.timeout(shared.settings.timeoutMs);
-    const signal = AbortSignal.any([stopped.signal, abortSignalOf(start.request.signal), limit]);
-    const onScope = (scope: AttemptScope | null) => {
-      trying = scope;
-    };
+    broken.done(hasFailed ? "engine_error" : "broken");
+    const limit = new Cancellation();
+    const timer = setTimeout(() => limit.abort(tooLate()), shared.settings.timeoutMs);
+    using signal = new FirstOf([stopped, client, limit]);
     // The engines that a request has ended are counted before the next one gets it.
     await broken.lease.died();
     const next = await search({
       ...shared,
       maxTries: shared.settings.maxTries,
       attempts: start,
-      client: start.request.signal,
+      client,
       broken: broken.lease,
       request,
       answer,
       signal,
-      onScope,
-    });
+      onScope(scope) {
+        trying = scope;
+      },
+    }).finally(() => clearTimeout(timer));
     if ("result" in next) {
       start.onResult(next.result);
       return null;
     }
-    broken.scope.abort();
-    source = next.source;
+    broken.abort();
+    source = next.scope;
     trying = null;
     start.onResult("resumed");
-    return next.reader;
+    return next.answer;
   };
 
   return {
-    source: () => source,
+    scope: () => source,
+    late() {
+      source.late();
+      trying?.late();
+    },
     keep: kept.add,
     failureAt(chunk) {
       const at = failureAt(chunk);
@@ -132,7 +135,7 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
       }),
     stop() {
       kept.free();
-      stopped.abort();
+      stopped.abort(clientGone());
       trying?.done("client_gone");
       trying?.abort();
       trying = null;
@@ -141,10 +144,10 @@ function resumable(shared: Shared, start: ResumeStart, sent: Uint8Array): Resuma
 }
 
 function readKept(
-  { route }: ResumeStart,
+  { request: { route } }: ResumeStart,
   kept: Kept,
 ): { request: ResumableBody; answer: AnswerSoFar } | null {
-  const kind = resumeKindOf(route);
+  const kind = resumeKindOf(route.path);
   const held = kept.take();
   if (kind === null || held === null) return null;
   const request = readResumable(kind, held.sent);

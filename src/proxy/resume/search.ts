@@ -1,23 +1,28 @@
 /** Looks for a replica that goes on with a begun answer, and has it do so. */
 
-import type { CancelSignal } from "../request/client-request.ts";
-import { connectionFailure } from "../answer/failure.ts";
-import { errorIn, readFirst } from "../answer/first-frame.ts";
-import { formatOf } from "../record/frames.ts";
-import type { AttemptScope, BegunAnswer, Source } from "../attempt/scope.ts";
 import type { LeaseOutcome, ReplicaRequest } from "../../protocol/replica-request.ts";
-import type { Acquire, Lease } from "../request/lease.ts";
+import { AnswerCollector, type AnswerSink } from "../../util/http/exchange.ts";
+import { connectionFailure } from "../answer/failure.ts";
+import type { GoingOn } from "../answer/relay.ts";
+import { type EngineRequest, engineRequest, scopeFor } from "../attempt/engine-request.ts";
+import type { AttemptScope } from "../attempt/scope.ts";
 import type { AttemptRecord, ResumeResult } from "../record/record.ts";
-import type { ChunkReader } from "../answer/relay.ts";
+import type { CancelSignal } from "../request/client-request.ts";
+import type { Acquire, Lease } from "../request/lease.ts";
 import type { AnswerSoFar } from "./answer.ts";
 import { continuationBody, type ResumableBody } from "./body.ts";
 import { type Ask, checkContinuation, type Measure } from "./check.ts";
-import { bytesReader, closingFrames, OtherContentError, spliceReader } from "./splice.ts";
+import {
+  type Beginning,
+  closingFrames,
+  OtherContentError,
+  SplicedAnswer,
+  whole,
+} from "./splice.ts";
 
 /** What the proxy does for an attempt at a replica. */
-export interface ResumeAttempts extends Pick<BegunAnswer, "headers" | "startScope"> {
-  /** The path at the engine with its query. */
-  path: string;
+export interface ResumeAttempts {
+  request: EngineRequest;
   /** What a replica must be, without those that were tried before. */
   wanted: ReplicaRequest;
   startAttempt: (lease: Lease) => AttemptRecord;
@@ -36,7 +41,7 @@ export interface Search {
   /** Engine runs, each with a model, that are known not to go on rightly. */
   refusing: Set<string>;
   /** Aborts with the stream's end and with the time for it. */
-  signal: AbortSignal;
+  signal: CancelSignal;
   /** Called with the scope of every attempt, and with null at its end. */
   onScope: (scope: AttemptScope | null) => void;
 }
@@ -47,7 +52,7 @@ export const RESUME_KINDS: readonly string[] = ["vllm", "sglang", "sim"];
 const MAX_REFUSING = 1000;
 const encoder = new TextEncoder();
 
-export type Found = { source: Source; reader: ChunkReader } | { result: ResumeResult };
+export type Found = { scope: AttemptScope; answer: GoingOn } | { result: ResumeResult };
 
 /** Asks one replica after the other until one takes it, or says what no other would say otherwise. */
 export async function search(on: Search): Promise<Found> {
@@ -75,8 +80,8 @@ export async function search(on: Search): Promise<Found> {
 async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
   const { attempts, signal } = on;
   const record = attempts.startAttempt(lease);
-  const scope = attempts.startScope(lease, record);
-  const abort = () => scope.abort();
+  const scope = scopeFor(attempts.request, { lease, record }, null);
+  const abort = () => scope.interrupt();
   signal.addEventListener("abort", abort);
   on.onScope(scope);
   const lost = (outcome: LeaseOutcome, found: Found | "elsewhere") => {
@@ -89,71 +94,74 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
   };
   try {
     if (signal.aborted) return lost("rescheduled", { result: "failed" });
-    const measure = await measureAt(on, { lease, record, scope });
+    const measure = await measureAt(on, scope);
     if (measure === null) return lost("rescheduled", { result: "not_possible" });
     const { maxTokens } = on.request;
     const { produced } = measure;
     const begun = { answer: on.answer, produced };
     const tokensLeft = maxTokens === null ? null : maxTokens - produced;
     if (on.answer.isFinished || (tokensLeft !== null && tokensLeft <= 0)) {
-      return {
-        source: { lease, scope },
-        reader: bytesReader(closingFrames(on.request, begun, measure)),
-      };
+      return { scope, answer: whole(closingFrames(on.request, begun, measure)) };
     }
     const body = continuationBody(on.request, { text: on.answer.text, tokensLeft });
-    const response = await post(on, { lease, record, scope }, { path: attempts.path, body });
-    record.status = response.status;
-    if (response.status !== 200 || formatOf(response.headers) !== "sse" || !response.body) {
-      const busy = response.status === 429 || response.status === 503;
-      if (busy) return lost("busy", "elsewhere");
-      return lost(response.status < 500 ? "rejected" : "engine_error", { result: "failed" });
+    const answer = new SplicedAnswer(begun);
+    const beginning = await asked(on, scope, { path: attempts.request.path, body, answer });
+    if (beginning.kind === "status") {
+      const { status } = beginning;
+      record.status = status;
+      if (status === 429 || status === 503) return lost("busy", "elsewhere");
+      return lost(status < 500 ? "rejected" : "engine_error", { result: "failed" });
     }
-    const reader: ChunkReader = response.body.getReader();
-    const first = await readFirst(reader, "sse");
-    const refused = first && errorIn(first, { format: "sse", dialect: "openai" });
-    if (first === null || refused) {
-      return lost(refused?.outcome ?? "broken", { result: "failed" });
-    }
-    // Up to the first text: what is no text would be noticed too late otherwise.
-    const spliced = spliceReader(reader, first, begun);
-    const { value } = await spliced.read();
-    if (value === undefined) return lost("broken", { result: "failed" });
+    record.status = 200;
+    if (beginning.kind === "refusal") return lost(beginning.failure.outcome, { result: "failed" });
+    if (beginning.kind === "nothing") return lost("broken", { result: "failed" });
+    scope.onInterrupted = () => answer.fail(new Error("the attempt was ended"));
     lease.started();
     record.firstByteAt = on.now();
-    return { source: { lease, scope }, reader: bytesReader(value, spliced) };
+    return { scope, answer };
   } catch (error) {
     if (error instanceof OtherContentError) {
       refuse(on, lease);
       return lost("rejected", { result: "not_possible" });
     }
-    const isOver = signal.aborted || scope.isLate();
+    const isOver = signal.aborted || scope.isLate;
     // What the head takes away before its first data may go on at any other.
-    if (scope.signal.aborted)
-      return lost("rescheduled", isOver ? { result: "failed" } : "elsewhere");
+    if (scope.aborted) return lost("rescheduled", isOver ? { result: "failed" } : "elsewhere");
     const { outcome } = connectionFailure(error, "engine");
     return lost(outcome, outcome === "unreachable" ? "elsewhere" : { result: "failed" });
+  } finally {
+    signal.removeEventListener("abort", abort);
   }
 }
 
-interface Trying extends Source {
-  record: AttemptRecord;
-}
-
 /** Null where the engine would not go on rightly. Throws what the way throws. */
-async function measureAt(on: Search, trying: Trying): Promise<Measure | null> {
+async function measureAt(on: Search, scope: AttemptScope): Promise<Measure | null> {
   const { text } = on.answer;
   // The whole request is simply made again.
   if (text === "") return { prompt: 0, produced: 0 };
-  if (on.refusing.has(keyOf(trying.lease))) return null;
-  const ask: Ask = async (path, body) => {
-    const response = await post(on, trying, { path, body });
-    return response.status === 200 ? response : null;
+  if (on.refusing.has(keyOf(scope.lease))) return null;
+  const ask: Ask = async (path, body, maxBytes) => {
+    const reader = new AnswerCollector(maxBytes);
+    post(on, scope, { path, body, sink: reader });
+    const { status, bytes, isWhole } = await reader.answer;
+    return status === 200 && isWhole ? bytes : null;
   };
   const checked = await checkContinuation(ask, on.request, text);
   if (checked.kind === "ok") return checked.measure;
-  if (checked.kind === "never") refuse(on, trying.lease);
+  if (checked.kind === "never") refuse(on, scope.lease);
   return null;
+}
+
+/** How the continuation begins. Nothing more of it comes until it is taken. */
+async function asked(
+  on: Search,
+  scope: AttemptScope,
+  { path, body, answer }: { path: string; body: object; answer: SplicedAnswer },
+): Promise<Beginning> {
+  post(on, scope, { path, body, sink: answer });
+  const beginning = await answer.beginning;
+  scope.pause();
+  return beginning;
 }
 
 function refuse({ refusing }: Search, lease: Lease): void {
@@ -168,16 +176,19 @@ function keyOf({ engineRun, model }: Lease): string {
 
 function post(
   { attempts }: Search,
-  { lease, record, scope }: Trying,
-  { path, body }: { path: string; body: object },
-): Promise<Response> {
-  return lease.upstream({
-    path,
-    method: "POST",
-    headers: attempts.headers(lease, record),
-    body: encoder.encode(JSON.stringify(body)),
-    signal: scope.signal,
-    // A pooled connection may have been closed meanwhile, and this is tried once only.
-    fresh: true,
-  });
+  scope: AttemptScope,
+  { path, body, sink }: { path: string; body: object; sink: AnswerSink },
+): void {
+  scope.onInterrupted = () => sink.fail(new Error("the attempt was ended"));
+  if (scope.aborted) return scope.onInterrupted();
+  scope.send(
+    engineRequest(attempts.request, scope, {
+      method: "POST",
+      path,
+      body: encoder.encode(JSON.stringify(body)),
+      // A kept connection may have been closed meanwhile, and this is tried once only.
+      fresh: true,
+    }),
+    sink,
+  );
 }

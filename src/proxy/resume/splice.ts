@@ -1,7 +1,11 @@
 /** Makes the frames of a continuation those of the answer that it continues. */
 
 import { frameData, lastFrameEnd, splitFrames } from "../record/frames.ts";
-import type { ChunkReader } from "../answer/relay.ts";
+import { type AttemptFailure } from "../answer/failure.ts";
+import { errorIn, FirstFrame } from "../answer/first-frame.ts";
+import type { BodySink, GoingOn } from "../answer/relay.ts";
+import { formatOf } from "../record/frames.ts";
+import type { AnswerHead, AnswerSink } from "../../util/http/exchange.ts";
 import { type AnswerSoFar, isNothing } from "./answer.ts";
 import type { ResumableBody } from "./body.ts";
 import type { Measure } from "./check.ts";
@@ -28,39 +32,99 @@ export class OtherContentError extends Error {
   }
 }
 
+/** How a continuation begins. */
+export type Beginning =
+  | { kind: "text"; bytes: Uint8Array }
+  /** The answer is no stream of events with status 200. */
+  | { kind: "status"; status: number }
+  /** The first frame is an error. */
+  | { kind: "refusal"; failure: AttemptFailure }
+  /** It ended before it began. */
+  | { kind: "nothing" };
+
 /**
- * Reads a continuation whose first chunk has been read already, as frames of the answer that has
- * `begun`: with its id, without a second role, with one usage of all. Whole frames only. Throws when
- * a frame does not end, and OtherContentError.
+ * Takes a continuation as frames of the answer that has `begun`: with its id, without a second role,
+ * with one usage of all. Whole frames only. What comes behind the first text is held until somebody
+ * takes it; the exchange is to be paused meanwhile.
  */
-export function spliceReader(reader: ChunkReader, first: Uint8Array, begun: Begun): ChunkReader {
-  let held: Uint8Array = NOTHING;
-  let next: Uint8Array | null = first;
-  const take = async (): Promise<Uint8Array | null> => {
-    if (next !== null) {
-      const taken = next;
-      next = null;
-      return taken;
-    }
-    const { done, value } = await reader.read();
-    return done || value === undefined ? null : value;
-  };
-  return {
-    async read() {
-      for (;;) {
-        const chunk = await take();
-        if (chunk === null) return { done: true };
-        const data: Uint8Array = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
-        const end = lastFrameEnd(data, "sse");
-        held = data.subarray(end);
-        if (held.length > MAX_FRAME_BYTES) throw new Error("a frame of the stream does not end");
-        const frames = splitFrames(data.subarray(0, end), "sse").flatMap((frame) =>
-          spliceFrame(frame, begun),
-        );
-        if (frames.length > 0) return { done: false, value: Buffer.concat(frames) };
+export class SplicedAnswer implements AnswerSink, GoingOn {
+  first: Uint8Array = NOTHING;
+  readonly #begun: Begun;
+  readonly #beginning = Promise.withResolvers<Beginning>();
+  readonly #firstFrame = new FirstFrame("sse");
+  #hasFirst = false;
+  /** Of a frame that has not ended. */
+  #rest: Uint8Array = NOTHING;
+  #sink: BodySink | null = null;
+  /** What came before there was a sink. */
+  #held: ((sink: BodySink) => void)[] = [];
+
+  constructor(begun: Begun) {
+    this.#begun = begun;
+  }
+
+  /** Up to the first text: what is no text would be noticed too late otherwise. Rejects as `fail` tells, and with OtherContentError. */
+  get beginning(): Promise<Beginning> {
+    return this.#beginning.promise;
+  }
+
+  begin(sink: BodySink): void {
+    this.#sink = sink;
+    for (const say of this.#held.splice(0)) say(sink);
+  }
+
+  head(head: AnswerHead): void {
+    if (head.status === 200 && formatOf(head) === "sse") return;
+    this.#beginning.resolve({ kind: "status", status: head.status });
+  }
+
+  data(bytes: Uint8Array): void {
+    if (this.#hasFirst) return this.#take(bytes);
+    const first = this.#firstFrame.add(bytes);
+    if (first === null) return;
+    this.#hasFirst = true;
+    const failure = errorIn(first, { format: "sse", dialect: "openai" });
+    if (failure === null) this.#take(first);
+    else this.#beginning.resolve({ kind: "refusal", failure });
+  }
+
+  end(): void {
+    this.#beginning.resolve({ kind: "nothing" });
+    this.#say((sink) => sink.end());
+  }
+
+  fail(error: unknown): void {
+    this.#beginning.reject(error);
+    this.#say((sink) => sink.fail(error));
+  }
+
+  #take(bytes: Uint8Array): void {
+    const data: Uint8Array = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
+    const end = lastFrameEnd(data, "sse");
+    this.#rest = data.subarray(end);
+    try {
+      if (this.#rest.length > MAX_FRAME_BYTES) {
+        throw new Error("a frame of the stream does not end");
       }
-    },
-  };
+      const frames = splitFrames(data.subarray(0, end), "sse").flatMap((frame) =>
+        spliceFrame(frame, this.#begun),
+      );
+      if (frames.length > 0) this.#pass(Buffer.concat(frames));
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  #pass(bytes: Uint8Array): void {
+    if (this.first.length > 0) return this.#say((sink) => sink.data(bytes));
+    this.first = bytes;
+    this.#beginning.resolve({ kind: "text", bytes });
+  }
+
+  #say(what: (sink: BodySink) => void): void {
+    if (this.#sink === null) this.#held.push(what);
+    else what(this.#sink);
+  }
 }
 
 /** Frames that complete an answer of which nothing more is to be written. */
@@ -89,16 +153,9 @@ export function closingFrames(
   return encoder.encode(`${text}data: [DONE]\n\n`);
 }
 
-/** A reader of bytes that are there, and then of what `rest` reads. */
-export function bytesReader(bytes: Uint8Array, rest: ChunkReader | null = null): ChunkReader {
-  let isRead = false;
-  return {
-    read() {
-      if (isRead) return rest?.read() ?? Promise.resolve({ done: true });
-      isRead = true;
-      return Promise.resolve({ done: false, value: bytes });
-    },
-  };
+/** Goes on with these bytes, and that is all. */
+export function whole(bytes: Uint8Array): GoingOn {
+  return { first: bytes, begin: (sink) => sink.end() };
 }
 
 /** No frame or one. Comments, `[DONE]`, errors and what cannot be read pass as they are. */

@@ -1,7 +1,7 @@
 /** A service's request body: held where it is small, so that it can be sent again; else streamed. */
 
 import { type BodyLimits, createMeter, declaredLength, inTime, readBody } from "../request/body.ts";
-import type { BodyContent } from "../request/upstream.ts";
+import type { BodyContent } from "../../util/http/exchange.ts";
 
 export interface ServiceBody {
   /** In bytes; null while it is not known. */
@@ -16,6 +16,15 @@ export interface ServiceBody {
   /** Lets the memory go; nothing can be sent any more. */
   free(): void;
 }
+
+export const NO_BODY: ServiceBody = {
+  length: 0,
+  waitedMs: 0,
+  isHeld: true,
+  isWhole: true,
+  content: () => null,
+  free() {},
+};
 
 /** A body of known length up to this is held. */
 const HELD_BYTES = 1024 * 1024;

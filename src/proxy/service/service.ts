@@ -1,34 +1,18 @@
 /** Carries a client's request to a service, an HTTP server of any kind, and its answer back. */
 
-import type { ProxyCall } from "../request/context.ts";
-import { clientGone } from "../request/client-request.ts";
-import { LlmnodeError } from "../../protocol/errors.ts";
 import { callerName } from "../../protocol/caller.ts";
-import { type Admission, type Admit, NO_ADMISSION, withAdmission } from "../record/admission.ts";
-import { attemptService } from "./attempt.ts";
+import { LlmnodeError } from "../../protocol/errors.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
-import type { Acquire, Lease } from "../request/lease.ts";
-import type { AttemptOptions } from "../attempt/attempt.ts";
-import type { BodyLimits } from "../request/body.ts";
-import type { RequestRecord } from "../record/record.ts";
-import {
-  finisher,
-  type RecordingOptions,
-  refusal,
-  startAttempt,
-  startRecord,
-  withInfo,
-} from "../record/recording.ts";
-import { readServiceBody, type ServiceBody } from "./body.ts";
-import { createRetryState, type RetryOptions } from "../attempt/retry.ts";
-
-/** What a request needs that is passed on, to a service or an engine. */
-export interface ServiceOptions extends AttemptOptions, RecordingOptions, RetryOptions {
-  acquire: Acquire;
-  /** Asked once for each request that could be read, before it asks for a replica. */
-  admit: Admit;
-  body: BodyLimits;
-}
+import type { Trace } from "../../util/traceparent.ts";
+import type { AttemptFailure } from "../answer/failure.ts";
+import { Handling } from "../attempt/handling.ts";
+import { type HandlingOptions, Handlings } from "../attempt/handlings.ts";
+import type { Admission } from "../record/admission.ts";
+import type { AttemptRecord } from "../record/record.ts";
+import type { ProxyCall } from "../request/context.ts";
+import type { Lease } from "../request/lease.ts";
+import { ServiceAttempt, type ServiceRequest } from "./attempt.ts";
+import { NO_BODY, readServiceBody, type ServiceBody } from "./body.ts";
 
 export interface ServiceCall extends Omit<ProxyCall, "route"> {
   service: string;
@@ -37,40 +21,101 @@ export interface ServiceCall extends Omit<ProxyCall, "route"> {
 /** Never throws: every failure of ours is an answer in OpenAI's form. */
 export type ServiceProxy = (request: Request, call: ServiceCall) => Promise<Response>;
 
-const ROUTE = { path: "/v1/service/*", operation: "service", dialect: "openai" } as const;
+const ROUTE: ProxyCall["route"] = {
+  path: "/v1/service/*",
+  operation: "service",
+  dialect: "openai",
+  method: "POST",
+  body: "none",
+  asksUsage: false,
+  kinds: null,
+};
 /** What may reach a service twice (RFC 9110, 9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS"]);
 
-export function createServiceProxy(options: ServiceOptions): ServiceProxy {
-  return async (request, called) => {
-    const call = { ...called, route: ROUTE };
-    const record = startRecord(options, request, call);
-    record.model = call.service;
-    let admission: Admission = NO_ADMISSION;
-    const onEnd = () => {
-      admission.end(record);
-      call.onEnd();
-    };
-    const end = finisher(options, { record, onEnd });
-    try {
-      checkRequest(request, call.path);
-      requireService(call);
-      const body = await readServiceBody(request, options.body);
-      record.bytesIn = body.length ?? 0;
-      record.bodyMs = body.waitedMs;
-      try {
-        const facts = { operation: ROUTE.operation, bytes: record.bytesIn, prompt: () => null };
-        admission = options.admit(call.caller, facts);
-        if (admission.refusal !== null) throw admission.refusal;
-        const response = await run(options, { request, call, body, record, end });
-        return withAdmission(response, admission);
-      } finally {
-        body.free();
-      }
-    } catch (error) {
-      return withAdmission(refusal(error, { call, end }), admission);
-    }
-  };
+export function createServiceProxy(options: HandlingOptions): ServiceProxy {
+  const handlings = new Handlings(options);
+  return (sent, call) => new ServiceHandling(options, handlings, { sent, call }).start();
+}
+
+class ServiceHandling extends Handling implements ServiceRequest {
+  readonly trace: Trace | null;
+  body: ServiceBody = NO_BODY;
+  readonly #service: ServiceCall;
+
+  constructor(
+    options: HandlingOptions,
+    handlings: Handlings,
+    { sent, call }: { sent: Request; call: ServiceCall },
+  ) {
+    super(options, handlings, { sent, call: { ...call, route: ROUTE } });
+    this.#service = call;
+    this.record.model = call.service;
+    this.trace = this.record.trace;
+  }
+
+  get path(): string {
+    return this.call.path;
+  }
+
+  get requestId(): string {
+    return this.call.requestId;
+  }
+
+  get hidesKey(): boolean {
+    return this.call.caller.role !== "none";
+  }
+
+  get mayRepeat(): boolean {
+    return IDEMPOTENT.has(this.sent.method) && this.body.isHeld;
+  }
+
+  onHead(): void {
+    const now = this.now();
+    this.record.firstByteMs = now - this.record.startedAt;
+    const attemptRecord = this.record.attempts.at(-1);
+    if (attemptRecord) attemptRecord.firstByteAt = now;
+  }
+
+  protected async read(): Promise<Admission> {
+    const { sent, call, record, options } = this;
+    checkRequest(sent, call.path);
+    requireService(this.#service);
+    const body = await readServiceBody(sent, options.body);
+    this.body = body;
+    record.bytesIn = body.length ?? 0;
+    record.bodyMs = body.waitedMs;
+    const { operation } = ROUTE;
+    return options.admit(call.caller, { operation, bytes: record.bytesIn, prompt: () => null });
+  }
+
+  protected wanted(): ReplicaRequest {
+    const rest = { ...this.retry.constraints(), once: !this.mayRepeat };
+    return replicaRequestOf(this.#service, rest);
+  }
+
+  protected begun(lease: Lease, record: AttemptRecord): ServiceAttempt {
+    const attempt = new ServiceAttempt(this, { lease, record });
+    attempt.send();
+    return attempt;
+  }
+
+  protected isRepeatable({ outcome }: AttemptFailure): boolean {
+    // A connection that was refused has carried nothing.
+    return outcome === "unreachable" ? this.body.isWhole : this.mayRepeat;
+  }
+
+  protected refusalOf(error: unknown): unknown {
+    return error;
+  }
+
+  protected free(): void {
+    this.body.free();
+  }
+
+  protected errorEvent(): null {
+    return null;
+  }
 }
 
 /** Characters that would be left out or changed on the way. */
@@ -103,70 +148,6 @@ function checkRequest(request: Request, path: string): void {
 function requireService({ caller, service }: ServiceCall): void {
   if (caller.key === null || caller.key.allows(service)) return;
   throw new LlmnodeError("not_found", `There is no service ${JSON.stringify(service)}.`);
-}
-
-interface Job {
-  request: Request;
-  call: ServiceCall;
-  body: ServiceBody;
-  record: RequestRecord;
-  end: ReturnType<typeof finisher>;
-}
-
-async function run(options: ServiceOptions, job: Job): Promise<Response> {
-  const { request, call, body, record, end } = job;
-  const mayRepeat = IDEMPOTENT.has(request.method) && body.isHeld;
-  using retry = createRetryState(options, request.signal);
-  for (;;) {
-    if (request.signal.aborted) throw clientGone();
-    let lease: Lease;
-    const askedAt = options.now();
-    try {
-      const wanted = replicaRequestOf(call, { ...retry.constraints(), once: !mayRepeat });
-      lease = await options.acquire(wanted, retry.signal());
-    } catch (error) {
-      throw retry.refused(error).respond();
-    } finally {
-      record.queueMs += options.now() - askedAt;
-    }
-    record.modelKnown = true;
-    const attemptRecord = startAttempt(options, { lease, trace: record.trace });
-    record.attempts.push(attemptRecord);
-    const result = await attemptService(
-      options,
-      {
-        request,
-        path: call.path,
-        requestId: call.requestId,
-        // What lets clients in here is nothing to show to a service.
-        hidesKey: call.caller.role !== "none",
-        startedAt: record.startedAt,
-        body,
-        mayRepeat,
-        now: options.now,
-        trace: record.trace,
-        onAnswer() {
-          const now = options.now();
-          record.firstByteMs = now - record.startedAt;
-          attemptRecord.firstByteAt = now;
-        },
-        onEnd({ status, outcome, watch }) {
-          const left = outcome === "client_gone" || outcome === "slow_client";
-          end(left ? 499 : status, outcome === "ok" ? null : outcome, watch);
-        },
-      },
-      { lease, record: attemptRecord },
-    );
-    if (result.kind === "answer") return withInfo(options, record, result.response);
-    if (result.kind === "moved") {
-      retry.moved(lease);
-      continue;
-    }
-    const { failure } = result;
-    // A connection that was refused has carried nothing.
-    const repeatable = failure.outcome === "unreachable" ? body.isWhole : mayRepeat;
-    if (!(await retry.shouldRetry({ lease, failure, repeatable }))) throw retry.failure().respond();
-  }
 }
 
 function replicaRequestOf(

@@ -3,6 +3,8 @@
 /** A header field; the name in lower case, the value as Latin-1 text. */
 export type Field = readonly [name: string, value: string];
 
+export type BodyContent = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null;
+
 export interface HttpRequest {
   method: string;
   /** Path and query, from the first slash on. */
@@ -14,7 +16,7 @@ export interface HttpRequest {
    * connection or of the body's length.
    */
   fields: string;
-  body: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null;
+  body: BodyContent;
   /** Of a streamed body, where it is known; of any other it is not looked at. */
   length: number | null;
   /** A connection that was not used before. */
@@ -70,35 +72,51 @@ export interface ReadAnswer extends AnswerHead {
 }
 
 /**
- * Sends a request and reads up to so many bytes of the answer; `onStart` gets what can end it. For
- * what is rare: the data path takes answers as they come. Rejects as `fail` tells; after an abort it
- * never settles.
+ * Takes up to so many bytes of an answer together. For what is rare: the data path takes answers as
+ * they come.
  */
-export function readAnswer(
-  upstream: Upstream,
-  request: HttpRequest,
-  { maxBytes, onStart }: { maxBytes: number; onStart?: (exchange: Exchange) => void },
-): Promise<ReadAnswer> {
-  return new Promise((resolve, reject) => {
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    let head: AnswerHead = { status: 0, fields: [] };
-    const settle = (isWhole: boolean) =>
-      resolve({ ...head, bytes: Buffer.concat(chunks).subarray(0, maxBytes), isWhole });
-    const exchange = upstream(request, {
-      head(begun) {
-        head = begun;
-      },
-      data(bytes) {
-        chunks.push(bytes);
-        length += bytes.length;
-        if (length <= maxBytes) return;
-        exchange.abort();
-        settle(false);
-      },
-      end: () => settle(true),
-      fail: reject,
-    });
-    onStart?.(exchange);
-  });
+export class AnswerCollector implements AnswerSink {
+  readonly #maxBytes: number;
+  readonly #answer = Promise.withResolvers<ReadAnswer>();
+  #head: AnswerHead = { status: 0, fields: [] };
+  #chunks: Uint8Array[] = [];
+  #length = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /**
+   * Rejects as `fail` tells. Where it is not whole the exchange is still under way: it is to be
+   * aborted.
+   */
+  get answer(): Promise<ReadAnswer> {
+    return this.#answer.promise;
+  }
+
+  head(head: AnswerHead): void {
+    this.#head = head;
+  }
+
+  data(bytes: Uint8Array): void {
+    if (this.#length > this.#maxBytes) return;
+    this.#chunks.push(bytes);
+    this.#length += bytes.length;
+    if (this.#length > this.#maxBytes) this.#settle(false);
+  }
+
+  end(): void {
+    this.#settle(true);
+  }
+
+  fail(error: unknown): void {
+    this.#chunks = [];
+    this.#answer.reject(error);
+  }
+
+  #settle(isWhole: boolean): void {
+    const bytes = Buffer.concat(this.#chunks).subarray(0, this.#maxBytes);
+    this.#chunks = [];
+    this.#answer.resolve({ ...this.#head, bytes, isWhole });
+  }
 }

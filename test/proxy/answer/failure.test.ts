@@ -8,7 +8,7 @@ import {
 
 function failure(status: number, body: unknown, headers: Record<string, string> = {}) {
   const bytes = new TextEncoder().encode(typeof body === "string" ? body : JSON.stringify(body));
-  return statusFailure({ status, headers: new Headers(headers), bytes }, "openai");
+  return statusFailure({ status, fields: Object.entries(headers) }, bytes, "openai");
 }
 
 // Source: what people have pasted into the engines' issue trackers.

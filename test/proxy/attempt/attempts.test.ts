@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { LeaseOutcome } from "../../../src/protocol/replica-request.ts";
-import { directUpstream, type Upstream } from "../../../src/proxy/request/upstream.ts";
+import type { Upstream } from "../../../src/util/http/exchange.ts";
+import { directUpstream } from "../../helpers/upstream.ts";
 import {
   type Answer,
   chatAnswer,
@@ -279,13 +280,27 @@ test("a connection that is refused goes elsewhere", async () => {
   expect(front.outcomes).toEqual(["unreachable", "ok"]);
 });
 
-test("a reset is tried once more on a fresh connection, and only that one counts", async () => {
+test("a reset of a connection of its own goes elsewhere at once", async () => {
   await using dying = startRawEngine((socket) => socket.reset());
   await using living = startEngine(good);
   await using front = startFront({ upstreams: [at(dying), at(living)] });
   expect((await front.post(CHAT, ask())).status).toBe(200);
   expect(front.outcomes).toEqual(["broken", "ok"]);
-  expect(dying.requests).toBe(2);
+  expect(dying.requests).toBe(1);
+});
+
+test("a reset of a kept connection is tried once more on a new one, and only that one counts", async () => {
+  const body = JSON.stringify({ choices: [] });
+  const answer = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+  // Each connection is good for one request, and does not say so.
+  await using engine = startRawEngine((socket, _, count) => {
+    if (count === 1) socket.write(answer);
+    else socket.reset();
+  });
+  await using front = startFront({ upstreams: [at(engine)] });
+  for (let i = 0; i < 3; i += 1) expect((await front.post(CHAT, ask())).status).toBe(200);
+  expect(front.outcomes).toEqual(["ok", "ok", "ok"]);
+  expect(engine.requests).toBe(5);
 });
 
 test.each([

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { responseIn, responseMade } from "../../../src/proxy/request/origin.ts";
-import { directUpstream } from "../../../src/proxy/request/upstream.ts";
+import { directUpstream } from "../../helpers/upstream.ts";
 import { type Answer, eventStream, startEngine, type TestEngine } from "../../helpers/engine.ts";
 import { type Front, startFront } from "../front.ts";
 

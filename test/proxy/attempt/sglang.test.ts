@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { directUpstream } from "../../../src/proxy/request/upstream.ts";
+import { directUpstream } from "../../helpers/upstream.ts";
 import { chatAnswer, eventStream, startEngine, type TestEngine } from "../../helpers/engine.ts";
 import { waitFor } from "../../helpers/wait.ts";
 import { type Front, startFront } from "../front.ts";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { type ModelTarget, targetAt, targetEdits } from "../../../src/proxy/request/aliases.ts";
 import { splice } from "../../../src/proxy/request/edits.ts";
 import { lastMember, scanObject } from "../../../src/proxy/request/json-scan.ts";
-import { directUpstream } from "../../../src/proxy/request/upstream.ts";
+import { directUpstream } from "../../helpers/upstream.ts";
 import { chatAnswer, startEngine, type TestEngine } from "../../helpers/engine.ts";
 import { type Front, startFront } from "../front.ts";
 

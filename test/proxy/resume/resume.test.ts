@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import type { Upstream } from "../../../src/proxy/request/upstream.ts";
-import { directUpstream } from "../../../src/proxy/request/upstream.ts";
+import type { Upstream } from "../../../src/util/http/exchange.ts";
+import { directUpstream } from "../../helpers/upstream.ts";
 import { RESUME_DEFAULTS, type ResumeSettings } from "../../../src/proxy/resume/resume.ts";
 import type { Sim } from "../../../src/sim/sim.ts";
 import {
@@ -98,11 +98,10 @@ const at = ({ port }: { port: number }): Upstream => directUpstream(`http://127.
 
 /** Passes a request that has come to a test's engine on to the simulated one. */
 function toSim(request: Request, body: string): Promise<Response> {
-  return at(vllm)({
-    path: new URL(request.url).pathname,
+  return fetch(`http://127.0.0.1:${vllm.port}${new URL(request.url).pathname}`, {
     method: "POST",
-    headers: new Headers({ "content-type": "application/json" }),
-    body: Buffer.from(body),
+    headers: { "content-type": "application/json" },
+    body,
     signal: request.signal,
   });
 }
