@@ -8,7 +8,8 @@ import { workerDetail, workerDetails, workerRow } from "../../cluster/rows/worke
 import type { Catalog, ClusterState } from "../../cluster/state/state.ts";
 import { attentionOf, stripOf, totalsOf } from "../../cluster/rows/totals.ts";
 import type { HistoryJson, HistoryPoint, StatusJson } from "../../protocol/watch-json.ts";
-import type { ModelRow, RequestRow, WorkerDetail } from "../../protocol/watch-rows.ts";
+import type { ModelRow, RequestRow, WorkerDetail, WorkerRow } from "../../protocol/watch-rows.ts";
+import { inTurns } from "../http/lists.ts";
 import type { ListedAliases } from "../store/aliases.ts";
 import type { Rates } from "./rates.ts";
 import type { RequestsTable } from "./requests-table.ts";
@@ -27,14 +28,15 @@ export interface WatchDataOptions {
   maxAgeMs?: number;
 }
 
-type WatchData = ReturnType<typeof dataNow>;
+export type WatchData = Awaited<ReturnType<typeof dataNow>>;
 
 export interface WatchSource extends Disposable {
-  data(): WatchData;
+  /** At most `maxAgeMs` old; made over several turns of the event loop, like the status. */
+  data(): Promise<WatchData>;
   requests(): readonly RequestRow[];
   /** With engines; null where there is none of that name. */
   worker(name: string): WorkerDetail | null;
-  model(name: string): ModelRow | null;
+  model(row: ModelRow): ModelRow;
   /**
    * All of it, with every detail, to be taken over several turns. A list is of what is there when
    * it begins, and a row of how things are when it is taken, some tens of milliseconds later in a
@@ -51,6 +53,7 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
   const history = createHistory();
   const cpu = createCpuMeter();
   let cached: WatchData | null = null;
+  let making: Promise<WatchData> | null = null;
   let listed: { at: number; rows: readonly RequestRow[] } | null = null;
 
   const tick = (): void => {
@@ -64,16 +67,19 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
       queued: queued(state),
     });
   };
+  const make = async (): Promise<WatchData> => {
+    requests.sample();
+    cached = await dataNow(options, cpu.percent);
+    return cached;
+  };
   const timer = setInterval(tick, HISTORY_INTERVAL_MS);
 
   return {
     history,
-    data() {
-      if (cached === null || now() - cached.at >= maxAgeMs) {
-        requests.sample();
-        cached = dataNow(options, cpu.percent);
-      }
-      return cached;
+    async data() {
+      if (cached !== null && now() - cached.at < maxAgeMs) return cached;
+      making ??= make().finally(() => (making = null));
+      return making;
     },
     requests() {
       if (listed === null || now() - listed.at >= maxAgeMs) {
@@ -85,10 +91,7 @@ export function startWatchSource(options: WatchDataOptions): WatchSource {
       const found = findWorker(state, name);
       return found ? workerDetail(contextOf(options), found) : null;
     },
-    model(name) {
-      const row = this.data().models.find((one) => one.name === name);
-      return row ? modelDetail(contextOf(options), row) : null;
-    },
+    model: (row) => modelDetail(contextOf(options), row),
     status() {
       const at = contextOf(options);
       return { workers: workerDetails(at), models: modelRows(at), services: serviceRows(at) };
@@ -110,11 +113,13 @@ function contextOf({ state, catalog, now, rates, aliases }: WatchDataOptions): R
 }
 
 /** The cluster at one instant, workers that have left included; a row is made once for all viewers. */
-function dataNow(options: WatchDataOptions, cpuPercent: number | null) {
+async function dataNow(options: WatchDataOptions, cpuPercent: number | null) {
   const { state } = options;
   const at = contextOf(options);
-  const workers = [...state.workers.values()].map((worker) => workerRow(at, worker));
-  const models = modelRows(at).toArray();
+  const workers: WorkerRow[] = [];
+  const models: ModelRow[] = [];
+  await inTurns([...state.workers.values()], (worker) => workers.push(workerRow(at, worker)));
+  await inTurns(modelRows(at), (row) => models.push(row));
   return {
     at: at.now,
     workers,

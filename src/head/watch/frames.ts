@@ -10,7 +10,7 @@ import {
 } from "../../protocol/watch-json.ts";
 import type { EventRow, ModelRow, RequestRow, WorkerRow } from "../../protocol/watch-rows.ts";
 import type { Events } from "../events/events.ts";
-import type { WatchSource } from "./data.ts";
+import type { WatchData, WatchSource } from "./data.ts";
 
 export interface FrameSource {
   source: WatchSource;
@@ -25,11 +25,10 @@ const EVENTS_IN_FRAME = 20;
 export function frameOf(
   from: FrameSource,
   query: WatchQuery,
-  { number, seenPoints }: { number: number; seenPoints: number },
+  { data, number, seenPoints }: { data: WatchData; number: number; seenPoints: number },
 ): WatchFrame {
   const { source, events } = from;
-  const data = source.data();
-  const { rows, total, problem } = rowsFor(from, query);
+  const { rows, total, problem } = rowsFor({ ...from, data }, query);
   const { id, uptime_ms } = from.head();
   return {
     schema: WATCH_SCHEMA,
@@ -48,14 +47,16 @@ export function frameOf(
     events: events.list({ limit: EVENTS_IN_FRAME }),
     attention: data.attention,
     point: source.history.count > seenPoints ? source.history.latest : null,
-    detail: detailOf(source, query),
+    detail: detailOf({ source, data }, query),
   };
 }
 
 type Row = WorkerRow | ModelRow | RequestRow | EventRow;
 
+type DataSource = Pick<FrameSource, "source" | "events"> & { data: WatchData };
+
 function rowsFor(
-  from: FrameSource,
+  from: DataSource,
   query: WatchQuery,
 ): { rows: readonly Row[]; total: number; problem: WatchFrame["filter_problem"] } {
   const all = allRows(from, query);
@@ -69,14 +70,14 @@ function rowsFor(
   }
 }
 
-function allRows({ source, events }: FrameSource, { view, gone }: WatchQuery): readonly Row[] {
+function allRows({ source, events, data }: DataSource, { view, gone }: WatchQuery): readonly Row[] {
   switch (view) {
     case "workers": {
-      const { workers } = source.data();
+      const { workers } = data;
       return gone ? workers : workers.filter(({ state }) => state !== "left");
     }
     case "models":
-      return source.data().models;
+      return data.models;
     case "requests":
       return source.requests();
     case "events":
@@ -84,11 +85,14 @@ function allRows({ source, events }: FrameSource, { view, gone }: WatchQuery): r
   }
 }
 
-function detailOf(source: WatchSource, { view, detail }: WatchQuery): WatchFrame["detail"] {
+function detailOf(
+  { source, data }: Pick<DataSource, "source" | "data">,
+  { view, detail }: WatchQuery,
+): WatchFrame["detail"] {
   if (detail === null) return null;
   if (view === "models") {
-    const model = source.model(detail);
-    return model && { model };
+    const row = data.models.find(({ name }) => name === detail);
+    return row ? { model: source.model(row) } : null;
   }
   const worker = source.worker(detail);
   return worker && { worker };

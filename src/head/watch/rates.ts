@@ -165,10 +165,10 @@ function createSeries() {
       for (let past = step - WINDOW_STEPS; past < step; past += 1) sum += at(past, count);
       return sum;
     },
-    /** Of the steps that are over. */
-    history(step: number) {
-      return Array.from({ length: HISTORY_STEPS - 1 }, (_, i) => {
-        const past = step - HISTORY_STEPS + 1 + i;
+    /** Of the latest steps that are over. */
+    history(step: number, length = HISTORY_STEPS - 1) {
+      return Array.from({ length }, (_, i) => {
+        const past = step - length + i;
         if (since === null || past < since) return null;
         return (at(past, OUTPUT) * 1000) / STEP_MS;
       });
@@ -224,7 +224,7 @@ function figuresOf(series: Series | null, step: number): RateFigures {
   const requests = series.sum(step, REQUESTS);
   const errors = series.sum(step, ERRORS);
   // Tokens flow now or not: a minute would still show them long after the last one.
-  const recent = series.history(step).slice(-RECENT_STEPS);
+  const recent = series.history(step, RECENT_STEPS);
   const flowing = recent.filter((value) => value !== null);
   return {
     requestsPerS: requests / seconds,

@@ -78,8 +78,8 @@ function showsMore(search: string): boolean {
 const PUBLIC_VIEWS: readonly string[] = ["workers", "models"];
 
 /** For browsers a page, for everything else the same as text. */
-function page(views: Views, request: Request): Response {
-  const frame = views.frame(PAGE_QUERY);
+async function page(views: Views, request: Request): Promise<Response> {
+  const frame = await views.frame(PAGE_QUERY);
   const facts = { frame, apiUrl: originOf(request), version: views.version };
   const isBrowser = (request.headers.get("accept") ?? "").includes("text/html");
   const headers = {

@@ -36,7 +36,7 @@ export interface Watch extends Disposable {
   /** Another query for a stream that runs. Throws `not_found`. */
   ask(id: string, query: WatchQuery): void;
   /** A single frame. */
-  frame(query: WatchQuery): WatchFrame;
+  frame(query: WatchQuery): Promise<WatchFrame>;
   readonly viewers: number;
 }
 
@@ -87,7 +87,10 @@ export function createWatch(options: WatchOptions): Watch {
       if (!stream) throw new LlmnodeError("not_found", "This stream has ended, or never was.");
       stream.ask(query);
     },
-    frame: (query) => frameOf(options, query, { number: 1, seenPoints: source.history.count }),
+    async frame(query) {
+      const data = await source.data();
+      return frameOf(options, query, { data, number: 1, seenPoints: source.history.count });
+    },
     get viewers() {
       return streams.size;
     },
@@ -137,7 +140,7 @@ class ViewerStream {
         },
         pull: () => {
           this.#isWanted = true;
-          this.#show();
+          void this.#show();
           // Until there is something to send again.
           return undefined;
         },
@@ -152,7 +155,7 @@ class ViewerStream {
     this.#query = query;
     this.#isDue = true;
     if (isOther) this.#startTimer();
-    this.#show();
+    void this.#show();
   }
 
   end(): void {
@@ -169,22 +172,24 @@ class ViewerStream {
   #tick(): void {
     if (this.#isDue) this.#dropped += 1;
     this.#isDue = true;
-    this.#show();
+    void this.#show();
     if (this.#isWanted && performance.now() - this.#sentAt >= this.#options.keepAliveMs) {
       this.#sentAt = performance.now();
       this.#controller?.enqueue(KEEP_ALIVE);
     }
   }
 
-  #show(): void {
+  async #show(): Promise<void> {
     if (!this.#isWanted || !this.#isDue || this.#isOver) return;
     this.#isWanted = false;
     this.#isDue = false;
+    const { from } = this.#options;
+    const data = await from.source.data();
+    if (this.#isOver) return;
     this.#frames += 1;
     if (this.#dropped > 0) this.#send("lag", { dropped: this.#dropped });
     this.#dropped = 0;
-    const { from } = this.#options;
-    const shown = { number: this.#frames, seenPoints: this.#seenPoints };
+    const shown = { data, number: this.#frames, seenPoints: this.#seenPoints };
     this.#send("frame", frameOf(from, this.#query, shown));
     this.#seenPoints = from.source.history.count;
   }

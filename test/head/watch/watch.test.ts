@@ -159,9 +159,9 @@ test("signs of life while frames are rare, an end with the head, and so many vie
   expect(on.watch.viewers).toBe(0);
 });
 
-test("a frame of a thousand workers is as large as its window", () => {
+test("a frame of a thousand workers is as large as its window", async () => {
   using on = stage(1000);
-  const frame = on.watch.frame({ ...QUERY, limit: 45 });
+  const frame = await on.watch.frame({ ...QUERY, limit: 45 });
   expect(frame.totals.workers.total).toBe(1000);
   expect(JSON.stringify(frame).length).toBeLessThan(60_000);
   expect(frame.strip.length).toBe(1000);
