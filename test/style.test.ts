@@ -52,6 +52,7 @@ const ROOMS: Record<string, string[]> = {
     "cluster/dispatch",
   ],
   proxy: [
+    "proxy/json",
     "proxy/request",
     "proxy/record",
     "proxy/answer",

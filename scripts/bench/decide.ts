@@ -4,8 +4,10 @@ import { parseArgs } from "node:util";
 import { createRouter } from "../../src/cluster/routing/routing.ts";
 import { SCORE_TUNING } from "../../src/cluster/routing/score.ts";
 import type { PromptFacts } from "../../src/protocol/replica-request.ts";
-import { scanObject } from "../../src/proxy/request/json-scan.ts";
+import { Names } from "../../src/proxy/json/names.ts";
+import { scanObject, type ScannedObject } from "../../src/proxy/json/scan.ts";
 import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../src/proxy/request/prompt.ts";
+import { hashOf } from "../../src/util/flow/bulk.ts";
 import { createFleet } from "./routing/fleet.ts";
 import { seeded } from "./routing/workloads.ts";
 import { median } from "./stats.ts";
@@ -56,7 +58,7 @@ function whole(name: string, text: string, max: number): number {
 /** Different conversations, so that no decision is like the one before. */
 const CONVERSATIONS = 64;
 const MESSAGE_CHARS = 1500;
-const WANTED = new Set([...PROMPT_MEMBERS, "model", "stream"]);
+const WANTED = new Names([...PROMPT_MEMBERS, "model", "stream"], { walked: MESSAGE_LISTS });
 
 export async function runDecide(options: DecideOptions, signal: AbortSignal): Promise<void> {
   const results: Record<string, number>[] = [];
@@ -119,15 +121,17 @@ async function timed(
 
 interface Scanned {
   bytes: Uint8Array;
-  members: ReturnType<typeof scanObject>;
+  object: ScannedObject;
 }
 
 function scan(bytes: Uint8Array): Scanned {
-  return { bytes, members: scanObject(bytes, WANTED, MESSAGE_LISTS) };
+  return { bytes, object: scanObject(bytes, WANTED) };
 }
 
 function read(scanned: Scanned): PromptFacts {
-  const facts = promptSource({ ...scanned, model: "m", route: { operation: "chat" } }).read(true);
+  const bodyHash = hashOf(scanned.bytes);
+  const route = { operation: "chat" } as const;
+  const facts = promptSource({ ...scanned, bodyHash, model: "m", route }).read(true);
   if (facts === null) throw new Error("the body has no prompt");
   return facts;
 }

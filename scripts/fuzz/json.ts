@@ -1,20 +1,17 @@
 /** Fuzzes the scan of request bodies, against `JSON.parse`. */
 
 import { isUtf8 } from "node:buffer";
-import { askForUsage, removeMember, splice } from "../../src/proxy/request/edits.ts";
-import {
-  JsonScanError,
-  lastMember,
-  type Member,
-  scanObject,
-  skipValue,
-} from "../../src/proxy/request/json-scan.ts";
+import { Names } from "../../src/proxy/json/names.ts";
+import { ObjectScan } from "../../src/proxy/json/scan.ts";
+import { JsonScanError } from "../../src/proxy/json/tokens.ts";
+import { skipValue } from "../../src/proxy/json/walk.ts";
+import { askForUsage, splice } from "../../src/proxy/request/edits.ts";
+import { carryOut } from "../../src/util/flow/slices.ts";
 import { mayThrow, must, mustEqual, pure } from "./fuzzer.ts";
 import { damaged, damagedBytes, jsonText, oddText, type Random } from "./random.ts";
 
 const KEYS = ["model", "stream", "stream_options", "messages", "backend"];
-const WANTED: ReadonlySet<string> = new Set(KEYS);
-const WALKED: ReadonlySet<string> = new Set(["messages"]);
+const WANTED = new Names(KEYS, { walked: ["messages"] });
 const SYNTAX = ["{", "}", "[", "]", ",", ":", '"', "\\", "\\u00e9", "1e5", "-", ".", "tru", "null"];
 
 export const json = pure(
@@ -23,19 +20,37 @@ export const json = pure(
   (random) => {
     const bytes = bodyBytes(random);
     const value = isUtf8(bytes) ? parseObject(bytes.toString()) : undefined;
-    const members = mayThrow(
-      () => scanObject(bytes, WANTED, WALKED),
-      (error) => error instanceof JsonScanError,
-    );
+    const scan = scanned(bytes);
+    const inSlices = scanned(bytes, random.pick([1, 2, 3, 5, 8, 64]));
+    mustEqual(known(inSlices), known(scan), { what: "a scan in slices", input: bytes });
     // What is no UTF-8 is refused before it is scanned: it must only not harm.
     if (!isUtf8(bytes)) return;
     // JSON.parse leaves a byte order mark alone; decoding takes it away.
-    must((members !== null) === (value !== undefined), "taken by one of both only", bytes);
-    if (members === null || value === undefined) return;
-    checkMembers(bytes, members, value);
-    checkEdits(bytes, members, value);
+    must((scan !== null) === (value !== undefined), "taken by one of both only", bytes);
+    if (scan === null || value === undefined) return;
+    checkMembers(bytes, scan, value);
+    checkEdits(bytes, value);
   },
 );
+
+function scanned(bytes: Uint8Array, budget = Infinity, single: string | null = null) {
+  return mayThrow(
+    () => {
+      const scan = new ObjectScan(bytes, WANTED, single);
+      for (let turns = 0; !scan.run(budget); turns += 1) {
+        must(turns <= bytes.length, "the scan does not get on", bytes);
+      }
+      return scan;
+    },
+    (error) => error instanceof JsonScanError,
+  );
+}
+
+function known(scan: ObjectScan | null) {
+  return (
+    scan && { open: scan.open, isEmpty: scan.isEmpty, members: KEYS.map((key) => scan.get(key)) }
+  );
+}
 
 function bodyBytes(random: Random): Buffer {
   const members = random.several(5, () => {
@@ -69,39 +84,37 @@ function parseObject(text: string): Record<string, unknown> | undefined {
   }
 }
 
-function checkMembers(
-  bytes: Buffer,
-  members: readonly Member[],
-  value: Record<string, unknown>,
-): void {
+function checkMembers(bytes: Buffer, scan: ObjectScan, value: Record<string, unknown>): void {
   for (const key of KEYS) {
-    const member = lastMember(members, key);
+    const member = scan.get(key);
     must((member !== undefined) === Object.hasOwn(value, key), `${key} is seen by one only`, bytes);
     if (!member) continue;
     const text = bytes.subarray(member.start, member.end).toString();
     mustEqual(JSON.parse(text), value[key], { what: `the value of ${key}`, input: bytes });
     must(skipValue(bytes, member.start) === member.end, `the end of ${key}`, bytes);
-    for (const end of member.elementEnds ?? []) {
+    for (const end of member.elementEnds) {
       const list: unknown = JSON.parse(`${bytes.subarray(member.start, end).toString()}]`);
       must(Array.isArray(list), "an element's end", bytes);
     }
   }
 }
 
-function checkEdits(
-  bytes: Buffer,
-  members: readonly Member[],
-  value: Record<string, unknown>,
-): void {
+function checkEdits(bytes: Buffer, value: Record<string, unknown>): void {
   const body = new Uint8Array(bytes);
+  const scan = scanned(body, Infinity, "backend");
+  must(scan !== null, "a scan that blanks out", bytes);
+  const backend = scan.get("backend");
+  if (backend) scan.blank(backend);
   const { backend: _, ...rest } = value;
-  const without: unknown = JSON.parse(Buffer.from(removeMember(body, "backend")).toString());
+  const without: unknown = JSON.parse(Buffer.from(body).toString());
   mustEqual(without, rest, { what: "what is left without backend", input: bytes });
-  const edit = askForUsage(body, members);
-  const asked: unknown = JSON.parse(Buffer.from(splice(body, edit ? [edit] : [])).toString());
+  const edit = askForUsage(body, scan);
+  const asked: unknown = JSON.parse(
+    Buffer.from(carryOut(splice(body, edit ? [edit] : []))).toString(),
+  );
   const options = value["stream_options"];
   const kept =
     typeof options === "object" && options !== null && !Array.isArray(options) ? options : {};
-  const wanted = { ...value, stream_options: { ...kept, include_usage: true } };
+  const wanted = { ...rest, stream_options: { ...kept, include_usage: true } };
   mustEqual(asked, wanted, { what: "a body that asks for usage", input: bytes });
 }

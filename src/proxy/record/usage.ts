@@ -1,7 +1,7 @@
 /** Reads from answers what they cost and how they ended, for every dialect. */
 
 import { type EngineError, readEngineError } from "./engine-error.ts";
-import { skipValue } from "../request/json-scan.ts";
+import { skipValue } from "../json/walk.ts";
 import { isRecord, parseJson } from "../../util/json.ts";
 
 /** Tokens; null where the engine does not say. An explicit 0 is 0. */

@@ -3,8 +3,10 @@
 // The client's own word wins: a preset fills what the client left out, or left at null as SDKs do.
 
 import { type ErrorCode, LlmnodeError } from "../../protocol/errors.ts";
+import type { Plan } from "../../util/flow/slices.ts";
+import { Names } from "../json/names.ts";
+import { ObjectScan, type Span } from "../json/scan.ts";
 import { type Edit, insertFirst } from "./edits.ts";
-import { lastMember, type Member, scanObject, type Span } from "./json-scan.ts";
 
 /** A member that requests get where the client says nothing of it. */
 export interface PresetKey {
@@ -63,12 +65,13 @@ const ABOUT_MODELS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
  * What makes a body one for the target. `model` is where it names its model; none of the edits
  * overlaps another one, nor those of members that a preset may not have.
  */
-export function targetEdits(bytes: Uint8Array, model: Span, target: ModelTarget): Edit[] {
+export function* targetEdits(bytes: Uint8Array, model: Span, target: ModelTarget): Plan<Edit[]> {
   const edits: Edit[] = [
     { start: model.start, end: model.end, text: JSON.stringify(target.model) },
   ];
   if (target.preset.length === 0) return edits;
-  return [...edits, ...fill(bytes, { start: 0, end: bytes.length }, treeOf(target.preset))];
+  const filled = yield* fill(bytes, { start: 0, end: bytes.length }, treeOf(target.preset));
+  return [...edits, ...filled];
 }
 
 /** JSON, or members by name. */
@@ -91,22 +94,23 @@ function treeOf(preset: readonly PresetKey[]): Tree {
 }
 
 /** Puts what is missing into the object at `span`, and into the objects in it. */
-function fill(bytes: Uint8Array, span: Span, tree: Tree): Edit[] {
+function* fill(bytes: Uint8Array, span: Span, tree: Tree): Plan<Edit[]> {
   const object = bytes.subarray(span.start, span.end);
-  const members: Member[] = scanObject(object, new Set(tree.keys()));
+  const scan = new ObjectScan(object, new Names(tree.keys()));
+  yield scan;
   const missing: string[] = [];
   const edits: Edit[] = [];
   for (const [key, node] of tree) {
-    const member = lastMember(members, key);
+    const member = scan.get(key);
     if (!member) {
       missing.push(`${JSON.stringify(key)}:${write(node)}`);
     } else if (object[member.start] === NULL) {
       edits.push({ start: member.start, end: member.end, text: write(node) });
     } else if (node instanceof Map && object[member.start] === OPEN_OBJECT) {
-      edits.push(...fill(object, member, node));
+      edits.push(...(yield* fill(object, member, node)));
     }
   }
-  if (missing.length > 0) edits.push(insertFirst(object, missing.join(",")));
+  if (missing.length > 0) edits.push(insertFirst(scan, missing.join(",")));
   return edits.map(({ start, end, text }) => ({
     start: start + span.start,
     end: end + span.start,

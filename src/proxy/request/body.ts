@@ -1,7 +1,9 @@
 /** Takes a request's body in, within limits. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
+import { inSlices } from "../../util/flow/slices.ts";
 import { formatBytes } from "../../util/units.ts";
+import { Copy } from "../../util/flow/bulk.ts";
 
 /** Memory for all bodies held at once; what does not fit is answered 503, never queued. */
 export interface BodyBudget {
@@ -79,9 +81,14 @@ export async function readBody(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const declared = declaredLength(request.headers);
   if (declared !== null) meter.add(declared);
-  const read = declared === null ? readCounted(request, meter) : request.arrayBuffer();
-  return new Uint8Array(await inTime(read, limits.timeoutMs, meter));
+  if (declared !== null && declared <= MAX_AT_ONCE_BYTES) {
+    return new Uint8Array(await inTime(request.arrayBuffer(), limits.timeoutMs, meter));
+  }
+  return inTime(readChunks(request, meter, declared ?? 0), limits.timeoutMs, meter);
 }
+
+/** Bun puts a body together in one go at its end, which for 64 MB takes 70 ms. */
+const MAX_AT_ONCE_BYTES = 2 * 1024 * 1024;
 
 /**
  * Throws `bad_request` when the body breaks off or is not there in time; the wait goes on the meter
@@ -120,16 +127,56 @@ function brokenOff(error: unknown): LlmnodeError {
   return new LlmnodeError("bad_request", message, { cause: error });
 }
 
-async function readCounted(request: Request, meter: Meter): Promise<ArrayBuffer> {
-  const chunks: Uint8Array[] = [];
+/** `counted` bytes are on the meter already. */
+async function readChunks(
+  request: Request,
+  meter: Meter,
+  counted: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const held = new HeldBytes(counted);
   if (request.body) {
     for await (const chunk of request.body) {
-      meter.add(chunk.byteLength);
-      chunks.push(chunk);
+      // Also where it adds nothing: it throws once the body was given up.
+      meter.add(Math.max(0, held.length + chunk.length - Math.max(held.length, counted)));
+      await held.add(chunk);
     }
   }
-  // A copy of its own: pooled memory would keep more alive than was counted.
-  return new Uint8Array(Buffer.concat(chunks)).buffer;
+  return held.take();
+}
+
+const LEAST_CAPACITY = 64 * 1024;
+
+/** Bytes that come in chunks, held as one. */
+export class HeldBytes {
+  length = 0;
+  #room: Uint8Array<ArrayBuffer>;
+
+  constructor(capacity: number) {
+    this.#room = Buffer.allocUnsafeSlow(capacity);
+  }
+
+  /** A view of what is there by now, until more is added. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#room.subarray(0, this.length);
+  }
+
+  async add(chunk: Uint8Array): Promise<void> {
+    const length = this.length + chunk.length;
+    if (length > this.#room.length) {
+      const capacity = Math.max(length, 2 * this.#room.length, LEAST_CAPACITY);
+      const larger = new Copy([this.bytes], capacity);
+      await inSlices(larger);
+      this.#room = larger.bytes;
+    }
+    this.#room.set(chunk, this.length);
+    this.length = length;
+  }
+
+  /** All bytes; of small ones a copy, so that no more is kept alive than was counted. */
+  take(): Uint8Array<ArrayBuffer> {
+    const isSmall = this.length <= LEAST_CAPACITY && this.length < this.#room.length;
+    return isSmall ? new Uint8Array(this.bytes) : this.bytes;
+  }
 }
 
 function tooLarge(maxBytes: number): LlmnodeError {

@@ -1,26 +1,23 @@
 /** A request's body as routing and engines need it: its fields, and its bytes for an attempt. */
 
-import { isUtf8 } from "node:buffer";
 import { LlmnodeError } from "../../protocol/errors.ts";
+import { carryOut, carryOutInSlices, type Plan } from "../../util/flow/slices.ts";
+import { type Member, type ScannedObject, stringAt } from "../json/scan.ts";
+import { QUOTE } from "../json/tokens.ts";
 import { type ModelTarget, targetEdits } from "./aliases.ts";
 import {
   type BodyLimits,
   createMeter,
   declaredLength,
+  HeldBytes,
   inTime,
   type Meter,
   readBody,
 } from "./body.ts";
-import { askForUsage, insertFirst, removeMember, splice, textOf } from "./edits.ts";
-import { JsonScanError, lastMember, type Member, scanObject } from "./json-scan.ts";
-import { boundaryOf, createFormScanner, type FormScanner } from "./multipart.ts";
-import {
-  MESSAGE_LISTS,
-  NO_PROMPT,
-  PROMPT_MEMBERS,
-  promptSource,
-  type PromptSource,
-} from "./prompt.ts";
+import { askForUsage, type Edit, insertFirst, partsOf, splice, textOf } from "./edits.ts";
+import { AT_ONCE_BYTES, badRequest, type JsonBody, readJson, readLargeJson } from "./json-body.ts";
+import { boundaryOf, createFormScanner, type FormScan, type FormScanner } from "./multipart.ts";
+import { NO_PROMPT, promptSource, type PromptSource } from "./prompt.ts";
 import type { Route } from "./routes.ts";
 import type { BodyContent } from "../../util/http/exchange.ts";
 
@@ -46,35 +43,25 @@ export interface Payload {
   /** The response that this one goes on from; null: none. */
   previousResponse: string | null;
   prompt: PromptSource;
-  /** With `target`, what a replica that an alias led to is to get. */
-  content(options: {
-    askUsage: boolean;
-    name?: string | null;
-    target?: ModelTarget | null;
-  }): BodyContent;
+  content(options: ContentOptions): BodyContent;
+  /** The same for large bodies, whose edits take long: a promise then, else what it is. */
+  contentInSlices(options: ContentOptions): BodyContent | Promise<BodyContent>;
   /** Lets the memory go; nothing can be sent any more. */
   free(): void;
 }
 
-const WANTED: ReadonlySet<string> = new Set([
-  "model",
-  "name",
-  "stream",
-  "stream_options",
-  "backend",
-  "rid",
-  "previous_response_id",
-  ...PROMPT_MEMBERS,
-]);
+export interface ContentOptions {
+  askUsage: boolean;
+  name?: string | null;
+  /** What a replica that an alias led to is to get. */
+  target?: ModelTarget | null;
+}
+
 /** No model has a longer name; it would only fill logs. */
 const MAX_MODEL_CHARS = 512;
+const MAX_MODEL_BYTES = MAX_MODEL_CHARS * 6 + 2;
 /** A form of known length up to this is held, so that it can be sent again. */
 const HELD_FORM_BYTES = 1024 * 1024;
-
-/** Kinds that a `backend` may name. */
-const KINDS = new Set(
-  "vllm sglang tgi tei ollama llama-server trtllm lmdeploy dynamo generic".split(" "),
-);
 
 /** Throws what `readBody` throws, and `bad_request` naming the field that is wrong. */
 export async function readPayload(
@@ -87,7 +74,9 @@ export async function readPayload(
   try {
     if (route.body === "multipart") return await readForm(request, limits, meter);
     const bytes = await readBody(request, limits, meter);
-    return jsonPayload(bytes, route, meter);
+    // Nearly all are small: for those no promise is made.
+    const body = bytes.length <= AT_ONCE_BYTES ? readJson(bytes) : await readLargeJson(bytes);
+    return jsonPayload(body, route, meter);
   } catch (error) {
     meter.free();
     throw error;
@@ -109,27 +98,33 @@ export function emptyPayload(): Payload {
     previousResponse: null,
     prompt: NO_PROMPT,
     content: () => null,
+    contentInSlices: () => null,
     free() {},
   };
 }
 
-function jsonPayload(sent: Uint8Array<ArrayBuffer>, route: Route, meter: Meter): Payload {
-  if (!isUtf8(sent)) throw badRequest("The request body is not valid UTF-8.");
-  let members = scan(sent);
-  let bytes = sent;
-  const kind = kindOf(bytes, members);
-  if (kind !== null) {
-    bytes = removeMember(bytes, "backend");
-    members = scan(bytes);
-  }
-  const model = modelOf(bytes, members, route);
-  const modelMember = lastMember(members, modelKey(members, route));
-  const flag = lastMember(members, "stream");
+function jsonPayload(body: JsonBody, route: Route, meter: Meter): Payload {
+  const { object, kind } = body;
+  let { bytes } = body;
+  const modelMember = modelMemberOf(object, route);
+  const model = modelOf(bytes, modelMember, route);
+  const flag = object.get("stream");
   // Ollama streams unless it is told not to.
   const stream = flag ? bytes[flag.start] === 0x74 : route.dialect === "ollama";
-  const edit = route.asksUsage && stream ? askForUsage(bytes, members) : null;
+  const edit = route.asksUsage && stream ? askForUsage(bytes, object) : null;
   let asking: Uint8Array<ArrayBuffer> | null = null;
-  const prompt = promptSource({ bytes, members, model, route });
+  const prompt = promptSource({ bytes, object, model, route, bodyHash: body.hash });
+  function* edited(how: ContentOptions): Plan<Uint8Array<ArrayBuffer>> {
+    const { askUsage, name = null, target = null } = how;
+    const isUsual = name === null && target === null;
+    if (isUsual && askUsage && asking !== null) return asking;
+    const edits: Edit[] = askUsage && edit !== null ? [edit] : [];
+    if (name !== null) edits.unshift(insertFirst(object, `"rid":${JSON.stringify(name)}`));
+    if (target && modelMember) edits.push(...(yield* targetEdits(bytes, modelMember, target)));
+    const result = yield* splice(bytes, edits);
+    if (isUsual && askUsage) asking = result;
+    return result;
+  }
   return {
     model,
     prompt,
@@ -137,23 +132,15 @@ function jsonPayload(sent: Uint8Array<ArrayBuffer>, route: Route, meter: Meter):
     kind,
     // Also where the client named another type, as `curl -d` does: engines refuse that.
     contentType: "application/json",
-    length: sent.length,
+    length: bytes.length,
     waitedMs: meter.waitedMs,
     repeatable: true,
     canAskUsage: edit !== null,
-    canName: !lastMember(members, "rid"),
-    previousResponse: textOf(bytes, members, "previous_response_id"),
-    content({ askUsage, name = null, target = null }) {
-      const usage = askUsage && edit !== null ? [edit] : [];
-      if (name !== null || target !== null) {
-        const named = name === null ? [] : [insertFirst(bytes, `"rid":${JSON.stringify(name)}`)];
-        const meant = target && modelMember ? targetEdits(bytes, modelMember, target) : [];
-        return splice(bytes, [...named, ...usage, ...meant]);
-      }
-      if (usage.length === 0) return bytes;
-      asking ??= splice(bytes, usage);
-      return asking;
-    },
+    canName: !object.get("rid"),
+    previousResponse: textOf(bytes, object.get("previous_response_id")),
+    content: (how) => carryOut(edited(how)),
+    contentInSlices: (how) =>
+      bytes.length <= AT_ONCE_BYTES ? carryOut(edited(how)) : carryOutInSlices(edited(how)),
     free() {
       meter.free();
       prompt.free();
@@ -164,41 +151,33 @@ function jsonPayload(sent: Uint8Array<ArrayBuffer>, route: Route, meter: Meter):
   };
 }
 
-function scan(bytes: Uint8Array): Member[] {
-  try {
-    return scanObject(bytes, WANTED, MESSAGE_LISTS);
-  } catch (error) {
-    if (!(error instanceof JsonScanError)) throw error;
-    throw badRequest(`The request body is not a valid JSON object: ${error.message}.`);
-  }
+/** The member that names the model. */
+function modelMemberOf(object: ScannedObject, route: Route): Member | undefined {
+  const model = object.get("model");
+  return route.path === "/api/show" ? (model ?? object.get("name")) : model;
 }
 
-function modelKey(members: readonly Member[], route: Route): "model" | "name" {
-  return route.path === "/api/show" && !lastMember(members, "model") ? "name" : "model";
-}
-
-function modelOf(bytes: Uint8Array, members: readonly Member[], route: Route): string | null {
-  const key = modelKey(members, route);
-  if (!lastMember(members, key)) {
+function modelOf(bytes: Uint8Array, member: Member | undefined, route: Route): string | null {
+  if (!member) {
     if (route.dialect === "tgi" || route.dialect === "engine") return null;
+    const key = route.path === "/api/show" ? "name" : "model";
     throw badRequest(`The request has no '${key}'.`, key);
   }
-  const model = textOf(bytes, members, key);
-  if (model === null) throw badRequest(`'${key}' must be a string.`, key);
-  return checkModel(model, key);
+  const { name } = member;
+  if (bytes[member.start] !== QUOTE) throw badRequest(`'${name}' must be a string.`, name);
+  // Whatever its characters, it is too long: it need not be read.
+  if (member.end - member.start > MAX_MODEL_BYTES) throw longModel(name);
+  return checkModel(stringAt(bytes, member) ?? "", name);
 }
 
 function checkModel(model: string, key: string): string {
   if (model === "") throw badRequest(`'${key}' must not be empty.`, key);
   if (model.length <= MAX_MODEL_CHARS) return model;
-  throw badRequest(`'${key}' is longer than ${MAX_MODEL_CHARS} characters.`, key);
+  throw longModel(key);
 }
 
-/** ServerlessLLM's `backend`; other values than strings are the engine's business. */
-function kindOf(bytes: Uint8Array, members: readonly Member[]): string | null {
-  const kind = textOf(bytes, members, "backend");
-  if (kind === null || KINDS.has(kind)) return kind;
-  throw badRequest(`'backend' must be one of ${[...KINDS].join(", ")}.`, "backend");
+function longModel(key: string): LlmnodeError {
+  return badRequest(`'${key}' is longer than ${MAX_MODEL_CHARS} characters.`, key);
 }
 
 async function readForm(request: Request, limits: BodyLimits, meter: Meter): Promise<Payload> {
@@ -211,73 +190,68 @@ async function readForm(request: Request, limits: BodyLimits, meter: Meter): Pro
   const scanner = createFormScanner(boundary);
   if (length !== null && length <= HELD_FORM_BYTES) {
     const bytes = await readBody(request, limits, meter);
-    const found = scanner.scan(Buffer.from(bytes.buffer));
-    const model = modelIn(found);
-    const content = contentOf(bytes, scanner);
-    return { ...form, waitedMs: meter.waitedMs, model, content };
+    const model = modelIn(scanner.scan(asBuffer(bytes)));
+    return { ...form, waitedMs: meter.waitedMs, model, ...contentsOf(bytes, scanner) };
   }
   const reader = request.body?.getReader();
   if (!reader) throw badRequest("The request has no body.");
   const deadline = performance.now() + limits.timeoutMs;
-  let held = Buffer.alloc(0);
-  let used = 0;
+  const held = new HeldBytes(0);
   for (;;) {
-    const { done, value } = await inTime(
-      reader.read(),
-      Math.max(0, deadline - performance.now()),
-      meter,
-    );
+    const left = Math.max(0, deadline - performance.now());
+    const { done, value } = await inTime(reader.read(), left, meter);
     if (value) {
       meter.add(value.byteLength);
-      if (used + value.byteLength > held.length) {
-        const larger = Buffer.alloc(Math.max(2 * held.length, used + value.byteLength, 64 * 1024));
-        held.copy(larger, 0, 0, used);
-        held = larger;
-      }
-      held.set(value, used);
-      used += value.byteLength;
+      await held.add(value);
     }
-    const found = scanner.scan(held.subarray(0, used));
+    const found = scanner.scan(asBuffer(held.bytes));
     if (!done && found.state === "more") continue;
     const model = modelIn(found);
-    const begun = contentOf(new Uint8Array(held.subarray(0, used)), scanner);
-    if (done) return { ...form, waitedMs: meter.waitedMs, model, length: used, content: begun };
-    return {
-      ...form,
-      waitedMs: meter.waitedMs,
-      model,
-      repeatable: false,
-      content: (how) => rest(begun(how), reader, limits.timeoutMs),
-    };
+    const bytes = held.take();
+    const read = { ...form, waitedMs: meter.waitedMs, model };
+    if (done) return { ...read, length: bytes.length, ...contentsOf(bytes, scanner) };
+    const content = (how: ContentOptions) =>
+      rest(partsOf(bytes, formEdits(scanner, how)), reader, limits.timeoutMs);
+    return { ...read, repeatable: false, content, contentInSlices: content };
   }
 }
 
-/** A form with another model where an alias stood; a preset's keys are no parts of a form. */
-function contentOf(
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+function contentsOf(
   bytes: Uint8Array<ArrayBuffer>,
-  { modelSpan }: FormScanner,
-): (how: { target?: ModelTarget | null }) => Uint8Array<ArrayBuffer> {
-  return ({ target = null }) =>
-    target === null || modelSpan === null
-      ? bytes
-      : splice(bytes, [{ ...modelSpan, text: target.model }]);
+  scanner: FormScanner,
+): Pick<Payload, "content" | "contentInSlices"> {
+  const edited = (how: ContentOptions) => splice(bytes, formEdits(scanner, how));
+  return {
+    content: (how) => carryOut(edited(how)),
+    contentInSlices: (how) => carryOutInSlices(edited(how)),
+  };
+}
+
+/** Another model where an alias stood; a preset's keys are no parts of a form. */
+function formEdits({ modelSpan }: FormScanner, { target = null }: ContentOptions): Edit[] {
+  return target === null || modelSpan === null ? [] : [{ ...modelSpan, text: target.model }];
 }
 
 /** What was read already, then the rest as it comes; an error when it stops coming. */
 function rest(
-  begun: Uint8Array,
+  begun: readonly Uint8Array[],
   reader: {
     read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>;
     cancel(): Promise<void>;
   },
   timeoutMs: number,
 ): ReadableStream<Uint8Array> {
-  let isFirst = true;
+  let sent = 0;
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
-      if (isFirst) {
-        isFirst = false;
-        controller.enqueue(begun);
+      const part = begun[sent];
+      if (part !== undefined) {
+        sent += 1;
+        controller.enqueue(part);
         return;
       }
       const { done, value } = await inTime(reader.read(), timeoutMs, null);
@@ -288,11 +262,7 @@ function rest(
   });
 }
 
-function modelIn(found: ReturnType<ReturnType<typeof createFormScanner>["scan"]>): string {
+function modelIn(found: FormScan): string {
   if (found.state === "found") return checkModel(found.model, "model");
   throw badRequest("The form has no 'model'.", "model");
-}
-
-function badRequest(message: string, param?: string): LlmnodeError {
-  return new LlmnodeError("bad_request", message, param === undefined ? {} : { param });
 }

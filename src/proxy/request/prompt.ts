@@ -1,13 +1,14 @@
 /** What a request's bytes tell of its prompt: how long it is, and where it is like others. */
 
-import { createChain } from "./chain.ts";
+import { Names } from "../json/names.ts";
+import { type Member, type ScannedObject, scanObject, type Span } from "../json/scan.ts";
+import { createChain, MAX_HASHED_BYTES } from "./chain.ts";
 import { textOf } from "./edits.ts";
-import { lastMember, type Member, scanObject, type Span } from "./json-scan.ts";
 import type { PromptFacts } from "../../protocol/replica-request.ts";
 import type { Route } from "./routes.ts";
 
 /** The members whose elements are messages: one more may be all that a later request adds. */
-export const MESSAGE_LISTS: ReadonlySet<string> = new Set(["messages", "input"]);
+export const MESSAGE_LISTS: readonly string[] = ["messages", "input"];
 
 /** In the order in which chat templates render them: what a prompt begins with comes first. */
 const SECTIONS = [
@@ -40,11 +41,13 @@ export const PROMPT_MEMBERS: readonly string[] = [
 ];
 
 /** Where else a limit of the answer may be: Ollama's, TGI's, SGLang's. */
-const NESTED_LIMITS: readonly (readonly [member: string, key: string])[] = [
-  ["options", "num_predict"],
-  ["parameters", "max_new_tokens"],
-  ["sampling_params", "max_new_tokens"],
+const NESTED_LIMITS: readonly { member: string; name: string; names: Names }[] = [
+  { member: "options", name: "num_predict", names: new Names(["num_predict"]) },
+  { member: "parameters", name: "max_new_tokens", names: new Names(["max_new_tokens"]) },
+  { member: "sampling_params", name: "max_new_tokens", names: new Names(["max_new_tokens"]) },
 ];
+/** In what is longer no limit is looked for. */
+const MAX_NESTED_BYTES = 64 * 1024;
 const LIMITS = ["max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict"] as const;
 
 /** What the body says beside what is to be done. */
@@ -69,8 +72,9 @@ export const NO_PROMPT: PromptSource = {
 /** What a body that was scanned with PROMPT_MEMBERS and MESSAGE_LISTS asks. */
 export interface PromptInput {
   bytes: Uint8Array;
-  members: readonly Member[];
+  object: ScannedObject;
   model: string | null;
+  bodyHash: string;
   route: Pick<Route, "operation">;
 }
 
@@ -78,13 +82,12 @@ export interface PromptInput {
 const GENERATING: ReadonlySet<string> = new Set(["chat", "text_completion"]);
 
 export function promptSource(input: PromptInput): PromptSource {
-  const { bytes, members, route } = input;
+  const { bytes, object, bodyHash, route } = input;
   let held: PromptInput | null = input;
   let known: { facts: PromptFacts | null; hashed: boolean } | null = null;
   return {
-    session: sessionOf(bytes, members),
-    // By 16: a power of 2 needs no division of the whole number for each digit.
-    bodyHash: `${bytes.length}-${Bun.hash.wyhash(bytes).toString(16)}`,
+    session: sessionOf(bytes, object),
+    bodyHash,
     read(hash) {
       if (!GENERATING.has(route.operation)) return null;
       if (held !== null && (known === null || (hash && !known.hashed))) {
@@ -98,65 +101,27 @@ export function promptSource(input: PromptInput): PromptSource {
   };
 }
 
-function readPrompt({ bytes, members, model }: PromptInput, hash: boolean): PromptFacts | null {
-  const sections = sectionsOf(bytes, members);
+function readPrompt({ bytes, object, model }: PromptInput, hash: boolean): PromptFacts | null {
+  const sections = sectionsOf(bytes, object);
   if (sections.length === 0) return null;
+  // What is no text costs engines far fewer tokens.
   let length = 0;
-  for (const section of sections) length += textBytes(bytes, section);
-  const maxTokens = maxTokensOf(bytes, members);
+  for (const { start, end, dataBytes } of sections) length += end - start - dataBytes;
+  const maxTokens = maxTokensOf(bytes, object);
   if (!hash) return { bytes: length, hashes: NONE, ends: NONE, maxTokens };
-  const chain = createChain(seedOf(bytes, members, model));
-  for (const section of sections) chain.read(bytes, section, section.elementEnds ?? []);
+  const chain = createChain(seedOf(bytes, object, model));
+  for (const section of sections) chain.read(bytes, section, section.elementEnds);
   const { hashes, ends } = chain.boundaries();
   return { bytes: length, hashes, ends, maxTokens };
 }
 
 const NONE = new Uint32Array();
 
-/** How pictures and sounds begin inside a body: a URL `"data:...`, or a member `"data": "...`. */
-const DATA = Buffer.from('"data');
-/** Texts below this are counted as they are. */
-const MIN_DATA_BYTES = 4096;
-/** What a picture counts as: some thousand tokens, whatever its size. */
-const DATA_COUNTS_BYTES = 4096;
-
-/** The length of a section without what is no text, which costs engines far fewer tokens. */
-function textBytes(bytes: Uint8Array, { start, end }: Span): number {
-  let length = end - start;
-  if (length < MIN_DATA_BYTES) return length;
-  const section = Buffer.from(bytes.buffer, bytes.byteOffset + start, length);
-  for (let at = section.indexOf(DATA); at !== -1; at = section.indexOf(DATA, at)) {
-    const isEscaped = section[at - 1] === BACKSLASH;
-    at += DATA.length;
-    const begin = isEscaped ? -1 : dataBegin(section, at);
-    const close = begin === -1 ? -1 : section.indexOf(QUOTE, begin);
-    if (close === -1) continue;
-    length -= Math.max(0, close - begin - DATA_COUNTS_BYTES);
-    at = close;
-  }
-  return length;
-}
-
-/** Where the text begins that `"data` announces, or -1: it announces none. */
-function dataBegin(section: Buffer, from: number): number {
-  if (section[from] === COLON) return from;
-  if (section[from] !== QUOTE) return -1;
-  const colon = skipBlanks(section, from + 1);
-  const value = skipBlanks(section, colon + 1);
-  return section[colon] === COLON && section[value] === QUOTE ? value + 1 : -1;
-}
-
-function skipBlanks(section: Buffer, from: number): number {
-  let at = from;
-  while (section[at] === 0x20 || section[at] === 0x0a) at += 1;
-  return at;
-}
-
 /** Texts and lists only: an object under one of these names is about something else. */
-function sectionsOf(bytes: Uint8Array, members: readonly Member[]): Member[] {
+function sectionsOf(bytes: Uint8Array, object: ScannedObject): Member[] {
   const found: Member[] = [];
   for (const key of SECTIONS) {
-    const member = lastMember(members, key);
+    const member = object.get(key);
     const first = member && bytes[member.start];
     if (member && (first === QUOTE || first === OPEN_ARRAY)) found.push(member);
   }
@@ -164,25 +129,28 @@ function sectionsOf(bytes: Uint8Array, members: readonly Member[]): Member[] {
 }
 
 /** The model with what else a cache is kept apart by. */
-function seedOf(bytes: Uint8Array, members: readonly Member[], model: string | null): bigint {
+function seedOf(bytes: Uint8Array, object: ScannedObject, model: string | null): bigint {
   let seed = Bun.hash.wyhash(model ?? "");
   for (const key of SEEDS) {
-    const member = lastMember(members, key);
-    if (member) seed = Bun.hash.wyhash(bytes.subarray(member.start, member.end), seed);
+    const member = object.get(key);
+    if (!member) continue;
+    const end = Math.min(member.end, member.start + MAX_HASHED_BYTES);
+    seed = Bun.hash.wyhash(bytes.subarray(member.start, end), seed);
   }
   return seed;
 }
 
-function maxTokensOf(bytes: Uint8Array, members: readonly Member[]): number | null {
+function maxTokensOf(bytes: Uint8Array, object: ScannedObject): number | null {
   for (const key of LIMITS) {
-    const found = countAt(bytes, lastMember(members, key));
+    const found = countAt(bytes, object.get(key));
     if (found !== null) return found;
   }
-  for (const [key, inner] of NESTED_LIMITS) {
-    const member = lastMember(members, key);
-    if (!member || bytes[member.start] !== OPEN_OBJECT) continue;
-    const object = bytes.subarray(member.start, member.end);
-    const found = countAt(object, lastMember(scanObject(object, new Set([inner])), inner));
+  for (const { member, name, names } of NESTED_LIMITS) {
+    const span = object.get(member);
+    if (!span || bytes[span.start] !== OPEN_OBJECT) continue;
+    if (span.end - span.start > MAX_NESTED_BYTES) continue;
+    const inner = bytes.subarray(span.start, span.end);
+    const found = countAt(inner, scanObject(inner, names).get(name));
     if (found !== null) return found;
   }
   return null;
@@ -196,8 +164,6 @@ function countAt(bytes: Uint8Array, span: Span | undefined): number | null {
 }
 
 const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
-const COLON = 0x3a;
 const OPEN_ARRAY = 0x5b;
 const OPEN_OBJECT = 0x7b;
 const MAX_NUMBER_BYTES = 20;
@@ -206,7 +172,7 @@ const decoder = new TextDecoder();
 /** Longer names of conversations are cut: they would only fill memory. */
 export const MAX_SESSION_CHARS = 256;
 
-function sessionOf(bytes: Uint8Array, members: readonly Member[]): string | null {
-  const named = textOf(bytes, members, "session_id") ?? textOf(bytes, members, "user");
+function sessionOf(bytes: Uint8Array, object: ScannedObject): string | null {
+  const named = textOf(bytes, object.get("session_id")) ?? textOf(bytes, object.get("user"));
   return named === null || named === "" ? null : named.slice(0, MAX_SESSION_CHARS);
 }

@@ -2,8 +2,10 @@ import { afterEach, expect, test } from "bun:test";
 import fc from "fast-check";
 import { type ModelTarget, targetAt, targetEdits } from "../../../src/proxy/request/aliases.ts";
 import { splice } from "../../../src/proxy/request/edits.ts";
-import { lastMember, scanObject } from "../../../src/proxy/request/json-scan.ts";
+import { Names } from "../../../src/proxy/json/names.ts";
+import { scanObject } from "../../../src/proxy/json/scan.ts";
 import { directUpstream } from "../../helpers/upstream.ts";
+import { carryOut } from "../../../src/util/flow/slices.ts";
 import { chatAnswer, startEngine, type TestEngine } from "../../helpers/engine.ts";
 import { type Front, startFront } from "../front.ts";
 
@@ -16,10 +18,10 @@ function presetOf(keys: Record<string, string>): ModelTarget["preset"] {
 
 function edited(body: string, keys: Record<string, string>, model = "M"): string {
   const bytes = encode(body);
-  const member = lastMember(scanObject(bytes, new Set(["model"])), "model");
+  const member = scanObject(bytes, new Names(["model"])).get("model");
   if (!member) throw new Error("the body has no model");
-  const edits = targetEdits(bytes, member, { model, preset: presetOf(keys) });
-  return new TextDecoder().decode(splice(bytes, edits));
+  const edits = carryOut(targetEdits(bytes, member, { model, preset: presetOf(keys) }));
+  return new TextDecoder().decode(carryOut(splice(bytes, edits)));
 }
 
 test.each([

@@ -59,6 +59,19 @@ test("an empty model is empty, an unfinished form is not judged", () => {
   expect(scan("")).toEqual({ state: "more" });
 });
 
+test("a form of very many parts, a header without an end and a long preamble name no model", () => {
+  const many = part('name="x"', "y");
+  expect(scan(many.repeat(999) + MODEL + END)).toEqual(found);
+  expect(scan(many.repeat(1000) + MODEL + END)).toEqual({ state: "absent" });
+  expect(scan(`--b\r\n${"x".repeat(17_000)}`)).toEqual({ state: "absent" });
+  const scanner = createFormScanner("b");
+  const text = Buffer.from(`${"\r\n--a".repeat(10_000)}\r\n${MODEL}${END}`);
+  for (let end = 0; end < 50_000; end += 999) {
+    expect(scanner.scan(text.subarray(0, end))).toEqual({ state: "more" });
+  }
+  expect(scanner.scan(text)).toEqual(found);
+});
+
 test("in whatever pieces a form comes, with whatever bytes in its file, the model is found", () => {
   const property = fc.property(
     fc.uint8Array({ maxLength: 200 }),

@@ -115,6 +115,94 @@ test("bodies that together are too many are refused, one after another they fit"
   expect((await read(CHAT, '{"model":"second"}', on)).model).toBe("second");
 });
 
+/** A body that is read in slices, and one that is not, which say the same. */
+function twins(more: string): [large: string, small: string] {
+  const small = `{"backend":"x","model":"old",${more}"model":"m","backend":"vllm","stream":true}`;
+  return [small.replace("{", `{"pad":"${"é\\n".repeat(50_000)}",`), small];
+}
+
+const ample = () => limits({ maxBytes: 10_000_000, budget: createBodyBudget(20_000_000) });
+
+test.each([
+  ["", null],
+  ['"messages":[{"role":"user","content":"hello"}],"user":"u",', "u"],
+  ['"stream_options":{},"max_tokens":5,', null],
+])("a large body with %s says what a small one does", async (more, session) => {
+  const on = ample();
+  const [large, small] = await Promise.all(twins(more).map((body) => read(CHAT, body, on)));
+  if (!large || !small) throw new Error("no payload");
+  for (const key of ["model", "kind", "stream", "canAskUsage", "canName"] as const) {
+    expect([key, large[key]]).toEqual([key, small[key]]);
+  }
+  expect([large.model, large.kind, large.prompt.session]).toEqual(["m", "vllm", session]);
+  expect(large.prompt.read(true)).toEqual(small.prompt.read(true));
+  const target = { model: "M", preset: [{ path: ["temperature"], json: "1" }] };
+  for (const how of [
+    { askUsage: false },
+    { askUsage: true },
+    { askUsage: true, name: "n", target },
+  ]) {
+    const inSlices = large.contentInSlices(how);
+    expect(inSlices).toBeInstanceOf(Promise);
+    expect(small.contentInSlices(how)).toBeInstanceOf(Uint8Array);
+    expect(await inSlices).toEqual(large.content(how));
+    const { pad: _, ...sent } = JSON.parse(Buffer.from(large.content(how) as Buffer).toString());
+    expect(sent).toEqual(JSON.parse(Buffer.from(small.content(how) as Buffer).toString()));
+    expect(sent.backend).toBeUndefined();
+  }
+});
+
+test("a large body lets others have their turns while it is read and edited", async () => {
+  let turns = 0;
+  let isDone = false;
+  const turn = () => {
+    turns += 1;
+    if (!isDone) setImmediate(turn);
+  };
+  const body = `{"model":"m","stream":true,"prompt":[${"1,".repeat(4_000_000)}1]}`;
+  const payload = read(CHAT, body, ample());
+  setImmediate(turn);
+  expect((await payload).prompt.read(false)?.bytes).toBe(8_000_003);
+  await (await payload).contentInSlices({ askUsage: true });
+  isDone = true;
+  // How many depends on the machine; in one go it would be a handful.
+  expect(turns).toBeGreaterThan(5);
+});
+
+test.each([
+  ["no text", Buffer.concat([Buffer.alloc(200_000, 32), Buffer.from([0x7b, 0xc3, 0x28, 0x7d])])],
+  ["half a character", Buffer.concat([Buffer.from('{"model":"'), Buffer.alloc(200_001, "é")])],
+  ["deep", `{"model":"m","x":${"[".repeat(200_000)}`],
+  ["a long model", `{"model":"${"x".repeat(200_000)}"}`],
+])("a large body that is %s is refused, and nothing stays held", async (_, body) => {
+  const on = ample();
+  await expect(read(CHAT, body, on)).rejects.toMatchObject({ code: "bad_request" });
+  expect(on.budget.heldBytes).toBe(0);
+});
+
+test.each([1, 1000, 65_536, 3_000_000])(
+  "a body in chunks of %i bytes, with its length and without it",
+  async (size) => {
+    const bytes = Buffer.from(`{"model":"m","prompt":"${"é".repeat(size > 1 ? 1_200_000 : 50)}"}`);
+    for (const headers of [{}, { "content-length": String(bytes.length) }]) {
+      let at = 0;
+      const body = new ReadableStream({
+        pull(controller) {
+          if (at >= bytes.length) return controller.close();
+          controller.enqueue(bytes.subarray(at, at + size));
+          at += size;
+        },
+      });
+      const on = ample();
+      const payload = await read(CHAT, body, on, headers);
+      expect(on.budget.heldBytes).toBe(bytes.length);
+      expect(bytes.equals(payload.content({ askUsage: false }) as Uint8Array)).toBe(true);
+      payload.free();
+      expect(on.budget.heldBytes).toBe(0);
+    }
+  },
+);
+
 const FORM = '--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--b';
 const TYPE = { "content-type": "multipart/form-data; boundary=b" };
 const AUDIO = "/v1/audio/transcriptions";
