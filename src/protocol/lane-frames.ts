@@ -1,13 +1,16 @@
 /** The frames of a lane: one WebSocket from worker to head, one inference request at a time. */
 
 import type { AnswerHead, Field } from "../util/http/exchange.ts";
-import { fieldsIn } from "../util/json.ts";
 
 // A frame is one binary message: a kind (1 byte), flags (1 byte; 1: the last of this body), the
 // request's number on this lane (4 bytes, little endian), and the rest by kind. The head numbers the
 // requests of a lane from 1 upwards; a frame with a number that is not the running request's is
-// dropped. A request and an answer have the length of their head (4 bytes), the head as JSON in
-// UTF-8, and the first bytes of their body: a small one is whole in one frame.
+// dropped. A request and an answer have the length of their head (4 bytes), the head as text, and
+// the first bytes of their body: a small one is whole in one frame. Texts are UTF-8:
+//
+//   request   ENGINE METHOD LENGTH|- fresh|- HOST|- PATH, a line's end, header lines
+//   answer    STATUS, a line's end, header lines
+//   error     CODE MESSAGE
 //
 // Flow: each side may have 256 KiB of body under way; every byte that the receiver has passed on is
 // given back by a credit frame. Only bodies need credit. The worker ends each request with one last
@@ -23,8 +26,8 @@ export const MAX_LANE_FRAME_BYTES = 128 * 1024;
 export const LANE_PIECE_BYTES = 64 * 1024;
 
 /**
- * Of a path and of header fields, what fits into a frame beside a piece of a body: as JSON they have
- * at most twice as many bytes.
+ * Of a path and of header fields, what fits into a frame beside a piece of a body: in UTF-8
+ * they have at most twice as many bytes.
  */
 export const MAX_LANE_HEAD_CHARS = 32_000;
 
@@ -79,7 +82,6 @@ export type LaneFrame =
 
 const PREFIX_BYTES = 6;
 const HEADED_BYTES = PREFIX_BYTES + 4;
-const decoder = new TextDecoder("utf-8", { fatal: true });
 const scratch = Buffer.alloc(MAX_LANE_FRAME_BYTES);
 
 /** Good until the next frame is written: for sockets, which copy what they send. */
@@ -91,7 +93,8 @@ export function writeFrame(frame: LaneFrame): Uint8Array<ArrayBuffer> {
   switch (frame.kind) {
     case "request":
     case "answer": {
-      const end = writeJson(frame.head, HEADED_BYTES);
+      const text = frame.kind === "request" ? requestText(frame.head) : answerText(frame.head);
+      const end = writeText(text, HEADED_BYTES);
       writeCount(end - HEADED_BYTES, PREFIX_BYTES);
       return writeBody(frame.bytes, end);
     }
@@ -101,7 +104,10 @@ export function writeFrame(frame: LaneFrame): Uint8Array<ArrayBuffer> {
       writeCount(frame.count, PREFIX_BYTES);
       return scratch.subarray(0, PREFIX_BYTES + 4);
     case "error":
-      return scratch.subarray(0, writeJson(frame.error, PREFIX_BYTES));
+      return scratch.subarray(
+        0,
+        writeText(`${frame.error.code} ${frame.error.message}`, PREFIX_BYTES),
+      );
     case "cancel":
     case "done":
       return scratch.subarray(0, PREFIX_BYTES);
@@ -120,8 +126,7 @@ function writeCount(count: number, at: number): void {
 }
 
 /** Where it ends. */
-function writeJson(value: object, at: number): number {
-  const text = JSON.stringify(value);
+function writeText(text: string, at: number): number {
   const end = at + scratch.write(text, at);
   // What does not fit is cut off without a word.
   if (end > scratch.length - 4) throw new RangeError("a head that is too long for a lane");
@@ -149,22 +154,12 @@ export function decodeFrame(message: Uint8Array): LaneFrame | null {
         ? { kind: "credit", number, count: readCount(message, PREFIX_BYTES) }
         : null;
     case KIND.request:
-    case KIND.answer: {
-      if (flags > LAST || message.length < HEADED_BYTES) return null;
-      const end = HEADED_BYTES + readCount(message, PREFIX_BYTES);
-      if (end > message.length) return null;
-      const value = parse(message.subarray(HEADED_BYTES, end));
-      const bytes = rest(message, end);
-      if (message[0] === KIND.request) {
-        const head = readRequestHead(value);
-        return head && { kind: "request", number, head, bytes, isLast };
-      }
-      const head = readAnswerHead(value);
-      return head && { kind: "answer", number, head, bytes, isLast };
-    }
+    case KIND.answer:
+      return flags > LAST ? null : readHeaded(message, number, isLast);
     case KIND.error: {
-      const error = flags === 0 ? readError(parse(rest(message, PREFIX_BYTES))) : null;
-      return error && { kind: "error", number, error };
+      const [, code, text] = (flags === 0 && ERROR.exec(read(message, PREFIX_BYTES))) || [];
+      if (code === undefined || text === undefined) return null;
+      return { kind: "error", number, error: { code, message: text } };
     }
     case KIND.cancel:
     case KIND.done:
@@ -175,71 +170,83 @@ export function decodeFrame(message: Uint8Array): LaneFrame | null {
   }
 }
 
-function rest(message: Uint8Array, from: number): Uint8Array {
-  return new Uint8Array(message.buffer, message.byteOffset + from, message.length - from);
+function readHeaded(message: Uint8Array, number: number, isLast: boolean): LaneFrame | null {
+  if (message.length < HEADED_BYTES) return null;
+  const end = HEADED_BYTES + readCount(message, PREFIX_BYTES);
+  if (end > message.length) return null;
+  const text = read(message, HEADED_BYTES, end);
+  const bytes = rest(message, end);
+  if (message[0] === KIND.request) {
+    const head = readRequestHead(text);
+    return head && { kind: "request", number, head, bytes, isLast };
+  }
+  const head = readAnswerHead(text);
+  return head && { kind: "answer", number, head, bytes, isLast };
 }
+
+function rest(message: Uint8Array, from: number): Uint8Array {
+  return from === message.length ? NOTHING : message.subarray(from);
+}
+
+const NOTHING = new Uint8Array();
 
 function readCount(bytes: Uint8Array, at: number): number {
   const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8);
   return (low | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0;
 }
 
-function parse(bytes: Uint8Array): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(decoder.decode(bytes));
-    return fieldsIn(value);
-  } catch {
-    // What is no JSON has none of the fields that are looked for: no frame.
-    return {};
-  }
+const utf8Slice: (this: Uint8Array, from: number, to: number) => string =
+  Buffer.prototype.utf8Slice;
+
+/** What is no UTF-8 becomes a character that no header has. */
+function read(message: Uint8Array, from: number, to = message.length): string {
+  return utf8Slice.call(message, from, to);
 }
 
-const METHOD = /^[A-Z]+$/;
-/** Without a space or a line's end, with which it could go on as another line of the request. */
-const PATH = /^\/[\x21-\x7e]*$/;
-const HOST = /^[\x21-\x7e]+$/;
-/** Whole lines, and none that the connection to the engine has of its own (RFC 9110, 5.5, 7.6.1). */
-const FIELDS =
+const ERROR = /^([!-~]+) ([^]*)$/;
+
+/** A path without a space or a line's end, with which it could go on as another line. */
+const REQUEST = /^([!-~]+) ([A-Z]+) (\d{1,15}|-) (fresh|-) ([!-~]+) (\/[!-~]*)\r\n/;
+const ANSWER = /^([2-5]\d\d)\r\n/;
+/** Whole lines, and none that a connection to an engine has of its own (RFC 9110, 5.5, 7.6.1). */
+const REQUEST_FIELDS =
   /^(?:(?!(?:host|content-length|transfer-encoding|connection|proxy-connection|keep-alive|te|trailer|upgrade|expect):)[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\xff]*\r\n)*$/i;
+const ANSWER_FIELDS = /^(?:[!#$%&'*+.^_`|~0-9a-z-]+: [\t\x20-\xff]*\r\n)*$/;
+const MOST_FIELDS = 256;
 
-function readRequestHead(value: Record<string, unknown>): RequestHead | null {
-  const { engine, method, path, fields, length } = value;
-  // None in a message is none said.
-  const host = value["host"] ?? null;
-  if (typeof engine !== "string" || typeof method !== "string" || !METHOD.test(method)) return null;
-  if (typeof path !== "string" || !PATH.test(path)) return null;
-  if (host !== null && (typeof host !== "string" || !HOST.test(host))) return null;
-  if (typeof fields !== "string" || !FIELDS.test(fields)) return null;
-  if (length !== null && !isCount(length)) return null;
-  return { engine, method, path, host, fields, length, fresh: value["fresh"] === true };
+function requestText({ engine, method, path, host, fields, length, fresh }: RequestHead): string {
+  return `${engine} ${method} ${length ?? "-"} ${fresh ? "fresh" : "-"} ${host ?? "-"} ${path}\r\n${fields}`;
 }
 
-function readAnswerHead(value: Record<string, unknown>): AnswerHead | null {
-  const { status } = value;
-  const fields = readFields(value["fields"]);
-  if (!isCount(status) || status < 200 || status > 599 || fields === null) return null;
-  return { status, fields };
+function answerText({ status, fields }: AnswerHead): string {
+  let text = `${status}\r\n`;
+  for (const [name, value] of fields) text += `${name}: ${value}\r\n`;
+  return text;
 }
 
-function readError(value: Record<string, unknown>): LaneError | null {
-  const { code, message } = value;
-  return typeof code === "string" && typeof message === "string" ? { code, message } : null;
+function readRequestHead(text: string): RequestHead | null {
+  const found = REQUEST.exec(text);
+  if (found === null) return null;
+  const [line, engine = "", method = "", length = "", fresh, host = "", path = ""] = found;
+  const fields = text.slice(line.length);
+  if (!REQUEST_FIELDS.test(fields)) return null;
+  return {
+    ...{ engine, method, path, host: host === "-" ? null : host, fields },
+    ...{ length: length === "-" ? null : Number(length), fresh: fresh === "fresh" },
+  };
 }
 
-const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
-const FIELD_VALUE = /^[\t\x20-\xff]*$/;
-
-function readFields(value: unknown): readonly Field[] | null {
-  if (!Array.isArray(value) || value.length > 256) return null;
-  for (const field of value as unknown[]) {
-    if (!Array.isArray(field) || field.length !== 2) return null;
-    const [name, text] = field as unknown[];
-    if (typeof name !== "string" || typeof text !== "string") return null;
-    if (!FIELD_NAME.test(name) || !FIELD_VALUE.test(text)) return null;
+function readAnswerHead(text: string): AnswerHead | null {
+  const found = ANSWER.exec(text);
+  if (found === null) return null;
+  const [line, status] = found;
+  if (!ANSWER_FIELDS.test(text.slice(line.length))) return null;
+  const fields: Field[] = [];
+  for (let at = line.length; at < text.length;) {
+    const colon = text.indexOf(":", at);
+    const end = text.indexOf("\r\n", colon);
+    fields.push([text.slice(at, colon), text.slice(colon + 2, end)]);
+    at = end + 2;
   }
-  return value as Field[];
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+  return fields.length > MOST_FIELDS ? null : { status: Number(status), fields };
 }

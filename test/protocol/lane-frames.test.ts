@@ -22,7 +22,7 @@ const LINES = fc
   .map((lines) => lines.join(""));
 const PATH = fc.stringMatching(/^\/[\x21-\x7e]{0,60}$/);
 const BYTES = fc.uint8Array({ maxLength: 200 });
-const COUNT = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
+const COUNT = fc.integer({ min: 0, max: 999_999_999_999_999 });
 const TEXT = fc.string({ unit: "grapheme", maxLength: 60 });
 
 const FRAME: fc.Arbitrary<LaneFrame> = fc.oneof(
@@ -30,7 +30,7 @@ const FRAME: fc.Arbitrary<LaneFrame> = fc.oneof(
     kind: fc.constant("request" as const),
     number: NUMBER,
     head: fc.record({
-      engine: TEXT,
+      engine: fc.stringMatching(/^[!-~]{1,8}$/),
       method: fc.stringMatching(/^[A-Z]{1,10}$/),
       path: PATH,
       host: fc.option(fc.constantFrom("engine:8000", "[::1]:8000")),
@@ -51,7 +51,7 @@ const FRAME: fc.Arbitrary<LaneFrame> = fc.oneof(
   fc.record({
     kind: fc.constant("error" as const),
     number: NUMBER,
-    error: fc.record({ code: TEXT, message: TEXT }),
+    error: fc.record({ code: fc.stringMatching(/^[!-~]{1,20}$/), message: TEXT }),
   }),
   fc.record({
     kind: fc.constant("body" as const),
@@ -132,47 +132,18 @@ test("random bytes are no frame, or one that can be worked with", () => {
   );
 });
 
-test("random JSON as a head is no frame, or one that can be worked with", () => {
+test("random text as a head is no frame, or one that can be worked with", () => {
   const odd = fc.oneof(
-    fc.jsonValue(),
-    fc.constantFrom<unknown>(
-      200,
-      999,
-      -1,
-      1.5,
-      1e300,
-      "",
-      "GET",
-      "/",
-      "//evil/x",
-      "/\\evil",
-      [],
-      {},
-      true,
-    ),
-    fc.array(fc.array(fc.string({ unit: "binary" }), { maxLength: 3 }), { maxLength: 4 }),
-    FIELDS,
+    fc.string({ unit: "binary", maxLength: 12 }),
+    fc.constantFrom("1", "GET", "-", "fresh", "/", "//evil/x", "/\\evil", "200", "999", "\r\n"),
     LINES,
   );
-  const head = fc.record(
-    {
-      engine: odd,
-      method: odd,
-      path: odd,
-      host: odd,
-      fields: odd,
-      length: odd,
-      fresh: odd,
-      status: odd,
-      code: odd,
-      message: odd,
-    },
-    { requiredKeys: [] },
-  );
   fc.assert(
-    fc.property(fc.constantFrom(1, 5, 6), fc.oneof(head, fc.jsonValue()), (kind, value) => {
-      const frame = decodeFrame(json(kind, JSON.stringify(value)));
-      if (frame) use(frame);
+    fc.property(fc.constantFrom(1, 5, 6), fc.array(odd, { maxLength: 9 }), (kind, parts) => {
+      for (const between of [" ", "\r\n", ""]) {
+        const frame = decodeFrame(headed(kind, parts.join(between)));
+        if (frame) use(frame);
+      }
     }),
     { numRuns: 1000 },
   );
@@ -194,19 +165,19 @@ test("a cut or changed frame is no frame, or one that can be worked with", () =>
 });
 
 /** A frame of its kind: with the length of its head where it has one. */
-function json(kind: number, text: string): Uint8Array {
-  const bytes = new TextEncoder().encode(text);
+function headed(kind: number, text: string | Uint8Array): Uint8Array {
+  const bytes = Buffer.from(text);
   const { length } = bytes;
   const prefix = kind === 6 ? [] : [length, length >> 8, length >> 16, length >> 24];
   return Uint8Array.from([kind, 0, 1, 0, 0, 0, ...prefix, ...bytes]);
 }
-const GOOD = { engine: "1", method: "GET", path: "/", host: null, fields: "", length: 0 };
-const request = (more: object) => json(1, JSON.stringify({ ...GOOD, ...more }));
-const answer = (more: object) => json(5, JSON.stringify({ status: 200, fields: [], ...more }));
+const request = (line: string, fields = "") => headed(1, `${line}\r\n${fields}`);
+const requestWith = (fields: string) => request("1 GET 0 - - /", fields);
+const answer = (status: string, fields = "") => headed(5, `${status}\r\n${fields}`);
 
 test("what is changed below is a frame as it is", () => {
-  expect(decodeFrame(request({}))?.kind).toBe("request");
-  expect(decodeFrame(answer({}))?.kind).toBe("answer");
+  expect(decodeFrame(requestWith("a: b\r\n"))?.kind).toBe("request");
+  expect(decodeFrame(answer("200", "a: b\r\n"))?.kind).toBe("answer");
 });
 
 test.each<[string, Uint8Array]>([
@@ -225,48 +196,53 @@ test.each<[string, Uint8Array]>([
     Uint8Array.from([1, 0, 1, 0, 0, 0, 3, 0, 0, 0, 123, 125]),
   ],
   ["a head of 4 GiB", Uint8Array.from([5, 0, 1, 0, 0, 0, 255, 255, 255, 255, 123, 125])],
-  ["a head that is no JSON", json(1, "{")],
-  ["a head that is no UTF-8", Uint8Array.from([5, 0, 1, 0, 0, 0, 3, 0, 0, 0, 0x22, 0xff, 0x22])],
-  ["JSON nested without end", json(5, "[".repeat(100_000))],
-  ["a method in small letters", request({ method: "get" })],
-  ["a path to another host", request({ path: "http://elsewhere/" })],
-  ["a path that is part of the host's name", request({ path: "@elsewhere/" })],
-  ["a path with a space", request({ path: "/a HTTP/1.1" })],
-  ["a path with a line break", request({ path: "/a\r\nx: y" })],
-  ["a host with a line break", request({ host: "a\r\nx: y" })],
-  ["a length below nothing", request({ length: -1 })],
-  ["a length that is not whole", request({ length: 1.5 })],
-  ["fields as a list", request({ fields: [] })],
-  ["a field without its line's end", request({ fields: "a: b" })],
-  ["a field with half a line's end", request({ fields: "a: b\nc: d\r\n" })],
-  ["a field with a zero byte", request({ fields: "a: \0\r\n" })],
-  ["a field beyond Latin-1", request({ fields: "a: \u0100\r\n" })],
-  ["a field's name with a space", request({ fields: "a b: c\r\n" })],
-  ["a field without a value", request({ fields: "a\r\n" })],
-  ["an end of the head within the fields", request({ fields: "a: b\r\n\r\nGET / HTTP/1.1\r\n" })],
-  ["a length of its own", request({ fields: "a: b\r\nContent-Length: 5\r\n" })],
-  ["a framing of its own", request({ fields: "transfer-encoding: chunked\r\n" })],
-  ["a host among the fields", request({ fields: "host: a\r\n" })],
-  ["an answer's field with a line break", answer({ fields: [["a", "b\r\nc: d"]] })],
-  ["an answer's field's name with a space", answer({ fields: [["a b", "c"]] })],
-  ["an answer's field's name in capitals", answer({ fields: [["A", "c"]] })],
-  ["an answer's field without a value", answer({ fields: [["a"]] })],
-  ["too many fields", answer({ fields: Array.from({ length: 257 }, () => ["a", "b"]) })],
-  ["a status that is none", answer({ status: 700 })],
-  ["an answer in between", answer({ status: 101 })],
-  ["a status in words", answer({ status: "200" })],
-  ["an error without words", json(6, '{"code":"ECONNRESET"}')],
+  ["a head without its line's end", headed(1, "1 GET 0 - - /")],
+  ["an answer without its line's end", headed(5, "200")],
+  ["a request without a path", request("1 GET 0 - -")],
+  ["a request with a word more", request("1 GET 0 - - / HTTP/1.1")],
+  ["a method in small letters", request("1 get 0 - - /")],
+  ["a path to another host", request("1 GET 0 - - http://elsewhere/")],
+  ["a path that is part of the host's name", request("1 GET 0 - - @elsewhere/")],
+  ["a path beyond ASCII", request("1 GET 0 - - /\u00e9")],
+  ["a length below nothing", request("1 GET -1 - - /")],
+  ["a length that is not whole", request("1 GET 1.5 - - /")],
+  ["a length of twenty digits", request(`1 GET ${"1".repeat(20)} - - /`)],
+  ["a freshness that is none", request("1 GET 0 yes - /")],
+  ["a field without its line's end", requestWith("a: b")],
+  ["a field with half a line's end", requestWith("a: b\nc: d\r\n")],
+  ["a field with a zero byte", requestWith("a: \0\r\n")],
+  ["a field beyond Latin-1", requestWith("a: \u0100\r\n")],
+  ["a field that is no UTF-8", headed(5, Buffer.from("200\r\na: \xff\r\n", "latin1"))],
+  ["a field's name with a space", requestWith("a b: c\r\n")],
+  ["a field without a value", requestWith("a\r\n")],
+  ["an end of the head within the fields", requestWith("a: b\r\n\r\nGET / HTTP/1.1\r\n")],
+  ["a length of its own", requestWith("a: b\r\nContent-Length: 5\r\n")],
+  ["a framing of its own", requestWith("transfer-encoding: chunked\r\n")],
+  ["a host among the fields", requestWith("host: a\r\n")],
+  ["an answer's field with a line break", answer("200", "a: b\rc\r\n")],
+  ["an answer's field's name with a space", answer("200", "a b: c\r\n")],
+  ["an answer's field's name in capitals", answer("200", "A: c\r\n")],
+  ["an answer's field without a value", answer("200", "a\r\n")],
+  ["too many fields", answer("200", "a: b\r\n".repeat(257))],
+  ["a status that is none", answer("700")],
+  ["an answer in between", answer("101")],
+  ["a status in words", answer("ok")],
+  ["an error without words", headed(6, "ECONNRESET")],
+  ["an error without a code", headed(6, " it broke")],
 ])("%s is no frame", (_, bytes) => {
   expect(decodeFrame(bytes)).toBe(null);
 });
 
 test("fields of any size are looked at in time that grows with them", () => {
   const line = `x: ${"a".repeat(90)}\r\n`;
+  const frames = ["", "x", "\0"].flatMap((end) =>
+    [line.repeat(1000), "a".repeat(100_000)].flatMap((fields) => [
+      requestWith(fields + end),
+      answer("200", fields + end),
+    ]),
+  );
   const started = performance.now();
-  for (const end of ["", "x", "\0"]) {
-    decodeFrame(request({ fields: line.repeat(1000) + end }));
-    decodeFrame(request({ fields: "a".repeat(100_000) + end }));
-  }
+  for (const frame of frames) decodeFrame(frame);
   expect(performance.now() - started).toBeLessThan(500);
 });
 
@@ -281,7 +257,10 @@ test("the longest head that goes by lane fits beside a piece of its body, whatev
   const piece = new Uint8Array(LANE_PIECE_BYTES);
   for (const char of ["\u00ff", '"', "\t"]) {
     const value = char.repeat(MAX_LANE_HEAD_CHARS - 6);
-    const head = { ...GOOD, fields: `x: ${value}\r\n`, fresh: false };
+    const head = {
+      ...{ engine: "1", method: "GET", path: "/", host: null },
+      ...{ fields: `x: ${value}\r\n`, length: 0, fresh: false },
+    };
     const sent = encodeFrame({ kind: "request", number: 1, head, bytes: piece, isLast: true });
     expect(decodeFrame(sent)).toMatchObject({ kind: "request", head });
   }
