@@ -39,6 +39,8 @@ const LINE_FEED = 0x0a;
 
 /** Ends of elements closer than this are told with the next one: there may be millions. */
 const MIN_ELEMENT_BYTES = 64;
+/** Ends are told so far into a value: a list of all of them would be long to make and to keep. */
+export const MAX_WALKED_BYTES = 4 * 1024 * 1024;
 /** What a picture counts as: some thousand tokens, whatever its size. */
 const DATA_COUNTS_BYTES = LONG_STRING_BYTES;
 /** Blanks that are looked through between `"data"` and its value. */
@@ -115,6 +117,7 @@ export class ObjectScan extends JsonWalk implements ScannedObject {
 
   protected override onElementEnd(at: number): void {
     if (this.#ends === null || at - this.#lastEnd < MIN_ELEMENT_BYTES) return;
+    if (at - this.#start > MAX_WALKED_BYTES) return;
     this.#ends.push(at);
     this.#lastEnd = at;
   }

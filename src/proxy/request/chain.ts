@@ -1,12 +1,12 @@
 /** Cuts a prompt where other prompts may differ from it, and names what lies before each cut. */
 
-import type { Span } from "../json/scan.ts";
+import { MAX_WALKED_BYTES, type Span } from "../json/scan.ts";
 import type { PromptFacts } from "../../protocol/replica-request.ts";
 
 type Boundaries = Pick<PromptFacts, "hashes" | "ends">;
 
 /** Bytes of a prompt that are looked at; what lies beyond is too long to be like another. */
-export const MAX_HASHED_BYTES = 4 * 1024 * 1024;
+export const MAX_HASHED_BYTES = MAX_WALKED_BYTES;
 /** Boundaries that a prompt has at most: those at fixed offsets, and the last ends of messages. */
 const MAX_BOUNDARIES = 128;
 /** Fixed boundaries are 256 bytes times powers of the eighth root of 2. */
@@ -70,7 +70,7 @@ export function createChain(seed: bigint): Chain {
           if (offset > done) upTo(from + offset - done, true);
         }
       };
-      // There may be a million ends: they are not copied to put one more behind them.
+      // There may be very many ends: they are not copied to put one more behind them.
       for (let i = 0; i <= ends.length; i += 1) {
         const stop = ends[i] ?? end;
         if (stop > last) break;
