@@ -1,7 +1,7 @@
 /** Takes a request's body in, within limits. */
 
 import { LlmnodeError } from "../../protocol/errors.ts";
-import { inSlices } from "../../util/flow/slices.ts";
+import { inSlices, Pace } from "../../util/flow/slices.ts";
 import { formatBytes } from "../../util/units.ts";
 import { Copy } from "../../util/flow/bulk.ts";
 
@@ -134,11 +134,14 @@ async function readChunks(
   counted: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const held = new HeldBytes(counted);
+  // Chunks that have come already follow each other without a turn of the loop between them.
+  const pace = new Pace();
   if (request.body) {
     for await (const chunk of request.body) {
       // Also where it adds nothing: it throws once the body was given up.
       meter.add(Math.max(0, held.length + chunk.length - Math.max(held.length, counted)));
       await held.add(chunk);
+      if (pace.isDue) await pace.rest();
     }
   }
   return held.take();

@@ -12,11 +12,23 @@ const BYTES_PER_LOOK = 8 * 1024;
 
 /** Rejects with what the work throws. */
 export async function inSlices(work: Work): Promise<void> {
-  let begunAt = performance.now();
+  const pace = new Pace();
   while (!work.run(BYTES_PER_LOOK)) {
-    if (performance.now() - begunAt < SLICE_MS) continue;
+    if (pace.isDue) await pace.rest();
+  }
+}
+
+/** Tells when others are to have a turn. */
+export class Pace {
+  #begunAt = performance.now();
+
+  get isDue(): boolean {
+    return performance.now() - this.#begunAt >= SLICE_MS;
+  }
+
+  async rest(): Promise<void> {
     await nextTurn();
-    begunAt = performance.now();
+    this.#begunAt = performance.now();
   }
 }
 
