@@ -10,7 +10,7 @@ import type { EngineKind, EngineStatus } from "../status.ts";
 import type { EngineState } from "../../protocol/engine-report.ts";
 
 export const LOAD_DEFAULTS = {
-  /** Between two readings, ... */
+  /** Between two readings, twice as long while nothing runs inside the engine, ... */
   everyMs: 1_000,
   /** ... and while requests wait inside the engine. */
   busyMs: 250,
@@ -89,8 +89,7 @@ export function startLoadReader(options: LoadReaderOptions): LoadReader {
     while (!signal.aborted) {
       known = current();
       if (known !== null) await read(known, { ...options, settings, signal });
-      const isBusy = (known?.sample?.load.waiting ?? 0) > 0;
-      await sleep(isBusy ? settings.busyMs : settings.everyMs, signal);
+      await sleep(pauseMs(known?.sample?.load ?? null, settings), signal);
     }
   };
   const done = loop().catch((error: unknown) => {
@@ -115,6 +114,12 @@ export function startLoadReader(options: LoadReaderOptions): LoadReader {
       await done;
     },
   };
+}
+
+function pauseMs(load: LoadNumbers | null, { everyMs, busyMs }: LoadSettings): number {
+  if ((load?.waiting ?? 0) > 0) return busyMs;
+  // What the head sends there it counts itself, at once.
+  return load?.running === 0 ? 2 * everyMs : everyMs;
 }
 
 function newlyKnown(engine: Pick<Known, "key" | "kind" | "url">, settings: LoadSettings): Known {
