@@ -159,10 +159,14 @@ class EngineHandling extends Handling implements EngineRequest {
     if (attemptRecord) attemptRecord.firstByteAt = now;
   }
 
-  protected async read(): Promise<Admission> {
+  protected read(): Promise<Admission> {
+    const { route } = this.call;
+    return readPayload(this.sent, route, this.options.body).then((read) => this.#take(read));
+  }
+
+  #take(payload: Payload): Admission {
     const { options, refusesUsage } = this.#shared;
     const { record, call } = this;
-    const payload = await readPayload(this.sent, call.route, options.body);
     this.payload = payload;
     this.#targets = payload.model === null ? null : options.aliases(payload.model);
     record.model = payload.model;

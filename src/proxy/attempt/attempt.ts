@@ -5,7 +5,7 @@ import {
   type AnswerHead,
   type AnswerSink,
   fieldIn,
-  type HttpRequest,
+  type BodyContent,
 } from "../../util/http/exchange.ts";
 import { type AttemptFailure, refusesStreamOptions, statusFailure } from "../answer/failure.ts";
 import { errorIn, FirstFrame } from "../answer/first-frame.ts";
@@ -38,7 +38,7 @@ export class Attempt implements AnswerSink {
   readonly #name: string | null;
   #stage: Stage = "head";
   #asksUsage: boolean;
-  #sent: HttpRequest["body"] = null;
+  #sent: BodyContent = null;
   #head: AnswerHead = NO_HEAD;
   #format: StreamFormat | null = null;
   /** Of an error, or of an answer that is taken whole. */
@@ -59,14 +59,24 @@ export class Attempt implements AnswerSink {
 
   send(): void {
     const { payload } = this.#of;
-    const { lease } = this.#scope;
     this.#stage = "head";
-    this.#sent = payload.content({
-      target: this.#of.targetAt(lease),
+    const content = payload.contentInSlices({
+      target: this.#of.targetAt(this.#scope.lease),
       askUsage: this.#asksUsage,
       name: this.#name,
     });
-    this.#scope.send(engineRequest(this.#of, this.#scope, { body: this.#sent }), this);
+    // Only of a large body that is changed.
+    if (content instanceof Promise) {
+      content.then(
+        (body) => this.#sendBody(body),
+        (error: unknown) => this.fail(error),
+      );
+    } else this.#sendBody(content);
+  }
+
+  #sendBody(body: BodyContent): void {
+    this.#sent = body;
+    this.#scope.send(engineRequest(this.#of, this.#scope, { body }), this);
   }
 
   late(): void {

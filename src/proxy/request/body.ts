@@ -2,6 +2,7 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { inSlices, Pace } from "../../util/flow/slices.ts";
+import { Sweep } from "../../util/flow/sweep.ts";
 import { formatBytes } from "../../util/units.ts";
 import { Copy } from "../../util/flow/bulk.ts";
 
@@ -82,7 +83,8 @@ export async function readBody(
   const declared = declaredLength(request.headers);
   if (declared !== null) meter.add(declared);
   if (declared !== null && declared <= MAX_AT_ONCE_BYTES) {
-    return new Uint8Array(await inTime(request.arrayBuffer(), limits.timeoutMs, meter));
+    const { timeoutMs } = limits;
+    return inTime(request.arrayBuffer(), timeoutMs, meter, (buffer) => new Uint8Array(buffer));
   }
   return inTime(readChunks(request, meter, declared ?? 0), limits.timeoutMs, meter);
 }
@@ -90,29 +92,49 @@ export async function readBody(
 /** Bun puts a body together in one go at its end, which for 64 MB takes 70 ms. */
 const MAX_AT_ONCE_BYTES = 2 * 1024 * 1024;
 
+/** A wait for a client's body, that may take too long. */
+interface Wait {
+  until: number;
+  onLate(): void;
+}
+
+/** How exact the limit of time is for a body; no body has a timer of its own. */
+const LATE_AFTER_MS = 50;
+const waits = new Sweep<Wait>(LATE_AFTER_MS, (wait, now) => {
+  if (now >= wait.until) wait.onLate();
+});
+
 /**
- * Throws `bad_request` when the body breaks off or is not there in time; the wait goes on the meter
- * while there is one.
+ * What `use` makes of it. Rejects with `bad_request` when the body breaks off or is not there in
+ * time; the wait goes on the meter while there is one.
  */
-export async function inTime<T>(
+export function inTime<T, U = T>(
   reading: Promise<T>,
   timeoutMs: number,
   meter: Meter | null,
-): Promise<T> {
+  use: (read: T) => U = (read) => read as unknown as U,
+): Promise<U> {
   const startedAt = performance.now();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  try {
-    // By hand: `Promise.race` makes several promises more, for every request.
-    return await new Promise<T>((resolve, reject) => {
-      timer = setTimeout(() => reject(tooSlow(timeoutMs)), timeoutMs);
-      reading.then(resolve, reject);
-    });
-  } catch (error) {
-    throw brokenOff(error);
-  } finally {
-    clearTimeout(timer);
-    if (meter) meter.waitedMs += performance.now() - startedAt;
-  }
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      waits.delete(wait);
+      if (meter) meter.waitedMs += performance.now() - startedAt;
+    };
+    const fail = (error: unknown) => {
+      end();
+      reject(brokenOff(error));
+    };
+    const wait: Wait = { until: startedAt + timeoutMs, onLate: () => fail(tooSlow(timeoutMs)) };
+    waits.add(wait);
+    reading.then((read) => {
+      end();
+      try {
+        resolve(use(read));
+      } catch (error) {
+        reject(error);
+      }
+    }, fail);
+  });
 }
 
 export function declaredLength(headers: Headers): number | null {

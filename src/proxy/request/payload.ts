@@ -63,24 +63,50 @@ const MAX_MODEL_BYTES = MAX_MODEL_CHARS * 6 + 2;
 /** A form of known length up to this is held, so that it can be sent again. */
 const HELD_FORM_BYTES = 1024 * 1024;
 
-/** Throws what `readBody` throws, and `bad_request` naming the field that is wrong. */
-export async function readPayload(
-  request: Request,
-  route: Route,
-  limits: BodyLimits,
-): Promise<Payload> {
-  if (route.body === "none") return emptyPayload();
+/** Rejects as `readBody` does, and with `bad_request` naming the field that is wrong. */
+export function readPayload(request: Request, route: Route, limits: BodyLimits): Promise<Payload> {
+  if (route.body === "none") return Promise.resolve(emptyPayload());
   const meter = createMeter(limits);
-  try {
-    if (route.body === "multipart") return await readForm(request, limits, meter);
-    const bytes = await readBody(request, limits, meter);
-    // Nearly all are small: for those no promise is made.
-    const body = bytes.length <= AT_ONCE_BYTES ? readJson(bytes) : await readLargeJson(bytes);
-    return jsonPayload(body, route, meter);
-  } catch (error) {
+  const reading = isSmall(request, route)
+    ? readSmall(request, route, { limits, meter })
+    : readLarge(request, route, { limits, meter });
+  return reading.catch((error: unknown) => {
     meter.free();
     throw error;
+  });
+}
+
+/** Nearly all are: they are read without a promise beside the body's. */
+function isSmall({ headers }: Request, route: Route): boolean {
+  const length = declaredLength(headers);
+  return route.body === "json" && length !== null && length <= AT_ONCE_BYTES;
+}
+
+interface Measured {
+  limits: BodyLimits;
+  meter: Meter;
+}
+
+function readSmall(request: Request, route: Route, { limits, meter }: Measured): Promise<Payload> {
+  try {
+    meter.add(declaredLength(request.headers) ?? 0);
+  } catch (error) {
+    return Promise.reject(error);
   }
+  return inTime(request.arrayBuffer(), limits.timeoutMs, meter, (buffer) =>
+    jsonPayload(readJson(new Uint8Array(buffer)), route, meter),
+  );
+}
+
+async function readLarge(
+  request: Request,
+  route: Route,
+  { limits, meter }: Measured,
+): Promise<Payload> {
+  if (route.body === "multipart") return await readForm(request, limits, meter);
+  const bytes = await readBody(request, limits, meter);
+  const body = bytes.length <= AT_ONCE_BYTES ? readJson(bytes) : await readLargeJson(bytes);
+  return jsonPayload(body, route, meter);
 }
 
 /** Of a route whose requests have no body. */
