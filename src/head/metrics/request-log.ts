@@ -108,7 +108,7 @@ type Fields = Record<string, Value>;
 const SCHEMA = "llmnode.request/1";
 
 function lineOf(record: RequestRecord, format: RequestLogFormat): string {
-  const at = new Date(record.startedAt + record.durationMs).toISOString();
+  const at = timeOf(record.startedAt + record.durationMs);
   const fields = fieldsOf(record);
   if (format !== "text") return parsable(format, { at, level: "info", message: "request", fields });
   const { status, method, route, ...rest } = fields;
@@ -172,15 +172,28 @@ function fieldsOf(record: RequestRecord): Fields {
 /** What is unknown is left out, and so is what is false. */
 function pairs(fields: Fields, gap: string): string {
   let text = "";
-  for (const [key, value] of Object.entries(fields)) {
-    if (value === null || value === false) continue;
+  for (const key in fields) {
+    const value = fields[key];
+    if (value === null || value === false || value === undefined) continue;
     text += `${gap}${key}=${typeof value === "string" ? quoted(value) : value}`;
   }
   return text;
 }
 
+const PLAIN = /^[^\s"=]+$/;
+
 function quoted(text: string): string {
-  return /^[^\s"=]+$/.test(text) ? text : JSON.stringify(text);
+  return PLAIN.test(text) ? text : JSON.stringify(text);
+}
+
+/** The second of the last line, as it is written, and as a number. */
+let second = { at: Number.NaN, text: "" };
+
+/** ISO 8601 with milliseconds; most lines have their second from the one before. */
+function timeOf(ms: number): string {
+  const at = Math.floor(ms / 1000);
+  if (second.at !== at) second = { at, text: new Date(at * 1000).toISOString().slice(0, 20) };
+  return `${second.text}${String(Math.floor(ms) - at * 1000).padStart(3, "0")}Z`;
 }
 
 function clean(text: string): string {
