@@ -1,7 +1,7 @@
 /** Keeps the values of metric labels few and printable, whatever clients and workers send. */
 
 import { cleanLine } from "../../util/text.ts";
-import type { Counter } from "./prometheus.ts";
+import type { Counter, Series } from "./prometheus.ts";
 
 /** What stands for every value beyond the limit. */
 export const OTHER = "other";
@@ -33,28 +33,31 @@ interface WorkerLabels {
  * allocation of a batch system. At most `max` series are kept apart.
  */
 export function createWorkerSeries(counter: Counter<"worker" | "model" | "outcome">, max: number) {
-  const workers = new Map<string, Map<string, WorkerLabels>>();
+  const workers = new Map<string, Map<string, { labels: WorkerLabels; series: Series<number> }>>();
   let size = 0;
   /** Adds one; beyond the limit to the worker's series for `other` models. */
-  const inc = (labels: WorkerLabels): void => {
-    let series = workers.get(labels.worker);
-    if (!series) workers.set(labels.worker, (series = new Map()));
-    const key = `${labels.model}\u0000${labels.outcome ?? ""}`;
-    if (!series.has(key)) {
-      if (size >= max && labels.model !== OTHER) return inc({ ...labels, model: OTHER });
-      series.set(key, labels);
+  const inc = (worker: string, model: string, outcome?: string): void => {
+    let ofWorker = workers.get(worker);
+    if (!ofWorker) workers.set(worker, (ofWorker = new Map()));
+    const key = outcome === undefined ? model : `${outcome}\u0000${model}`;
+    let known = ofWorker.get(key);
+    if (!known) {
+      if (size >= max && model !== OTHER) return inc(worker, OTHER, outcome);
+      const labels = outcome === undefined ? { worker, model } : { worker, model, outcome };
+      known = { labels, series: counter.of(labels) };
+      ofWorker.set(key, known);
       size += 1;
     }
-    counter.inc(labels);
+    known.series.value += 1;
   };
   return {
     inc,
     /** Drops the series of workers for which `isKnown` is false. */
     prune(isKnown: (worker: string) => boolean) {
-      for (const [worker, series] of workers) {
+      for (const [worker, ofWorker] of workers) {
         if (isKnown(worker)) continue;
-        for (const labels of series.values()) counter.remove(labels);
-        size -= series.size;
+        for (const { labels } of ofWorker.values()) counter.remove(labels);
+        size -= ofWorker.size;
         workers.delete(worker);
       }
     },

@@ -7,6 +7,8 @@ export type Labels<L extends string> = { [name in L]?: string | undefined };
 
 export interface Counter<L extends string> {
   inc(labels: Labels<L>, by?: number): void;
+  /** One series, to be kept by those who count it often; it must not have been removed. */
+  of(labels: Labels<L>): Series<number>;
   /** Ends a series. */
   remove(labels: Labels<L>): void;
 }
@@ -17,6 +19,8 @@ interface Gauge<L extends string> extends Counter<L> {
 
 export interface Histogram<L extends string> {
   observe(labels: Labels<L>, value: number): void;
+  /** One series, to be kept by those who observe it often. */
+  of(labels: Labels<L>): Distribution;
 }
 
 interface MetricSpec<L extends string> {
@@ -56,18 +60,39 @@ export function createRegistry(): Registry {
       });
     },
     histogram(spec) {
-      const { observe, text } = createHistogram(spec);
+      const { observe, of, text } = createHistogram(spec);
       families.push(text);
-      return { observe };
+      return { observe, of };
     },
     families: () => families,
   };
 }
 
 /** One series: its labels as they are written, and what belongs to it. */
-interface Series<V> {
-  labels: string;
+export interface Series<V> {
+  readonly labels: string;
   value: V;
+}
+
+/** How often values were within each of some bounds. */
+export class Distribution {
+  /** Per bucket, not cumulative; the last one is what lies above all bounds. */
+  readonly counts: Float64Array;
+  sum = 0;
+  readonly #bounds: readonly number[];
+
+  constructor(bounds: readonly number[]) {
+    this.#bounds = bounds;
+    this.counts = new Float64Array(bounds.length + 1);
+  }
+
+  observe(value: number): void {
+    const bounds = this.#bounds;
+    let at = 0;
+    while (at < bounds.length && value > (bounds[at] as number)) at += 1;
+    this.counts[at] = (this.counts[at] as number) + 1;
+    this.sum += value;
+  }
 }
 
 function createSeries<L extends string, V>(labelNames: readonly L[], make: () => V) {
@@ -103,6 +128,7 @@ function createValues<L extends string>({ name, help, labelNames }: MetricSpec<L
     set(labels: Labels<L>, value: number) {
       series.of(labels).value = value;
     },
+    of: series.of,
     remove: series.remove,
     text(type: "counter" | "gauge") {
       let text = head(name, help, type);
@@ -118,19 +144,10 @@ function createHistogram<L extends string>(
   spec: MetricSpec<L> & { buckets: readonly number[] },
 ): Histogram<L> & { text(): string } {
   const { name, help, buckets } = spec;
-  const series = createSeries(spec.labelNames, () => ({
-    /** Per bucket, not cumulative; the last one is what lies above all bounds. */
-    counts: new Float64Array(buckets.length + 1),
-    sum: 0,
-  }));
+  const series = createSeries(spec.labelNames, () => new Distribution(buckets));
   return {
-    observe(labels, value) {
-      const entry = series.of(labels).value;
-      let at = 0;
-      while (at < buckets.length && value > (buckets[at] as number)) at += 1;
-      entry.counts[at] = (entry.counts[at] as number) + 1;
-      entry.sum += value;
-    },
+    observe: (labels, value) => series.of(labels).value.observe(value),
+    of: (labels) => series.of(labels).value,
     text() {
       let text = head(name, help, "histogram");
       for (const { labels, value } of series.all()) {

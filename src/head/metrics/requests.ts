@@ -1,6 +1,6 @@
 /** Counts finished requests: how long they took, what they used, how they and their tries ended. */
 
-import type { RequestRecord } from "../../proxy/record/record.ts";
+import type { AttemptRecord, RequestRecord } from "../../proxy/record/record.ts";
 import {
   answering,
   disconnectPhaseOf,
@@ -14,7 +14,7 @@ import {
 } from "../../proxy/record/record-facts.ts";
 import type { KeyMetrics } from "./keys.ts";
 import { createWorkerSeries, type LabelGuard } from "./labels.ts";
-import type { Labels, Registry } from "./prometheus.ts";
+import type { Distribution, Labels, Registry, Series } from "./prometheus.ts";
 
 interface RequestMetricsOptions {
   label: LabelGuard;
@@ -43,43 +43,110 @@ type GenAiLabels = Labels<(typeof GEN_AI)[number]>;
 
 export function registerRequestMetrics(registry: Registry, options: RequestMetricsOptions) {
   const { label, keys } = options;
-  const times = registerTimes(registry);
-  const ends = registerEnds(registry, options.maxWorkerSeries);
-  const series: Series = { label, keys, ...times, ...ends };
+  const metrics: Metrics = {
+    ...registerTimes(registry),
+    ...registerEnds(registry, options.maxWorkerSeries),
+  };
+  const kinds = new Map<string, RequestKind>();
+  /** Those of requests that are alike, which most are: found by one look. */
+  const kindOf = (record: RequestRecord): RequestKind => {
+    const model = label(modelOf(record));
+    const asked = record.modelKnown && record.model !== null ? label(record.model) : model;
+    const used = record.attempts.at(-1);
+    const answered = used?.outcome === "ok" ? label(used.model) : "";
+    const code = errorCodeOf(record);
+    const { route, operation, status } = record;
+    const key = `${route}\0${status}\0${code ?? ""}\0${model}\0${asked}\0${answered}`;
+    const known = kinds.get(key);
+    if (known) return known;
+    // Only what is looked up is forgotten: the series stay.
+    if (kinds.size >= MAX_KINDS) kinds.clear();
+    const names = {
+      gen_ai_operation_name: operation,
+      gen_ai_request_model: asked,
+      gen_ai_response_model: answered === "" ? undefined : answered,
+    };
+    const kind = new RequestKind(metrics, { names, model, code, route, status: String(status) });
+    kinds.set(key, kind);
+    return kind;
+  };
   return {
     observe(record: RequestRecord) {
-      const model = label(modelOf(record));
-      const used = record.attempts.at(-1);
-      const names = {
-        gen_ai_operation_name: record.operation,
-        gen_ai_request_model:
-          record.modelKnown && record.model !== null ? label(record.model) : model,
-        gen_ai_response_model: used?.outcome === "ok" ? label(used.model) : undefined,
-      };
-      const facts: Facts = { names, model, code: errorCodeOf(record) };
-      observeTimes(series, record, facts);
-      countEnds(series, record, facts);
-      countTokens(series, record, facts);
+      const kind = kindOf(record);
+      kind.observe(record);
+      countAttempts(metrics, record, { label, model: kind.model });
+      countTokens(keys, record, kind);
     },
     /** Drops the series of workers for which `isKnown` is false. */
     prune(isKnown: (worker: string) => boolean) {
-      ends.attempts.prune(isKnown);
-      ends.truncated.prune(isKnown);
+      metrics.attempts.prune(isKnown);
+      metrics.truncated.prune(isKnown);
     },
   };
 }
 
-type Series = ReturnType<typeof registerTimes> &
-  ReturnType<typeof registerEnds> &
-  Pick<RequestMetricsOptions, "label" | "keys">;
+type Metrics = ReturnType<typeof registerTimes> & ReturnType<typeof registerEnds>;
 
-/** Of one request. */
+/** Kinds of requests that are remembered with their series. */
+const MAX_KINDS = 4096;
+
+/** What the series of a request depend on. */
 interface Facts {
   names: GenAiLabels;
   /** As a label. */
   model: string;
   /** Null for a good end. */
   code: string | null;
+  route: string;
+  status: string;
+}
+
+/** The series of requests that are alike; each is there once it has something to tell. */
+class RequestKind {
+  readonly model: string;
+  readonly #metrics: Metrics;
+  readonly #facts: Facts;
+  readonly #duration: Distribution;
+  readonly #total: Series<number>;
+  #firstToken: Distribution | null = null;
+  #perToken: Distribution | null = null;
+  #overhead: Distribution | null = null;
+  #queueWait: Distribution | null = null;
+  readonly #tokens = new Map<string, Distribution>();
+
+  constructor(metrics: Metrics, facts: Facts) {
+    const { names, model, code, route, status } = facts;
+    this.model = model;
+    this.#metrics = metrics;
+    this.#facts = facts;
+    this.#duration = metrics.duration.of(code === null ? names : { ...names, error_type: code });
+    this.#total = metrics.total.of({ route, model, status });
+  }
+
+  observe(record: RequestRecord): void {
+    const { duration, firstToken, perToken, overhead, queueWait, ...ends } = this.#metrics;
+    const { names, model, code, route } = this.#facts;
+    this.#duration.observe(seconds(record.durationMs));
+    this.#total.value += 1;
+    if (code !== null) ends.errors.inc({ route, model, code });
+    const firstMs = timeToFirstTokenMs(record);
+    if (firstMs !== null) (this.#firstToken ??= firstToken.of(names)).observe(seconds(firstMs));
+    const perTokenMs = timePerOutputTokenMs(record);
+    if (perTokenMs !== null) (this.#perToken ??= perToken.of(names)).observe(seconds(perTokenMs));
+    const addedMs = overheadMs(record);
+    if (addedMs !== null) (this.#overhead ??= overhead.of({ route })).observe(seconds(addedMs));
+    if (record.attempts.length === 0) return;
+    (this.#queueWait ??= queueWait.of({ model })).observe(seconds(record.queueMs));
+  }
+
+  tokens(type: string, count: number): void {
+    let found = this.#tokens.get(type);
+    if (!found) {
+      const labels = { ...this.#facts.names, gen_ai_token_type: type };
+      this.#tokens.set(type, (found = this.#metrics.tokenUsage.of(labels)));
+    }
+    found.observe(count);
+  }
 }
 
 function registerTimes(registry: Registry) {
@@ -162,45 +229,33 @@ function registerEnds(registry: Registry, maxWorkerSeries: number) {
   };
 }
 
-function observeTimes(series: Series, record: RequestRecord, facts: Facts): void {
-  const { names, model, code } = facts;
-  const labels = code === null ? names : { ...names, error_type: code };
-  series.duration.observe(labels, seconds(record.durationMs));
-  const firstMs = timeToFirstTokenMs(record);
-  if (firstMs !== null) series.firstToken.observe(names, seconds(firstMs));
-  const perTokenMs = timePerOutputTokenMs(record);
-  if (perTokenMs !== null) series.perToken.observe(names, seconds(perTokenMs));
-  const addedMs = overheadMs(record);
-  if (addedMs !== null) series.overhead.observe({ route: record.route }, seconds(addedMs));
-  if (record.attempts.length > 0) series.queueWait.observe({ model }, seconds(record.queueMs));
-}
-
-function countEnds(series: Series, record: RequestRecord, { model, code }: Facts): void {
-  const { route, attempts } = record;
-  const { label } = series;
-  series.total.inc({ route, model, status: String(record.status) });
-  if (code !== null) series.errors.inc({ route, model, code });
-  const last = attempts.length - 1;
-  attempts.forEach(({ model: tried, worker, outcome }, i) => {
-    series.attempts.inc({ model: label(tried), worker, outcome });
-    if (i < last) series.retries.inc({ model, reason: outcome });
-  });
+function countAttempts(
+  metrics: Metrics,
+  record: RequestRecord,
+  { label, model }: { label: LabelGuard; model: string },
+): void {
+  const { attempts } = record;
+  for (let i = 0; i < attempts.length; i += 1) {
+    const { model: tried, worker, outcome } = attempts[i] as AttemptRecord;
+    metrics.attempts.inc(worker, label(tried), outcome);
+    if (i < attempts.length - 1) metrics.retries.inc({ model, reason: outcome });
+  }
   const answered = isTruncated(record) ? answering(attempts) : undefined;
-  if (answered) series.truncated.inc({ model: label(answered.model), worker: answered.worker });
-  if (record.resume !== null) series.resumes.inc({ model, result: record.resume });
+  if (answered) metrics.truncated.inc(answered.worker, label(answered.model));
+  if (record.resume !== null) metrics.resumes.inc({ model, result: record.resume });
   const phase = disconnectPhaseOf(record);
-  if (phase !== null) series.disconnects.inc({ model, phase });
+  if (phase !== null) metrics.disconnects.inc({ model, phase });
 }
 
-function countTokens(series: Series, record: RequestRecord, { names, model }: Facts): void {
+function countTokens(keys: KeyMetrics, record: RequestRecord, kind: RequestKind): void {
   const { usage } = record;
   if (usage === null) return;
+  const { model } = kind;
   const count = (type: string, reported: number | null) => {
     const tokens = soundCount(reported);
     if (tokens === null) return;
-    series.keys.tokens(record.key?.id ?? null, { model, type }, tokens);
-    if (type === "output_estimated") return;
-    series.tokenUsage.observe({ ...names, gen_ai_token_type: type }, tokens);
+    keys.tokens(record.key?.id ?? null, { model, type }, tokens);
+    if (type !== "output_estimated") kind.tokens(type, tokens);
   };
   count("input", usage.input);
   count("cached_input", usage.cachedInput);
