@@ -29,16 +29,15 @@ for (let code = 0; code < 256; code += 1) {
 }
 
 /**
- * Where the empty line after a head ends; -1: not in these bytes. Before `searched` no line ends
- * that matters. Lines may end without a carriage return.
+ * Where the empty line after a head ends; -1: not between `from` and `end`. Lines may end without a
+ * carriage return.
  */
-export function endOfHead(bytes: Uint8Array, searched: number): number {
-  const last = bytes.length - 1;
-  for (let at = searched; at < last; at += 1) {
+export function endOfHead(bytes: Uint8Array, from: number, end: number): number {
+  for (let at = from; at + 1 < end; at += 1) {
     if (bytes[at] !== NEWLINE) continue;
     const next = bytes[at + 1];
     if (next === NEWLINE) return at + 2;
-    if (next === RETURN && bytes[at + 2] === NEWLINE) return at + 3;
+    if (next === RETURN && at + 2 < end && bytes[at + 2] === NEWLINE) return at + 3;
   }
   return -1;
 }
@@ -148,11 +147,16 @@ function members(list: string): string[] {
 
 /** Several lengths are one where they are the same. */
 function readLength(text: string): number {
-  const [length = "", ...others] = text.includes(",") ? members(text) : [text];
-  if (!/^\d{1,15}$/.test(length) || others.some((other) => other !== length)) {
-    throw malformed("its content-length is not a number");
+  const [one = "", ...others] = text.includes(",") ? members(text) : [text];
+  let length = 0;
+  let isNumber = one.length > 0 && one.length <= 15 && others.every((other) => other === one);
+  for (let at = 0; at < one.length && isNumber; at += 1) {
+    const digit = digitAt(one, at);
+    length = length * 10 + digit;
+    isNumber = digit !== -1;
   }
-  return Number(length);
+  if (!isNumber) throw malformed("its content-length is not a number");
+  return length;
 }
 
 function noField(): Error {

@@ -50,6 +50,7 @@ export class AnswerReader {
   #afterReturn = false;
   /** The start of a head whose end has not come. */
   #held: Buffer | null = null;
+  #heldBytes = 0;
   /** Where the piece of a chunked body lies that is being put together. */
   #pieceFrom = 0;
   #pieceEnd = 0;
@@ -111,24 +112,38 @@ export class AnswerReader {
 
   /** Where to go on: behind the head, or at the end where more must come first. */
   #readHead(bytes: Buffer, at: number): number {
-    const held = this.#held;
-    const source = held === null ? bytes : Buffer.concat([held, bytes.subarray(at)]);
-    const from = held === null ? at : 0;
-    // The end of a head is at most three bytes.
-    const end = endOfHead(source, held === null ? at : Math.max(0, held.length - 2));
-    const headBytes = this.#headBytes + (end === -1 ? source.length : end) - from;
-    if (headBytes > MAX_HEAD_BYTES) throw malformed("its head is too long");
+    if (this.#held !== null) return this.#readHeldHead(this.#held, bytes, at);
+    const end = endOfHead(bytes, at, bytes.length);
+    this.#checkHead((end === -1 ? bytes.length : end) - at);
     if (end === -1) {
-      this.#held = source.subarray(from);
+      // What comes piece by piece is not copied each time: there is room for all that may come.
+      this.#held = Buffer.allocUnsafe(MAX_HEAD_BYTES + 1);
+      this.#heldBytes = bytes.copy(this.#held, 0, at);
       return bytes.length;
     }
-    this.#held = null;
-    this.#headBytes = headBytes;
-    this.#takeHead(readHead(source, from, end));
-    return held === null ? end : at + end - held.length;
+    this.#takeHead(bytes, at, end);
+    return end;
   }
 
-  #takeHead(head: ReadHead): void {
+  #readHeldHead(held: Buffer, bytes: Buffer, at: number): number {
+    const before = this.#heldBytes;
+    this.#heldBytes += bytes.copy(held, before, at);
+    // The end of a head is three bytes at most.
+    const end = endOfHead(held, Math.max(0, before - 2), this.#heldBytes);
+    this.#checkHead(end === -1 ? this.#heldBytes : end);
+    if (end === -1) return bytes.length;
+    this.#held = null;
+    this.#takeHead(held, 0, end);
+    return at + end - before;
+  }
+
+  #checkHead(bytes: number): void {
+    if (this.#headBytes + bytes > MAX_HEAD_BYTES) throw malformed("its head is too long");
+  }
+
+  #takeHead(bytes: Buffer, from: number, end: number): void {
+    this.#headBytes += end - from;
+    const head = readHead(bytes, from, end);
     const { status } = head;
     if (status === 101) throw malformed("it changes the protocol without being asked");
     // Announcements; the answer itself follows.

@@ -28,8 +28,8 @@ export interface ConnectionOwner {
 export class HttpConnection {
   /** Null: nothing was asked, and whatever comes is the end of it. */
   user: ConnectionUser | null;
-  /** When it was begun, or became free: by `performance.now()`. */
-  since = performance.now();
+  /** How often it was looked at since it was begun, or became free. */
+  age = 0;
   isOpen = false;
   readonly #owner: ConnectionOwner;
   readonly #isSecure: boolean;

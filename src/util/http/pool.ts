@@ -17,20 +17,29 @@ export interface PoolOptions {
   maxIdle: number;
 }
 
-/** Looks so often in the shortest of its times: what is over is seen a quarter late at most. */
+/** Looks so often in the shortest of its times: what is over is seen that part of it late at most. */
 const SWEEPS = 4;
 
 export class Pool implements Disposable {
-  readonly #options: PoolOptions;
+  readonly #maxIdle: number;
+  readonly #sweepMs: number;
+  /** In sweeps, not by the clock: where the process was held up, so are its deadlines. */
+  readonly #connectSweeps: number;
+  readonly #idleSweeps: number;
   readonly #createUpstream: (origin: Origin) => Upstream;
   readonly #byUrl = new Map<string, Origin>();
   readonly #opening = new Set<HttpConnection>();
+  readonly #withIdle = new Set<Origin>();
   #idle = 0;
   #sweeping: ReturnType<typeof setTimeout> | null = null;
   #isDisposed = false;
 
   constructor(options: PoolOptions, createUpstream: (origin: Origin) => Upstream) {
-    this.#options = options;
+    const { connectTimeoutMs, idleMs, maxIdle } = options;
+    this.#maxIdle = maxIdle;
+    this.#sweepMs = Math.min(connectTimeoutMs, idleMs) / SWEEPS;
+    this.#connectSweeps = Math.ceil(connectTimeoutMs / this.#sweepMs);
+    this.#idleSweeps = Math.ceil(idleMs / this.#sweepMs);
     this.#createUpstream = createUpstream;
   }
 
@@ -44,10 +53,11 @@ export class Pool implements Disposable {
     return origin;
   }
 
-  /** Whether one more connection may be kept; if so, it counts. */
-  mayKeep(): boolean {
-    if (this.#isDisposed || this.#idle >= this.#options.maxIdle) return false;
+  /** Whether a server may keep one more connection; if so, it counts. */
+  mayKeep(origin: Origin): boolean {
+    if (this.#isDisposed || this.#idle >= this.#maxIdle) return false;
     this.#idle += 1;
+    this.#withIdle.add(origin);
     this.sweepSoon();
     return true;
   }
@@ -67,20 +77,21 @@ export class Pool implements Disposable {
   }
 
   sweepSoon(): void {
-    const { connectTimeoutMs, idleMs } = this.#options;
-    this.#sweeping ??= setTimeout(() => this.#sweep(), Math.min(connectTimeoutMs, idleMs) / SWEEPS);
+    if (this.#isDisposed && this.#opening.size === 0) return;
+    this.#sweeping ??= setTimeout(() => this.#sweep(), this.#sweepMs);
   }
 
   #sweep(): void {
     this.#sweeping = null;
-    const now = performance.now();
-    const { connectTimeoutMs, idleMs } = this.#options;
     for (const connection of this.#opening) {
-      if (now - connection.since < connectTimeoutMs) continue;
+      connection.age += 1;
+      if (connection.age <= this.#connectSweeps) continue;
       connection.break(coded("nothing accepts connections there", "ETIMEDOUT"));
     }
+    for (const origin of this.#withIdle) {
+      if (!origin.ageIdle(this.#idleSweeps)) this.#withIdle.delete(origin);
+    }
     for (const [url, origin] of this.#byUrl) {
-      origin.closeIdle(now - idleMs);
       if (origin.connections === 0) this.#byUrl.delete(url);
     }
     if (this.#opening.size > 0 || this.#idle > 0) this.sweepSoon();
@@ -89,7 +100,7 @@ export class Pool implements Disposable {
   /** Requests under way go on, and close their connections. */
   [Symbol.dispose](): void {
     this.#isDisposed = true;
-    for (const origin of this.#byUrl.values()) origin.closeIdle(Infinity);
+    for (const origin of this.#withIdle) origin.ageIdle(-1);
     if (this.#sweeping !== null && this.#opening.size === 0) clearTimeout(this.#sweeping);
   }
 }
@@ -136,14 +147,17 @@ export class Origin implements ConnectionOwner {
   /** For another request. */
   keep(connection: HttpConnection): void {
     connection.user = null;
-    if (!this.#pool.mayKeep()) return connection.close();
-    connection.since = performance.now();
+    if (!this.#pool.mayKeep(this)) return connection.close();
+    connection.age = 0;
     connection.resume();
     this.#idle.push(connection);
   }
 
-  closeIdle(before: number): void {
-    for (const connection of this.#idle.filter(({ since }) => since <= before)) connection.close();
+  /** Closes what has been free for more sweeps; false when none is left. */
+  ageIdle(most: number): boolean {
+    for (const connection of this.#idle) connection.age += 1;
+    for (const connection of this.#idle.filter(({ age }) => age > most)) connection.close();
+    return this.#idle.length > 0;
   }
 
   onOpened(connection: HttpConnection): void {
