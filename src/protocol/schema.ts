@@ -9,8 +9,18 @@ import {
 import { loadSync } from "@grpc/proto-loader";
 import protoPath from "../../proto/llmnode.proto" with { type: "file" };
 
-/** The definition of the `Cluster` service, for `Server.addService` and for clients. */
+let loaded: ServiceDefinition | null = null;
+
+/**
+ * The definition of the `Cluster` service, for `Server.addService` and for clients. The same for
+ * all of a process: a definition brings code of its own, which is compiled anew for each.
+ */
 export function loadService(): ServiceDefinition {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): ServiceDefinition {
   // Its log repeats as bare lines what we say in words; a user who sets the variable wants them.
   if (process.env["GRPC_VERBOSITY"] === undefined) setLogVerbosity(logVerbosity.NONE);
   let node: unknown = loadPackageDefinition(
