@@ -10,7 +10,12 @@ import {
   readSessionsOptions,
 } from "../../scripts/bench/lane/options.ts";
 import { below, judgeLane, type LaneFigures, laneRatios } from "../../scripts/bench/lane/report.ts";
-import { judgeSessions, type SessionsRow } from "../../scripts/bench/sessions/sessions.ts";
+import type { ListsRow } from "../../scripts/bench/sessions/lists.ts";
+import {
+  judgeSessions,
+  type SessionsRow,
+  sessionsReport,
+} from "../../scripts/bench/sessions/report.ts";
 import { binaryPath } from "../helpers/binary.ts";
 import { processesWithEnvironment, runProcess } from "../helpers/process.ts";
 
@@ -37,12 +42,12 @@ test("options of lane: limits by size, single ones by name, anything else refuse
 });
 
 test("options of sessions", () => {
-  expect(readSessionsOptions([])).toMatchObject({ counts: [500, 1000], json: null });
+  expect(readSessionsOptions([])).toMatchObject({ counts: [500, 2000, 4000], limitMs: 1_200_000 });
   expect(readSessionsOptions(["--workers", "3,9", "--window", "1s"])).toMatchObject({
     counts: [3, 9],
     windowMs: 1000,
   });
-  for (const wrong of [["--workers", "5,"], ["--window", "now"], ["word"]]) {
+  for (const wrong of [["--workers", "5,"], ["--limit", "0"], ["--window", "now"], ["word"]]) {
     expect(() => readSessionsOptions(wrong)).toThrow();
   }
 });
@@ -121,20 +126,55 @@ test("a lane's cost is told as a multiple of the direct one's, the dearer shape 
   expect(verdictOn(judgeLane({ ...NOTHING, requests }), "CPU per request")).toBe(false);
 });
 
-test("workers that take too long to come back are said to", () => {
-  const row: SessionsRow = {
-    workers: 500,
-    joined_s: 1,
-    heartbeats_per_s: 500,
-    head_cpu_share: 0.1,
-    head_cpu_ms_per_heartbeat: 0.2,
-    head_memory_empty_bytes: 1,
-    head_memory_bytes: 2,
-    head_away_s: 1,
-    back_s: 9,
-    refusals: 0,
-  };
-  expect(judgeSessions([row, { ...row, back_s: 11 }]).map(({ met }) => met)).toEqual([true, false]);
+const SESSIONS: SessionsRow = {
+  workers: 500,
+  connected: 500,
+  joined_s: 1,
+  head_cpu_ms_per_join: 2,
+  workers_cpu_ms_per_join: 3,
+  heartbeats_per_s: 500,
+  head_cpu_share: 0.1,
+  head_cpu_ms_per_heartbeat: 0.2,
+  head_memory_empty_bytes: 1,
+  head_memory_bytes: 2,
+  head_away_s: 1,
+  back_s: 9,
+  refusals: 0,
+};
+const LISTS: ListsRow = {
+  workers: 1,
+  metrics_ms: 1,
+  status_ms: 1,
+  models_ms: 1,
+  request_p50_us: 500,
+  request_p99_us: 1000,
+  request_slowest_us: 2000,
+  engine_p99_us: 300,
+  errors: 0,
+};
+
+test("workers that take too long to come are said to, first or after a restart", () => {
+  const many = { ...SESSIONS, workers: 4000, joined_s: 61, back_s: 20 };
+  const sessions = [SESSIONS, { ...SESSIONS, back_s: 11 }, many];
+  const met = judgeSessions({ sessions, lists: [] }).map((verdict) => verdict.met);
+  expect(met).toEqual([true, true, true, false, false, true]);
+});
+
+test("a request beside the lists of many workers is held against an empty head's", () => {
+  const lists = [1000, 15_900, 16_100].map((us) => ({ ...LISTS, request_p99_us: us }));
+  const found = judgeSessions({ sessions: [], lists });
+  expect(found.map(({ measured, met }) => [measured, met])).toEqual([
+    ["14.90 ms", true],
+    ["15.10 ms", false],
+  ]);
+});
+
+test("sessions that were cut short have what was measured, and dashes for the rest", () => {
+  const sessions = [SESSIONS, { ...SESSIONS, workers: 4000, connected: null, joined_s: null }];
+  const report = sessionsReport({ sessions, lists: [LISTS] });
+  expect(report).toMatch(/^ +500 +500 +1 /m);
+  expect(report).toMatch(/^ +4000 +- +- /m);
+  expect(report).toMatch(/^4000 workers are in within 60 s +not measured +not measured$/m);
 });
 
 async function bench(args: string[]): Promise<{ stdout: string; json: object }> {
@@ -180,11 +220,28 @@ test("lane measures the engine, direct and lane, and leaves nothing behind", asy
 
 test("sessions come back after the head's restart, and nothing is left behind", async () => {
   const { stdout, json } = await bench(["sessions", "--workers", "5", "--window", "200ms"]);
-  expect(stdout).toMatch(/^ +5 /m);
+  expect(stdout).toMatch(/^ +5 +5 /m);
   expect(json).toMatchObject({
     schema: "llmnode.bench.sessions/1",
-    sessions: [{ workers: 5, refusals: 0 }],
+    sessions: [{ workers: 5, connected: 5, refusals: 0 }],
+    lists: [{ workers: 1 }, { workers: 5, errors: 0 }],
   });
+}, 90_000);
+
+test("sessions that are cut short print their table", async () => {
+  const args = ["sessions", "--workers", "2,3", "--window", "300ms", "--binary"];
+  const child = Bun.spawn([process.execPath, BENCH, ...args, await binaryPath()], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const stdout = child.stdout.text();
+  let said = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of child.stderr) {
+    said += decoder.decode(chunk, { stream: true });
+    if (said.includes("\n3 workers")) child.kill("SIGINT");
+  }
+  expect(await child.exited).toBe(130);
+  expect(await stdout).toMatch(/^ +2 +2 /m);
 }, 90_000);
 
 test("what is no benchmark gets the usage of all", async () => {

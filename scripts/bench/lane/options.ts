@@ -94,8 +94,10 @@ export function readLaneOptions(args: string[]): LaneOptions {
 
 export interface SessionsOptions {
   counts: readonly number[];
-  /** How long the head's time on the processor is taken. */
+  /** How long the head's time on the processor is taken, and how long lists are asked for. */
   windowMs: number;
+  /** What has been measured by then is told, and the run has failed. */
+  limitMs: number;
   json: string | null;
   binary: string | null;
 }
@@ -105,8 +107,9 @@ export const SESSIONS_USAGE = `scripts/run.sh bench sessions [options]
   --quick                  shorter
   --json <file>            writes all figures there
   --binary <file>          the llmnode to measure; default: of this tree, built if stale
-  --workers <n,...>        how many workers; default 500,1000
-  --window <duration>      how long processor time is taken`;
+  --workers <n,...>        how many workers; default 500,2000,4000
+  --window <duration>      how long processor time is taken, and lists are asked for
+  --limit <duration>       it ends after so long at the latest, and tells what it has (20m)`;
 
 /** Throws on anything that it does not understand. */
 export function readSessionsOptions(args: string[]): SessionsOptions {
@@ -116,14 +119,16 @@ export function readSessionsOptions(args: string[]): SessionsOptions {
       quick: { type: "boolean", default: false },
       json: { type: "string" },
       binary: { type: "string" },
-      workers: { type: "string", default: "500,1000" },
+      workers: { type: "string", default: "500,2000,4000" },
       window: { type: "string" },
+      limit: { type: "string", default: "20m" },
     },
   });
   const windowMs = values.quick ? 5000 : 30_000;
   return {
     counts: values.workers.split(",").map((text) => positive("workers", text)),
     windowMs: values.window === undefined ? windowMs : duration("window", values.window),
+    limitMs: duration("limit", values.limit),
     json: values.json ?? null,
     binary: values.binary ?? null,
   };

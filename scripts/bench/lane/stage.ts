@@ -121,7 +121,11 @@ export async function startLaneField(stage: Stage): Promise<LaneTarget[]> {
   return targets;
 }
 
-async function untilAnswers({ name, port }: LaneTarget, children: Children): Promise<void> {
+/** Waits until a request is answered as it should be. */
+export async function untilAnswers(
+  { name, port }: { name: string; port: number },
+  children: Children,
+): Promise<void> {
   const body = JSON.stringify({ model: MODEL, messages: [{ role: "user", content: "Hello." }] });
   const deadline = performance.now() + READY_LIMIT_MS;
   for (let last = ""; ;) {

@@ -1,10 +1,7 @@
 /** The benchmark of sessions: many workers at one head, and their way back after its restart. */
 
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import type { Verdict } from "../front/judge.ts";
 import type { SessionsOptions } from "../lane/options.ts";
-import { below, verdictTable } from "../lane/report.ts";
 import {
   machineLoad,
   onStage,
@@ -12,90 +9,99 @@ import {
   type Stage,
   startBenchHead,
   startEngine,
-  type StartedHead,
 } from "../lane/stage.ts";
+import { type Load, startLoad } from "../load/load.ts";
 import { cpuMs, residentBytes } from "../proc.ts";
-import { table } from "../table.ts";
+import { PROCESSES, startCrowd } from "./crowd.ts";
+import { type ListsRow, measureLists } from "./lists.ts";
+import { judgeSessions, type SessionsRow, sessionsReport } from "./report.ts";
 
-/** Asks a process of fake workers for more of them. */
-export interface SessionsOrder {
-  workers: number;
-  /** The head's address for workers, `host:port`. */
-  sessions: string;
-  /** The head's data directory. */
-  dir: string;
-  prefix: string;
-  enginePort: number;
-}
-
-/** What a process of fake workers tells all the time. */
-export interface SessionsReport {
-  connected: number;
-  acks: number;
-  refusals: number;
-}
-
-export interface SessionsRow {
-  workers: number;
-  /** From the order until the last one has its welcome; all dial at once. */
-  joined_s: number;
-  heartbeats_per_s: number;
-  head_cpu_share: number;
-  head_cpu_ms_per_heartbeat: number;
-  head_memory_empty_bytes: number;
-  head_memory_bytes: number;
-  /** Without workers for so long: from the order to stop until the new head is up. */
-  head_away_s: number;
-  /** From the new head's start until the last worker is back. */
-  back_s: number;
-  refusals: number;
-}
-
-const BACK_LIMIT_S = 10;
-/** Workers that are not there after so long are no longer waited for. */
-const GIVE_UP_MS = 60_000;
-const PROCESSES = 2;
 /** Announcements and first probes are over by then; a shorter window needs no more than itself. */
 const SETTLE_MS = 2000;
-const POLL_MS = 20;
+
+/** What is measured, as far as it has come: a run that is cut short has figures as well. */
+interface Found {
+  sessions: SessionsRow[];
+  lists: ListsRow[];
+}
+
+interface Run {
+  stage: Stage;
+  load: Load;
+  enginePort: number;
+  windowMs: number;
+  found: Found;
+}
 
 /** Everything that it starts has ended when it settles; rejects when `signal` aborts. */
 export async function runSessions(options: SessionsOptions, signal: AbortSignal): Promise<void> {
-  const { binary, counts, windowMs, json } = options;
-  await onStage({ binary, signal }, async (stage) => {
-    const { pinning } = stage.children;
-    const loadBefore = machineLoad();
-    say(`${pinning}; workers in ${PROCESSES} processes on the latter, all over TLS`);
-    say(`load average at the start: ${loadBefore}`);
-    const enginePort = await startEngine(stage);
-    const rows: SessionsRow[] = [];
-    for (const workers of counts) {
-      rows.push(await measureSessions(stage, { workers, windowMs, enginePort }));
+  const { binary, counts, windowMs, limitMs, json } = options;
+  const found: Found = { sessions: [], lists: [] };
+  const about = { pinning: "", window_ms: windowMs, load_average_at_start: machineLoad() };
+  const limit = new AbortController();
+  const over = new Error(`it is not done after ${limitMs / 1000} s (--limit)`);
+  const timer = setTimeout(() => limit.abort(over), limitMs);
+  try {
+    const until = AbortSignal.any([signal, limit.signal]);
+    await onStage({ binary, signal: until }, async (stage) => {
+      about.pinning = stage.children.pinning;
+      say(`${about.pinning}; workers in ${PROCESSES} processes on the latter, all over TLS`);
+      say(`load average at the start: ${about.load_average_at_start}`);
+      const enginePort = await startEngine(stage);
+      const load = await startLoad(stage.children, stage.workplace);
+      const run = { stage, load, enginePort, windowMs, found };
+      await measureEmpty(run);
+      for (const workers of counts) await measureSessions(run, workers);
+    });
+  } finally {
+    clearTimeout(timer);
+    if (found.lists.length + found.sessions.length > 0) {
+      process.stdout.write(`\n${sessionsReport(found)}`);
     }
-    process.stdout.write(`\n${sessionsReport(rows)}`);
-    if (json === null) return;
-    const about = { pinning, window_ms: windowMs, load_average_at_start: loadBefore };
-    const all = { schema: "llmnode.bench.sessions/1", ...about, sessions: rows };
-    writeFileSync(json, `${JSON.stringify({ ...all, expected: judgeSessions(rows) }, null, 2)}\n`);
-  });
+    if (json !== null) {
+      const all = { schema: "llmnode.bench.sessions/1", ...about, ...found };
+      writeFileSync(
+        json,
+        `${JSON.stringify({ ...all, expected: judgeSessions(found) }, null, 2)}\n`,
+      );
+    }
+  }
 }
 
-async function measureSessions(
-  stage: Stage,
-  options: { workers: number; windowMs: number; enginePort: number },
-): Promise<SessionsRow> {
-  const { workers, windowMs } = options;
+/** A head with one worker: what the lists and requests of the others are compared with. */
+async function measureEmpty({ stage, load, enginePort, windowMs, found }: Run): Promise<void> {
+  say("a head with one worker");
+  const head = await startBenchHead(stage, { name: "sessions-empty" });
+  const crowd = await startCrowd(stage, "empty");
+  crowd.order(head, { workers: 1, enginePort });
+  await crowd.until(1);
+  const { children } = stage;
+  const on = { children, load, head, enginePort, workers: 1, windowMs, say };
+  found.lists.push(await measureLists(on));
+  await crowd.stop();
+  await head.child.stop();
+}
+
+async function measureSessions(run: Run, workers: number): Promise<void> {
+  const { stage, load, enginePort, windowMs, found } = run;
   const settleMs = Math.min(SETTLE_MS, windowMs);
   say(`${workers} workers`);
   const name = `sessions-${workers}`;
   const head = await startBenchHead(stage, { name });
   await Bun.sleep(settleMs);
-  const memoryEmpty = residentBytes(head.child.pid);
+  const row = emptyRow(workers);
+  found.sessions.push(row);
+  row.head_memory_empty_bytes = residentBytes(head.child.pid);
   const crowd = await startCrowd(stage, name);
+  const cpuAtFirst = { head: cpuMs(head.child.pid), crowd: crowd.cpuMs() };
   const started = performance.now();
-  crowd.order(head, options);
+  crowd.order(head, { workers, enginePort });
   await crowd.until(workers);
-  const joinedS = secondsSince(started);
+  row.joined_s = secondsSince(started);
+  row.connected = crowd.sum("connected");
+  row.head_cpu_ms_per_join = (cpuMs(head.child.pid) - cpuAtFirst.head) / row.connected;
+  row.workers_cpu_ms_per_join = (crowd.cpuMs() - cpuAtFirst.crowd) / row.connected;
+  say(`${row.connected} are in after ${row.joined_s.toFixed(1)} s`);
   await Bun.sleep(settleMs);
 
   const acksBefore = crowd.sum("acks");
@@ -105,114 +111,45 @@ async function measureSessions(
   const usedMs = cpuMs(head.child.pid) - cpuBefore;
   const heartbeats = crowd.sum("acks") - acksBefore;
   const tookMs = performance.now() - windowStart;
-  const memory = residentBytes(head.child.pid);
+  row.heartbeats_per_s = (heartbeats / tookMs) * 1000;
+  row.head_cpu_share = usedMs / tookMs;
+  row.head_cpu_ms_per_heartbeat = usedMs / heartbeats;
+  row.head_memory_bytes = residentBytes(head.child.pid);
+
+  const { children } = stage;
+  found.lists.push(
+    await measureLists({ children, load, head, enginePort, workers, windowMs, say }),
+  );
 
   const stopped = performance.now();
   await head.child.stop();
   await crowd.until(0);
   const restarted = performance.now();
   const next = await startBenchHead(stage, { name, sessions: head.sessions });
-  const headAwayS = secondsSince(stopped);
+  row.head_away_s = secondsSince(stopped);
   await crowd.until(workers);
-  const backS = secondsSince(restarted);
+  row.back_s = secondsSince(restarted);
+  row.refusals = crowd.sum("refusals");
   await crowd.stop();
   await next.child.stop();
+}
+
+function emptyRow(workers: number): SessionsRow {
   return {
     workers,
-    joined_s: joinedS,
-    heartbeats_per_s: (heartbeats / tookMs) * 1000,
-    head_cpu_share: usedMs / tookMs,
-    head_cpu_ms_per_heartbeat: usedMs / heartbeats,
-    head_memory_empty_bytes: memoryEmpty,
-    head_memory_bytes: memory,
-    head_away_s: headAwayS,
-    back_s: backS,
-    refusals: crowd.sum("refusals"),
+    connected: null,
+    joined_s: null,
+    head_cpu_ms_per_join: null,
+    workers_cpu_ms_per_join: null,
+    heartbeats_per_s: null,
+    head_cpu_share: null,
+    head_cpu_ms_per_heartbeat: null,
+    head_memory_empty_bytes: null,
+    head_memory_bytes: null,
+    head_away_s: null,
+    back_s: null,
+    refusals: null,
   };
-}
-
-interface Crowd {
-  order(head: StartedHead, wish: { workers: number; enginePort: number }): void;
-  sum(what: keyof SessionsReport): number;
-  /** Waits until so many are connected. */
-  until(connected: number): Promise<void>;
-  stop(): Promise<void>;
-}
-
-async function startCrowd({ children, workplace }: Stage, prefix: string): Promise<Crowd> {
-  const reports = new Map<number, SessionsReport>();
-  const processes = Array.from({ length: PROCESSES }, (_, n) =>
-    children.start({
-      name: `workers ${n}`,
-      argv: [process.execPath, join(import.meta.dir, "main.ts")],
-      place: "rest",
-      cwd: workplace,
-      onMessage: (report) => void reports.set(n, report as SessionsReport),
-    }),
-  );
-  await Promise.all(processes.map((child) => child.line(/workers are up/)));
-  const sum = (what: keyof SessionsReport) =>
-    [...reports.values()].reduce((all, report) => all + report[what], 0);
-  return {
-    sum,
-    order({ sessions, dir }, { workers, enginePort }) {
-      for (const [n, child] of processes.entries()) {
-        const share = Math.floor((workers + n) / PROCESSES);
-        const order: SessionsOrder = {
-          ...{ workers: share, sessions, dir, enginePort },
-          prefix: `${prefix}-${n}`,
-        };
-        child.send(order);
-      }
-    },
-    async until(connected) {
-      const deadline = performance.now() + GIVE_UP_MS;
-      while (sum("connected") !== connected) {
-        if (performance.now() > deadline) {
-          throw new Error(`${sum("connected")} workers are connected, not ${connected}`);
-        }
-        await Promise.race([Bun.sleep(POLL_MS), children.trouble]);
-      }
-    },
-    stop: async () => void (await Promise.all(processes.map((child) => child.stop()))),
-  };
-}
-
-export function judgeSessions(rows: readonly SessionsRow[]): Verdict[] {
-  return rows.map(({ workers, back_s }) =>
-    below(`${workers} workers are back within ${BACK_LIMIT_S} s after a restart`, back_s, {
-      limit: BACK_LIMIT_S,
-      unit: "s",
-    }),
-  );
-}
-
-export function sessionsReport(rows: readonly SessionsRow[]): string {
-  return [
-    "Sessions (memory of the head in MB; back: from the start of the new head to the last worker)",
-    table(
-      [
-        ...["workers", "joined s", "beats/s", "head core %", "ms/beat", "empty", "memory"],
-        ...["KB/worker", "away s", "back s", "refusals"],
-      ],
-      rows.map((row) => [
-        row.workers,
-        row.joined_s,
-        Math.round(row.heartbeats_per_s),
-        row.head_cpu_share * 100,
-        row.head_cpu_ms_per_heartbeat,
-        Math.round(row.head_memory_empty_bytes / 1e6),
-        Math.round(row.head_memory_bytes / 1e6),
-        Math.round((row.head_memory_bytes - row.head_memory_empty_bytes) / row.workers / 1000),
-        row.head_away_s,
-        row.back_s,
-        row.refusals,
-      ]),
-    ),
-    "Expected",
-    verdictTable(judgeSessions(rows)),
-    "",
-  ].join("\n\n");
 }
 
 function secondsSince(start: number): number {
