@@ -18,7 +18,7 @@ import { builtBinary, startField } from "../targets.ts";
 
 export const FRONT_USAGE = `scripts/run.sh bench front [options]
 
-  --quick                  smaller and shorter: about three minutes
+  --quick                  smaller and shorter: about five minutes with all of them
   --only <part>            requests, streams or soak; may be repeated
   --json <file>            writes all figures there
   --keys                   also measures llmnode with an API key that has every limit
