@@ -27,10 +27,13 @@ const WORDS = [
     "ffffffffffff\r\n",
     "fffffffffffff\r\n",
     "5;ext=1\r\n",
+    "5 ;ext=1\r\n",
     " folded\r\n",
     "x : y\r\n",
   ],
 ];
+
+const MAX_CUTS = 2000;
 
 export const answers = pure(
   "answers",
@@ -39,35 +42,105 @@ export const answers = pure(
     const bytes = answerBytes(random);
     const method = random.pick(["GET", "POST", "HEAD"]);
     const whole = readWhole([bytes], method);
-    const pieces = inPieces(random, bytes);
-    mustEqual(readWhole(pieces, method), whole, {
-      what: `an answer to ${method} in pieces`,
-      input: bytes,
-    });
+    const about = { what: `an answer to ${method} in pieces`, input: bytes };
+    mustEqual(readWhole(inPieces(random, bytes), method), whole, about);
+    // In two, wherever that is.
+    if (bytes.length > MAX_CUTS || random.chance(0.9)) return;
+    for (let at = 1; at < bytes.length; at += 1) {
+      mustEqual(readWhole([bytes.subarray(0, at), bytes.subarray(at)], method), whole, about);
+    }
   },
 );
 
 /** An answer, mostly sound. */
 export function answerBytes(random: Random): Buffer {
-  const body = oddText(random, 30);
-  const status = random.pick([200, 200, 200, 204, 304, 404, 503]);
-  const head = [`HTTP/1.${random.below(2)} ${status} OK`, "Content-Type: application/json"];
-  let framed = body;
-  const framing = random.below(3);
-  if (framing === 0) head.push(`Content-Length: ${Buffer.byteLength(body)}`);
-  if (framing === 1) {
-    head.push("Transfer-Encoding: chunked");
-    const chunks = [...body].map((char) => Buffer.from(char).toString("latin1"));
-    framed = `${chunks.map((chunk) => `${chunk.length.toString(16)}\r\n${chunk}\r\n`).join("")}0\r\n\r\n`;
-  }
-  const bytes = Buffer.concat([
-    Buffer.from(`${head.join("\r\n")}\r\n\r\n`),
-    Buffer.from(framed, framing === 1 ? "latin1" : "utf8"),
-  ]);
+  const { bytes } = soundAnswer(random, random.pick(["GET", "GET", "HEAD"]));
   if (random.chance(0.4)) return bytes;
   return random.chance(0.5)
-    ? Buffer.from(damaged(random, bytes.toString("latin1"), WORDS))
+    ? Buffer.from(damaged(random, bytes.toString("latin1"), WORDS), "latin1")
     : damagedBytes(random, bytes);
+}
+
+export interface SoundAnswer {
+  bytes: Buffer;
+  status: number;
+  /** As they are to be read, without those of the framing. */
+  fields: [string, string][];
+  body: Buffer;
+  /** The server is to close behind it. */
+  closes: boolean;
+}
+
+/** An answer as servers may give it (RFC 9112), in one of its many shapes. */
+export function soundAnswer(
+  random: Random,
+  method: string,
+  own: readonly [string, string][] = [],
+): SoundAnswer {
+  const status = random.pick([200, 200, 200, 201, 204, 304, 404, 503]);
+  const isBodiless = method === "HEAD" || status === 204 || status === 304;
+  const body = Buffer.from(oddText(random, random.pick([0, 3, 30, 300])));
+  const framing = random.pick(["length", "chunks", "close"] as const);
+  const minor = framing === "chunks" ? 1 : random.below(2);
+  const fields: [string, string][] = [...own, ...random.several(5, () => someField(random))];
+  const lines = fields.map(([name, value]) => fieldLine(random, name, value));
+  if (framing === "length") {
+    lines.push(fieldLine(random, "content-length", `${body.length}`));
+    if (random.chance(0.1)) lines.push(`content-length: ${body.length}\r\n`);
+  }
+  if (framing === "chunks") lines.push(fieldLine(random, "transfer-encoding", "chunked"));
+  const isKept = framing !== "close" || isBodiless;
+  const option = minor === 0 ? "keep-alive" : "close";
+  const hasOption = random.chance(0.3);
+  if (hasOption) lines.push(fieldLine(random, "connection", option));
+  const announced = random.several(
+    2,
+    () => `HTTP/1.1 ${random.pick([100, 102, 103])} A\r\nlink: <x>\r\n\r\n`,
+  );
+  const start = `HTTP/1.${minor} ${status}${random.pick(["", " ", " OK", " Not \xe9"])}\r\n`;
+  const head = `${random.chance(0.2) ? announced.join("") : ""}${start}${lines.join("")}\r\n`;
+  const sent = framing === "chunks" ? chunked(random, body) : body;
+  return {
+    bytes: Buffer.concat([Buffer.from(head, "latin1"), isBodiless ? Buffer.alloc(0) : sent]),
+    status,
+    fields,
+    body: isBodiless ? Buffer.alloc(0) : body,
+    closes: !isKept || hasOption === (minor === 1),
+  };
+}
+
+function someField(random: Random): [string, string] {
+  const name = random.pick([
+    "content-type",
+    "x-a",
+    "x-a",
+    "set-cookie",
+    "server",
+    "x_!#$%&'*+.^`|~",
+  ]);
+  return [
+    name,
+    random.pick(["", "a", "text/event-stream; charset=utf-8", "a, b", "\xe9\xff", 'q="x\ty"']),
+  ];
+}
+
+function fieldLine(random: Random, name: string, value: string): string {
+  const spelled = random.chance(0.5) ? name : name.replace(/(^|-)[a-z]/g, (at) => at.toUpperCase());
+  const [before, after] = [random.pick([" ", "", "\t ", "  "]), random.pick(["", "", " ", "\t"])];
+  return `${spelled}:${before}${value}${after}\r\n`;
+}
+
+function chunked(random: Random, body: Buffer): Buffer {
+  const parts: Buffer[] = [];
+  for (const piece of inPieces(random, body)) {
+    const size = random.chance(0.3)
+      ? piece.length.toString(16).toUpperCase()
+      : `0${piece.length.toString(16)}`;
+    const extension = random.pick(["", "", "", ";a", ';a="b c"']);
+    parts.push(Buffer.from(`${size}${extension}\r\n`), Buffer.from(piece), Buffer.from("\r\n"));
+  }
+  const trailer = random.pick(["", "", "x-t: 1\r\n", "x-t: 1\r\nx-u: 2\r\n"]);
+  return Buffer.concat([...parts, Buffer.from(`0\r\n${trailer}\r\n`)]);
 }
 
 /** All that a reader tells but whether the connection may be used again: that hangs on the split. */

@@ -112,7 +112,7 @@ export class Sending implements Exchange, ConnectionUser, AnswerEvents {
     try {
       this.#reader.push(bytes);
     } catch (error) {
-      this.#failBy(error);
+      this.#fail(error);
     }
   }
 
@@ -125,7 +125,7 @@ export class Sending implements Exchange, ConnectionUser, AnswerEvents {
       try {
         this.#reader.finish();
       } catch (early) {
-        this.#failBy(early);
+        this.#fail(early);
       }
       return;
     }
@@ -141,11 +141,21 @@ export class Sending implements Exchange, ConnectionUser, AnswerEvents {
   }
 
   onHead(head: ReadHead): void {
-    if (!this.#isOver) this.#sink.head(head);
+    if (this.#isOver) return;
+    try {
+      this.#sink.head(head);
+    } catch (fault) {
+      this.#fail(fault);
+    }
   }
 
   onBody(bytes: Uint8Array): void {
-    if (!this.#isOver) this.#sink.data(bytes);
+    if (this.#isOver) return;
+    try {
+      this.#sink.data(bytes);
+    } catch (fault) {
+      this.#fail(fault);
+    }
   }
 
   onEnd(isReusable: boolean): void {
@@ -158,13 +168,11 @@ export class Sending implements Exchange, ConnectionUser, AnswerEvents {
     } else {
       this.#connection?.close();
     }
-    this.#sink.end();
-  }
-
-  /** By what the reader threw, or the sink. */
-  #failBy(error: unknown): void {
-    if (this.#isOver) warn(error);
-    else this.#fail(error);
+    try {
+      this.#sink.end();
+    } catch (fault) {
+      warn(fault);
+    }
   }
 
   #fail(error: unknown): void {

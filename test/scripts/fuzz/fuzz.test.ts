@@ -11,7 +11,7 @@ const SCRIPT = resolve(import.meta.dir, "../../../scripts/fuzz.ts");
 const MISBEHAVING = join(import.meta.dir, "misbehaving.ts");
 const NAMES = FUZZERS.map(({ name }) => name);
 /** Those with real sockets take more time. */
-const FEW: Record<string, number> = { requests: 6, sessions: 15, clients: 150 };
+const FEW: Record<string, number> = { requests: 6, sessions: 15, clients: 60 };
 
 test.each(NAMES)("a few rounds of %s are clean", async (name) => {
   const fuzzer = FUZZERS.find((one) => one.name === name);
