@@ -191,6 +191,7 @@ export class Attempt implements AnswerSink {
     this.#of.onFirstData(lease, body);
     const parts = [watch.push(body), watch.flush()].filter((part) => part !== null);
     this.#stage = "over";
+    this.#sent = null;
     this.#scope.done("ok", { usage: watch.facts().usage });
     this.#of.onEnd("ok", this.#head.status);
     this.#of.answer({
@@ -221,6 +222,8 @@ export class Attempt implements AnswerSink {
     const resumable =
       format === "sse" ? of.resumable({ sent: this.#sent, scope: own, request: of }) : null;
     this.#resumable = resumable;
+    // Nothing is sent again from here: only who may go on elsewhere holds it.
+    this.#sent = null;
     const scope = () => resumable?.scope() ?? own;
     const watch = this.#watch(resumable !== null);
     lease.started();
