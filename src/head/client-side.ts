@@ -108,8 +108,7 @@ export async function createClientSide(side: ClientSideOptions): Promise<ClientS
       ...ownRoutes({
         ...{ state, catalog, aliases, logs, head, now },
         ollamaLists: ollamaListsOf(side),
-        metrics: async () =>
-          new Response(await metrics.text(), { headers: { "content-type": metrics.contentType } }),
+        metrics: metrics.answer,
         ready: () => phase.isReady,
       }),
       ...viewRoutes(views),

@@ -84,10 +84,16 @@ export function jsonAnswer(
   chunks: readonly Uint8Array[],
   headers?: Record<string, string>,
 ): Response {
+  return chunkedAnswer(chunks, { "content-type": "application/json;charset=utf-8", ...headers });
+}
+
+/** A small answer whole, a large one in its pieces. */
+export function chunkedAnswer(
+  chunks: readonly Uint8Array[],
+  headers: Record<string, string>,
+): Response {
   const [first, ...more] = chunks;
-  return new Response(more.length === 0 ? first : each(chunks), {
-    headers: { "content-type": "application/json;charset=utf-8", ...headers },
-  });
+  return new Response(more.length === 0 ? first : each(chunks), { headers });
 }
 
 /** At the pace of the reader. */

@@ -47,9 +47,11 @@ function registerRequestGauges(
       help: "Requests that hold a replica now.",
       labelNames: ["model"],
     },
-    (gauge) => {
-      for (const model of catalog().keys()) gauge.inc({ model: modelLabel(model) }, 0);
-      for (const { model } of state.leases.values()) gauge.inc({ model: modelLabel(model) });
+    function* (gauge) {
+      for (const model of catalog().keys()) yield gauge.inc({ model: modelLabel(model) }, 0);
+      for (const { model } of state.leases.values()) {
+        yield gauge.inc({ model: modelLabel(model) });
+      }
     },
   );
   registry.collected(
@@ -93,9 +95,9 @@ function registerWorkerGauges(registry: Registry, { state, now }: ClusterSource)
       help: "Whether the worker is connected and answers: 1 yes, 0 no.",
       labelNames: ["worker"],
     },
-    (gauge) => {
-      for (const worker of state.workers.values()) {
-        gauge.set({ worker: worker.name }, UP.has(worker.state) ? 1 : 0);
+    function* (gauge) {
+      for (const { name: worker, state: is } of state.workers.values()) {
+        yield gauge.set({ worker }, UP.has(is) ? 1 : 0);
       }
     },
   );
@@ -105,11 +107,11 @@ function registerWorkerGauges(registry: Registry, { state, now }: ClusterSource)
       help: "Time since the last message of the worker; absent once it has left.",
       labelNames: ["worker"],
     },
-    (gauge) => {
+    function* (gauge) {
       for (const worker of state.workers.values()) {
         if (worker.left) continue;
         const ageMs = Math.max(0, now() - worker.lastHeardAt);
-        gauge.set({ worker: worker.name }, ageMs / 1000);
+        yield gauge.set({ worker: worker.name }, ageMs / 1000);
       }
     },
   );
@@ -120,8 +122,9 @@ function registerWorkerGauges(registry: Registry, { state, now }: ClusterSource)
       labelNames: ["worker", "reason"],
       type: "counter",
     },
-    (counter) => {
+    function* (counter) {
       for (const worker of state.workers.values()) {
+        yield worker;
         for (const { restartReasons } of worker.engines.values()) {
           for (const [reason, restarts] of restartReasons) {
             counter.inc({ worker: worker.name, reason }, restarts);
@@ -143,13 +146,13 @@ function registerReplicaGauges(
       help: "Replicas of the model, or service, on the worker that can be picked now.",
       labelNames: ["worker", "model"],
     },
-    (gauge) => {
+    function* (gauge) {
       for (const [model, replicas] of [...catalog(), ...serviceCatalog(state)]) {
         const label = modelLabel(model);
         for (const replica of replicas) {
           const isOpen = !admits(replica.engine.breaker, now());
           const ready = replica.state === "ready" && !isOpen ? 1 : 0;
-          gauge.inc({ worker: replica.worker.name, model: label }, ready);
+          yield gauge.inc({ worker: replica.worker.name, model: label }, ready);
         }
       }
     },
@@ -160,15 +163,17 @@ function registerReplicaGauges(
       help: "Circuit breaker of the replica: 0 closed, 1 half open (one request is let through), 2 open (it gets none).",
       labelNames: ["worker", "model"],
     },
-    (gauge) => {
+    function* (gauge) {
       for (const [model, replicas] of [...catalog(), ...serviceCatalog(state)]) {
         // Of several engines of a worker the worst counts.
         const worst = new Map<string, number>();
         for (const { worker, engine } of replicas) {
           const value = BREAKER_VALUE[breakerAt(engine.breaker, now()).state];
-          worst.set(worker.name, Math.max(worst.get(worker.name) ?? 0, value));
+          yield worst.set(worker.name, Math.max(worst.get(worker.name) ?? 0, value));
         }
-        for (const [worker, value] of worst) gauge.set({ worker, model: modelLabel(model) }, value);
+        for (const [worker, value] of worst) {
+          yield gauge.set({ worker, model: modelLabel(model) }, value);
+        }
       }
     },
   );

@@ -1,5 +1,7 @@
 /** Writes `GET /metrics` in Prometheus' text format: requests, keys, the cluster, this process. */
 
+import { Pace } from "../../util/flow/slices.ts";
+import { chunkedAnswer, oneForAll } from "../http/lists.ts";
 import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import { type ClusterSource, registerClusterMetrics } from "./cluster.ts";
 import { registerKeyMetrics } from "./keys.ts";
@@ -26,8 +28,6 @@ const METRICS_LIMITS = {
   /** How often the lag of the event loop is measured, and how long a late turn of it is shown. */
   lagIntervalMs: 250,
   lagWindowMs: 60_000,
-  /** How long a scrape may hold the event loop up at a time, but for a single metric's text. */
-  scrapeTurnMs: 2,
 };
 export type MetricsLimits = typeof METRICS_LIMITS;
 
@@ -46,29 +46,18 @@ export function createMetrics(options: MetricsOptions) {
   registerWorkerMetrics(registry, options);
   const lag = registerProcessMetrics(registry, { ...options, ...limits });
 
-  /** One metric after the other, with turns for the streams between them. */
-  const render = async () => {
+  const render = oneForAll(() => {
     const known = new Set(Array.from(options.state.workers.values(), ({ name }) => name));
     requests.prune((worker) => known.has(worker));
-    const texts: string[] = [];
-    let since = performance.now();
-    for (const text of registry.families()) {
-      texts.push(await text());
-      if (performance.now() - since < limits.scrapeTurnMs) continue;
-      await new Promise((resolve) => setImmediate(resolve));
-      since = performance.now();
-    }
-    return texts.join("");
-  };
-  let rendering: Promise<string> | null = null;
+    return registry.chunks(new Pace());
+  });
   return {
     /** To be called once for every request, when it is over. Never throws. */
     observe: requests.observe,
     /** What limits and authentication count. */
     keys,
     /** The whole exposition; scrapes at the same time share one. */
-    text: () => (rendering ??= render().finally(() => (rendering = null))),
-    contentType: CONTENT_TYPE,
+    answer: async () => chunkedAnswer(await render(), { "content-type": CONTENT_TYPE }),
     [Symbol.dispose]: () => lag[Symbol.dispose](),
   };
 }

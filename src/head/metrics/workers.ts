@@ -78,8 +78,9 @@ function registerMachines(registry: Registry, { state, now }: WorkerSource): voi
         help: `The worker's machine: ${help}`,
         labelNames: ["worker"],
       },
-      (gauge) => {
+      function* (gauge) {
         for (const { name: worker, hardware } of present(state)) {
+          yield worker;
           const { host } = hardware;
           const number = host && isFresh(host) ? read(host) : null;
           if (number !== null) gauge.set({ worker }, number);
@@ -91,8 +92,9 @@ function registerMachines(registry: Registry, { state, now }: WorkerSource): voi
   for (const [name, help, read] of GPU) {
     registry.collected(
       { name: `llmnode_gpu_${name}`, help: `The worker's GPU: ${help}`, labelNames },
-      (gauge) => {
+      function* (gauge) {
         for (const { name: worker, hardware } of present(state)) {
+          yield worker;
           for (const gpu of hardware.gpus) {
             const number = isFresh(gpu) ? read(gpu) : null;
             if (number === null) continue;
@@ -111,13 +113,17 @@ function registerEngines(registry: Registry, { state, now }: WorkerSource): void
     [ENGINE_COUNTERS, "counter"],
   ] as const) {
     for (const [name, help, read] of figures) {
-      registry.collected({ name: `llmnode_engine_${name}`, help, labelNames, type }, (series) => {
-        for (const { worker, engine } of engines(state)) {
-          const load = loadOf(state, engine, now());
-          const figure = load && read(load);
-          if (figure !== null) series.inc({ worker, engine: engine.number }, figure);
-        }
-      });
+      registry.collected(
+        { name: `llmnode_engine_${name}`, help, labelNames, type },
+        function* (series) {
+          for (const { worker, engine } of engines(state)) {
+            yield engine;
+            const load = loadOf(state, engine, now());
+            const figure = load && read(load);
+            if (figure !== null) series.inc({ worker, engine: engine.number }, figure);
+          }
+        },
+      );
     }
   }
   registry.collected(
@@ -126,8 +132,9 @@ function registerEngines(registry: Registry, { state, now }: WorkerSource): void
       help: "Requests that the engine should have at once.",
       labelNames,
     },
-    (gauge) => {
+    function* (gauge) {
       for (const { worker, engine } of engines(state)) {
+        yield engine;
         const { maxInFlight } = engine.report;
         if (maxInFlight !== null) gauge.inc({ worker, engine: engine.number }, maxInFlight);
       }

@@ -64,7 +64,7 @@ async function emitted(): Promise<Map<string, Set<string>>> {
   for (const one of eventful()) metrics.observe(one);
   metrics.observe(record({ key: { id: "k1", name: null } }));
   const names = new Map<string, Set<string>>();
-  for (const { samples } of parseExposition(await metrics.text()).values()) {
+  for (const { samples } of parseExposition(await (await metrics.answer()).text()).values()) {
     for (const { name, labels } of samples) {
       names.set(name, new Set([...(names.get(name) ?? []), ...Object.keys(labels)]));
     }

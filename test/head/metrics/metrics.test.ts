@@ -36,12 +36,14 @@ function metricsOf(
 }
 
 async function scrape(metrics: Metrics) {
-  return parseExposition(await metrics.text());
+  return parseExposition(await (await metrics.answer()).text());
 }
 
 /** Lines of one metric. */
 async function linesOf(metrics: Metrics, name: string): Promise<string[]> {
-  return (await metrics.text()).split("\n").filter((line) => line.startsWith(name));
+  return (await (await metrics.answer()).text())
+    .split("\n")
+    .filter((line) => line.startsWith(name));
 }
 
 const CHAT = { route: "/v1/chat/completions" };
@@ -104,7 +106,7 @@ test("the text is exactly Prometheus'", async () => {
   expect(await linesOf(metrics, "llmnode_requests_total")).toEqual([
     'llmnode_requests_total{route="/v1/chat/completions",model="qwen",status="200"} 2',
   ]);
-  expect(metrics.contentType).toBe("text/plain; version=0.0.4; charset=utf-8");
+  expect((await metrics.answer()).headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
 });
 
 /** A heartbeat with all that can be measured. */
@@ -166,7 +168,7 @@ test("failures are counted by codes of a closed set, never by an engine's words"
     expect(errorCodeOf(record(more))).toBe(code);
     metrics.observe(record(more));
   }
-  const text = await metrics.text();
+  const text = await (await metrics.answer()).text();
   expect(text).not.toContain("hello");
   const found = parseExposition(text);
   const errors = (code: string) =>
@@ -251,7 +253,7 @@ test("10,000 unknown models leave one series", async () => {
       }),
     );
   }
-  const text = await metrics.text();
+  const text = await (await metrics.answer()).text();
   expect(text).not.toContain("made-up");
   expect(parseExposition(text).get("llmnode_requests_total")?.samples).toEqual([
     {
@@ -287,11 +289,11 @@ test("label values are escaped, and what a terminal would obey is gone", async (
 });
 
 test("observations and scrapes at the same time lose nothing", async () => {
-  using metrics = metricsOf(twoWorkers(), { scrapeTurnMs: 0 });
+  using metrics = metricsOf(twoWorkers());
   const texts: Promise<string>[] = [];
   for (let round = 0; round < 20; round += 1) {
     for (let i = 0; i < 50; i += 1) metrics.observe(record());
-    texts.push(metrics.text());
+    texts.push(metrics.answer().then((answer) => answer.text()));
     await new Promise((resolve) => setImmediate(resolve));
   }
   const counts = (await Promise.all(texts)).map((text) =>
