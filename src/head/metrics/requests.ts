@@ -124,11 +124,11 @@ class RequestKind {
   }
 
   observe(record: RequestRecord): void {
-    const { duration, firstToken, perToken, overhead, queueWait, ...ends } = this.#metrics;
+    const { errors, firstToken, perToken, overhead, queueWait } = this.#metrics;
     const { names, model, code, route } = this.#facts;
     this.#duration.observe(seconds(record.durationMs));
     this.#total.value += 1;
-    if (code !== null) ends.errors.inc({ route, model, code });
+    if (code !== null) errors.inc({ route, model, code });
     const firstMs = timeToFirstTokenMs(record);
     if (firstMs !== null) (this.#firstToken ??= firstToken.of(names)).observe(seconds(firstMs));
     const perTokenMs = timePerOutputTokenMs(record);
