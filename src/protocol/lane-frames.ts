@@ -231,8 +231,13 @@ function readRequestHead(text: string): RequestHead | null {
   const fields = text.slice(line.length);
   if (!REQUEST_FIELDS.test(fields)) return null;
   return {
-    ...{ engine, method, path, host: host === "-" ? null : host, fields },
-    ...{ length: length === "-" ? null : Number(length), fresh: fresh === "fresh" },
+    engine,
+    method,
+    path,
+    host: host === "-" ? null : host,
+    fields,
+    length: length === "-" ? null : Number(length),
+    fresh: fresh === "fresh",
   };
 }
 
