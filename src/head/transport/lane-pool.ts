@@ -2,7 +2,8 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 import { MAX_LANE_HEAD_CHARS } from "../../protocol/lane-frames.ts";
-import type { Upstream } from "../../util/http/exchange.ts";
+import type { HttpRequest, Upstream } from "../../util/http/exchange.ts";
+import { faultOf } from "../../util/http/request-head.ts";
 import { Lane, type LaneOwner, type LaneSocket } from "./lane.ts";
 import { LaneExchange } from "./lane-exchange.ts";
 
@@ -93,12 +94,10 @@ export class LanePool {
   upstream(engine: string): Upstream {
     return (request, sink) => {
       const exchange = new LaneExchange(engine, request, sink);
-      if (request.path.length + request.fields.length > MAX_LANE_HEAD_CHARS) {
-        const error = Object.assign(new Error("its head is too long for a lane"), {
-          code: "EPROTO",
-        });
-        queueMicrotask(() => exchange.fail(error));
-      } else this.#assign(exchange);
+      // Else the worker would close the lane for what is the request's own fault.
+      const fault = faultOf(request) ?? lengthFault(request);
+      if (fault === null) this.#assign(exchange);
+      else queueMicrotask(() => exchange.fail(fault));
       return exchange;
     };
   }
@@ -198,6 +197,13 @@ export class LanePool {
     }
     this.#sweepLater();
   }
+}
+
+function lengthFault({ path, fields }: HttpRequest): Error | null {
+  if (path.length + fields.length <= MAX_LANE_HEAD_CHARS) return null;
+  return Object.assign(new Error("the head of a request is too long for a lane"), {
+    code: "EINVAL",
+  });
 }
 
 function unavailable(): LlmnodeError {

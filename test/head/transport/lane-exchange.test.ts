@@ -213,11 +213,15 @@ test("a socket that refuses a frame fails the request, not within the call that 
   expect([heard.errors, lane.pool.lanes]).toMatchObject([[{ code: "LANE_BROKEN" }], 0]);
 });
 
-test("a head that is too long for a lane takes none", async () => {
+test.each<[string, Partial<HttpRequest>]>([
+  ["that is too long for a lane", { fields: `a: ${"x".repeat(40_000)}\r\n` }],
+  ["with a line break in its path", { path: "/a\r\nb: c" }],
+  ["with a zero byte in a field", { fields: "a: \0\r\n" }],
+])("a head %s takes no lane", async (_, more) => {
   const { pool, sent } = laneAt();
-  const { heard } = ask(pool, { fields: `a: ${"x".repeat(40_000)}\r\n` });
+  const { heard } = ask(pool, more);
   await Bun.sleep(0);
-  expect([heard.errors, sent, pool.parked]).toMatchObject([[{ code: "EPROTO" }], [], 1]);
+  expect([heard.errors, sent, pool.parked]).toMatchObject([[{ code: "EINVAL" }], [], 1]);
 });
 
 test("a large body waits for credit; an answer before its end stops it", () => {
