@@ -31,8 +31,8 @@ export class HttpConnection {
   /** How often it was looked at since it was begun, or became free. */
   age = 0;
   isOpen = false;
+  readonly address: ServerAddress;
   readonly #owner: ConnectionOwner;
-  readonly #isSecure: boolean;
   #socket: Bun.Socket<HttpConnection> | null = null;
   #isClosed = false;
   #isPaused = false;
@@ -44,7 +44,7 @@ export class HttpConnection {
     this.#owner = owner;
     this.user = user;
     const { hostname, port, isSecure } = address;
-    this.#isSecure = isSecure;
+    this.address = address;
     const tls = { rejectUnauthorized: false, serverName: hostname };
     const options = { hostname, port, ...(isSecure ? { tls } : {}) };
     // A promise first: nothing is told from within the call that opens.
@@ -130,7 +130,7 @@ export class HttpConnection {
       if (connection.#isClosed) return void socket.terminate();
       connection.#socket = socket;
       socket.setNoDelay(true);
-      if (!connection.#isSecure) connection.#opened();
+      if (!connection.address.isSecure) connection.#opened();
     },
     // Of TLS only. Whoever vouches for the certificate is not asked; that TLS is spoken is.
     handshake(socket, _isTrusted, error) {

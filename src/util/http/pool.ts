@@ -86,7 +86,9 @@ export class Pool implements Disposable {
     for (const connection of this.#opening) {
       connection.age += 1;
       if (connection.age <= this.#connectSweeps) continue;
-      connection.break(coded("nothing accepts connections there", "ETIMEDOUT"));
+      const { hostname, port } = connection.address;
+      const message = `nothing accepts connections at ${hostname}:${port}`;
+      connection.break(coded(message, "ETIMEDOUT"));
     }
     for (const origin of this.#withIdle) {
       if (!origin.ageIdle(this.#idleSweeps)) this.#withIdle.delete(origin);

@@ -159,7 +159,7 @@ test("HTTP/1.0 that keeps the connection is kept; bytes that come unasked close 
     peers.push(socket);
     socket.write("HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\ncontent-length: 2\r\n\r\nok");
   });
-  using client = setUp(server);
+  using client = setUp(server, { idleMs: 60_000 });
   for (let i = 0; i < 2; i += 1) await client.send();
   expect(server.received.length).toBe(1);
   peers[0]?.write(OK.replace("ok", "no"));

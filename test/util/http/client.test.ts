@@ -155,10 +155,12 @@ test("a connection carries one request after the other; the one used last is nex
 
 test("free connections are closed after their time, and beyond their number", async () => {
   using server = serve((socket) => socket.write(OK));
-  using client = setUp(server, { idleMs: 80, maxIdle: 2 });
-  await Promise.all([1, 2, 3, 4].map(() => client.send()));
-  await waitFor(() => server.open <= 2);
+  using few = setUp(server, { idleMs: 60_000, maxIdle: 2 });
+  await Promise.all([1, 2, 3, 4].map(() => few.send()));
+  await waitFor(() => server.open === 2);
+  few[Symbol.dispose]();
   await waitFor(() => server.open === 0);
+  using client = setUp(server, { idleMs: 80 });
   const upstream = client.at();
   await client.send();
   await waitFor(() => server.open === 0);
