@@ -5,7 +5,7 @@ import type { Router } from "../../cluster/routing/routing.ts";
 import { queueDepths } from "../../cluster/state/queue.ts";
 import { isKnownModel } from "../../cluster/state/registry.ts";
 import { serviceCatalog } from "../../cluster/state/catalog.ts";
-import type { Catalog, ClusterState, WorkerState } from "../../cluster/state/state.ts";
+import type { Catalog, ClusterState, Worker, WorkerState } from "../../cluster/state/state.ts";
 import { UNRESOLVED } from "../../proxy/record/record-facts.ts";
 import type { LabelGuard } from "./labels.ts";
 import type { Registry } from "./prometheus.ts";
@@ -48,10 +48,13 @@ function registerRequestGauges(
       labelNames: ["model"],
     },
     function* (gauge) {
-      for (const model of catalog().keys()) yield gauge.inc({ model: modelLabel(model) }, 0);
+      // Counted in one go: leases come and go between the steps.
+      const counts = new Map<string, number>();
       for (const { model } of state.leases.values()) {
-        yield gauge.inc({ model: modelLabel(model) });
+        counts.set(model, (counts.get(model) ?? 0) + 1);
       }
+      for (const model of catalog().keys()) yield gauge.inc({ model: modelLabel(model) }, 0);
+      for (const [model, count] of counts) yield gauge.inc({ model: modelLabel(model) }, count);
     },
   );
   registry.collected(
@@ -60,14 +63,15 @@ function registerRequestGauges(
       help: "Requests that wait for a replica of the model, or service.",
       labelNames: ["model"],
     },
-    (gauge) => {
+    function* (gauge) {
+      const depths = queueDepths(state.queue);
       const offers = [...catalog().keys(), ...serviceCatalog(state).keys()];
-      for (const name of offers) gauge.inc({ model: modelLabel(name) }, 0);
+      for (const name of offers) yield gauge.inc({ model: modelLabel(name) }, 0);
       const known = new Set(offers);
-      for (const [name, depth] of queueDepths(state.queue)) {
+      for (const [name, depth] of depths) {
         // Clients may ask for any name, and wait for it a while.
         const isKnown = known.has(name) || isKnownModel(state, name, now());
-        gauge.inc({ model: isKnown ? modelLabel(name) : UNRESOLVED }, depth);
+        yield gauge.inc({ model: isKnown ? modelLabel(name) : UNRESOLVED }, depth);
       }
     },
   );
@@ -78,10 +82,10 @@ function registerRequestGauges(
       labelNames: ["model", "result"],
       type: "counter",
     },
-    (counter) => {
+    function* (counter) {
       for (const [model, counts] of affinity()) {
         for (const result of AFFINITY_RESULTS) {
-          counter.inc({ model: modelLabel(model), result }, counts[result]);
+          yield counter.inc({ model: modelLabel(model), result }, counts[result]);
         }
       }
     },
@@ -94,10 +98,11 @@ function registerWorkerGauges(registry: Registry, { state, now }: ClusterSource)
       name: "llmnode_worker_up",
       help: "Whether the worker is connected and answers: 1 yes, 0 no.",
       labelNames: ["worker"],
+      ownSeries: true,
     },
     function* (gauge) {
-      for (const { name: worker, state: is } of state.workers.values()) {
-        yield gauge.set({ worker }, UP.has(is) ? 1 : 0);
+      for (const worker of workersOf(state)) {
+        yield gauge.set({ worker: worker.name }, UP.has(worker.state) ? 1 : 0);
       }
     },
   );
@@ -106,9 +111,10 @@ function registerWorkerGauges(registry: Registry, { state, now }: ClusterSource)
       name: "llmnode_worker_heartbeat_age_seconds",
       help: "Time since the last message of the worker; absent once it has left.",
       labelNames: ["worker"],
+      ownSeries: true,
     },
     function* (gauge) {
-      for (const worker of state.workers.values()) {
+      for (const worker of workersOf(state)) {
         if (worker.left) continue;
         const ageMs = Math.max(0, now() - worker.lastHeardAt);
         yield gauge.set({ worker: worker.name }, ageMs / 1000);
@@ -120,16 +126,17 @@ function registerWorkerGauges(registry: Registry, { state, now }: ClusterSource)
       name: "llmnode_engine_restarts_total",
       help: "Restarts of the worker's engines, by why the engine had ended.",
       labelNames: ["worker", "reason"],
+      ownSeries: true,
       type: "counter",
     },
     function* (counter) {
-      for (const worker of state.workers.values()) {
-        yield worker;
+      for (const worker of workersOf(state)) {
         for (const { restartReasons } of worker.engines.values()) {
           for (const [reason, restarts] of restartReasons) {
             counter.inc({ worker: worker.name, reason }, restarts);
           }
         }
+        yield;
       }
     },
   );
@@ -165,16 +172,20 @@ function registerReplicaGauges(
     },
     function* (gauge) {
       for (const [model, replicas] of [...catalog(), ...serviceCatalog(state)]) {
+        const label = modelLabel(model);
         // Of several engines of a worker the worst counts.
         const worst = new Map<string, number>();
         for (const { worker, engine } of replicas) {
           const value = BREAKER_VALUE[breakerAt(engine.breaker, now()).state];
-          yield worst.set(worker.name, Math.max(worst.get(worker.name) ?? 0, value));
+          worst.set(worker.name, Math.max(worst.get(worker.name) ?? 0, value));
         }
-        for (const [worker, value] of worst) {
-          yield gauge.set({ worker, model: modelLabel(model) }, value);
-        }
+        for (const [worker, value] of worst) yield gauge.set({ worker, model: label }, value);
       }
     },
   );
+}
+
+/** Those of now: while they are gone through in steps, others come and go. */
+export function workersOf(state: ClusterState): Worker[] {
+  return [...state.workers.values()];
 }

@@ -1,8 +1,8 @@
 /** The metrics by API key: tokens, requests that limits refused, requests without access. */
 
 import { LIMIT_LABELS, type LimitLabel } from "../quota/limits.ts";
-import { createLabelGuard, OTHER } from "./labels.ts";
-import type { Registry } from "./prometheus.ts";
+import { createLabelGuard, once, OTHER } from "./labels.ts";
+import type { Count, Registry } from "./prometheus.ts";
 
 export type AuthFailure = (typeof REASONS)[number];
 const REASONS = [
@@ -18,10 +18,13 @@ const REASONS = [
 
 export interface KeyMetrics {
   /** `keyId` null: a request without a key; such series have no label for it. */
-  tokens(keyId: string | null, labels: { model: string; type: string }, count: number): void;
+  tokens(keyId: string | null, model: string): TokenCounts;
   limitRejected(limit: LimitLabel): void;
   authFailed(reason: AuthFailure): void;
 }
+
+/** Counts the tokens of a type; the model and the key are given. */
+export type TokenCounts = (type: string, count: number) => void;
 
 interface KeyMetricsLimits {
   /** Keys with series of their own; the rest share one. */
@@ -32,7 +35,9 @@ interface KeyMetricsLimits {
 
 export function registerKeyMetrics(registry: Registry, limits: KeyMetricsLimits): KeyMetrics {
   const keyLabel = createLabelGuard(limits.maxKeys);
-  const series = new Set<string>();
+  /** By key, then by model. */
+  const counts = new Map<string | null, Map<string, TokenCounts>>();
+  let size = 0;
   const tokens = registry.counter({
     name: "llmnode_tokens_total",
     help: "Tokens by type, and by key id where a key was used. output_estimated: counted from the pieces of a stream that broke off.",
@@ -51,21 +56,23 @@ export function registerKeyMetrics(registry: Registry, limits: KeyMetricsLimits)
   // From the start, so that the first one shows as a rise.
   for (const limit of LIMIT_LABELS) rejections.inc({ limit }, 0);
   for (const reason of REASONS) failures.inc({ reason }, 0);
-  const keyOf = (keyId: string, model: string): string => {
-    const key = keyLabel(keyId);
-    const name = `${key}\0${model}`;
-    if (series.has(name)) return key;
-    if (series.size >= limits.maxKeySeries) return OTHER;
-    series.add(name);
-    return key;
+  const createCounts = (key: string | null, model: string): TokenCounts => {
+    const types = new Map<string, Count>();
+    return (type, count) => {
+      const make = () => tokens.series({ key: key ?? undefined, model, type });
+      once(types, type, make).value += count;
+    };
+  };
+  const countsOf = (key: string | null, model: string): TokenCounts => {
+    const found = counts.get(key)?.get(model);
+    if (found) return found;
+    if (key !== null && size < limits.maxKeySeries) size += 1;
+    else if (key !== null && key !== OTHER) return countsOf(OTHER, model);
+    const models = once(counts, key, () => new Map<string, TokenCounts>());
+    return once(models, model, () => createCounts(key, model));
   };
   return {
-    tokens(keyId, { model, type }, count) {
-      tokens.inc(
-        keyId === null ? { model, type } : { model, type, key: keyOf(keyId, model) },
-        count,
-      );
-    },
+    tokens: (keyId, model) => countsOf(keyId === null ? null : keyLabel(keyId), model),
     limitRejected: (limit) => rejections.inc({ limit }),
     authFailed: (reason) => failures.inc({ reason }),
   };

@@ -1,7 +1,7 @@
 /** Keeps the values of metric labels few and printable, whatever clients and workers send. */
 
 import { cleanLine } from "../../util/text.ts";
-import type { Counter, Series } from "./prometheus.ts";
+import type { Count, Counter } from "./prometheus.ts";
 
 /** What stands for every value beyond the limit. */
 export const OTHER = "other";
@@ -22,42 +22,48 @@ export function createLabelGuard(max: number): LabelGuard {
   };
 }
 
-interface WorkerLabels {
-  worker: string;
-  model: string;
-  outcome?: string;
+/** The value for `key`; where there is none yet, what `make` gives is kept. */
+export function once<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  const found = map.get(key);
+  if (found !== undefined) return found;
+  const made = make();
+  map.set(key, made);
+  return made;
 }
+
+/** Of one worker: by model, then by outcome. */
+type ByModel = Map<string, Map<string | undefined, Count>>;
 
 /**
  * A counter by worker and model, whose series end with the worker: names come and go with every
  * allocation of a batch system. At most `max` series are kept apart.
  */
 export function createWorkerSeries(counter: Counter<"worker" | "model" | "outcome">, max: number) {
-  const workers = new Map<string, Map<string, { labels: WorkerLabels; series: Series<number> }>>();
+  const workers = new Map<string, ByModel>();
   let size = 0;
   /** Adds one; beyond the limit to the worker's series for `other` models. */
   const inc = (worker: string, model: string, outcome?: string): void => {
-    let ofWorker = workers.get(worker);
-    if (!ofWorker) workers.set(worker, (ofWorker = new Map()));
-    const key = outcome === undefined ? model : `${outcome}\u0000${model}`;
-    let known = ofWorker.get(key);
-    if (!known) {
-      if (size >= max && model !== OTHER) return inc(worker, OTHER, outcome);
-      const labels = outcome === undefined ? { worker, model } : { worker, model, outcome };
-      known = { labels, series: counter.of(labels) };
-      ofWorker.set(key, known);
+    const found = workers.get(worker)?.get(model)?.get(outcome);
+    if (found) found.value += 1;
+    else if (size >= max && model !== OTHER) inc(worker, OTHER, outcome);
+    else {
+      const series = counter.series({ worker, model, outcome });
+      series.value += 1;
+      const models = once(workers, worker, (): ByModel => new Map());
+      once(models, model, () => new Map()).set(outcome, series);
       size += 1;
     }
-    known.series.value += 1;
   };
   return {
     inc,
     /** Drops the series of workers for which `isKnown` is false. */
     prune(isKnown: (worker: string) => boolean) {
-      for (const [worker, ofWorker] of workers) {
+      for (const [worker, models] of workers) {
         if (isKnown(worker)) continue;
-        for (const { labels } of ofWorker.values()) counter.remove(labels);
-        size -= ofWorker.size;
+        for (const [model, outcomes] of models) {
+          for (const outcome of outcomes.keys()) counter.remove({ worker, model, outcome });
+          size -= outcomes.size;
+        }
         workers.delete(worker);
       }
     },

@@ -3,7 +3,7 @@
 import { loadOf } from "../../cluster/state/load.ts";
 import type { ClusterState, Engine, LoadFigures, Worker } from "../../cluster/state/state.ts";
 import type { GpuReading, HostReading } from "../../cluster/state/telemetry.ts";
-import type { ClusterSource } from "./cluster.ts";
+import { type ClusterSource, workersOf } from "./cluster.ts";
 import type { Registry } from "./prometheus.ts";
 
 type WorkerSource = Pick<ClusterSource, "state" | "now">;
@@ -77,13 +77,13 @@ function registerMachines(registry: Registry, { state, now }: WorkerSource): voi
         name: `llmnode_host_${name}`,
         help: `The worker's machine: ${help}`,
         labelNames: ["worker"],
+        ownSeries: true,
       },
       function* (gauge) {
         for (const { name: worker, hardware } of present(state)) {
-          yield worker;
           const { host } = hardware;
           const number = host && isFresh(host) ? read(host) : null;
-          if (number !== null) gauge.set({ worker }, number);
+          if (number !== null) yield gauge.set({ worker }, number);
         }
       },
     );
@@ -91,15 +91,21 @@ function registerMachines(registry: Registry, { state, now }: WorkerSource): voi
   const labelNames = ["worker", "gpu", "uuid", "name"] as const;
   for (const [name, help, read] of GPU) {
     registry.collected(
-      { name: `llmnode_gpu_${name}`, help: `The worker's GPU: ${help}`, labelNames },
+      {
+        name: `llmnode_gpu_${name}`,
+        help: `The worker's GPU: ${help}`,
+        labelNames,
+        ownSeries: true,
+      },
       function* (gauge) {
         for (const { name: worker, hardware } of present(state)) {
-          yield worker;
           for (const gpu of hardware.gpus) {
             const number = isFresh(gpu) ? read(gpu) : null;
             if (number === null) continue;
-            gauge.set({ worker, gpu: String(gpu.index), uuid: gpu.uuid, name: gpu.name }, number);
+            const { index, uuid, name: gpuName } = gpu;
+            gauge.set({ worker, gpu: String(index), uuid, name: gpuName }, number);
           }
+          yield;
         }
       },
     );
@@ -117,10 +123,9 @@ function registerEngines(registry: Registry, { state, now }: WorkerSource): void
         { name: `llmnode_engine_${name}`, help, labelNames, type },
         function* (series) {
           for (const { worker, engine } of engines(state)) {
-            yield engine;
             const load = loadOf(state, engine, now());
             const figure = load && read(load);
-            if (figure !== null) series.inc({ worker, engine: engine.number }, figure);
+            if (figure !== null) yield series.inc({ worker, engine: engine.number }, figure);
           }
         },
       );
@@ -131,23 +136,23 @@ function registerEngines(registry: Registry, { state, now }: WorkerSource): void
       name: "llmnode_engine_max_in_flight",
       help: "Requests that the engine should have at once.",
       labelNames,
+      ownSeries: true,
     },
     function* (gauge) {
       for (const { worker, engine } of engines(state)) {
-        yield engine;
         const { maxInFlight } = engine.report;
-        if (maxInFlight !== null) gauge.inc({ worker, engine: engine.number }, maxInFlight);
+        if (maxInFlight !== null) yield gauge.inc({ worker, engine: engine.number }, maxInFlight);
       }
     },
   );
 }
 
 function present(state: ClusterState): Worker[] {
-  return [...state.workers.values()].filter(({ left }) => !left);
+  return workersOf(state).filter(({ left }) => !left);
 }
 
 function* engines(state: ClusterState): Generator<{ worker: string; engine: Engine }> {
-  for (const worker of state.workers.values()) {
+  for (const worker of workersOf(state)) {
     if (worker.left || worker.state === "lost") continue;
     for (const engine of worker.engines.values()) yield { worker: worker.name, engine };
   }

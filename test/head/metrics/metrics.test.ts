@@ -106,7 +106,9 @@ test("the text is exactly Prometheus'", async () => {
   expect(await linesOf(metrics, "llmnode_requests_total")).toEqual([
     'llmnode_requests_total{route="/v1/chat/completions",model="qwen",status="200"} 2',
   ]);
-  expect((await metrics.answer()).headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+  expect((await metrics.answer()).headers.get("content-type")).toBe(
+    "text/plain; version=0.0.4; charset=utf-8",
+  );
 });
 
 /** A heartbeat with all that can be measured. */
@@ -414,6 +416,30 @@ test("the time of an attempt that failed before is not the head's overhead", asy
   metrics.observe(record({ attempts: [failed, second] }));
   const found = await scrape(metrics);
   expect(valueOf(found, "llmnode_proxy_overhead_seconds_sum", CHAT)).toBeCloseTo(0.002);
+});
+
+test("a scrape of many workers takes turns; those who come and go meanwhile are told once", async () => {
+  const state = cluster();
+  for (let i = 0; i < 1000; i += 1) {
+    const { worker } = addWorker(state, `gpu-${i}`, { models: ["qwen", `m${i % 7}`] });
+    worker.hardware = withTelemetry(worker.hardware, measured, T0);
+  }
+  using metrics = metricsOf(state);
+  let turns = 0;
+  let isOver = false;
+  const comeAndGo = () => {
+    turns += 1;
+    const [first] = state.workers.keys();
+    if (first !== undefined) state.workers.delete(first);
+    addWorker(state, `late-${turns}`, { models: ["qwen"] });
+    if (!isOver) setImmediate(comeAndGo);
+  };
+  setImmediate(comeAndGo);
+  const found = await scrape(metrics);
+  isOver = true;
+  expect(turns).toBeGreaterThan(3);
+  expect(found.get("llmnode_worker_up")?.samples.length).toBe(1000);
+  expect(found.get("llmnode_gpu_power_watts")?.samples.length).toBeLessThanOrEqual(1000);
 });
 
 test("where prompts went is told by model", async () => {
