@@ -231,7 +231,7 @@ const FORMS: readonly Line[] = [
       }
       // SGLang's requests are named, so that they can be taken back by name.
       const sent = b.seen.at(-1)?.body.replace(/^\{"rid":"[0-9a-f]{32}",/, "{");
-      expect(sent).toBe(JSON.stringify(chat()));
+      expect(sent?.replace(/ +\}$/, "}")).toBe(JSON.stringify(chat()));
       const wrong = await cluster.post("/v1/chat/completions", chat({ backend: "x" }));
       expect(await wrong.json()).toMatchObject({ error: { param: "backend" } });
     },
