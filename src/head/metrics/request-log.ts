@@ -1,13 +1,10 @@
-/** One line for each finished request, written in batches; prompts only where the record has them. */
+/** Writes a line for each finished request, in batches. */
 
 import { messageOf as errorText } from "../../protocol/errors.ts";
 import type { RequestRecord } from "../../proxy/record/record.ts";
 import type { Log } from "../../util/log.ts";
 import { sleep } from "../../util/sleep.ts";
-import { cleanLine } from "../../util/text.ts";
-import { engineWordsOf, errorCodeOf, timeToFirstTokenMs } from "../../proxy/record/record-facts.ts";
-
-type RequestLogFormat = "text" | "logfmt" | "json";
+import { createLineWriter, type RequestLogFormat } from "./request-line.ts";
 
 export interface RequestLogOptions extends Partial<typeof DEFAULTS> {
   format: RequestLogFormat;
@@ -36,7 +33,9 @@ export function createRequestLog(options: RequestLogOptions) {
     ...DEFAULTS,
     ...options,
   };
-  let lines: string[] = [];
+  const lines = createLineWriter(format);
+  /** Whose lines are not written yet: to make them is left for when nobody waits for it. */
+  let records: RequestRecord[] = [];
   let chars = 0;
   let dropped = 0;
   let failing = false;
@@ -45,14 +44,29 @@ export function createRequestLog(options: RequestLogOptions) {
   /** The sink is busy until this settles. */
   let writing: Promise<void> | null = null;
 
+  /** As many of those that wait as make a batch. */
+  const takeBatch = (): RequestRecord[] => {
+    let taken = 0;
+    let count = 0;
+    for (const record of records) {
+      if (taken >= BATCH_CHARS) break;
+      taken += charsOf(record);
+      count += 1;
+    }
+    const batch = records;
+    records = batch.splice(count);
+    chars -= taken;
+    return batch;
+  };
   /** False when the sink has failed: the batch is lost, and counted with the next one. */
   const writeBatch = async () => {
-    const lost = dropped + lines.length;
-    const text = lines.join("") + (dropped > 0 ? droppedLine(format, dropped) : "");
-    lines = [];
-    chars = 0;
-    dropped = 0;
+    const batch = takeBatch();
+    const lost = dropped + batch.length;
     try {
+      let text = "";
+      for (const record of batch) text += lines.request(record);
+      if (dropped > 0) text += lines.dropped(dropped);
+      dropped = 0;
       await write(text);
       failing = false;
       return true;
@@ -65,27 +79,27 @@ export function createRequestLog(options: RequestLogOptions) {
   };
   const flush = async () => {
     let works = true;
-    while (works && (lines.length > 0 || dropped > 0)) works = await writeBatch();
+    while (works && (records.length > 0 || dropped > 0)) works = await writeBatch();
     // In the same turn as the last check: a line that comes now starts the next one.
     writing = null;
-    if (lines.length > 0 && !stopped) timer ??= setTimeout(startFlush, flushMs);
+    if (records.length > 0 && !stopped) timer ??= setTimeout(startFlush, flushMs);
   };
   const startFlush = () => {
     clearTimeout(timer);
     timer = undefined;
-    if (lines.length > 0 || dropped > 0) writing ??= flush();
+    if (records.length > 0 || dropped > 0) writing ??= flush();
   };
   return {
     /** Never throws and never waits. */
     onRecord(record: RequestRecord) {
       if (stopped) return;
-      const line = lineOf(record, format);
-      if (chars + line.length > maxBufferedChars) {
+      const size = charsOf(record);
+      if (chars + size > maxBufferedChars) {
         dropped += 1;
         return;
       }
-      lines.push(line);
-      chars += line.length;
+      records.push(record);
+      chars += size;
       if (writing) return;
       if (chars >= flushChars) startFlush();
       else timer ??= setTimeout(startFlush, flushMs);
@@ -100,107 +114,13 @@ export function createRequestLog(options: RequestLogOptions) {
   };
 }
 
-const MAX_BODY_CHARS = 16 * 1024;
+/** How much is made at once of what waits for a slow sink: about a millisecond's work. */
+const BATCH_CHARS = 256 * 1024;
+/** What a line has about, beside the texts that may be of any length. */
+const LINE_CHARS = 600;
 
-type Value = string | number | boolean | null;
-type Fields = Record<string, Value>;
-
-const SCHEMA = "llmnode.request/1";
-
-function lineOf(record: RequestRecord, format: RequestLogFormat): string {
-  const at = timeOf(record.startedAt + record.durationMs);
-  const fields = fieldsOf(record);
-  if (format !== "text") return parsable(format, { at, level: "info", message: "request", fields });
-  const { status, method, route, ...rest } = fields;
-  return `${at.slice(11, 19)} ${status} ${method} ${route}${pairs(rest, "  ")}\n`;
-}
-
-function droppedLine(format: RequestLogFormat, dropped: number): string {
-  const at = new Date().toISOString();
-  const message = "request log lines dropped: they could not be written in time";
-  if (format !== "text")
-    return parsable(format, { at, level: "warn", message, fields: { dropped } });
-  return `${at.slice(11, 19)} warn: ${message}  dropped=${dropped}\n`;
-}
-
-function parsable(
-  format: "json" | "logfmt",
-  { at, level, message, fields }: { at: string; level: string; message: string; fields: Fields },
-): string {
-  return format === "json"
-    ? `${JSON.stringify({ schema: SCHEMA, time: at, level, message, ...fields })}\n`
-    : `time=${at} level=${level} msg=${quoted(message)}${pairs(fields, " ")}\n`;
-}
-
-/** Null is what is not known; numbers are rounded to what a person reads. */
-function fieldsOf(record: RequestRecord): Fields {
-  const { usage, attempts, usageEstimated } = record;
-  const ttftMs = timeToFirstTokenMs(record);
-  const words = engineWordsOf(record);
-  return {
-    request_id: clean(record.id),
-    trace_id: record.trace?.traceId ?? null,
-    method: record.method,
-    route: record.route,
-    status: record.status,
-    model: record.model === null ? null : clean(record.model),
-    stream: record.stream,
-    worker: attempts.at(-1)?.worker ?? null,
-    attempts: attempts.length,
-    resumed: record.resume === "resumed",
-    queue_ms: rounded(record.queueMs),
-    ttft_ms: ttftMs === null ? null : rounded(ttftMs),
-    duration_ms: rounded(record.durationMs),
-    input_tokens: usage?.input ?? null,
-    cached_input_tokens: usage?.cachedInput ?? null,
-    output_tokens: usage?.output ?? null,
-    output_tokens_estimated: usage === null ? null : usageEstimated,
-    finish_reason: record.finishReason === null ? null : clean(record.finishReason),
-    bytes_in: record.bytesIn,
-    bytes_out: record.bytesOut,
-    client_address: record.clientAddress === "" ? null : record.clientAddress,
-    key_id: record.key?.id ?? null,
-    error: errorCodeOf(record),
-    engine_message: words === null ? null : clean(words),
-    ...(record.bodies && {
-      request_body: cleanLine(record.bodies.request, MAX_BODY_CHARS),
-      answer_body: cleanLine(record.bodies.answer, MAX_BODY_CHARS),
-    }),
-  };
-}
-
-/** What is unknown is left out, and so is what is false. */
-function pairs(fields: Fields, gap: string): string {
-  let text = "";
-  for (const key in fields) {
-    const value = fields[key];
-    if (value === null || value === false || value === undefined) continue;
-    text += `${gap}${key}=${typeof value === "string" ? quoted(value) : value}`;
-  }
-  return text;
-}
-
-const PLAIN = /^[^\s"=]+$/;
-
-function quoted(text: string): string {
-  return PLAIN.test(text) ? text : JSON.stringify(text);
-}
-
-/** The second of the last line, as it is written, and as a number. */
-let second = { at: Number.NaN, text: "" };
-
-/** ISO 8601 with milliseconds; most lines have their second from the one before. */
-function timeOf(ms: number): string {
-  const at = Math.floor(ms / 1000);
-  if (second.at !== at) second = { at, text: new Date(at * 1000).toISOString().slice(0, 20) };
-  return `${second.text}${String(Math.floor(ms) - at * 1000).padStart(3, "0")}Z`;
-}
-
-function clean(text: string): string {
-  return cleanLine(text, 300);
-}
-
-/** To a tenth of a millisecond. */
-function rounded(ms: number): number {
-  return Math.round(ms * 10) / 10;
+/** About how long the line of a record will be, and no less than what the record keeps in memory. */
+function charsOf({ id, model, error, bodies }: RequestRecord): number {
+  const texts = id.length + (model?.length ?? 0) + (error?.length ?? 0);
+  return LINE_CHARS + texts + (bodies ? bodies.request.length + bodies.answer.length : 0);
 }

@@ -157,6 +157,34 @@ test("a sink that is too slow loses lines, and the log says how many", async () 
   expect(lines.length - 1 + told.dropped).toBe(100);
 });
 
+test("what waited for a slow sink goes out in order, and never much of it at once", async () => {
+  const batches: string[] = [];
+  let letGo: () => void = () => {};
+  const write = (text: string) =>
+    new Promise<void>((resolve) => {
+      batches.push(text);
+      letGo = resolve;
+    });
+  const { log } = logTo({ write, flushChars: 1 });
+  const ids = Array.from({ length: 10_000 }, (_, i) => `req-${i}`);
+  for (const id of ids) log.onRecord(record({ id }));
+  for (;;) {
+    const before = batches.length;
+    letGo();
+    await new Promise((resolve) => setImmediate(resolve));
+    if (batches.length === before) break;
+  }
+  const lines = batches.join("").trimEnd().split("\n");
+  const told = lines.map((line) => JSON.parse(line) as { request_id?: string; dropped?: number });
+  const kept = told.flatMap(({ request_id }) => request_id ?? []);
+  const dropped = told.reduce((sum, { dropped: lost = 0 }) => sum + lost, 0);
+  expect(kept).toEqual(ids.slice(0, kept.length));
+  expect(kept.length + dropped).toBe(ids.length);
+  expect(dropped).toBeGreaterThan(0);
+  expect(Math.max(...batches.map(({ length }) => length))).toBeLessThan(512 * 1024);
+  await log[Symbol.asyncDispose]();
+});
+
 test("lost lines are told in every format", async () => {
   for (const [format, pattern] of [
     ["text", /warn: request log lines dropped.*  dropped=1\n$/],
