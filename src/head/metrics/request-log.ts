@@ -34,9 +34,7 @@ export function createRequestLog(options: RequestLogOptions) {
     ...options,
   };
   const lines = createLineWriter(format);
-  /** Whose lines are not written yet: to make them is left for when nobody waits for it. */
-  let records: RequestRecord[] = [];
-  let chars = 0;
+  const waiting = new Waiting(maxBufferedChars);
   let dropped = 0;
   let failing = false;
   let stopped = false;
@@ -44,23 +42,9 @@ export function createRequestLog(options: RequestLogOptions) {
   /** The sink is busy until this settles. */
   let writing: Promise<void> | null = null;
 
-  /** As many of those that wait as make a batch. */
-  const takeBatch = (): RequestRecord[] => {
-    let taken = 0;
-    let count = 0;
-    for (const record of records) {
-      if (taken >= BATCH_CHARS) break;
-      taken += charsOf(record);
-      count += 1;
-    }
-    const batch = records;
-    records = batch.splice(count);
-    chars -= taken;
-    return batch;
-  };
   /** False when the sink has failed: the batch is lost, and counted with the next one. */
   const writeBatch = async () => {
-    const batch = takeBatch();
+    const batch = waiting.takeBatch();
     const lost = dropped + batch.length;
     try {
       let text = "";
@@ -79,29 +63,26 @@ export function createRequestLog(options: RequestLogOptions) {
   };
   const flush = async () => {
     let works = true;
-    while (works && (records.length > 0 || dropped > 0)) works = await writeBatch();
+    while (works && (waiting.count > 0 || dropped > 0)) works = await writeBatch();
     // In the same turn as the last check: a line that comes now starts the next one.
     writing = null;
-    if (records.length > 0 && !stopped) timer ??= setTimeout(startFlush, flushMs);
+    if (waiting.count > 0 && !stopped) timer ??= setTimeout(startFlush, flushMs);
   };
   const startFlush = () => {
     clearTimeout(timer);
     timer = undefined;
-    if (records.length > 0 || dropped > 0) writing ??= flush();
+    if (waiting.count > 0 || dropped > 0) writing ??= flush();
   };
   return {
     /** Never throws and never waits. */
     onRecord(record: RequestRecord) {
       if (stopped) return;
-      const size = charsOf(record);
-      if (chars + size > maxBufferedChars) {
+      if (!waiting.add(record)) {
         dropped += 1;
         return;
       }
-      records.push(record);
-      chars += size;
       if (writing) return;
-      if (chars >= flushChars) startFlush();
+      if (waiting.chars >= flushChars) startFlush();
       else timer ??= setTimeout(startFlush, flushMs);
     },
     async [Symbol.asyncDispose]() {
@@ -112,6 +93,44 @@ export function createRequestLog(options: RequestLogOptions) {
       enough.abort();
     },
   };
+}
+
+/** Records whose lines are not written yet: to make them is left for when nobody waits for it. */
+class Waiting {
+  readonly #maxChars: number;
+  #records: RequestRecord[] = [];
+  chars = 0;
+
+  constructor(maxChars: number) {
+    this.#maxChars = maxChars;
+  }
+
+  get count(): number {
+    return this.#records.length;
+  }
+
+  /** False where there is no room for it. */
+  add(record: RequestRecord): boolean {
+    const chars = this.chars + charsOf(record);
+    if (chars > this.#maxChars) return false;
+    this.#records.push(record);
+    this.chars = chars;
+    return true;
+  }
+
+  /** As many of the first ones as make a batch. */
+  takeBatch(): RequestRecord[] {
+    const batch = this.#records;
+    let taken = 0;
+    let count = 0;
+    while (count < batch.length && taken < BATCH_CHARS) {
+      taken += charsOf(batch[count] as RequestRecord);
+      count += 1;
+    }
+    this.#records = batch.splice(count);
+    this.chars -= taken;
+    return batch;
+  }
 }
 
 /** How much is made at once of what waits for a slow sink: about a millisecond's work. */
