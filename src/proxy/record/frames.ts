@@ -44,9 +44,13 @@ function isEventEnd(bytes: Uint8Array, at: number): boolean {
   return bytes[bytes[at - 1] === CR ? at - 2 : at - 1] === LF;
 }
 
+const ONE_LINE = /^data: [^\r\n]+\n\n$/;
+
 /** The data of each complete or last frame in `text`, in order; comments and names left out. */
 export function frameData(text: string, format: StreamFormat): string[] {
   if (format === "ndjson") return text.split("\n").filter((line) => line.trim() !== "");
+  // Most often it is one frame of one line, as engines send it.
+  if (ONE_LINE.test(text)) return [text.slice(6, -2)];
   return text
     .split(/\r\n\r\n|\n\n|\r\r/)
     .map((event) =>
@@ -57,6 +61,26 @@ export function frameData(text: string, format: StreamFormat): string[] {
     )
     .filter((data) => data !== "");
 }
+
+/**
+ * The data of the frames in `bytes`, from the last one back, with where each begins; the last one may
+ * not be complete. What is not asked for is not looked at.
+ */
+export function* framesFromEnd(
+  bytes: Uint8Array,
+  format: StreamFormat,
+): Generator<{ data: string; at: number }> {
+  for (let end = bytes.length; end > 0;) {
+    // Without the frame's own end, as far as it is needed to be one.
+    const at = lastFrameEnd(bytes.subarray(0, end - 1), format);
+    for (const data of frameData(decoder.decode(bytes.subarray(at, end)), format)) {
+      yield { data, at };
+    }
+    end = at;
+  }
+}
+
+const decoder = new TextDecoder();
 
 /** Splits bytes that end with a frame into frames, each with its end. */
 export function splitFrames(bytes: Uint8Array, format: StreamFormat): Uint8Array[] {

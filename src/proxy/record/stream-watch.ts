@@ -1,8 +1,16 @@
 /** Looks at a stream as it passes: counts its chunks, keeps its first frame and its end. */
 
 import { holds } from "../../util/flow/bytes.ts";
-import { endsFrame, frameData, lastFrameEnd, splitFrames, type StreamFormat } from "./frames.ts";
+import {
+  endsFrame,
+  frameData,
+  framesFromEnd,
+  lastFrameEnd,
+  splitFrames,
+  type StreamFormat,
+} from "./frames.ts";
 import { parseJson } from "../../util/json.ts";
+import { Tail } from "./tail.ts";
 import { type AnswerFacts, factsOf, factsOfJson, mergeFacts, NO_FACTS } from "./usage.ts";
 
 export interface StreamWatch {
@@ -37,10 +45,10 @@ export interface WatchOptions {
   tailBytes: number;
 }
 
+/** What the last frames of nearly all streams have room in. */
+const LAST_BYTES = 2048;
 /** How much of a frame that is not complete may be held back. */
 const MAX_HELD_BYTES = 64 * 1024;
-/** The last frames of a stream that comes in the smallest of pieces need so much. */
-const LEAST_KEPT_BYTES = 4096;
 
 export function createStreamWatch(options: WatchOptions): StreamWatch {
   return new Watch(options);
@@ -102,13 +110,19 @@ class Watch implements StreamWatch {
   }
 
   #readFacts(): AnswerFacts {
-    const end = this.#tail.joined();
-    if (this.#format === null) return factsOfJson(end, end.length === this.bytes);
+    const format = this.#format;
+    if (format === null) {
+      const end = this.#tail.joined();
+      return factsOfJson(end, end.length === this.bytes);
+    }
     const first = this.#first;
     const isKept = first === null || this.#tail.startsWith(first);
-    const start = isKept ? NO_FACTS : readFrames(first, this.#format);
+    const start = isKept ? NO_FACTS : readFrames(first, format).facts;
     const dropped = this.#gate?.dropped ?? NO_FACTS;
-    return mergeFacts(dropped, mergeFacts(start, readFrames(end, this.#format)));
+    // Nearly always the last few frames tell all.
+    let end = readFrames(this.#tail.last(LAST_BYTES), format);
+    if (!end.isAll) end = readFrames(this.#tail.joined(), format);
+    return mergeFacts(dropped, mergeFacts(start, end.facts));
   }
 
   frames(): number {
@@ -123,48 +137,10 @@ class Watch implements StreamWatch {
 
   isComplete(): boolean {
     if (this.#format === null) return false;
-    const data = frameData(decoder.decode(this.#tail.joined()), this.#format).at(-1) ?? "";
-    return data === "[DONE]" || isLast(parseJson(data));
-  }
-}
-
-/** The end of a stream: at least so many bytes of it, and twice as many at the most. */
-class Tail {
-  readonly #maxBytes: number;
-  #chunks: Uint8Array[] = [];
-  #length = 0;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
-
-  add(chunk: Uint8Array): void {
-    this.#chunks.push(chunk);
-    this.#length += chunk.length;
-    // Dropping one by one would move the rest for every chunk.
-    if (this.#chunks.length >= 256 || this.#length > 2 * this.#maxBytes) this.#shorten();
-  }
-
-  startsWith(chunk: Uint8Array): boolean {
-    return this.#chunks[0] === chunk;
-  }
-
-  joined(): Buffer {
-    return Buffer.concat(this.#chunks);
-  }
-
-  #shorten(): void {
-    const chunks = this.#chunks;
-    let kept = 0;
-    let from = chunks.length;
-    const isWanted = () => chunks.length - from < 64 || kept < LEAST_KEPT_BYTES;
-    while (from > 0 && kept < this.#maxBytes && isWanted()) {
-      from -= 1;
-      kept += chunks[from]?.length ?? 0;
+    for (const { data } of framesFromEnd(this.#tail.joined(), this.#format)) {
+      return data === "[DONE]" || isLast(parseJson(data));
     }
-    const rest = chunks.slice(from);
-    this.#chunks = rest.length > 64 ? [Buffer.concat(rest)] : rest;
-    this.#length = kept;
+    return false;
   }
 }
 
@@ -248,15 +224,28 @@ function isLast(value: unknown): boolean {
   return "type" in value && (value.type === "message_stop" || value.type === "response.completed");
 }
 
-/** Reads the frames from the last one back, until what they can tell is told. */
-function readFrames(bytes: Uint8Array, format: StreamFormat): AnswerFacts {
-  const frames = frameData(decoder.decode(bytes), format);
+/** Frames of which one has told what is to be told, or none will. */
+const MOST_FRAMES = 64;
+
+/**
+ * Reads the frames from the last one back, until what they can tell is told; `isAll` says that what
+ * comes before `bytes` would not be read.
+ */
+function readFrames(
+  bytes: Uint8Array,
+  format: StreamFormat,
+): { facts: AnswerFacts; isAll: boolean } {
   let facts = NO_FACTS;
-  for (const data of frames.slice(-64).reverse()) {
-    if (data === "[DONE]") continue;
-    facts = mergeFacts(factsOf(parseJson(data)), facts);
-    if (facts.usage?.input != null && facts.usage.output != null && facts.finishReason !== null)
-      break;
+  let count = 0;
+  for (const { data, at } of framesFromEnd(bytes, format)) {
+    count += 1;
+    if (data !== "[DONE]") facts = mergeFacts(factsOf(parseJson(data)), facts);
+    const { usage, finishReason } = facts;
+    const isAll =
+      count === MOST_FRAMES ||
+      (usage?.input != null && usage.output != null && finishReason !== null);
+    // The first one may have begun before.
+    if (isAll) return { facts, isAll: at > 0 };
   }
-  return facts;
+  return { facts, isAll: false };
 }

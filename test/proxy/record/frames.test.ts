@@ -4,6 +4,7 @@ import {
   endsFrame,
   formatOf,
   frameData,
+  framesFromEnd,
   lastFrameEnd,
   splitFrames,
   type StreamFormat,
@@ -101,4 +102,26 @@ test("no bytes make the scanners throw, and split frames are the bytes again", (
     frameData(new TextDecoder().decode(list), kind);
   });
   fc.assert(property, { numRuns: 2000 });
+});
+
+test("frames read from the end are those read from the beginning, the other way round", () => {
+  const end = fc.constantFrom("\n\n", "\r\n\r\n", "\r\r");
+  const line = fc.constantFrom("data: 1", "data:2", "data: [DONE]", ": ping", "event: x", "data: ");
+  const event = fc.tuple(fc.array(line, { minLength: 1, maxLength: 3 }), end);
+  const sse = fc.array(event.map(([lines, gap]) => lines.join(gap.slice(0, gap.length / 2)) + gap));
+  const property = fc.property(sse, fc.nat(3), (events, cut) => {
+    const text = events.join("");
+    const whole = text.slice(0, text.length - cut);
+    const all = bytes(whole);
+    const found = [...framesFromEnd(all, "sse")];
+    expect(found.map(({ data }) => data)).toEqual(frameData(whole, "sse").reverse());
+    for (const { at } of found) expect(lastFrameEnd(all.subarray(0, at), "sse")).toBe(at);
+  });
+  fc.assert(property, { numRuns: 1000 });
+  const lines = bytes('{"a":1}\n\n{"b":2}\n{"c"');
+  expect([...framesFromEnd(lines, "ndjson")]).toEqual([
+    { data: '{"c"', at: 17 },
+    { data: '{"b":2}', at: 9 },
+    { data: '{"a":1}', at: 0 },
+  ]);
 });
