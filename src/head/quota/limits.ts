@@ -126,9 +126,9 @@ function headersOf({ requests, tokens }: Shares): Record<string, string> {
 export function resetText(ms: number): string {
   const whole = Math.ceil(ms);
   if (whole > 0 && whole < 1000) return `${whole}ms`;
-  const seconds = Math.ceil(whole / 100) / 10;
-  const minutes = Math.floor(seconds / 60);
-  const rest = `${Number((seconds - 60 * minutes).toFixed(1))}s`;
+  const tenths = Math.ceil(whole / 100);
+  const minutes = Math.floor(tenths / 600);
+  const rest = `${(tenths - 600 * minutes) / 10}s`;
   return minutes === 0 ? rest : `${minutes}m${rest}`;
 }
 
