@@ -31,7 +31,11 @@ export function factsOf(value: unknown): AnswerFacts {
       : value;
   const hasError = value["error"] !== undefined && value["error"] !== null;
   return {
-    usage: usageOf(inner["usage"]) ?? ollamaUsage(value) ?? tgiUsage(value["details"]),
+    usage:
+      usageOf(value["usage"]) ??
+      usageOf(inner["usage"]) ??
+      ollamaUsage(value) ??
+      tgiUsage(value["details"]),
     finishReason: finishOf(value),
     error: hasError || value["object"] === "error" ? readEngineError(value) : null,
   };
@@ -57,14 +61,21 @@ export function mergeFacts(earlier: AnswerFacts, later: AnswerFacts): AnswerFact
 
 const USAGE_KEY = Buffer.from('"usage"');
 const FINISH_KEY = Buffer.from('"finish_reason"');
+const CHOICES_KEY = Buffer.from('"choices"');
+const ERROR = Buffer.from('"error"');
 const SMALL_BYTES = 16 * 1024;
+/** From this on most of an answer is text, which is better not read: if it is not ASCII it takes long. */
+const SOME_BYTES = 1024;
 
 /**
  * What a whole JSON answer says, of which `bytes` may be the end only: a small one is parsed, in a
  * large one (embeddings) the usage is looked for from its end.
  */
 export function factsOfJson(bytes: Uint8Array, isWhole: boolean): AnswerFacts {
-  if (isWhole && bytes.length <= SMALL_BYTES) return factsOf(parseJson(decoder.decode(bytes)));
+  if (isWhole && bytes.length <= SMALL_BYTES) {
+    const plain = bytes.length >= SOME_BYTES ? factsOfPlainEnd(bytes) : null;
+    return plain ?? factsOf(parseJson(decoder.decode(bytes)));
+  }
   const usage = lastValue(bytes, USAGE_KEY);
   const finish = lastValue(bytes, FINISH_KEY);
   return {
@@ -72,6 +83,21 @@ export function factsOfJson(bytes: Uint8Array, isWhole: boolean): AnswerFacts {
     finishReason: typeof finish === "string" ? finish : null,
     error: null,
   };
+}
+
+/**
+ * What an answer with one choice says behind the text of it. With a new beginning in place of all that
+ * stands before its only finish reason it is JSON again only if that stands where it should: engines
+ * tell one of every choice. Null where it does not, where there may be an error, and where usage or
+ * reason are told elsewhere.
+ */
+function factsOfPlainEnd(bytes: Uint8Array): AnswerFacts | null {
+  const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  const at = all.lastIndexOf(FINISH_KEY);
+  if (at === -1 || all.indexOf(FINISH_KEY) !== at) return null;
+  if (!all.includes(CHOICES_KEY) || all.includes(ERROR)) return null;
+  const facts = factsOf(parseJson(`{"choices":[{${decoder.decode(bytes.subarray(at))}`));
+  return facts.usage === null || facts.finishReason === null ? null : facts;
 }
 
 const decoder = new TextDecoder();

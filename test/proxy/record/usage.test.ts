@@ -92,6 +92,47 @@ test("in a large answer the usage is found from its end, whole or cut", () => {
   expect(factsOfJson(bytes.subarray(0, 2000), true).usage).toBeNull();
 });
 
+test("an answer of any shape and length says what all of it says, however it is read", () => {
+  const words = fc.constantFrom(
+    ...['"finish_reason":"x"', '"usage":{', "finish_reason", "usage", "error", "\\\\", '"', "é😀 "],
+    "word ".repeat(300),
+  );
+  const text = fc.array(words, { maxLength: 6 }).map((all) => all.join(""));
+  const reason = fc.option(fc.constantFrom("stop", "length", "tool_calls", ""));
+  const choice = fc.record({ message: fc.record({ content: text }), finish_reason: reason });
+  // Engines tell the reason of every choice or of none.
+  const listed = fc.record({ choices: fc.array(choice, { maxLength: 3 }), told: fc.boolean() });
+  const choices = listed.map(({ choices: all, told }) =>
+    all.map(({ message, finish_reason }) => ({
+      ...{ index: 0, message, logprobs: null },
+      ...(told && { finish_reason }),
+      stop_reason: null,
+    })),
+  );
+  const count = fc.option(fc.constantFrom<unknown>(0, 7, -1, "7"));
+  const used = fc.option(fc.record({ prompt_tokens: count, completion_tokens: count }));
+  const extra = fc.constantFrom<object>(
+    ...[{}, { message: { role: "x" } }, { response: { usage: {} } }, { timings: [{ x: [] }] }],
+    ...[{ error: null }, { error: { message: "boom" } }, { object: "error" }],
+    ...[{ details: { finish_reason: "length" } }, { kv: null }],
+  );
+  const parts = fc.record({ before: extra, choices, used, after: extra, pad: text });
+  const answer = parts.chain(({ before, choices: all, used: usage, after, pad }) =>
+    fc.constantFrom<object>(
+      { ...before, choices: all, usage, ...after, pad },
+      { ...before, choices: all, pad, ...after, usage },
+      { usage, ...before, choices: all, ...after },
+      { pad, response: { choices: all, usage }, ...after },
+      { choices: { choices: all }, usage, pad },
+    ),
+  );
+  const property = fc.property(answer, fc.constantFrom(undefined, 1), (value, indent) => {
+    const json = JSON.stringify(value, null, indent);
+    expect(factsOfJson(new TextEncoder().encode(json), true)).toEqual(factsOf(JSON.parse(json)));
+  });
+  fc.assert(property, { numRuns: 3000 });
+});
+
 test("no value makes it throw", () => {
   const property = fc.property(fc.jsonValue(), fc.string(), (value, text) => {
     const key = { usage: value, choices: value, error: value, details: value, response: value };
