@@ -165,8 +165,11 @@ function jsonPayload(body: JsonBody, route: Route, meter: Meter): Payload {
     canName: !object.get("rid"),
     previousResponse: textOf(bytes, object.get("previous_response_id")),
     content: (how) => carryOut(edited(how)),
-    contentInSlices: (how) =>
-      bytes.length <= AT_ONCE_BYTES ? carryOut(edited(how)) : carryOutInSlices(edited(how)),
+    contentInSlices(how) {
+      // Most often there is nothing to change.
+      if (!(how.askUsage && edit !== null) && !how.name && !how.target) return bytes;
+      return bytes.length <= AT_ONCE_BYTES ? carryOut(edited(how)) : carryOutInSlices(edited(how));
+    },
     free() {
       meter.free();
       prompt.free();
