@@ -151,7 +151,9 @@ test("an engine in a container is asked for by its label, once a run", async () 
     const asked = await waitFor(
       () => {
         const file = `${dir.path}/docker.asked`;
-        return existsSync(file) ? readFileSync(file, "utf8") : null;
+        const text = existsSync(file) ? readFileSync(file, "utf8") : "";
+        // It is there before what is written to it.
+        return text.endsWith("\n") && text;
       },
       { what: "the question" },
     );
