@@ -150,11 +150,20 @@ export function reportModels(
   }
   if (list.more) return true;
   remember(state, engine.models, now);
+  // Requests that waited for a load begin to be worked on with its end.
+  if (hasLoaded(engine.models, engine.pages.models)) engine.flowedAt = now;
   engine.models = engine.pages.models;
   engine.pages = null;
   remember(state, engine.models, now);
   state.revision += 1;
   return true;
+}
+
+/** Whether a model that was not in memory is there now. */
+function hasLoaded(before: readonly ModelCard[], after: readonly ModelCard[]): boolean {
+  const waiting = new Set<string>();
+  for (const { id, loaded } of before) if (loaded === false) waiting.add(id);
+  return waiting.size > 0 && after.some(({ id, loaded }) => loaded === true && waiting.has(id));
 }
 
 export function setRoute(state: ClusterState, engine: Engine, route: Route): void {

@@ -73,7 +73,7 @@ export interface Engine {
   prefillRate: number | null;
   /** When one of its requests last made progress; null: none did. Written by dispatch and stall. */
   progressAt: number | null;
-  /** When its own figures were last seen to move as tokens flow; null: never. Written by load. */
+  /** When its figures were last seen to move with tokens, or a model had loaded. Written by load, registry. */
   flowedAt: number | null;
   /** Set while it produces no output that should. Written by stall. */
   suspect: Suspect | null;

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { createCatalogReader } from "../../../src/cluster/state/catalog.ts";
 import { reportLoads } from "../../../src/cluster/state/load.ts";
-import { reportEngine } from "../../../src/cluster/state/registry.ts";
+import { reportEngine, reportModels } from "../../../src/cluster/state/registry.ts";
 import { modelRows } from "../../../src/cluster/rows/models.ts";
 import { workerDetails } from "../../../src/cluster/rows/workers.ts";
 import { leaveSuspect, stallTick } from "../../../src/cluster/dispatch/stall.ts";
@@ -212,6 +212,28 @@ test("so has the load of a model that is not in memory", () => {
   card.loaded = true;
   stallTick(at.state, T0 + 300_000);
   expect(at.engine.suspect).not.toBeNull();
+});
+
+test("what waited for a load waits for its engine from the end of the load on", () => {
+  const at = place();
+  send(at);
+  const list = (revision: number, isLoaded: boolean) => ({
+    engine: "1",
+    revision,
+    run: "",
+    models: [{ id: "m", parent: "", card: "", loaded: isLoaded }],
+    more: false,
+  });
+  const { state, worker, engine } = at;
+  reportModels(state, { worker, list: list(100, false) }, T0);
+  stallTick(state, T0 + 100_000);
+  reportModels(state, { worker, list: list(101, true) }, T0 + 100_000);
+  stallTick(state, T0 + 119_000);
+  expect(engine.suspect).toBeNull();
+  // The same list again is no progress.
+  reportModels(state, { worker, list: list(102, true) }, T0 + 119_000);
+  stallTick(state, T0 + 120_000);
+  expect(engine.suspect?.since).toBe(T0 + 100_000);
 });
 
 test("a worker that is not heard says nothing about its engine; neither does its absence", () => {
