@@ -6,7 +6,7 @@ import { SCORE_TUNING } from "../../src/cluster/routing/score.ts";
 import type { PromptFacts } from "../../src/protocol/replica-request.ts";
 import { Names } from "../../src/proxy/json/names.ts";
 import { scanObject, type ScannedObject } from "../../src/proxy/json/scan.ts";
-import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../src/proxy/request/prompt.ts";
+import { MESSAGE_LISTS, PROMPT_MEMBERS, JsonPrompt } from "../../src/proxy/request/prompt.ts";
 import { hashOf } from "../../src/util/flow/bulk.ts";
 import { createFleet } from "./routing/fleet.ts";
 import { seeded } from "./routing/workloads.ts";
@@ -131,7 +131,7 @@ function scan(bytes: Uint8Array): Scanned {
 function read(scanned: Scanned): PromptFacts {
   const bodyHash = hashOf(scanned.bytes);
   const route = { operation: "chat" } as const;
-  const facts = promptSource({ ...scanned, bodyHash, model: "m", route }).read(true);
+  const facts = new JsonPrompt({ ...scanned, bodyHash, model: "m", route }).read(true);
   if (facts === null) throw new Error("the body has no prompt");
   return facts;
 }

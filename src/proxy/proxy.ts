@@ -31,7 +31,8 @@ import {
   responseIn,
   responseMade,
 } from "./request/origin.ts";
-import { emptyPayload, type Payload, readPayload } from "./request/payload.ts";
+import { emptyPayload, type Payload } from "./request/payload.ts";
+import { readPayload } from "./request/read-payload.ts";
 import type { Route } from "./request/routes.ts";
 import {
   type BeginResumable,

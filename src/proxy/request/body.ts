@@ -39,36 +39,36 @@ export interface BodyLimits {
 }
 
 /** One body's share of the budget. */
-export interface Meter {
+export class Meter {
   /** How long the client was waited for. */
-  waitedMs: number;
-  /** Throws `request_too_large`, `overloaded`. */
-  add(bytes: number): void;
-  /** Gives everything back; again does nothing. */
-  free(): void;
-}
+  waitedMs = 0;
+  readonly #limits: BodyLimits;
+  #taken = 0;
+  #isOver = false;
 
-export function createMeter({ maxBytes, budget }: BodyLimits): Meter {
-  let taken = 0;
-  let isOver = false;
-  return {
-    waitedMs: 0,
-    add(bytes) {
-      // A body that still comes in after it was given up would never be given back.
-      if (isOver) throw new LlmnodeError("bad_request", "The request was cancelled.");
-      if (taken + bytes > maxBytes) throw tooLarge(maxBytes);
-      if (!budget.take(bytes)) {
-        const message = "The head has no memory left for more request bodies.";
-        throw new LlmnodeError("overloaded", message, { retryAfterMs: 1000 });
-      }
-      taken += bytes;
-    },
-    free() {
-      budget.give(taken);
-      taken = 0;
-      isOver = true;
-    },
-  };
+  constructor(limits: BodyLimits) {
+    this.#limits = limits;
+  }
+
+  /** Throws `request_too_large`, `overloaded`. */
+  add(bytes: number): void {
+    const { maxBytes, budget } = this.#limits;
+    // A body that still comes in after it was given up would never be given back.
+    if (this.#isOver) throw new LlmnodeError("bad_request", "The request was cancelled.");
+    if (this.#taken + bytes > maxBytes) throw tooLarge(maxBytes);
+    if (!budget.take(bytes)) {
+      const message = "The head has no memory left for more request bodies.";
+      throw new LlmnodeError("overloaded", message, { retryAfterMs: 1000 });
+    }
+    this.#taken += bytes;
+  }
+
+  /** Gives everything back; again does nothing. */
+  free(): void {
+    this.#limits.budget.give(this.#taken);
+    this.#taken = 0;
+    this.#isOver = true;
+  }
 }
 
 /**
@@ -83,8 +83,7 @@ export async function readBody(
   const declared = declaredLength(request.headers);
   if (declared !== null) meter.add(declared);
   if (declared !== null && declared <= MAX_AT_ONCE_BYTES) {
-    const { timeoutMs } = limits;
-    return inTime(request.arrayBuffer(), timeoutMs, meter, (buffer) => new Uint8Array(buffer));
+    return new Uint8Array(await inTime(request.arrayBuffer(), limits.timeoutMs, meter));
   }
   return inTime(readChunks(request, meter, declared ?? 0), limits.timeoutMs, meter);
 }
@@ -92,48 +91,51 @@ export async function readBody(
 /** Bun puts a body together in one go at its end, which for 64 MB takes 70 ms. */
 const MAX_AT_ONCE_BYTES = 2 * 1024 * 1024;
 
-/** A wait for a client's body, that may take too long. */
-interface Wait {
-  until: number;
-  onLate(): void;
-}
-
 /** How exact the limit of time is for a body; no body has a timer of its own. */
 const LATE_AFTER_MS = 50;
-const waits = new Sweep<Wait>(LATE_AFTER_MS, (wait, now) => {
-  if (now >= wait.until) wait.onLate();
-});
 
-/**
- * What `use` makes of it. Rejects with `bad_request` when the body breaks off or is not there in
- * time; the wait goes on the meter while there is one.
- */
-export function inTime<T, U = T>(
-  reading: Promise<T>,
-  timeoutMs: number,
-  meter: Meter | null,
-  use: (read: T) => U = (read) => read as unknown as U,
-): Promise<U> {
-  const startedAt = performance.now();
+/** A wait for a client's body, that may take too long; it goes on the meter while there is one. */
+export class BodyWait {
+  static readonly #all = new Sweep<BodyWait>(LATE_AFTER_MS, (wait, now) => wait.#check(now));
+  readonly #startedAt = performance.now();
+  readonly #timeoutMs: number;
+  readonly #meter: Meter | null;
+  readonly #onFail: (error: LlmnodeError) => void;
+
+  /** `onFail` is told that it takes too long. */
+  constructor(timeoutMs: number, meter: Meter | null, onFail: (error: LlmnodeError) => void) {
+    this.#timeoutMs = timeoutMs;
+    this.#meter = meter;
+    this.#onFail = onFail;
+    BodyWait.#all.add(this);
+  }
+
+  end(): void {
+    BodyWait.#all.delete(this);
+    if (this.#meter !== null) this.#meter.waitedMs += performance.now() - this.#startedAt;
+  }
+
+  #check(now: number): void {
+    if (now - this.#startedAt < this.#timeoutMs) return;
+    this.end();
+    this.#onFail(tooSlow(this.#timeoutMs));
+  }
+}
+
+/** Rejects with `bad_request` when the body breaks off or is not there in time. */
+export function inTime<T>(reading: Promise<T>, timeoutMs: number, meter: Meter | null): Promise<T> {
   return new Promise((resolve, reject) => {
-    const end = () => {
-      waits.delete(wait);
-      if (meter) meter.waitedMs += performance.now() - startedAt;
-    };
-    const fail = (error: unknown) => {
-      end();
-      reject(brokenOff(error));
-    };
-    const wait: Wait = { until: startedAt + timeoutMs, onLate: () => fail(tooSlow(timeoutMs)) };
-    waits.add(wait);
-    reading.then((read) => {
-      end();
-      try {
-        resolve(use(read));
-      } catch (error) {
-        reject(error);
-      }
-    }, fail);
+    const wait = new BodyWait(timeoutMs, meter, reject);
+    reading.then(
+      (read) => {
+        wait.end();
+        resolve(read);
+      },
+      (error: unknown) => {
+        wait.end();
+        reject(brokenOff(error));
+      },
+    );
   });
 }
 
@@ -143,7 +145,7 @@ export function declaredLength(headers: Headers): number | null {
 }
 
 /** What a body that could not be read is answered with. */
-function brokenOff(error: unknown): LlmnodeError {
+export function brokenOff(error: unknown): LlmnodeError {
   if (error instanceof LlmnodeError) return error;
   const message = "The request body could not be read to its end.";
   return new LlmnodeError("bad_request", message, { cause: error });

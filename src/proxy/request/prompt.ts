@@ -81,24 +81,33 @@ export interface PromptInput {
 /** Operations whose prompts engines keep in their caches. */
 const GENERATING: ReadonlySet<string> = new Set(["chat", "text_completion"]);
 
-export function promptSource(input: PromptInput): PromptSource {
-  const { bytes, object, bodyHash, route } = input;
-  let held: PromptInput | null = input;
-  let known: { facts: PromptFacts | null; hashed: boolean } | null = null;
-  return {
-    session: sessionOf(bytes, object),
-    bodyHash,
-    read(hash) {
-      if (!GENERATING.has(route.operation)) return null;
-      if (held !== null && (known === null || (hash && !known.hashed))) {
-        known = { facts: readPrompt(held, hash), hashed: hash };
-      }
-      return known?.facts ?? null;
-    },
-    free() {
-      held = null;
-    },
-  };
+export class JsonPrompt implements PromptSource {
+  readonly session: string | null;
+  readonly bodyHash: string;
+  #held: PromptInput | null;
+  #known: PromptFacts | null = null;
+  #isRead = false;
+  #isHashed = false;
+
+  constructor(input: PromptInput) {
+    this.session = sessionOf(input.bytes, input.object);
+    this.bodyHash = input.bodyHash;
+    this.#held = GENERATING.has(input.route.operation) ? input : null;
+  }
+
+  read(hash: boolean): PromptFacts | null {
+    const held = this.#held;
+    if (held !== null && (!this.#isRead || (hash && !this.#isHashed))) {
+      this.#known = readPrompt(held, hash);
+      this.#isRead = true;
+      this.#isHashed = hash;
+    }
+    return this.#known;
+  }
+
+  free(): void {
+    this.#held = null;
+  }
 }
 
 function readPrompt({ bytes, object, model }: PromptInput, hash: boolean): PromptFacts | null {

@@ -1,6 +1,6 @@
 /** A service's request body: held where it is small, so that it can be sent again; else streamed. */
 
-import { type BodyLimits, createMeter, declaredLength, inTime, readBody } from "../request/body.ts";
+import { type BodyLimits, declaredLength, inTime, Meter, readBody } from "../request/body.ts";
 import type { BodyContent } from "../../util/http/exchange.ts";
 
 export interface ServiceBody {
@@ -32,11 +32,11 @@ const HELD_BYTES = 1024 * 1024;
 /** Throws what `readBody` throws. A stream has no limit: no more of it is here than one chunk. */
 export async function readServiceBody(request: Request, limits: BodyLimits): Promise<ServiceBody> {
   const length = declaredLength(request.headers);
-  if (request.body === null || length === 0) return held(null, { waitedMs: 0, free() {} });
+  if (request.body === null || length === 0) return held(null, null);
   if (length === null || length > Math.min(HELD_BYTES, limits.maxBytes)) {
     return streamed(request.body, { length, timeoutMs: limits.timeoutMs });
   }
-  const meter = createMeter(limits);
+  const meter = new Meter(limits);
   try {
     return held(await readBody(request, limits, meter), meter);
   } catch (error) {
@@ -45,19 +45,16 @@ export async function readServiceBody(request: Request, limits: BodyLimits): Pro
   }
 }
 
-function held(
-  bytes: Uint8Array<ArrayBuffer> | null,
-  { waitedMs, free }: { waitedMs: number; free: () => void },
-): ServiceBody {
+function held(bytes: Uint8Array<ArrayBuffer> | null, meter: Meter | null): ServiceBody {
   let content = bytes;
   return {
     length: bytes?.byteLength ?? 0,
-    waitedMs,
+    waitedMs: meter?.waitedMs ?? 0,
     isHeld: true,
     isWhole: true,
     content: () => content,
     free() {
-      free();
+      meter?.free();
       // The request itself lives as long as its answer: its body must not.
       content = null;
     },

@@ -3,12 +3,12 @@ import fc from "fast-check";
 import { Names } from "../../../src/proxy/json/names.ts";
 import { scanObject } from "../../../src/proxy/json/scan.ts";
 import type { PromptFacts } from "../../../src/protocol/replica-request.ts";
-import { MESSAGE_LISTS, PROMPT_MEMBERS, promptSource } from "../../../src/proxy/request/prompt.ts";
+import { MESSAGE_LISTS, PROMPT_MEMBERS, JsonPrompt } from "../../../src/proxy/request/prompt.ts";
 
 function sourceOf(body: string | object, { model = "m", operation = "chat" } = {}) {
   const bytes = new TextEncoder().encode(typeof body === "string" ? body : JSON.stringify(body));
   const object = scanObject(bytes, new Names(PROMPT_MEMBERS, { walked: MESSAGE_LISTS }));
-  return promptSource({ bytes, object, model, route: { operation }, bodyHash: "" });
+  return new JsonPrompt({ bytes, object, model, route: { operation }, bodyHash: "" });
 }
 
 function factsOf(body: string | object, more: { model?: string } = {}): PromptFacts {

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { type BodyLimits, createBodyBudget } from "../../../src/proxy/request/body.ts";
-import { type Payload, readPayload } from "../../../src/proxy/request/payload.ts";
+import type { Payload } from "../../../src/proxy/request/payload.ts";
+import { readPayload } from "../../../src/proxy/request/read-payload.ts";
 import { ROUTES, type Route } from "../../../src/proxy/request/routes.ts";
 
 function limits(more: Partial<BodyLimits> = {}): BodyLimits {
