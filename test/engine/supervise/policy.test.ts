@@ -94,7 +94,7 @@ test("a stop signals in order: TERM, one INT, then TERM to all, then the end", a
   ].join(" ");
   await using engine = await startEngine(
     { argv: ["sh", "-c", script] },
-    { settings: { stopTimeoutMs: 150, interruptTimeoutMs: 150, groupStopTimeoutMs: 150 } },
+    { settings: { stopTimeoutMs: 600, interruptTimeoutMs: 600, groupStopTimeoutMs: 600 } },
   );
   await until(() => engine.lines.includes("up"), "its line");
   await engine.supervisor.stop();

@@ -10,6 +10,8 @@ const HASTY = {
   backoffFirstMs: 60_000,
   backoffMaxMs: 60_000,
 };
+/** For what must get to work between two looks, on a machine that has much else to do. */
+const BEARABLE = { ...HASTY, startTimeoutMs: 2000 };
 const MAIN = join(import.meta.dir, "../../../src/main.ts");
 
 function shell(script: string): { argv: string[] } {
@@ -49,8 +51,8 @@ test.each([
   ["prints", "while :; do echo line; sleep 0.1; done"],
   ["works", "while :; do :; done"],
 ])("one that %s goes on for longer than the limit", async (_, script) => {
-  await using engine = await startEngine(shell(script), { settings: HASTY });
-  await Bun.sleep(1_200);
+  await using engine = await startEngine(shell(script), { settings: BEARABLE });
+  await Bun.sleep(3_000);
   expect(engine.supervisor.status().state).toBe("starting");
   expect(engine.changes.every((status) => status.state === "starting")).toBe(true);
 });
@@ -76,7 +78,7 @@ test("a download that prints nothing is seen by the growth of the cache, and is 
   const argv = ["sh", "-c", `echo "Starting to load model org/m..."; ${grow}`, "org/m"];
   await using engine = await startEngine(
     { argv },
-    { settings: HASTY, env: { ...process.env, HF_HOME: scratch.path } },
+    { settings: BEARABLE, env: { ...process.env, HF_HOME: scratch.path } },
   );
   const phase = () => engine.supervisor.status().phase ?? "";
   await until(() => /^download [\d.]+ MiB$/.test(phase()), "the phase");
