@@ -20,7 +20,7 @@ import { type Admission, type Admit, factsOf, NO_ADMISSION } from "./record/admi
 import type { AttemptRecord, ResumeResult } from "./record/record.ts";
 import { type LiveRequest, MAX_LOGGED_BYTES, startAttempt } from "./record/recording.ts";
 import { aliasError, type Aliases, type ModelTarget, targetAt } from "./request/aliases.ts";
-import { type ProxyCall, requireAllowed } from "./request/context.ts";
+import { type ProxyCall, type RequestContext, requireAllowed } from "./request/context.ts";
 import type { Lease } from "./request/lease.ts";
 import {
   noResponse,
@@ -66,7 +66,7 @@ export const PROXY_DEFAULTS = {
 };
 
 /** Never throws: every failure is an answer in the route's dialect. */
-export type Proxy = (request: Request, call: ProxyCall) => Promise<Response>;
+export type Proxy = (request: Request, call: ProxyCall, route: Route) => Promise<Response>;
 
 export function createProxy(options: ProxyOptions): Proxy {
   const shared: Shared = {
@@ -76,7 +76,7 @@ export function createProxy(options: ProxyOptions): Proxy {
     abandon: createAbandon(ABANDON_LIMITS),
     resumes: createResumes(options.resume, options),
   };
-  return (sent, call) => new EngineHandling(shared, sent, call).start();
+  return (sent, call, route) => new EngineHandling(shared, { sent, call, route }).start();
 }
 
 /** What all requests of a proxy have in common. */
@@ -93,12 +93,12 @@ const MAX_REFUSING = 1000;
 
 const NOTHING_READ = emptyPayload();
 
-class EngineHandling extends Handling implements EngineRequest {
+class EngineHandling extends Handling implements EngineRequest, RequestContext {
   readonly trace: Trace | null;
   payload: Payload = NOTHING_READ;
   readonly #shared: Shared;
   /** What the model that was asked for stands for; null: for itself. */
-  #targets: readonly ModelTarget[] | null = null;
+  targets: readonly ModelTarget[] | null = null;
   /** The response that the request is about or goes on from: only the engine that made it has it. */
   #responseId: string | null = null;
   #origin: Origin | null = null;
@@ -106,14 +106,10 @@ class EngineHandling extends Handling implements EngineRequest {
   /** What was asked for last. */
   #wanted: ReplicaRequest | null = null;
 
-  constructor(shared: Shared, sent: Request, call: ProxyCall) {
-    super(shared.options, shared.handlings, { sent, call });
+  constructor(shared: Shared, arrived: { sent: Request; call: ProxyCall; route: Route }) {
+    super(shared.options, shared.handlings, arrived);
     this.#shared = shared;
     this.trace = this.record.trace;
-  }
-
-  get route(): Route {
-    return this.call.route;
   }
 
   get path(): string {
@@ -133,7 +129,7 @@ class EngineHandling extends Handling implements EngineRequest {
   }
 
   targetAt(lease: Lease): ModelTarget | null {
-    return targetAt(this.#targets, lease.model);
+    return targetAt(this.targets, lease.model);
   }
 
   resumable(here: BegunAnswer): Resumable | null {
@@ -146,14 +142,14 @@ class EngineHandling extends Handling implements EngineRequest {
       onResult(result: ResumeResult) {
         record.resume = result;
       },
-      onBug: call.onBug,
+      onBug: (error) => void call.onBug(error),
     });
   }
 
   onFirstData(lease: Lease, first: Uint8Array): void {
-    const { record, call } = this;
+    const { record, route } = this;
     const now = this.now();
-    const id = call.route.path === RESPONSES_PATH ? responseMade(first) : null;
+    const id = route.path === RESPONSES_PATH ? responseMade(first) : null;
     if (id !== null) this.#shared.options.origins.note(id, lease);
     record.firstByteMs = now - record.startedAt;
     const attemptRecord = record.attempts.at(-1);
@@ -161,17 +157,16 @@ class EngineHandling extends Handling implements EngineRequest {
   }
 
   protected read(): Promise<Admission> {
-    const { route } = this.call;
-    return readPayload(this.sent, route, this.options.body).then((read) => this.#take(read));
+    return readPayload(this.sent, this.route, this.options.body).then((read) => this.#take(read));
   }
 
   #take(payload: Payload): Admission {
     const { options, refusesUsage } = this.#shared;
     const { record, call } = this;
     this.payload = payload;
-    this.#targets = payload.model === null ? null : options.aliases(payload.model);
+    this.targets = payload.model === null ? null : options.aliases(payload.model);
     record.model = payload.model;
-    record.alias = this.#targets !== null;
+    record.alias = this.targets !== null;
     record.modelKnown = record.alias;
     record.stream = payload.stream;
     record.bytesIn = payload.length;
@@ -191,8 +186,7 @@ class EngineHandling extends Handling implements EngineRequest {
       record.model ??= this.#origin?.model ?? null;
       requireAllowed(call.caller, record.model);
     }
-    const context = { request: this.request, call, payload: this.payload, targets: this.#targets };
-    this.#wanted = replicaRequestOf(context, {
+    this.#wanted = replicaRequestOf(this, {
       retry: this.retry,
       origin: this.#origin,
       prefixMatters: options.prefixMatters,
@@ -220,7 +214,7 @@ class EngineHandling extends Handling implements EngineRequest {
   }
 
   protected errorEvent(body: string): string | null {
-    const { dialect } = this.call.route;
+    const { dialect } = this.route;
     if (!this.payload.stream || dialect === "ollama") return null;
     const isNamed = dialect === "anthropic" || dialect === "responses";
     return `${isNamed ? "event: error\n" : ""}data: ${body}\n\n`;
@@ -233,7 +227,7 @@ class EngineHandling extends Handling implements EngineRequest {
   }
 
   #responseIdOf(): string | null {
-    const { route, path } = this.call;
+    const { route, path } = this;
     if (route.path === RESPONSES_PATH) return this.payload.previousResponse;
     return route.path.startsWith(RESPONSES_PATH) ? responseIn(path) : null;
   }

@@ -8,6 +8,7 @@ import { requestIdOf } from "../../src/proxy/request/headers.ts";
 import type { LeaseOutcome, ReplicaRequest } from "../../src/protocol/replica-request.ts";
 import type { Acquire, Lease } from "../../src/proxy/request/lease.ts";
 import { createProxy, PROXY_DEFAULTS, type ProxyOptions } from "../../src/proxy/proxy.ts";
+import type { ProxyCall } from "../../src/proxy/request/context.ts";
 import type { Origin } from "../../src/proxy/request/origin.ts";
 import type { RequestRecord } from "../../src/proxy/record/record.ts";
 import { routesAt } from "../../src/proxy/request/routes.ts";
@@ -125,8 +126,7 @@ export function startFront(options: FrontOptions): Front {
       const { pathname, search } = new URL(request.url);
       const route = routesAt(pathname).find(({ method }) => method === request.method);
       if (!route) return new Response("no such route", { status: 404 });
-      return proxy(request, {
-        route,
+      const call: ProxyCall = {
         path: pathname + search,
         requestId: requestIdOf(request.headers),
         clientAddress: "127.0.0.1",
@@ -139,7 +139,8 @@ export function startFront(options: FrontOptions): Front {
         complete() {},
         keepOpen() {},
         onEnd() {},
-      });
+      };
+      return proxy(request, call, route);
     },
   });
   const url = `http://127.0.0.1:${server.port}`;

@@ -165,7 +165,7 @@ export function started(
     engine.pendingTokens -= lease.missTokens;
     engine.progressAt = now;
     if (engine.breaker.state !== "closed" && engine.report.run === lease.engineRun) {
-      tell(state, engine, { type: "answered" }, { now });
+      tell(state, engine, ANSWERED, { now });
     }
   }
   router.started(lease, now);
@@ -195,8 +195,8 @@ export function release(
     state.revision += 1;
   }
   const type = eventOf(end.outcome);
-  const event = type === "unknown" ? { type, lease: lease.id } : { type };
-  tell(state, engine, event, end);
+  if (type === "unknown") tell(state, engine, { type, lease: lease.id }, end);
+  else tell(state, engine, type === "failed" ? FAILED : ANSWERED, end);
 }
 
 /** The engine may have died of this request: that may become known before or after. */
@@ -222,9 +222,13 @@ function tell(
   engine.breaker = transition(engine.breaker, event, {
     now,
     limits: state.limits.breaker,
-    mayOpen: () => mayOpen(state, engine, now),
+    mayOpen: event.type === "failed" ? () => mayOpen(state, engine, now) : never,
   });
 }
+
+const ANSWERED = { type: "answered" } as const;
+const FAILED = { type: "failed" } as const;
+const never = () => false;
 
 /** At most half of the ready replicas of a model may be closed to requests, and never the last. */
 function mayOpen(state: ClusterState, engine: Engine, now: number): boolean {

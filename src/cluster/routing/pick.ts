@@ -61,26 +61,33 @@ export function pick(
   question: Question,
 ): Picked | null {
   const { request, policy, at } = question;
-  const plain = (replica: Replica | null): Picked | null =>
-    replica && {
-      replica,
-      claimedBytes: 0,
-      affinity: null,
-      explanation: request.explain ? explainPlain(policy, replica, candidates.length) : null,
-    };
+  const replica = pickPlainly(known, candidates, question);
+  if (replica === undefined) {
+    const among = policy === "power-of-two" ? pickTwo(candidates, at.random) : candidates;
+    return pickByScore(known, among, question);
+  }
+  if (replica === null) return null;
+  const explanation = request.explain ? explainPlain(policy, replica, candidates.length) : null;
+  return { replica, claimedBytes: 0, affinity: null, explanation };
+}
+
+/** Without a look at what they have to do; undefined: that is what the policy goes by. */
+function pickPlainly(
+  known: Knowledge,
+  candidates: readonly Replica[],
+  { request, policy, at }: Question,
+): Replica | null | undefined {
   switch (policy) {
     case "random":
-      return plain(pickRandom(candidates, at.random));
+      return pickRandom(candidates, at.random);
     case "round-robin":
-      return plain(known.memory.model(candidates[0]?.card.id ?? "").turns.next(candidates));
-    case "power-of-two":
-      return pickByScore(known, pickTwo(candidates, at.random), question);
+      return known.memory.model(candidates[0]?.card.id ?? "").turns.next(candidates);
     case "sticky":
-      if (request.session !== null) return plain(pickSticky(candidates, request.session));
-      return pickByScore(known, candidates, question);
+      return request.session === null ? undefined : pickSticky(candidates, request.session);
+    case "power-of-two":
     case "auto":
     case "least-load":
-      return pickByScore(known, candidates, question);
+      return undefined;
   }
 }
 

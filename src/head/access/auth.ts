@@ -21,12 +21,36 @@ export interface AuthOptions {
 /** Why a credential is not accepted: a metric's label. */
 export type AuthProblem = "unknown" | "wrong" | "expired" | "revoked" | "malformed" | "conflicting";
 
-export interface Identity {
-  caller: Caller;
+/** A credential that is not accepted. */
+interface Problem {
+  reason: AuthProblem;
+  error: LlmnodeError;
+  isOurs: boolean;
+}
+
+export class Identity {
+  readonly caller: Caller;
   /** Set where the credential is not accepted; the caller then counts as one without any. */
-  problem: { reason: AuthProblem; error: LlmnodeError; isOurs: boolean } | null;
+  readonly problem: Problem | null;
+  readonly #incoming: Incoming;
+
+  constructor(incoming: Incoming, caller: Caller, problem: Problem | null) {
+    this.caller = caller;
+    this.problem = problem;
+    this.#incoming = incoming;
+  }
+
   /** Looked at only where it matters: most requests are for models. */
-  circumstances(): Circumstances;
+  circumstances(): Circumstances {
+    return circumstancesOf(this.#incoming);
+  }
+}
+
+/** What was incoming, and by whose connection. */
+interface Incoming {
+  options: AuthOptions;
+  request: Request;
+  peer: string;
 }
 
 export interface Circumstances {
@@ -43,35 +67,32 @@ export function identify(options: AuthOptions, request: Request, peer: string): 
   const { headers } = request;
   const { trustedProxies } = options;
   const address = clientAddress(peer, headers, trustedProxies);
-  const circumstances = () => circumstancesOf(options, request, peer);
+  const incoming = { options, request, peer };
   const shown = credentialIn(headers);
   const anonymous: Caller = { key: null, address, role: "none" };
-  if (shown === null) return { circumstances, caller: anonymous, problem: null };
-  if (typeof shown !== "string") return { circumstances, caller: anonymous, problem: shown };
+  if (shown === null) return new Identity(incoming, anonymous, null);
+  if (typeof shown !== "string") return new Identity(incoming, anonymous, shown);
   if (isAdminToken(shown)) {
     if (options.isAdmin(shown)) {
-      return { circumstances, caller: { ...anonymous, role: "admin" }, problem: null };
+      return new Identity(incoming, { ...anonymous, role: "admin" }, null);
     }
     const message = "This is not the admin token of this head.";
     const error = new LlmnodeError("key_invalid", message);
-    return { circumstances, caller: anonymous, problem: { reason: "wrong", error, isOurs: true } };
+    return new Identity(incoming, anonymous, { reason: "wrong", error, isOurs: true });
   }
   const checked = options.keys.check(shown);
   if (checked.ok) {
     const { key } = checked;
-    return { circumstances, caller: { key, address, role: key.role }, problem: null };
+    return new Identity(incoming, { key, address, role: key.role }, null);
   }
   const { reason, message } = checked;
   const error = new LlmnodeError("key_invalid", message);
   const isOurs = parseKey(shown) !== null;
-  return { circumstances, caller: anonymous, problem: { reason, error, isOurs } };
+  return new Identity(incoming, anonymous, { reason, error, isOurs });
 }
 
-function circumstancesOf(
-  { trustedProxies }: AuthOptions,
-  request: Request,
-  peer: string,
-): Circumstances {
+function circumstancesOf({ options, request, peer }: Incoming): Circumstances {
+  const { trustedProxies } = options;
   const { headers } = request;
   const isTls = request.url.startsWith("https:") || isForwardedByTls(peer, headers, trustedProxies);
   const host = headers.get("host") ?? "";
@@ -88,7 +109,7 @@ function circumstancesOf(
 const MAX_CREDENTIAL_CHARS = 4096;
 
 /** The one credential that a request shows; null without one. */
-function credentialIn(headers: Headers): string | null | NonNullable<Identity["problem"]> {
+function credentialIn(headers: Headers): string | null | Problem {
   const authorization = headers.get("authorization");
   const apiKey = headers.get("x-api-key") || null;
   if (authorization === null) return apiKey;

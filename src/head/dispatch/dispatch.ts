@@ -3,6 +3,7 @@
 import { takeRetry } from "../../cluster/faults/budget.ts";
 import { createCatalogReader, findReplicas } from "../../cluster/state/catalog.ts";
 import { foreignLoad } from "../../cluster/state/overload.ts";
+import type { DispatchContext } from "../../cluster/dispatch/dispatch.ts";
 import { tick, type Transition } from "../../cluster/liveness/liveness.ts";
 import { type Reschedule, reschedules } from "../../cluster/dispatch/reschedules.ts";
 import type { RouteSettings } from "../../cluster/routing/policies.ts";
@@ -66,7 +67,7 @@ export function startDispatch(options: DispatchOptions): Dispatch {
     ...options.routing,
     foreignLoad: (engine, at) => foreignLoad(state, engine, at),
   });
-  const context = () => ({ state, catalog: catalog(), router });
+  const context = contextOf(state, catalog, router);
   const waiting = createWaiting({ context, now, random });
   const deaths = stack.use(createDeaths({ state, log }));
   const { route, reprobeMs } = options;
@@ -132,6 +133,16 @@ export function startDispatch(options: DispatchOptions): Dispatch {
       );
     },
     [Symbol.dispose]: () => disposables.dispose(),
+  };
+}
+
+/** What decides, at the call: the same object as long as the catalog is. */
+function contextOf(state: ClusterState, catalog: () => Catalog, router: Router) {
+  let current: DispatchContext = { state, catalog: catalog(), router };
+  return (): DispatchContext => {
+    const now = catalog();
+    if (now !== current.catalog) current = { state, catalog: now, router };
+    return current;
   };
 }
 

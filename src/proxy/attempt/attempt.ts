@@ -53,7 +53,7 @@ export class Attempt implements AnswerSink {
     this.#of = of;
     this.#name = nameFor(lease, of.route, payload);
     this.#scope = scopeFor(of, { lease, record }, this.#name);
-    this.#scope.onInterrupted = () => this.fail(new Error("the attempt was ended"));
+    this.#scope.sink = this;
     this.#asksUsage = payload.canAskUsage && !of.refusesUsage.has(lease.engineRun);
   }
 
@@ -189,7 +189,9 @@ export class Attempt implements AnswerSink {
     const watch = this.#watch(false);
     lease.started();
     this.#of.onFirstData(lease, body);
-    const parts = [watch.push(body), watch.flush()].filter((part) => part !== null);
+    // Most often the very bytes that came, which need no copy.
+    const passed = watch.push(body);
+    const rest = watch.flush();
     this.#stage = "over";
     this.#sent = null;
     this.#scope.done("ok", { usage: watch.facts().usage });
@@ -197,8 +199,7 @@ export class Attempt implements AnswerSink {
     this.#of.answer({
       status: this.#head.status,
       headers: answerHeaders(this.#head, { isStream: this.#format !== null }),
-      // Most often the very bytes that came, which need no copy.
-      body: parts[0] === body ? body : Buffer.concat(parts),
+      body: passed === body && rest === null ? body : joined(passed, rest),
     });
   }
 
@@ -263,6 +264,10 @@ export class Attempt implements AnswerSink {
     this.#of.watch = watch;
     return watch;
   }
+}
+
+function joined(a: Uint8Array | null, b: Uint8Array | null): Uint8Array<ArrayBuffer> {
+  return Buffer.concat([a, b].filter((part) => part !== null));
 }
 
 const NO_HEAD: AnswerHead = { status: 0, fields: [] };

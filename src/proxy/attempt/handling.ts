@@ -24,8 +24,9 @@ import {
   goneBecause,
 } from "../request/client-request.ts";
 import type { ProxyCall } from "../request/context.ts";
-import type { AnswerHeaders } from "../request/headers.ts";
+import { type AnswerHeaders, EVENT_STREAM } from "../request/headers.ts";
 import type { Lease } from "../request/lease.ts";
+import type { Route } from "../request/routes.ts";
 import type { Attempted } from "./engine-request.ts";
 import { type HandlingOptions, type Handlings, YOUNG_MS } from "./handlings.ts";
 import { RetryState } from "./retry.ts";
@@ -43,6 +44,7 @@ interface Running {
 export abstract class Handling implements Attempted, LiveRequest, StreamEvents {
   readonly options: HandlingOptions;
   readonly call: ProxyCall;
+  readonly route: Route;
   readonly record: RequestRecord;
   readonly now: () => number;
   readonly request: ClientRequest;
@@ -66,15 +68,16 @@ export abstract class Handling implements Attempted, LiveRequest, StreamEvents {
   constructor(
     options: HandlingOptions,
     handlings: Handlings,
-    { sent, call }: { sent: Request; call: ProxyCall },
+    { sent, call, route }: { sent: Request; call: ProxyCall; route: Route },
   ) {
     this.options = options;
     this.#handlings = handlings;
     this.sent = sent;
     this.call = call;
+    this.route = route;
     this.now = options.now;
     this.request = { method: sent.method, headers: sent.headers, signal: this.#signal };
-    this.record = startRecord(options, sent, call);
+    this.record = startRecord(options, sent, { call, route });
     this.retry = new RetryState(options, this.#signal);
   }
 
@@ -244,7 +247,7 @@ export abstract class Handling implements Attempted, LiveRequest, StreamEvents {
     const why = this.#signal.aborted && !withInfo ? goneBecause(this.#signal) : error;
     const known = why instanceof LlmnodeError ? why : this.call.onBug(why);
     this.#complete(HTTP_MEANING[known.code].status, known.code);
-    const answer = errorAnswer(known, this.call.route.dialect);
+    const answer = errorAnswer(known, this.route.dialect);
     if (withInfo) this.answer(answer);
     else this.#answer(answer);
   }
@@ -291,8 +294,3 @@ export abstract class Handling implements Attempted, LiveRequest, StreamEvents {
 
 const encoder = new TextEncoder();
 const NOTHING_KNOWN = { promptTokens: null, cachedTokens: null, retryAfterMs: null };
-const EVENT_STREAM = {
-  "content-type": "text/event-stream",
-  "cache-control": "no-cache",
-  "x-accel-buffering": "no",
-};

@@ -11,7 +11,7 @@ import { OPEN_KINDS } from "../request/routes.ts";
 import type { RetryState } from "./retry.ts";
 
 export function replicaRequestOf(
-  { call, payload, targets, request }: RequestContext,
+  { call, route, payload, targets, request }: RequestContext,
   how: {
     retry: RetryState;
     /** Where the response was made that this is about or goes on from; null: anywhere will do. */
@@ -20,7 +20,7 @@ export function replicaRequestOf(
   },
 ): ReplicaRequest {
   const { retry, origin } = how;
-  const { route, worker, caller } = call;
+  const { worker, caller } = call;
   const { kind } = payload;
   const { exclude, minContext } = retry.constraints();
   const model = targets?.[0]?.model ?? payload.model ?? origin?.model ?? null;

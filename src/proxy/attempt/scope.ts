@@ -39,21 +39,20 @@ export interface ScopeOptions {
 export class AttemptScope {
   readonly lease: Lease;
   readonly record: AttemptRecord;
-  /** Called when the client, the head or the deadline has ended it; what was under way is aborted. */
-  onInterrupted: () => void = () => {};
+  /** Who is told when the client, the head or the deadline has ended it; what was under way is aborted. */
+  sink: Pick<AnswerSink, "fail"> | null = null;
   aborted = false;
   readonly #options: ScopeOptions;
   #exchange: Exchange | null = null;
   #taken: "move" | "fail" | "late" | null = null;
   #isDone = false;
-  readonly #onClient = () => this.interrupt();
 
   constructor(options: ScopeOptions) {
     this.#options = options;
     this.lease = options.lease;
     this.record = options.record;
     this.lease.onReschedule = (kind) => this.#take(kind);
-    options.client.addEventListener("abort", this.#onClient);
+    options.client.addEventListener("abort", this);
   }
 
   /** Whether the request has taken longer than it may. */
@@ -92,7 +91,7 @@ export class AttemptScope {
     if (this.#isDone) return;
     this.#isDone = true;
     const { client, now } = this.#options;
-    client.removeEventListener("abort", this.#onClient);
+    client.removeEventListener("abort", this);
     this.lease.onReschedule = null;
     this.record.outcome = outcome;
     this.record.endedAt = now();
@@ -135,8 +134,18 @@ export class AttemptScope {
   interrupt(): void {
     if (this.#isDone) return;
     this.abort();
-    this.onInterrupted();
+    this.sink?.fail(interrupted());
   }
+
+  /** The client has gone, or an operator has ended its request. */
+  handleEvent(): void {
+    this.interrupt();
+  }
+}
+
+/** What the sink of an attempt is told that was ended from outside. */
+export function interrupted(): Error {
+  return new Error("the attempt was ended");
 }
 
 export function tooLate(): LlmnodeError {

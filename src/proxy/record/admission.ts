@@ -32,12 +32,12 @@ export type Admit = (caller: Caller, facts: AdmissionFacts) => Admission;
 export const NO_ADMISSION: Admission = { refusal: null, headers: {}, end() {} };
 
 export function factsOf(
-  context: { call: { route: { operation: string } }; payload: Payload },
+  context: { route: { operation: string }; payload: Payload },
   { prefixMatters }: { prefixMatters: (model: string) => boolean },
 ): AdmissionFacts {
   const { model, prompt, length } = context.payload;
   return {
-    operation: context.call.route.operation,
+    operation: context.route.operation,
     bytes: length,
     // As it will be read for the router: once.
     prompt: () => prompt.read(model !== null && prefixMatters(model)),

@@ -1,13 +1,12 @@
 /** Keeps the record of one request, from its arrival to its end. */
 
-import type { LlmnodeError } from "../../protocol/errors.ts";
 import type { Caller } from "../../protocol/caller.ts";
 import { beginTrace, newSpanId, type Trace } from "../../util/traceparent.ts";
 import type { AnswerHeaders } from "../request/headers.ts";
 import type { Lease } from "../request/lease.ts";
 import { cleanLine } from "../../util/text.ts";
 import type { AttemptRecord, RequestRecord } from "./record.ts";
-import type { Dialect } from "../request/routes.ts";
+import type { Route } from "../request/routes.ts";
 import type { StreamWatch } from "./stream-watch.ts";
 
 export interface RecordingOptions {
@@ -34,12 +33,9 @@ export interface LiveRequest {
 
 /** What is known of a request when it arrives. */
 export interface RecordedCall {
-  route: { path: string; operation: string; dialect: Dialect };
   requestId: string;
   clientAddress: string;
   caller: Caller;
-  /** Takes what should not have happened, and gives what the client is told instead. */
-  onBug: (error: unknown) => LlmnodeError;
 }
 
 /** Asks for an explanation of the choice of a replica, and carries it. */
@@ -67,15 +63,15 @@ export function addInfo(
 export function startRecord(
   options: RecordingOptions,
   request: Request,
-  call: RecordedCall,
+  { call, route }: { call: RecordedCall; route: Pick<Route, "path" | "operation"> },
 ): RequestRecord {
   return {
     id: call.requestId,
     startedAt: options.now(),
     durationMs: 0,
     method: request.method,
-    route: call.route.path,
-    operation: call.route.operation,
+    route: route.path,
+    operation: route.operation,
     model: null,
     alias: false,
     modelKnown: false,

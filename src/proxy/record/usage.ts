@@ -151,16 +151,23 @@ function finishOf(value: Record<string, unknown>): string | null {
   const choices: unknown = value["choices"];
   const choice: unknown = Array.isArray(choices) ? choices[0] : undefined;
   const { delta, response, details } = value;
-  const found = [
-    isRecord(choice) ? choice["finish_reason"] : undefined,
-    isRecord(delta) ? delta["stop_reason"] : undefined,
-    value["stop_reason"],
-    value["done_reason"],
-    isRecord(details) ? details["finish_reason"] : undefined,
-    isRecord(response) && value["type"] === "response.completed" ? response["status"] : undefined,
-    value["object"] === "response" ? value["status"] : undefined,
-  ].find((reason) => typeof reason === "string");
-  return typeof found === "string" ? found.slice(0, 64) : null;
+  return (
+    reason(isRecord(choice) ? choice["finish_reason"] : null) ??
+    reason(isRecord(delta) ? delta["stop_reason"] : null) ??
+    reason(value["stop_reason"]) ??
+    reason(value["done_reason"]) ??
+    reason(isRecord(details) ? details["finish_reason"] : null) ??
+    reason(
+      isRecord(response) && value["type"] === "response.completed" ? response["status"] : null,
+    ) ??
+    reason(value["object"] === "response" ? value["status"] : null)
+  );
+}
+
+const MAX_REASON_CHARS = 64;
+
+function reason(value: unknown): string | null {
+  return typeof value === "string" ? value.slice(0, MAX_REASON_CHARS) : null;
 }
 
 function count(value: unknown): number | null {

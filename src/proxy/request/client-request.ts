@@ -2,13 +2,16 @@
 
 import { LlmnodeError } from "../../protocol/errors.ts";
 
+/** What is told of an abort: as the DOM has it, a function, or an object that needs none for it. */
+export type CancelListener = (() => void) | { handleEvent(): void };
+
 /** The part of an AbortSignal that a request needs on its way: a real one for each costs too much. */
 export interface CancelSignal {
   readonly aborted: boolean;
   /** An Error, once it has aborted. */
   readonly reason: unknown;
-  addEventListener(type: "abort", listener: () => void, options?: { once?: boolean }): void;
-  removeEventListener(type: "abort", listener: () => void): void;
+  addEventListener(type: "abort", listener: CancelListener, options?: { once?: boolean }): void;
+  removeEventListener(type: "abort", listener: CancelListener): void;
 }
 
 export interface ClientRequest {
@@ -21,7 +24,7 @@ export interface ClientRequest {
 export class Cancellation implements CancelSignal {
   aborted = false;
   reason: unknown = undefined;
-  #listeners: (() => void)[] = [];
+  #listeners: CancelListener[] = [];
 
   /** Only the first reason counts. */
   abort(reason: unknown): void {
@@ -30,14 +33,17 @@ export class Cancellation implements CancelSignal {
     this.reason = reason;
     const listeners = this.#listeners;
     this.#listeners = [];
-    for (const listener of listeners) listener();
+    for (const listener of listeners) {
+      if (typeof listener === "function") listener();
+      else listener.handleEvent();
+    }
   }
 
-  addEventListener(_type: "abort", listener: () => void): void {
+  addEventListener(_type: "abort", listener: CancelListener): void {
     this.#listeners.push(listener);
   }
 
-  removeEventListener(_type: "abort", listener: () => void): void {
+  removeEventListener(_type: "abort", listener: CancelListener): void {
     const at = this.#listeners.indexOf(listener);
     if (at >= 0) this.#listeners.splice(at, 1);
   }

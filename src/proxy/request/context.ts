@@ -9,7 +9,6 @@ import type { AnswerHeaders } from "./headers.ts";
 import type { Route } from "./routes.ts";
 
 export interface ProxyCall {
-  route: Route;
   /** The path at the engine, with its query. */
   path: string;
   requestId: string;
@@ -19,18 +18,19 @@ export interface ProxyCall {
   /** A worker that the client insists on. */
   worker: string | null;
   /** Takes what should not have happened, and gives what the client is told instead. */
-  onBug: (error: unknown) => LlmnodeError;
+  onBug(error: unknown): LlmnodeError;
   /** Adds the headers that every answer has, whatever it is. */
-  complete: (headers: AnswerHeaders) => void;
+  complete(headers: AnswerHeaders): void;
   /** The request lasts: silence alone is not to end its connection. Called once at most. */
-  keepOpen: () => void;
+  keepOpen(): void;
   /** Called once, when the answer has been passed on or there will be none. */
-  onEnd: () => void;
+  onEnd(): void;
 }
 
 export interface RequestContext {
   request: ClientRequest;
   call: ProxyCall;
+  route: Route;
   payload: Payload;
   /** What the model that was asked for stands for; null: for itself. */
   targets: readonly ModelTarget[] | null;

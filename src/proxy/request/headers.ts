@@ -84,6 +84,13 @@ export function listed(value: string): ReadonlySet<string> {
 /** The headers of an answer on its way to the client; in lower case. */
 export type AnswerHeaders = Record<string, string>;
 
+/** Of a stream that begins before its engine says anything. */
+export const EVENT_STREAM: Readonly<AnswerHeaders> = {
+  "content-type": "text/event-stream",
+  "cache-control": "no-cache",
+  "x-accel-buffering": "no",
+};
+
 const FOR_CLIENT: ReadonlySet<string> = new Set(TO_CLIENT);
 
 /** What the client is told of an engine's answer. */

@@ -5,7 +5,7 @@ import { AnswerCollector, type AnswerSink } from "../../util/http/exchange.ts";
 import { connectionFailure } from "../answer/failure.ts";
 import type { GoingOn } from "../answer/relay.ts";
 import { type EngineRequest, engineRequest, scopeFor } from "../attempt/engine-request.ts";
-import type { AttemptScope } from "../attempt/scope.ts";
+import { type AttemptScope, interrupted } from "../attempt/scope.ts";
 import type { AttemptRecord, ResumeResult } from "../record/record.ts";
 import type { CancelSignal } from "../request/client-request.ts";
 import type { Acquire, Lease } from "../request/lease.ts";
@@ -115,7 +115,7 @@ async function tryAt(on: Search, lease: Lease): Promise<Found | "elsewhere"> {
     record.status = 200;
     if (beginning.kind === "refusal") return lost(beginning.failure.outcome, { result: "failed" });
     if (beginning.kind === "nothing") return lost("broken", { result: "failed" });
-    scope.onInterrupted = () => answer.fail(new Error("the attempt was ended"));
+    scope.sink = answer;
     lease.started();
     record.firstByteAt = on.now();
     return { scope, answer };
@@ -179,8 +179,8 @@ function post(
   scope: AttemptScope,
   { path, body, sink }: { path: string; body: object; sink: AnswerSink },
 ): void {
-  scope.onInterrupted = () => sink.fail(new Error("the attempt was ended"));
-  if (scope.aborted) return scope.onInterrupted();
+  scope.sink = sink;
+  if (scope.aborted) return sink.fail(interrupted());
   scope.send(
     engineRequest(attempts.request, scope, {
       method: "POST",

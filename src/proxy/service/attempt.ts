@@ -46,7 +46,7 @@ export class ServiceAttempt implements AnswerSink {
       client: request.signal,
       subject: "service",
     });
-    this.#scope.onInterrupted = () => this.fail(new Error("the attempt was ended"));
+    this.#scope.sink = this;
   }
 
   send(): void {

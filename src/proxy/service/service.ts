@@ -1,6 +1,6 @@
 /** Carries a client's request to a service, an HTTP server of any kind, and its answer back. */
 
-import { callerName } from "../../protocol/caller.ts";
+import { type Caller, callerName } from "../../protocol/caller.ts";
 import { LlmnodeError } from "../../protocol/errors.ts";
 import type { ReplicaRequest } from "../../protocol/replica-request.ts";
 import type { Trace } from "../../util/traceparent.ts";
@@ -11,17 +11,18 @@ import type { Admission } from "../record/admission.ts";
 import type { AttemptRecord } from "../record/record.ts";
 import type { ProxyCall } from "../request/context.ts";
 import type { Lease } from "../request/lease.ts";
+import type { Route } from "../request/routes.ts";
 import { ServiceAttempt, type ServiceRequest } from "./attempt.ts";
 import { NO_BODY, readServiceBody, type ServiceBody } from "./body.ts";
 
-export interface ServiceCall extends Omit<ProxyCall, "route"> {
-  service: string;
-}
-
 /** Never throws: every failure of ours is an answer in OpenAI's form. */
-export type ServiceProxy = (request: Request, call: ServiceCall) => Promise<Response>;
+export type ServiceProxy = (
+  request: Request,
+  call: ProxyCall,
+  service: string,
+) => Promise<Response>;
 
-const ROUTE: ProxyCall["route"] = {
+const SERVICE_ROUTE: Route = {
   path: "/v1/service/*",
   operation: "service",
   dialect: "openai",
@@ -35,22 +36,23 @@ const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "PUT", "DELETE",
 
 export function createServiceProxy(options: HandlingOptions): ServiceProxy {
   const handlings = new Handlings(options);
-  return (sent, call) => new ServiceHandling(options, handlings, { sent, call }).start();
+  return (sent, call, service) =>
+    new ServiceHandling(options, handlings, { sent, call, service }).start();
 }
 
 class ServiceHandling extends Handling implements ServiceRequest {
   readonly trace: Trace | null;
   body: ServiceBody = NO_BODY;
-  readonly #service: ServiceCall;
+  readonly #service: string;
 
   constructor(
     options: HandlingOptions,
     handlings: Handlings,
-    { sent, call }: { sent: Request; call: ServiceCall },
+    { sent, call, service }: { sent: Request; call: ProxyCall; service: string },
   ) {
-    super(options, handlings, { sent, call: { ...call, route: ROUTE } });
-    this.#service = call;
-    this.record.model = call.service;
+    super(options, handlings, { sent, call, route: SERVICE_ROUTE });
+    this.#service = service;
+    this.record.model = service;
     this.trace = this.record.trace;
   }
 
@@ -80,18 +82,18 @@ class ServiceHandling extends Handling implements ServiceRequest {
   protected async read(): Promise<Admission> {
     const { sent, call, record, options } = this;
     checkRequest(sent, call.path);
-    requireService(this.#service);
+    requireService(call.caller, this.#service);
     const body = await readServiceBody(sent, options.body);
     this.body = body;
     record.bytesIn = body.length ?? 0;
     record.bodyMs = body.waitedMs;
-    const { operation } = ROUTE;
+    const { operation } = SERVICE_ROUTE;
     return options.admit(call.caller, { operation, bytes: record.bytesIn, prompt: () => null });
   }
 
   protected wanted(): ReplicaRequest {
     const rest = { ...this.retry.constraints(), once: !this.mayRepeat };
-    return replicaRequestOf(this.#service, rest);
+    return replicaRequestOf(this.call, this.#service, rest);
   }
 
   protected begun(lease: Lease, record: AttemptRecord): ServiceAttempt {
@@ -145,13 +147,14 @@ function checkRequest(request: Request, path: string): void {
 }
 
 /** A key for some names only is for services by these names too. Throws `not_found`. */
-function requireService({ caller, service }: ServiceCall): void {
+function requireService(caller: Caller, service: string): void {
   if (caller.key === null || caller.key.allows(service)) return;
   throw new LlmnodeError("not_found", `There is no service ${JSON.stringify(service)}.`);
 }
 
 function replicaRequestOf(
-  { service, worker, caller }: ServiceCall,
+  { worker, caller }: ProxyCall,
+  service: string,
   rest: Pick<ReplicaRequest, "exclude" | "minContext" | "once">,
 ): ReplicaRequest {
   return {
